@@ -1,0 +1,440 @@
+//! Connection strings of devices and services, from and to text
+//! (`device-streams.md` section 7): liberal about blanks, a trailing `;`, the
+//! case of key names and unknown keys; strict about conflicts and repetition.
+
+use std::fmt;
+
+use crate::hub_address::{HubAddress, HubAddressError};
+use crate::identity::{DeviceId, DeviceIdentity, IdentityError, ModuleId};
+use crate::sas_token;
+use crate::secret::{KeyError, Secret, SharedKey};
+
+/// Why a text is not the connection string that was asked for. No variant
+/// repeats a value that could be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectionStringError {
+    /// Nothing was given.
+    #[error("the connection string is empty")]
+    Empty,
+    /// An item has no `=`.
+    #[error(
+        "item {0} of the connection string has no `=`; it is made of `Name=value` items joined by `;`"
+    )]
+    NoEquals(usize),
+    /// A key has no value.
+    #[error("`{0}` has no value in the connection string")]
+    NoValue(&'static str),
+    /// The same key stands there twice.
+    #[error("`{0}` stands in the connection string twice")]
+    Repeated(&'static str),
+    /// A key that is needed is not there.
+    #[error("the connection string has no `{0}`")]
+    Missing(&'static str),
+    /// Two keys exclude each other.
+    #[error("the connection string has both `{0}` and `{1}`; give one of them")]
+    Conflict(&'static str, &'static str),
+    /// No credential at all.
+    #[error(
+        "the connection string has no credential: give `SharedAccessKey`, `SharedAccessSignature` or `x509=true`"
+    )]
+    NoCredential,
+    /// The X.509 flag has another value than `true`.
+    #[error("`x509` in the connection string must be `true`")]
+    BadX509Flag,
+    /// A service's connection string where a device's is needed.
+    #[error(
+        "this is a service's connection string (it names a shared access policy, no `DeviceId`); device-proxy needs the device's own, as `stream-hub device connection-string ID` prints it"
+    )]
+    ServiceForDevice,
+    /// A device's connection string where a service's is needed.
+    #[error(
+        "this is a device's connection string (it has a `DeviceId`); service-proxy needs a service's, as `stream-hub policy connection-string service` prints it"
+    )]
+    DeviceForService,
+    /// The key is no key.
+    #[error("`SharedAccessKey` in the connection string {0}")]
+    BadKey(KeyError),
+    /// The ready-made token is no token.
+    #[error("`SharedAccessSignature` in the connection string is not a SAS token: {0}")]
+    BadToken(sas_token::SasTokenError),
+    /// The host name is no host name.
+    #[error("`{0}` in the connection string: {1}")]
+    BadHost(&'static str, HubAddressError),
+    /// The id is no id.
+    #[error("in the connection string {0}")]
+    BadId(#[from] IdentityError),
+}
+
+use ConnectionStringError as E;
+
+/// How a device proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceCredential {
+    /// A symmetric key; with a policy's name when it is a policy's key.
+    Key {
+        /// The key.
+        key: SharedKey,
+        /// The shared access policy, when the key is not the device's own.
+        policy: Option<String>,
+    },
+    /// A ready-made SAS token.
+    Token(Secret),
+    /// A TLS client certificate, given elsewhere.
+    X509,
+}
+
+/// A device's or a module's connection string.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceConnectionString {
+    /// The hub: `HostName`.
+    pub host: HubAddress,
+    /// `DeviceId`, and `ModuleId` if there is one.
+    pub identity: DeviceIdentity,
+    /// The proof of identity.
+    pub credential: DeviceCredential,
+    /// `GatewayHostName`: connect there instead; the identity stays with `HostName`.
+    pub gateway: Option<HubAddress>,
+}
+
+/// How a service proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceCredential {
+    /// The policy's key.
+    Key(SharedKey),
+    /// A ready-made SAS token.
+    Token(Secret),
+}
+
+/// A service's connection string.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceConnectionString {
+    /// The hub: `HostName`.
+    pub host: HubAddress,
+    /// `SharedAccessKeyName`.
+    pub policy: String,
+    /// The proof of identity.
+    pub credential: ServiceCredential,
+}
+
+/// The items of a connection string by name, before anything is required of them.
+#[derive(Default)]
+struct Items<'a> {
+    host: Option<&'a str>,
+    device: Option<&'a str>,
+    module: Option<&'a str>,
+    gateway: Option<&'a str>,
+    key_name: Option<&'a str>,
+    key: Option<&'a str>,
+    token: Option<&'a str>,
+    x509: Option<&'a str>,
+}
+
+impl<'a> Items<'a> {
+    fn parse(text: &'a str) -> Result<Self, E> {
+        let mut items = Self::default();
+        if text.trim().is_empty() {
+            return Err(E::Empty);
+        }
+        for (index, item) in text.split(';').enumerate() {
+            let item = item.trim();
+            if item.is_empty() {
+                continue;
+            }
+            // The first `=` only: keys end in `=`, ids may contain it.
+            let (name, value) = item.split_once('=').ok_or(E::NoEquals(index + 1))?;
+            let (slot, name) = match name.trim().to_ascii_lowercase().as_str() {
+                "hostname" => (&mut items.host, "HostName"),
+                "deviceid" => (&mut items.device, "DeviceId"),
+                "moduleid" => (&mut items.module, "ModuleId"),
+                "gatewayhostname" => (&mut items.gateway, "GatewayHostName"),
+                "sharedaccesskeyname" => (&mut items.key_name, "SharedAccessKeyName"),
+                "sharedaccesskey" => (&mut items.key, "SharedAccessKey"),
+                "sharedaccesssignature" => (&mut items.token, "SharedAccessSignature"),
+                "x509" | "x509cert" => (&mut items.x509, "x509"),
+                // SDKs differ in what else they write (`CredentialType=…`).
+                _ => continue,
+            };
+            let value = value.trim();
+            if value.is_empty() {
+                return Err(E::NoValue(name));
+            }
+            if slot.replace(value).is_some() {
+                return Err(E::Repeated(name));
+            }
+        }
+        Ok(items)
+    }
+
+    fn host(&self) -> Result<HubAddress, E> {
+        let text = self.host.ok_or(E::Missing("HostName"))?;
+        HubAddress::parse(text).map_err(|error| E::BadHost("HostName", error))
+    }
+}
+
+fn key(text: &str) -> Result<SharedKey, E> {
+    SharedKey::parse(text).map_err(E::BadKey)
+}
+
+fn token(text: &str) -> Result<Secret, E> {
+    sas_token::SasToken::parse(text).map_err(E::BadToken)?;
+    Ok(Secret::new(text))
+}
+
+impl DeviceConnectionString {
+    /// Reads a device's or a module's connection string.
+    ///
+    /// # Errors
+    /// [`ConnectionStringError`] names the key at fault.
+    pub fn parse(text: &str) -> Result<Self, E> {
+        let items = Items::parse(text)?;
+        let Some(device) = items.device else {
+            return Err(if items.key_name.is_some() {
+                E::ServiceForDevice
+            } else {
+                E::Missing("DeviceId")
+            });
+        };
+        let x509 = match items.x509 {
+            None => false,
+            Some(flag) if flag.eq_ignore_ascii_case("true") => true,
+            Some(_) => return Err(E::BadX509Flag),
+        };
+        let credential = match (items.key, items.token, x509) {
+            (Some(_), Some(_), _) => {
+                return Err(E::Conflict("SharedAccessKey", "SharedAccessSignature"));
+            }
+            (Some(_), None, true) => return Err(E::Conflict("SharedAccessKey", "x509")),
+            (None, Some(_), true) => return Err(E::Conflict("SharedAccessSignature", "x509")),
+            (Some(text), None, false) => DeviceCredential::Key {
+                key: key(text)?,
+                policy: items.key_name.map(str::to_owned),
+            },
+            (None, Some(text), false) => DeviceCredential::Token(token(text)?),
+            (None, None, true) => DeviceCredential::X509,
+            (None, None, false) => return Err(E::NoCredential),
+        };
+        Ok(Self {
+            host: items.host()?,
+            identity: DeviceIdentity {
+                device: DeviceId::parse(device)?,
+                module: items.module.map(ModuleId::parse).transpose()?,
+            },
+            credential,
+            gateway: items
+                .gateway
+                .map(|text| {
+                    HubAddress::parse(text).map_err(|error| E::BadHost("GatewayHostName", error))
+                })
+                .transpose()?,
+        })
+    }
+
+    /// The host that TCP and TLS go to: the gateway if there is one.
+    pub fn connect_host(&self) -> &HubAddress {
+        self.gateway.as_ref().unwrap_or(&self.host)
+    }
+
+    /// The text form, which contains the key: for the person who asked for it.
+    pub fn to_secret_text(&self) -> Secret {
+        let mut text = format!("HostName={};DeviceId={}", self.host, self.identity.device);
+        if let Some(module) = &self.identity.module {
+            text += &format!(";ModuleId={module}");
+        }
+        if let Some(gateway) = &self.gateway {
+            text += &format!(";GatewayHostName={gateway}");
+        }
+        match &self.credential {
+            DeviceCredential::Key { key, policy } => {
+                if let Some(policy) = policy {
+                    text += &format!(";SharedAccessKeyName={policy}");
+                }
+                text += &format!(";SharedAccessKey={}", key.to_base64().expose());
+            }
+            DeviceCredential::Token(token) => {
+                text += &format!(";SharedAccessSignature={}", token.expose());
+            }
+            DeviceCredential::X509 => text += ";x509=true",
+        }
+        Secret::new(text)
+    }
+}
+
+impl ServiceConnectionString {
+    /// Reads a service's connection string.
+    ///
+    /// # Errors
+    /// [`ConnectionStringError`] names the key at fault.
+    pub fn parse(text: &str) -> Result<Self, E> {
+        let items = Items::parse(text)?;
+        if items.device.is_some() {
+            return Err(E::DeviceForService);
+        }
+        let policy = items.key_name.ok_or(E::Missing("SharedAccessKeyName"))?;
+        let credential = match (items.key, items.token) {
+            (Some(_), Some(_)) => {
+                return Err(E::Conflict("SharedAccessKey", "SharedAccessSignature"));
+            }
+            (Some(text), None) => ServiceCredential::Key(key(text)?),
+            (None, Some(text)) => ServiceCredential::Token(token(text)?),
+            (None, None) => return Err(E::Missing("SharedAccessKey")),
+        };
+        Ok(Self {
+            host: items.host()?,
+            policy: policy.to_owned(),
+            credential,
+        })
+    }
+
+    /// The text form, which contains the key: for the person who asked for it.
+    pub fn to_secret_text(&self) -> Secret {
+        let (name, value) = match &self.credential {
+            ServiceCredential::Key(key) => ("SharedAccessKey", key.to_base64()),
+            ServiceCredential::Token(token) => ("SharedAccessSignature", token.clone()),
+        };
+        Secret::new(format!(
+            "HostName={};SharedAccessKeyName={};{name}={}",
+            self.host,
+            self.policy,
+            value.expose()
+        ))
+    }
+}
+
+impl fmt::Display for DeviceConnectionString {
+    /// Who and where, without the credential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.identity, self.host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    fn device(rest: &str) -> Result<DeviceConnectionString, E> {
+        DeviceConnectionString::parse(&format!("HostName=h.example.net;DeviceId=d{rest}"))
+    }
+
+    #[test]
+    fn device_forms() {
+        let plain = device(&format!(";SharedAccessKey={KEY}")).unwrap();
+        assert!(matches!(
+            plain.credential,
+            DeviceCredential::Key { policy: None, .. }
+        ));
+        let policy = device(&format!(
+            ";SharedAccessKeyName=device;SharedAccessKey={KEY}"
+        ))
+        .unwrap();
+        assert!(matches!(
+            policy.credential,
+            DeviceCredential::Key {
+                policy: Some(_),
+                ..
+            }
+        ));
+        assert_eq!(
+            device(";x509=true").unwrap().credential,
+            DeviceCredential::X509
+        );
+        assert_eq!(
+            device(";X509Cert=True").unwrap().credential,
+            DeviceCredential::X509
+        );
+        let module = device(&format!(";ModuleId=m;SharedAccessKey={KEY}")).unwrap();
+        assert_eq!(module.identity.to_string(), "d/m");
+        let token = device(";CredentialType=SharedAccessSignature;SharedAccessSignature=SharedAccessSignature sr=h&sig=AA==&se=1").unwrap();
+        assert!(matches!(token.credential, DeviceCredential::Token(_)));
+        let gateway = device(&format!(";GatewayHostName=edge;SharedAccessKey={KEY}")).unwrap();
+        assert_eq!(gateway.connect_host().name(), "edge");
+    }
+
+    #[test]
+    fn liberal_in_form() {
+        let text =
+            format!(" hostname = h:8443 ; DEVICEID=a=b ; Unknown=1; SharedAccessKey={KEY} ;");
+        let parsed = DeviceConnectionString::parse(&text).unwrap();
+        assert_eq!(parsed.identity.device.as_str(), "a=b");
+        assert_eq!(parsed.host.to_string(), "h:8443");
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let key = format!(";SharedAccessKey={KEY}");
+        assert_eq!(DeviceConnectionString::parse(" "), Err(E::Empty));
+        assert_eq!(device(";rubbish"), Err(E::NoEquals(3)));
+        assert_eq!(
+            device(";SharedAccessKey="),
+            Err(E::NoValue("SharedAccessKey"))
+        );
+        assert_eq!(
+            device(&format!("{key}{key}")),
+            Err(E::Repeated("SharedAccessKey"))
+        );
+        assert_eq!(device(""), Err(E::NoCredential));
+        assert_eq!(
+            device(&format!("{key};x509=true")),
+            Err(E::Conflict("SharedAccessKey", "x509"))
+        );
+        assert_eq!(device(";x509=yes"), Err(E::BadX509Flag));
+        assert_eq!(
+            device(";SharedAccessKey=AAE CAw"),
+            Err(E::BadKey(KeyError::Blank))
+        );
+        assert_eq!(
+            DeviceConnectionString::parse(&format!("DeviceId=d{key}")),
+            Err(E::Missing("HostName"))
+        );
+        assert_eq!(
+            DeviceConnectionString::parse(&format!("HostName=h;SharedAccessKeyName=service{key}")),
+            Err(E::ServiceForDevice)
+        );
+        assert_eq!(
+            ServiceConnectionString::parse(&format!("HostName=h;DeviceId=d{key}")),
+            Err(E::DeviceForService)
+        );
+        assert_eq!(
+            ServiceConnectionString::parse(&format!("HostName=h{key}")),
+            Err(E::Missing("SharedAccessKeyName"))
+        );
+        assert_eq!(
+            ServiceConnectionString::parse("HostName=h;SharedAccessKeyName=p"),
+            Err(E::Missing("SharedAccessKey"))
+        );
+    }
+
+    #[test]
+    fn round_trip() {
+        let text = format!("HostName=localhost:8443;DeviceId=d;ModuleId=m;SharedAccessKey={KEY}");
+        let parsed = DeviceConnectionString::parse(&text).unwrap();
+        assert_eq!(parsed.to_secret_text().expose(), text);
+        let text = format!("HostName=h;SharedAccessKeyName=service;SharedAccessKey={KEY}");
+        let parsed = ServiceConnectionString::parse(&text).unwrap();
+        assert_eq!(parsed.to_secret_text().expose(), text);
+    }
+
+    #[test]
+    fn no_error_and_no_debug_output_shows_a_key() {
+        let parsed = device(&format!(";SharedAccessKey={KEY}")).unwrap();
+        assert!(!format!("{parsed:?} {parsed}").contains(KEY));
+        for text in [
+            format!("{KEY};{KEY}"),
+            format!("HostName=h;SharedAccessKey={KEY}\n{KEY}"),
+        ] {
+            let error = DeviceConnectionString::parse(&text).unwrap_err();
+            assert!(!format!("{error:?} {error}").contains("AAECAw"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in ".{0,200}", items in "((HostName|DeviceId|SharedAccessKey|x509|ModuleId)=?[a-z=;: ]{0,8};?){0,6}") {
+            let _ = DeviceConnectionString::parse(&text);
+            let _ = ServiceConnectionString::parse(&text);
+            let _ = DeviceConnectionString::parse(&items);
+        }
+    }
+}

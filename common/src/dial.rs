@@ -1,0 +1,200 @@
+//! Reaching a host: resolve, connect and shake hands, each with a deadline, and
+//! errors that say which of them failed.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::limits;
+use crate::tls::CertificateProblem;
+
+/// Why a host could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name has no address.
+    #[error("cannot resolve {host}")]
+    Resolve {
+        /// The host name.
+        host: String,
+        /// What the resolver said.
+        #[source]
+        source: io::Error,
+    },
+    /// No address accepted the connection.
+    #[error("cannot connect to {host}:{port}")]
+    Connect {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// The last address's refusal.
+        #[source]
+        source: io::Error,
+    },
+    /// Resolving, connecting or the TLS handshake took too long.
+    #[error("{host}:{port} did not answer within {} s", limit.as_secs_f32())]
+    Timeout {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// The host's certificate is not acceptable.
+    #[error("{host}:{port} cannot be trusted: {}", problem.hint())]
+    Certificate {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// What is wrong with it.
+        problem: CertificateProblem,
+    },
+    /// The TLS handshake failed otherwise.
+    #[error("TLS with {host}:{port} failed")]
+    Tls {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Connects to `host:port`, trying each of its addresses in turn; the time is shared
+/// fairly among them, so that one that swallows packets does not hide the next.
+///
+/// # Errors
+/// [`DialError`]; all attempts together end within `limit`.
+pub async fn tcp(host: &str, port: u16, limit: Duration) -> Result<TcpStream, DialError> {
+    let deadline = Instant::now() + limit;
+    let timed_out = || DialError::Timeout {
+        host: host.to_owned(),
+        port,
+        limit,
+    };
+    let addresses: Vec<_> = timeout_at(deadline, tokio::net::lookup_host((host, port)))
+        .await
+        .map_err(|_| timed_out())?
+        .map_err(|source| DialError::Resolve {
+            host: host.to_owned(),
+            source,
+        })?
+        .collect();
+    let mut failure = None;
+    for (index, address) in addresses.iter().enumerate() {
+        let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        let now = Instant::now();
+        let share = now + deadline.saturating_duration_since(now) / left;
+        match timeout_at(share, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => {
+                tune(&socket);
+                return Ok(socket);
+            }
+            Ok(Err(error)) => failure = Some(error),
+            Err(_) => {}
+        }
+    }
+    match failure {
+        Some(source) => Err(DialError::Connect {
+            host: host.to_owned(),
+            port,
+            source,
+        }),
+        None if addresses.is_empty() => Err(DialError::Resolve {
+            host: host.to_owned(),
+            source: io::Error::new(io::ErrorKind::NotFound, "the name has no address"),
+        }),
+        None => Err(timed_out()),
+    }
+}
+
+/// Connects to `host:port` over TLS, as `name` (usually the host itself).
+///
+/// # Errors
+/// [`DialError`]; everything together ends within [`limits::DIAL`].
+pub async fn tls(
+    host: &str,
+    port: u16,
+    config: &Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let deadline = Instant::now() + limits::DIAL;
+    let socket = tcp(host, port, limits::TCP_CONNECT).await?;
+    let failed = |source: io::Error| match CertificateProblem::find(&source) {
+        Some(problem) => DialError::Certificate {
+            host: host.to_owned(),
+            port,
+            problem,
+        },
+        None => DialError::Tls {
+            host: host.to_owned(),
+            port,
+            source,
+        },
+    };
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+    let handshake = TlsConnector::from(Arc::clone(config)).connect(name, socket);
+    match timeout_at(deadline, handshake).await {
+        Ok(result) => result.map_err(failed),
+        Err(_) => Err(DialError::Timeout {
+            host: host.to_owned(),
+            port,
+            limit: limits::DIAL,
+        }),
+    }
+}
+
+/// What every socket of ours wants: no waiting for company (`TCP_NODELAY`), and the
+/// kernel's probes when idle. Refusal by the system is not fatal.
+pub fn tune(socket: &TcpStream) {
+    let _ = socket.set_nodelay(true);
+    let probes = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10));
+    let _ = SockRef::from(socket).set_tcp_keepalive(&probes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn refusal_names_the_port() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let error = tcp("127.0.0.1", port, Duration::from_secs(5))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, DialError::Connect { port: p, .. } if p == port),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_host_that_says_nothing_times_out() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let config = ClientConfig::builder_with_provider(crate::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        tokio::time::pause();
+        let error = tls("127.0.0.1", port, &Arc::new(config)).await.unwrap_err();
+        assert!(matches!(error, DialError::Timeout { .. }), "{error}");
+    }
+}

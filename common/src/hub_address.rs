@@ -1,0 +1,163 @@
+//! Where a hub is: a host name, and a port when it is not the usual one.
+
+use std::fmt;
+
+/// The port of HTTPS and of everything that runs over it.
+pub const HTTPS_PORT: u16 = 443;
+/// The port of MQTT over TLS.
+pub const MQTTS_PORT: u16 = 8883;
+
+/// Why a text is not a hub's address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HubAddressError {
+    /// There is no host name.
+    #[error("the host name is empty")]
+    Empty,
+    /// The part after the colon is no port number.
+    #[error("{0:?} is not a port number")]
+    BadPort(String),
+    /// The host name has characters that no host name has.
+    #[error("{0:?} is not a host name")]
+    BadName(String),
+}
+
+/// `NAME[:PORT]`, as `HostName=` in connection strings carries it. The port is
+/// our addition: the SDKs know only the fixed ports.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HubAddress {
+    name: String,
+    port: Option<u16>,
+}
+
+impl HubAddress {
+    /// Reads `NAME`, `NAME:PORT` or `[IPv6]:PORT`.
+    ///
+    /// # Errors
+    /// [`HubAddressError`] says which part is wrong.
+    pub fn parse(text: &str) -> Result<Self, HubAddressError> {
+        let (name, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (name, after) = rest
+                .split_once(']')
+                .ok_or_else(|| HubAddressError::BadName(text.to_owned()))?;
+            let port = match after {
+                "" => None,
+                _ => Some(
+                    after
+                        .strip_prefix(':')
+                        .ok_or_else(|| HubAddressError::BadName(text.to_owned()))?,
+                ),
+            };
+            if name.parse::<std::net::Ipv6Addr>().is_err() {
+                return Err(HubAddressError::BadName(text.to_owned()));
+            }
+            (name, port)
+        } else {
+            match text.split_once(':') {
+                Some((name, port)) => (name, Some(port)),
+                None => (text, None),
+            }
+        };
+        if name.is_empty() {
+            return Err(HubAddressError::Empty);
+        }
+        if !name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-._:".contains(c))
+        {
+            return Err(HubAddressError::BadName(name.to_owned()));
+        }
+        let port = port
+            .map(|p| match p.parse::<u16>() {
+                Ok(number) if number != 0 => Ok(number),
+                _ => Err(HubAddressError::BadPort(p.to_owned())),
+            })
+            .transpose()?;
+        Ok(Self {
+            name: name.to_owned(),
+            port,
+        })
+    }
+
+    /// A host name with a port of its own.
+    pub fn with_port(&self, port: u16) -> Self {
+        Self {
+            name: self.name.clone(),
+            port: Some(port),
+        }
+    }
+
+    /// The host name alone: what TLS certificates and SAS tokens name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The port that was given, if any.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// The HTTPS port: the one given, else 443.
+    pub fn https_port(&self) -> u16 {
+        self.port.unwrap_or(HTTPS_PORT)
+    }
+
+    /// The name as it stands in a URL, IPv6 in brackets.
+    pub fn url_host(&self) -> String {
+        if self.name.contains(':') {
+            format!("[{}]", self.name)
+        } else {
+            self.name.clone()
+        }
+    }
+
+    /// The first label of the host name: how IoT Hub calls the hub itself.
+    pub fn hub_name(&self) -> &str {
+        self.name.split('.').next().unwrap_or(&self.name)
+    }
+
+    /// Whether the text, with or without a port, is this host; case does not matter.
+    pub fn is_named_by(&self, text: &str) -> bool {
+        Self::parse(text).is_ok_and(|other| other.name.eq_ignore_ascii_case(&self.name))
+    }
+}
+
+impl fmt::Display for HubAddress {
+    /// As in `HostName=`: the port only when it is not 443.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) if port != HTTPS_PORT => write!(f, "{}:{port}", self.url_host()),
+            _ => f.write_str(&self.url_host()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_ports() {
+        let plain = HubAddress::parse("myhub.example.net").unwrap();
+        assert_eq!(
+            (plain.name(), plain.https_port()),
+            ("myhub.example.net", 443)
+        );
+        assert_eq!(plain.hub_name(), "myhub");
+        let local = HubAddress::parse("localhost:8443").unwrap();
+        assert_eq!(local.to_string(), "localhost:8443");
+        assert_eq!(HubAddress::parse("h:443").unwrap().to_string(), "h");
+        let v6 = HubAddress::parse("[::1]:8443").unwrap();
+        assert_eq!((v6.name(), v6.to_string().as_str()), ("::1", "[::1]:8443"));
+        for bad in ["", ":1", "h:", "h:0", "h:99999", "a b", "[::1", "a/b"] {
+            assert!(HubAddress::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_compare_without_case_and_port() {
+        let hub = HubAddress::parse("MyHub.example.net:8443").unwrap();
+        assert!(hub.is_named_by("myhub.EXAMPLE.net"));
+        assert!(hub.is_named_by("myhub.example.net:8443"));
+        assert!(!hub.is_named_by("other.example.net"));
+    }
+}

@@ -1,0 +1,325 @@
+//! The names of things, parsed once at the edge and valid ever after.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a text is not a valid name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// The text is empty.
+    #[error("the {what} is empty")]
+    Empty {
+        /// Which name was parsed.
+        what: &'static str,
+    },
+    /// The text is longer than [`crate::limits::ID_LENGTH`] bytes.
+    #[error("the {what} is longer than {max} characters")]
+    TooLong {
+        /// Which name was parsed.
+        what: &'static str,
+        /// The longest that is allowed.
+        max: usize,
+    },
+    /// The text contains a character that the grammar does not allow.
+    #[error("the {what} contains {found:?}; allowed are {allowed}")]
+    BadCharacter {
+        /// Which name was parsed.
+        what: &'static str,
+        /// The character at fault.
+        found: char,
+        /// The characters that are allowed, for a person to read.
+        allowed: &'static str,
+    },
+    /// `.` and `..` would be folded away by URL handling.
+    #[error("the {what} may not be \".\" or \"..\"")]
+    Dots {
+        /// Which name was parsed.
+        what: &'static str,
+    },
+}
+
+fn check(
+    what: &'static str,
+    text: &str,
+    allowed: &'static str,
+    ok: impl Fn(char) -> bool,
+) -> Result<(), IdentityError> {
+    if text.is_empty() {
+        return Err(IdentityError::Empty { what });
+    }
+    if text.len() > crate::limits::ID_LENGTH {
+        return Err(IdentityError::TooLong {
+            what,
+            max: crate::limits::ID_LENGTH,
+        });
+    }
+    if let Some(found) = text.chars().find(|c| !ok(*c)) {
+        return Err(IdentityError::BadCharacter {
+            what,
+            found,
+            allowed,
+        });
+    }
+    if text == "." || text == ".." {
+        return Err(IdentityError::Dots { what });
+    }
+    Ok(())
+}
+
+const ID_CHARACTERS: &str = "ASCII letters, digits and - . + % _ # * ? ! ( ) , : = @ $ '";
+
+fn is_id_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-.+%_#*?!(),:=@$'".contains(c)
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $allowed:expr, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks the text against the grammar.
+            ///
+            /// # Errors
+            /// [`IdentityError`] names the rule that the text breaks.
+            pub fn parse(text: &str) -> Result<Self, IdentityError> {
+                check($what, text, $allowed, $check)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The name as text, exactly as it was given.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = IdentityError;
+            fn from_str(text: &str) -> Result<Self, IdentityError> {
+                Self::parse(text)
+            }
+        }
+    };
+}
+
+name_type!(
+    /// A device's id: at most 128 characters, compared with case
+    /// (`iot-hub.md` section 6).
+    DeviceId,
+    "device id",
+    ID_CHARACTERS,
+    is_id_character
+);
+name_type!(
+    /// A module's id on its device; same grammar as [`DeviceId`].
+    ModuleId,
+    "module id",
+    ID_CHARACTERS,
+    is_id_character
+);
+name_type!(
+    /// A stream's name: a label that must survive raw in an MQTT topic level and
+    /// in a URL path, because no client decodes it (`device-streams.md` 3.4).
+    StreamName,
+    "stream name",
+    "ASCII letters, digits and - . _",
+    |c| c.is_ascii_alphanumeric() || "-._".contains(c)
+);
+
+/// A device, or one module on a device: whoever can hold a hub session.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct DeviceIdentity {
+    /// The device.
+    pub device: DeviceId,
+    /// The module, when the identity is a module's.
+    pub module: Option<ModuleId>,
+}
+
+impl DeviceIdentity {
+    /// The identity of a whole device.
+    pub fn of_device(device: DeviceId) -> Self {
+        Self {
+            device,
+            module: None,
+        }
+    }
+
+    /// The identity of a module on a device.
+    pub fn of_module(device: DeviceId, module: ModuleId) -> Self {
+        Self {
+            device,
+            module: Some(module),
+        }
+    }
+
+    /// The resource that a SAS token of this identity names after the host:
+    /// `devices/{id}` or `devices/{id}/modules/{m}`.
+    pub fn resource_path(&self) -> String {
+        match &self.module {
+            None => format!("devices/{}", self.device),
+            Some(module) => format!("devices/{}/modules/{module}", self.device),
+        }
+    }
+}
+
+impl fmt::Display for DeviceIdentity {
+    /// `device` or `device/module`: also the MQTT client id.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.module {
+            None => write!(f, "{}", self.device),
+            Some(module) => write!(f, "{}/{module}", self.device),
+        }
+    }
+}
+
+/// Names one stream request on one identity's hub session; short decimal text
+/// is the safest choice for foreign parsers (`device-streams.md` 3.4).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// Takes a request id as it came in a topic: any non-empty text without
+    /// topic separators.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = !text.is_empty()
+            && text.len() <= crate::limits::ID_LENGTH
+            && !text.contains(['/', '#', '+', '&', '?'])
+            && !text.chars().any(char::is_control);
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<u64> for RequestId {
+    fn from(number: u64) -> Self {
+        Self(number.to_string())
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names one stream at the streaming endpoint: 128 random bits, unguessable,
+/// written as 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(u128);
+
+impl StreamId {
+    /// A fresh id from the system's random source.
+    pub fn random() -> Self {
+        Self(u128::from_be_bytes(crate::random::bytes()))
+    }
+
+    /// Reads 32 hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        u128::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One of the two WebSockets of a stream at the hub.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Leg {
+    /// The WebSocket that the device opened.
+    Device,
+    /// The WebSocket that the service opened.
+    Service,
+}
+
+impl Leg {
+    /// The word for this leg in URLs, tokens and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Service => "service",
+        }
+    }
+
+    /// Reads the word back.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "device" => Some(Self::Device),
+            "service" => Some(Self::Service),
+            _ => None,
+        }
+    }
+
+    /// The leg at the other side of the stream.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Device => Self::Service,
+            Self::Service => Self::Device,
+        }
+    }
+}
+
+impl fmt::Display for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_ids_follow_the_documented_grammar() {
+        for good in ["dev1", "a+b@c%d", "A:b=c", "x'y", &"d".repeat(128)] {
+            assert!(DeviceId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a/b", "a;b", "ü", ".", "..", &"d".repeat(129)] {
+            assert!(DeviceId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn stream_names_survive_raw_in_topics_and_urls() {
+        assert!(StreamName::parse("TestStream").is_ok());
+        for bad in ["a/b", "a+b", "a#", "a b", "a%20b", "a?b", "a&b", "a=b", ""] {
+            assert!(StreamName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn stream_ids_round_trip() {
+        let id = StreamId::random();
+        assert_eq!(StreamId::parse(&id.to_string()), Some(id));
+        assert_eq!(StreamId::parse("+123"), None);
+        assert_eq!(StreamId::parse(&"g".repeat(32)), None);
+    }
+}

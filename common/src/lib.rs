@@ -1,0 +1,33 @@
+//! The words and the wire: everything that at least two of hub, device-proxy
+//! and service-proxy must agree on.
+//!
+//! Read in this order:
+//!
+//! 1. [`identity`], [`secret`], [`hub_address`], [`connection_string`],
+//!    [`sas_token`]: who is who, and how they prove it.
+//! 2. [`wire`]: every message of the device-streams handshake, written and
+//!    read by the same code.
+//! 3. [`tls`], [`dial`], [`websocket`], [`mqtt`]: how bytes reach the hub.
+//! 4. [`tunnel`]: how bytes move between a local socket and a stream.
+//! 5. [`limits`], [`backoff`], [`keepalive`], [`shutdown`], [`telemetry`],
+//!    [`report`]: the manners all programs share.
+
+pub mod backoff;
+pub mod clock;
+pub mod connection_string;
+pub mod dial;
+pub mod hub_address;
+pub mod identity;
+pub mod keepalive;
+pub mod limits;
+pub mod mqtt;
+pub mod random;
+pub mod report;
+pub mod sas_token;
+pub mod secret;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;
+pub mod tunnel;
+pub mod websocket;
+pub mod wire;

@@ -1,0 +1,112 @@
+//! Every timeout, queue depth and size cap, each with its reason. Sizes are bytes.
+
+use std::time::Duration;
+
+// --- Names ---
+
+/// Longest device id, module id, stream name or request id (IoT Hub's limit).
+pub const ID_LENGTH: usize = 128;
+
+// --- Handshakes ---
+
+/// Whole stream handshake, from the service's POST to its answer; also the most
+/// that each time limit header may ask for (`device-streams.md` 1.4).
+pub const STREAM_HANDSHAKE: Duration = Duration::from_secs(60);
+/// How long an accepted stream waits for both of its legs, counted from the accept.
+pub const LEG_ARRIVAL: Duration = Duration::from_secs(60);
+/// TCP connect to a hub or a streaming endpoint.
+pub const TCP_CONNECT: Duration = Duration::from_secs(10);
+/// TCP connect, TLS and upgrade to a hub or streaming endpoint, together.
+pub const DIAL: Duration = Duration::from_secs(20);
+/// CONNECT to CONNACK and SUBSCRIBE to SUBACK; the C SDK waits as long.
+pub const MQTT_HANDSHAKE: Duration = Duration::from_secs(30);
+/// TCP connect of device-proxy to a target: well inside the stream handshake, so
+/// that an unreachable target is a reject and not a timeout.
+pub const TARGET_CONNECT: Duration = Duration::from_secs(10);
+/// TLS and the first HTTP request head or MQTT CONNECT at the hub, together:
+/// strangers that say nothing are gone after this.
+pub const STRANGER: Duration = Duration::from_secs(30);
+/// Idle keep-alive of a hub's HTTP connection between requests.
+pub const HTTP_IDLE: Duration = Duration::from_secs(120);
+
+// --- Credentials ---
+
+/// Clock difference that a hub forgives a SAS token, as the C# SDK's checker does.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(300);
+/// Life of the SAS tokens that our clients mint; the SDKs' usual value.
+pub const SAS_TOKEN_LIFE: Duration = Duration::from_secs(3600);
+/// Longest streaming token: the C sample copies `Bearer <token>` into 1,024 bytes.
+pub const STREAM_TOKEN_LENGTH: usize = 1016;
+
+// --- Liveness ---
+
+/// How often device-proxy pings its hub session.
+pub const HUB_SESSION_PING: Duration = Duration::from_secs(10);
+/// How long the answer to that ping may take.
+pub const HUB_SESSION_PONG: Duration = Duration::from_secs(8);
+/// MQTT keep-alive that device-proxy announces; the hub drops it after 1.5 times.
+pub const MQTT_KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Longest keep-alive a hub honours: 1.5 times IoT Hub's largest client value.
+pub const MQTT_KEEP_ALIVE_MAX: Duration = Duration::from_secs(1767);
+/// How often a silent leg is pinged, at the hub and at both proxies.
+pub const LEG_PING: Duration = Duration::from_secs(10);
+/// How long the answer may take when nothing else is on its way to that peer.
+pub const LEG_PONG: Duration = Duration::from_secs(10);
+
+// --- Endings ---
+
+/// After the local end of input: how long the peer may stay silent before a plain
+/// stream, which has no half-close, is closed.
+pub const HALF_CLOSE_LINGER: Duration = Duration::from_secs(5);
+/// Delivering what is left, and the closing handshakes, once an end is decided.
+pub const CLOSE: Duration = Duration::from_secs(5);
+/// Grace for open tunnels when a program is told to stop.
+pub const DRAIN: Duration = Duration::from_secs(5);
+
+// --- Sizes on the data path ---
+
+/// Largest WebSocket message that is sent: the gateway's stated maximum.
+pub const STREAM_MESSAGE: usize = 65_536;
+/// Largest WebSocket message that is accepted on a leg: some SDKs join chunks.
+pub const STREAM_MESSAGE_ACCEPTED: usize = 16 << 20;
+/// Read buffer of a WebSocket; grows only while a larger message is assembled.
+pub const WEBSOCKET_READ_BUFFER: usize = 16 << 10;
+/// Bytes a WebSocket gathers before it writes without being flushed.
+pub const WEBSOCKET_WRITE_BUFFER: usize = 128 << 10;
+
+// --- MQTT ---
+
+/// Largest MQTT packet of a device: 256 KiB of telemetry and its topic.
+pub const MQTT_PACKET: usize = (256 << 10) + (4 << 10);
+/// Largest first packet: CONNECT with user name and SAS token. Strangers get no more.
+pub const MQTT_CONNECT_PACKET: usize = 16 << 10;
+/// Read chunk of an MQTT session.
+pub const MQTT_READ: usize = 4 << 10;
+/// Largest WebSocket message under MQTT.
+pub const MQTT_WEBSOCKET_MESSAGE: usize = MQTT_PACKET + (4 << 10);
+
+// --- HTTP ---
+
+/// Largest request head at the hub.
+pub const HTTP_HEAD: usize = 16 << 10;
+/// Largest request body at the hub: a bulk request of 100 identities fits.
+pub const HTTP_BODY: usize = 512 << 10;
+/// Largest answer body a client reads.
+pub const HTTP_ANSWER: usize = 64 << 10;
+
+// --- Numbers ---
+
+/// Connections that have not proven anything yet, per listener.
+pub const STRANGERS: usize = 4_096;
+/// Connections in all, per listener of the hub.
+pub const CONNECTIONS: usize = 100_000;
+/// Commands waiting for one device session; full means busy.
+pub const SESSION_QUEUE: usize = 64;
+/// Stream requests waiting for one device; more are throttled (429).
+pub const PENDING_PER_DEVICE: usize = 512;
+/// Streams at once per hub; more are throttled (429).
+pub const STREAMS_PER_HUB: usize = 20_000;
+/// Streams at once that a device-proxy serves; more are rejected.
+pub const STREAMS_PER_DEVICE: usize = 512;
+/// Local connections at once that a service-proxy carries.
+pub const LOCAL_CONNECTIONS: usize = 2_048;

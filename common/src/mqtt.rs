@@ -1,0 +1,217 @@
+//! MQTT 3.1.1 packets over any byte stream, for both ends; the packet codec is
+//! `mqtt-protocol-core`'s.
+
+use std::io;
+
+use bytes::BytesMut;
+use mqtt_protocol_core::mqtt::common::Cursor;
+use mqtt_protocol_core::mqtt::connection::{PacketBuildResult, PacketBuilder, RawPacket};
+pub use mqtt_protocol_core::mqtt::packet::v3_1_1 as packet;
+pub use mqtt_protocol_core::mqtt::packet::{Qos, SubEntry};
+pub use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, MqttError, SubackReturnCode};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use crate::limits;
+
+/// A packet as it came from the peer.
+#[derive(Debug)]
+pub enum Packet {
+    /// First packet of a device.
+    Connect(packet::Connect),
+    /// The hub's answer to it.
+    Connack(packet::Connack),
+    /// A message, either way.
+    Publish(packet::Publish),
+    /// Receipt of a QoS 1 message.
+    Puback(packet::Puback),
+    /// Filters a device wants.
+    Subscribe(packet::Subscribe),
+    /// The hub's answer to it.
+    Suback(packet::Suback),
+    /// Filters a device no longer wants.
+    Unsubscribe(packet::Unsubscribe),
+    /// The hub's answer to it.
+    Unsuback(packet::Unsuback),
+    /// Are you there?
+    Pingreq,
+    /// Yes.
+    Pingresp,
+    /// A device's goodbye.
+    Disconnect,
+}
+
+/// Why no packet could be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The connection ended, or was lost.
+    #[error("the MQTT connection was lost")]
+    Lost(#[source] io::Error),
+    /// The packet is larger than allowed.
+    #[error("the peer sent an MQTT packet larger than {limit} bytes")]
+    TooLarge {
+        /// The largest that is accepted.
+        limit: usize,
+    },
+    /// The bytes are not MQTT 3.1.1.
+    #[error("the peer sent bytes that are not MQTT 3.1.1")]
+    Malformed,
+}
+
+/// Packets over a byte stream.
+pub struct PacketIo<S> {
+    stream: S,
+    unread: BytesMut,
+    builder: PacketBuilder,
+    limit: usize,
+}
+
+/// Read at once when little is expected, as on an idle session.
+const SMALL_READ: usize = 1024;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
+    /// Starts with room for packets of at most `limit` bytes.
+    pub fn new(stream: S, limit: usize) -> Self {
+        Self {
+            stream,
+            unread: BytesMut::new(),
+            builder: PacketBuilder::with_maximum_packet_size(size(limit)),
+            limit,
+        }
+    }
+
+    /// Allows packets of another size from now on.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+        self.builder.set_maximum_packet_size(size(limit));
+    }
+
+    /// The next packet; `None` when the peer has ended the connection between two.
+    /// Cancel-safe: bytes read so far are kept.
+    ///
+    /// # Errors
+    /// [`ReadError`]; the connection is then of no more use.
+    pub async fn read(&mut self) -> Result<Option<Packet>, ReadError> {
+        loop {
+            if let Some(packet) = self.buffered()? {
+                return Ok(Some(packet));
+            }
+            self.unread.reserve(if self.unread.capacity() > SMALL_READ {
+                limits::MQTT_READ
+            } else {
+                SMALL_READ
+            });
+            let count = self
+                .stream
+                .read_buf(&mut self.unread)
+                .await
+                .map_err(ReadError::Lost)?;
+            if count == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn buffered(&mut self) -> Result<Option<Packet>, ReadError> {
+        if self.unread.is_empty() {
+            return Ok(None);
+        }
+        let mut cursor = Cursor::new(self.unread.as_ref());
+        let mut result = PacketBuildResult::Incomplete;
+        while (cursor.position() as usize) < self.unread.len() {
+            result = self.builder.feed(&mut cursor);
+            if !matches!(result, PacketBuildResult::Incomplete) {
+                break;
+            }
+        }
+        let consumed = (cursor.position() as usize).min(self.unread.len());
+        bytes::Buf::advance(&mut self.unread, consumed);
+        match result {
+            PacketBuildResult::Incomplete => Ok(None),
+            PacketBuildResult::Complete(raw) => decode(&raw).map(Some).ok_or(ReadError::Malformed),
+            PacketBuildResult::Error(MqttError::PacketTooLarge) => {
+                Err(ReadError::TooLarge { limit: self.limit })
+            }
+            PacketBuildResult::Error(_) => Err(ReadError::Malformed),
+        }
+    }
+
+    /// Writes encoded packets and flushes. Not cancel-safe.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn write(&mut self, packets: &[u8]) -> io::Result<()> {
+        self.stream.write_all(packets).await?;
+        self.stream.flush().await
+    }
+
+    /// Ends the connection in due form.
+    pub async fn shutdown(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+}
+
+fn size(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}
+
+fn decode(raw: &RawPacket) -> Option<Packet> {
+    // Reserved flag bits must be as the specification says, or the packet is malformed.
+    let flags = match raw.packet_type() {
+        3 => raw.flags(),
+        8 | 10 => 2,
+        _ => 0,
+    };
+    if raw.flags() != flags {
+        return None;
+    }
+    let empty = |packet: Packet| raw.data_as_slice().is_empty().then_some(packet);
+    match raw.packet_type() {
+        1 => raw
+            .parse_exact(packet::Connect::parse)
+            .ok()
+            .map(Packet::Connect),
+        2 => raw
+            .parse_exact(packet::Connack::parse)
+            .ok()
+            .map(Packet::Connack),
+        3 => packet::Publish::parse(raw.flags(), raw.data_as_slice().into())
+            .ok()
+            .map(|(publish, _)| Packet::Publish(publish)),
+        4 => raw
+            .parse_exact(packet::Puback::parse)
+            .ok()
+            .map(Packet::Puback),
+        8 => raw
+            .parse_exact(packet::Subscribe::parse)
+            .ok()
+            .map(Packet::Subscribe),
+        9 => raw
+            .parse_exact(packet::Suback::parse)
+            .ok()
+            .map(Packet::Suback),
+        10 => raw
+            .parse_exact(packet::Unsubscribe::parse)
+            .ok()
+            .map(Packet::Unsubscribe),
+        11 => raw
+            .parse_exact(packet::Unsuback::parse)
+            .ok()
+            .map(Packet::Unsuback),
+        12 => empty(Packet::Pingreq),
+        13 => empty(Packet::Pingresp),
+        14 => empty(Packet::Disconnect),
+        _ => None,
+    }
+}
+
+/// An encoded QoS 0 PUBLISH with an empty payload, as the stream handshake uses it.
+///
+/// # Errors
+/// [`MqttError`] when the topic cannot be sent.
+pub fn publish(topic: &str) -> Result<Vec<u8>, MqttError> {
+    Ok(packet::Publish::builder()
+        .topic_name(topic)?
+        .qos(Qos::AtMostOnce)
+        .build()?
+        .to_continuous_buffer())
+}

@@ -1,0 +1,51 @@
+//! How a program tells a person that it could not do its job.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+/// Exit code of wrong usage, as the command line parser's own.
+pub const USAGE: u8 = 2;
+
+/// One line from an error and its causes: `what: why: why`. A cause that its
+/// parent already told is not told twice.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            let _ = write!(text, ": {message}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Prints the error on stderr and gives the exit code of a failure.
+pub fn failure(error: &dyn Error) -> ExitCode {
+    eprintln!("error: {}", chain(error));
+    ExitCode::FAILURE
+}
+
+/// Prints the error on stderr and gives the exit code of wrong usage.
+pub fn usage(error: &dyn Error) -> ExitCode {
+    eprintln!("error: {}", chain(error));
+    ExitCode::from(USAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = Outer(std::io::Error::other("inner"));
+        assert_eq!(chain(&error), "outer: inner");
+        assert_eq!(chain(&std::io::Error::other("outer")), "outer");
+    }
+}

@@ -1,0 +1,222 @@
+//! TLS for clients: one crypto provider, the system's roots plus a file, and a
+//! judgement of certificate errors. There is no way to switch verification off.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+
+/// The one crypto provider of all our programs.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Why a TLS configuration cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsConfigError {
+    /// A PEM file cannot be read or holds nothing of the kind.
+    #[error("cannot read {what} from {}: {reason}", path.display())]
+    File {
+        /// What was looked for.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// Neither the system nor `--ca-file` gives a root certificate.
+    #[error("the system has no trusted root certificates; name the hub's CA with --ca-file")]
+    NoRoots,
+    /// Certificate and key do not fit, or rustls refuses them.
+    #[error("the TLS certificate or key is not usable")]
+    Rustls(#[from] rustls::Error),
+}
+
+/// Reads all certificates of a PEM file.
+///
+/// # Errors
+/// [`TlsConfigError::File`] when it cannot be read or has no certificate.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+    let error = |reason: String| TlsConfigError::File {
+        what: "certificates",
+        path: path.to_owned(),
+        reason,
+    };
+    let found = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| error(pem_reason(&e)))?;
+    if found.is_empty() {
+        return Err(error("there is no PEM certificate in it".to_owned()));
+    }
+    Ok(found)
+}
+
+/// Reads the private key of a PEM file.
+///
+/// # Errors
+/// [`TlsConfigError::File`] when it cannot be read or has no key.
+pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsConfigError::File {
+        what: "a private key",
+        path: path.to_owned(),
+        reason: pem_reason(&error),
+    })
+}
+
+fn pem_reason(error: &rustls::pki_types::pem::Error) -> String {
+    use rustls::pki_types::pem::Error as E;
+    match error {
+        E::Io(error) => error.to_string(),
+        E::NoItemsFound => "there is nothing of the kind in it".to_owned(),
+        // Other variants may quote the file's content.
+        _ => "it is not a PEM file".to_owned(),
+    }
+}
+
+/// A client certificate and its key, for X.509 device identities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// PEM file of the certificate, and of intermediates behind it.
+    pub certificate: PathBuf,
+    /// PEM file of the private key.
+    pub key: PathBuf,
+}
+
+/// A client configuration: the system's roots, the roots of `ca_file` in addition,
+/// and a client certificate if there is one.
+///
+/// # Errors
+/// [`TlsConfigError`] names the file at fault.
+pub fn client_config(
+    ca_file: Option<&Path>,
+    identity: Option<&ClientIdentity>,
+) -> Result<Arc<ClientConfig>, TlsConfigError> {
+    let mut roots = RootCertStore::empty();
+    // Unreadable system roots are as good as none: what counts is what is there.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = ca_file {
+        for certificate in certificates(path)? {
+            roots
+                .add(certificate)
+                .map_err(|error| TlsConfigError::File {
+                    what: "a CA certificate",
+                    path: path.to_owned(),
+                    reason: error.to_string(),
+                })?;
+        }
+    }
+    if roots.is_empty() {
+        return Err(TlsConfigError::NoRoots);
+    }
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => builder.with_client_auth_cert(
+            certificates(&identity.certificate)?,
+            private_key(&identity.key)?,
+        )?,
+    };
+    Ok(Arc::new(config))
+}
+
+/// What is wrong with the peer's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateProblem {
+    /// No trusted CA signed it.
+    Untrusted,
+    /// It is for another host name.
+    WrongName,
+    /// Its time has not come: usually our clock is not set yet.
+    NotYetValid,
+    /// Its time is over.
+    Expired,
+    /// Anything else.
+    Other,
+}
+
+impl CertificateProblem {
+    /// Finds a certificate error among an error and its causes.
+    pub fn find(error: &(dyn Error + 'static)) -> Option<Self> {
+        let Some(rustls::Error::InvalidCertificate(certificate)) = find(error) else {
+            return None;
+        };
+        use CertificateError as C;
+        Some(match certificate {
+            C::UnknownIssuer | C::BadSignature => Self::Untrusted,
+            C::NotValidForName | C::NotValidForNameContext { .. } => Self::WrongName,
+            C::NotValidYet | C::NotValidYetContext { .. } => Self::NotYetValid,
+            C::Expired | C::ExpiredContext { .. } => Self::Expired,
+            _ => Self::Other,
+        })
+    }
+
+    /// What to do about it, as the end of a sentence.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Untrusted => {
+                "its certificate is signed by no CA that is trusted here; name the hub's CA with --ca-file"
+            }
+            Self::WrongName => {
+                "its certificate is for another host name; use the name that `stream-hub serve --hostname` was given"
+            }
+            Self::NotYetValid => "its certificate is not valid yet; is this machine's clock right?",
+            Self::Expired => {
+                "its certificate has expired; renew it at the hub, or check this machine's clock"
+            }
+            Self::Other => "its certificate is not acceptable",
+        }
+    }
+}
+
+/// Finds an error of type `T` among an error and its causes, also inside `io::Error`s,
+/// whose `source` skips what they wrap.
+pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        if let Some(inner) = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            && let Some(found) = find::<T>(inner)
+        {
+            return Some(found);
+        }
+        current = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_are_found_inside_io_errors() {
+        let tls = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let io = std::io::Error::new(std::io::ErrorKind::InvalidData, tls);
+        assert_eq!(
+            CertificateProblem::find(&io),
+            Some(CertificateProblem::Untrusted)
+        );
+        let name = rustls::Error::InvalidCertificate(CertificateError::NotValidForName);
+        assert_eq!(
+            CertificateProblem::find(&name),
+            Some(CertificateProblem::WrongName)
+        );
+        assert_eq!(CertificateProblem::find(&std::io::Error::other("x")), None);
+    }
+
+    #[test]
+    fn missing_files_are_named() {
+        let error = client_config(Some(Path::new("/no/such/ca.pem")), None).unwrap_err();
+        assert!(error.to_string().contains("/no/such/ca.pem"), "{error}");
+    }
+}

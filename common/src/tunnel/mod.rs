@@ -1,0 +1,9 @@
+//! A tunnel: a local socket at one of the proxies, and the stream behind it.
+
+mod local;
+mod outcome;
+mod pump;
+
+pub use local::{LocalSocket, Pipes};
+pub use outcome::{End, Outcome};
+pub use pump::{Traffic, pump};

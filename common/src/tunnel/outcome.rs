@@ -1,0 +1,49 @@
+//! How a tunnel ended: counts for the log, and whether it was a normal end.
+
+use std::io;
+use std::time::Duration;
+
+use crate::websocket::{Goodbye, WebSocketError};
+
+/// Who or what ended a tunnel.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// The local side was done, and the peer had nothing more to say.
+    #[error("closed by the local side")]
+    LocalClosed,
+    /// The peer was done.
+    #[error("closed by the other side")]
+    PeerClosed,
+    /// The peer ended the stream in a way that is not normal.
+    #[error("ended by the other side ({}{})", .0.code, if .0.reason.is_empty() { String::new() } else { format!(", {}", .0.reason) })]
+    PeerAborted(Goodbye),
+    /// The local connection broke.
+    #[error("the local connection broke")]
+    LocalFailed(#[source] io::Error),
+    /// The stream's WebSocket was lost.
+    #[error("the stream was lost")]
+    StreamLost(#[source] WebSocketError),
+    /// This program is stopping.
+    #[error("ended because the program stops")]
+    Stopped,
+}
+
+impl End {
+    /// Whether both sides had said all they wanted.
+    pub fn is_normal(&self) -> bool {
+        matches!(self, Self::LocalClosed | Self::PeerClosed)
+    }
+}
+
+/// The whole story of one tunnel.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Bytes from the local socket into the stream.
+    pub sent: u64,
+    /// Bytes from the stream to the local socket.
+    pub received: u64,
+    /// From the start of the pump to its end.
+    pub duration: Duration,
+    /// How it ended.
+    pub end: End,
+}

@@ -1,0 +1,334 @@
+//! Copies both ways between a local socket and a stream, in one task: one buffer a
+//! direction, a slow side slows the other, a flush when there is a pause.
+//!
+//! **Ends.** A Close ends both directions of a WebSocket, so a TCP half-close cannot
+//! cross a plain stream. The rule, here and nowhere else:
+//!
+//! - At the local end of input: send what is left, keep delivering the peer's bytes
+//!   until it closes or [`limits::HALF_CLOSE_LINGER`] passes with none, then Close 1000.
+//! - A Close 1000 from the peer: deliver what came before it, then end the local
+//!   connection in due form.
+//! - A stream that is lost, or closed with another code: abort the local socket
+//!   (RST), so that a truncated transfer never looks complete.
+//! - A local connection that breaks: Close 1011, so that the other end aborts too.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{End, LocalSocket, Outcome};
+use crate::limits;
+use crate::websocket::{Data, Goodbye, Incoming, WebSocket, WebSocketError};
+
+/// Read size while little comes: keystrokes need no more.
+const SMALL_READ: usize = 4 << 10;
+/// Small reads in a row after which the large buffer is given back.
+const SMALL_READS: u8 = 16;
+
+/// Running byte counts of a tunnel, readable while it runs.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Traffic {
+    /// Bytes from the local socket into the stream so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    /// Bytes from the stream to the local socket so far.
+    pub fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+}
+
+/// Runs a tunnel to its end, or until `stop` is cancelled; then both sides are
+/// closed, which takes at most [`limits::CLOSE`]. Dropping the future cuts both.
+pub async fn pump<L, S>(
+    local: L,
+    stream: WebSocket<S>,
+    traffic: &Traffic,
+    stop: &CancellationToken,
+) -> Outcome
+where
+    L: LocalSocket,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let started = Instant::now();
+    let mut pump = Pump {
+        local,
+        stream,
+        traffic,
+        phase: Phase::Open,
+        read: ReadBuffer::default(),
+        unflushed: false,
+        undelivered: Bytes::new(),
+        unflushed_local: false,
+        timer: Box::pin(sleep(limits::HALF_CLOSE_LINGER)),
+    };
+    let end = tokio::select! {
+        end = poll_fn(|cx| pump.poll(cx)) => end,
+        () = stop.cancelled() => End::Stopped,
+    };
+    pump.finish(&end).await;
+    Outcome {
+        sent: traffic.sent(),
+        received: traffic.received(),
+        duration: started.elapsed(),
+        end,
+    }
+}
+
+/// How far the way up, local socket to stream, has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The local side has ended its input; the peer may still speak.
+    Lingering,
+    /// Our Close is on its way; the peer's is awaited.
+    Closing,
+}
+
+struct Pump<'a, L, S> {
+    local: L,
+    stream: WebSocket<S>,
+    traffic: &'a Traffic,
+    phase: Phase,
+    read: ReadBuffer,
+    /// Messages were given to the stream since its last flush.
+    unflushed: bool,
+    /// The part of the peer's last message that the local socket has not taken.
+    undelivered: Bytes,
+    /// Bytes were given to the local socket since its last flush.
+    unflushed_local: bool,
+    /// Linger time, then closing time.
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if let Poll::Ready(end) = self.poll_down(cx) {
+            return Poll::Ready(end);
+        }
+        self.poll_up(cx)
+    }
+
+    /// Stream to local socket.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            while !self.undelivered.is_empty() {
+                match ready!(Pin::new(&mut self.local).poll_write(cx, &self.undelivered)) {
+                    Ok(0) => {
+                        return Poll::Ready(End::LocalFailed(io::ErrorKind::WriteZero.into()));
+                    }
+                    Ok(count) => {
+                        self.undelivered.advance(count);
+                        self.traffic.received.fetch_add(count as u64, Relaxed);
+                        self.unflushed_local = true;
+                        if self.phase == Phase::Lingering {
+                            self.rest(limits::HALF_CLOSE_LINGER);
+                        }
+                    }
+                    Err(error) => return Poll::Ready(End::LocalFailed(error)),
+                }
+            }
+            match self.stream.poll_incoming(cx) {
+                Poll::Ready(Ok(Incoming::Data(data))) => self.undelivered = data.into_bytes(),
+                Poll::Ready(Ok(Incoming::Closed(_))) if self.phase == Phase::Closing => {
+                    return Poll::Ready(End::LocalClosed);
+                }
+                Poll::Ready(Ok(Incoming::Closed(goodbye))) => {
+                    return Poll::Ready(if goodbye.is_normal() {
+                        End::PeerClosed
+                    } else {
+                        End::PeerAborted(goodbye)
+                    });
+                }
+                // All was said on our side, and the peer need not answer a Close.
+                Poll::Ready(Err(WebSocketError::Lost(_))) if self.phase == Phase::Closing => {
+                    return Poll::Ready(End::LocalClosed);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(End::StreamLost(error)),
+                Poll::Pending => {
+                    if self.unflushed_local {
+                        match ready!(Pin::new(&mut self.local).poll_flush(cx)) {
+                            Ok(()) => self.unflushed_local = false,
+                            Err(error) => return Poll::Ready(End::LocalFailed(error)),
+                        }
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Local socket to stream.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let step = match self.phase {
+                Phase::Open => ready!(self.poll_read_local(cx)),
+                Phase::Lingering => ready!(self.poll_linger(cx)),
+                Phase::Closing => {
+                    if self.unflushed && ready!(self.stream.poll_flush(cx)).is_err() {
+                        return Poll::Ready(End::LocalClosed);
+                    }
+                    self.unflushed = false;
+                    ready!(self.timer.as_mut().poll(cx));
+                    return Poll::Ready(End::LocalClosed);
+                }
+            };
+            if let Err(end) = step {
+                return Poll::Ready(end);
+            }
+        }
+    }
+
+    fn poll_read_local(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        ready!(self.stream.poll_ready(cx)).map_err(End::StreamLost)?;
+        match self.read.poll(&mut self.local, cx) {
+            Poll::Ready(Ok(bytes)) if bytes.is_empty() => {
+                self.phase = Phase::Lingering;
+                self.rest(limits::HALF_CLOSE_LINGER);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Ok(bytes)) => {
+                let count = bytes.len() as u64;
+                self.stream
+                    .start_send(Data::Binary(bytes))
+                    .map_err(End::StreamLost)?;
+                self.traffic.sent.fetch_add(count, Relaxed);
+                self.unflushed = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(End::LocalFailed(error))),
+            Poll::Pending => {
+                if self.unflushed {
+                    ready!(self.stream.poll_flush(cx)).map_err(End::StreamLost)?;
+                    self.unflushed = false;
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if self.unflushed {
+            ready!(self.stream.poll_flush(cx)).map_err(End::StreamLost)?;
+            self.unflushed = false;
+        }
+        if !self.undelivered.is_empty() {
+            // The local reader is slow, not the peer silent; its socket wakes us.
+            return Poll::Pending;
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        ready!(self.stream.poll_ready(cx)).map_err(End::StreamLost)?;
+        self.stream
+            .start_close(Goodbye::NORMAL, "")
+            .map_err(End::StreamLost)?;
+        self.phase = Phase::Closing;
+        self.unflushed = true;
+        self.rest(limits::CLOSE);
+        Poll::Ready(Ok(()))
+    }
+
+    fn rest(&mut self, time: std::time::Duration) {
+        self.timer.as_mut().reset(Instant::now() + time);
+    }
+
+    /// Closes both sides as the end demands, within [`limits::CLOSE`] each.
+    async fn finish(mut self, end: &End) {
+        match end {
+            End::LocalClosed | End::PeerClosed => {
+                // The library has queued the answer to the peer's Close.
+                let _ = timeout(limits::CLOSE, poll_fn(|cx| self.stream.poll_flush(cx))).await;
+                let _ = timeout(limits::CLOSE, close_local(&mut self.local)).await;
+            }
+            End::PeerAborted(_) => {
+                self.local.abort();
+                let _ = timeout(limits::CLOSE, poll_fn(|cx| self.stream.poll_flush(cx))).await;
+            }
+            End::StreamLost(_) => self.local.abort(),
+            End::LocalFailed(_) => {
+                self.local.abort();
+                self.stream
+                    .close(Goodbye::ERROR, "local connection broke")
+                    .await;
+            }
+            End::Stopped => {
+                self.local.abort();
+                self.stream.close(Goodbye::AWAY, "stopping").await;
+            }
+        }
+    }
+}
+
+/// Ends a local connection so that its peer reads all that was delivered: closing a
+/// socket with unread input would send RST and destroy it.
+async fn close_local<L: AsyncRead + AsyncWrite + Unpin>(local: &mut L) {
+    if local.shutdown().await.is_err() {
+        return;
+    }
+    let mut scrap = [0u8; 1024];
+    while matches!(local.read(&mut scrap).await, Ok(count) if count > 0) {}
+}
+
+/// The buffer of the way up: small while little comes, one message large under load.
+struct ReadBuffer {
+    buffer: BytesMut,
+    size: usize,
+    small_reads: u8,
+}
+
+impl Default for ReadBuffer {
+    fn default() -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            size: SMALL_READ,
+            small_reads: 0,
+        }
+    }
+}
+
+impl ReadBuffer {
+    /// Reads what is there, at most one message; empty at the end of input. The
+    /// memory is used again once the bytes have been dropped.
+    fn poll<R: AsyncRead + Unpin>(
+        &mut self,
+        reader: &mut R,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Bytes>> {
+        self.buffer.reserve(self.size);
+        let mut room = (&mut self.buffer).limit(self.size);
+        let count = ready!(tokio_util::io::poll_read_buf(
+            Pin::new(reader),
+            cx,
+            &mut room
+        ))?;
+        if count == self.size {
+            self.size = limits::STREAM_MESSAGE;
+            self.small_reads = 0;
+        } else if count < SMALL_READ && self.size > SMALL_READ {
+            self.small_reads += 1;
+            if self.small_reads == SMALL_READS {
+                let bytes = Bytes::copy_from_slice(&self.buffer);
+                *self = Self::default();
+                return Poll::Ready(Ok(bytes));
+            }
+        } else {
+            self.small_reads = 0;
+        }
+        Poll::Ready(Ok(self.buffer.split().freeze()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::io::{DuplexStream, duplex};
+use tokio::task::JoinHandle;
+
+use super::*;
+
+/// A local socket in memory that tells whether it was aborted.
+struct Local {
+    pipe: DuplexStream,
+    aborted: Arc<AtomicBool>,
+}
+
+impl LocalSocket for Local {
+    fn abort(self) {
+        self.aborted.store(true, Relaxed);
+    }
+}
+
+impl AsyncRead for Local {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Local {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.pipe).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
+    }
+}
+
+struct Story {
+    /// What the person at the local port holds.
+    person: DuplexStream,
+    /// The far end of the stream.
+    peer: WebSocket<DuplexStream>,
+    aborted: Arc<AtomicBool>,
+    stop: CancellationToken,
+    outcome: JoinHandle<Outcome>,
+}
+
+/// A pump with pipes of `size` bytes on both sides.
+async fn story(size: usize) -> Story {
+    let (person, pipe) = duplex(size);
+    let (near, far) = duplex(size);
+    let aborted = Arc::new(AtomicBool::new(false));
+    let local = Local {
+        pipe,
+        aborted: Arc::clone(&aborted),
+    };
+    let stop = CancellationToken::new();
+    let stopper = stop.clone();
+    let stream = WebSocket::client(near).await;
+    let outcome =
+        tokio::spawn(async move { pump(local, stream, &Traffic::default(), &stopper).await });
+    Story {
+        person,
+        peer: WebSocket::server(far, Vec::new()).await,
+        aborted,
+        stop,
+        outcome,
+    }
+}
+
+async fn send(peer: &mut WebSocket<DuplexStream>, bytes: &[u8]) {
+    poll_fn(|cx| peer.poll_ready(cx)).await.unwrap();
+    peer.start_send(Data::Binary(Bytes::copy_from_slice(bytes)))
+        .unwrap();
+    poll_fn(|cx| peer.poll_flush(cx)).await.unwrap();
+}
+
+async fn receive(peer: &mut WebSocket<DuplexStream>) -> Incoming {
+    poll_fn(|cx| peer.poll_incoming(cx)).await.unwrap()
+}
+
+#[tokio::test]
+async fn bytes_cross_pipes_of_seven_bytes() {
+    let Story {
+        mut person,
+        mut peer,
+        outcome,
+        ..
+    } = story(7).await;
+    let data: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
+    let expected = data.clone();
+    let echo = tokio::spawn(async move {
+        loop {
+            match receive(&mut peer).await {
+                Incoming::Data(data) => {
+                    assert!(data.len() <= limits::STREAM_MESSAGE);
+                    send(&mut peer, &data.into_bytes()).await;
+                }
+                Incoming::Closed(goodbye) => return goodbye,
+            }
+        }
+    });
+    let (mut reader, mut writer) = tokio::io::split(&mut person);
+    let write = async {
+        writer.write_all(&data).await.unwrap();
+        writer.shutdown().await.unwrap();
+    };
+    let mut received = Vec::new();
+    let read = async { reader.read_to_end(&mut received).await.unwrap() };
+    tokio::join!(write, read);
+    assert_eq!(received, expected);
+    assert!(echo.await.unwrap().is_normal());
+    let outcome = outcome.await.unwrap();
+    assert!(outcome.end.is_normal(), "{:?}", outcome.end);
+    assert_eq!((outcome.sent, outcome.received), (100_000, 100_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_after_the_local_end_of_input_arrives() {
+    let Story {
+        mut person,
+        mut peer,
+        ..
+    } = story(1024).await;
+    person.write_all(b"question").await.unwrap();
+    person.shutdown().await.unwrap();
+    assert!(matches!(receive(&mut peer).await, Incoming::Data(_)));
+    // Slower than the linger time in all, never silent for as long as it.
+    for _ in 0..3 {
+        tokio::time::advance(limits::HALF_CLOSE_LINGER - Duration::from_millis(10)).await;
+        send(&mut peer, b"answer").await;
+        let mut buffer = [0u8; 6];
+        person.read_exact(&mut buffer).await.unwrap();
+    }
+    match receive(&mut peer).await {
+        Incoming::Closed(goodbye) => assert!(goodbye.is_normal()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_normal_close_ends_the_local_socket_in_due_form() {
+    let Story {
+        mut person,
+        mut peer,
+        aborted,
+        outcome,
+        ..
+    } = story(1024).await;
+    send(&mut peer, b"last words").await;
+    tokio::spawn(peer.close(Goodbye::NORMAL, ""));
+    let mut received = String::new();
+    person.read_to_string(&mut received).await.unwrap();
+    assert_eq!(received, "last words");
+    drop(person);
+    assert!(matches!(outcome.await.unwrap().end, End::PeerClosed));
+    assert!(!aborted.load(Relaxed));
+}
+
+#[tokio::test]
+async fn other_closes_and_losses_abort_the_local_socket() {
+    let Story {
+        person,
+        peer,
+        aborted,
+        outcome,
+        ..
+    } = story(1024).await;
+    peer.close(Goodbye::ERROR, "WS disconnected").await;
+    assert!(matches!(outcome.await.unwrap().end, End::PeerAborted(g) if g.code == 1011));
+    assert!(aborted.load(Relaxed));
+    drop(person);
+
+    let Story {
+        person,
+        peer,
+        aborted,
+        outcome,
+        ..
+    } = story(1024).await;
+    drop(peer);
+    assert!(matches!(outcome.await.unwrap().end, End::StreamLost(_)));
+    assert!(aborted.load(Relaxed));
+    drop(person);
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_stops_the_writer() {
+    let Story {
+        mut person,
+        mut peer,
+        ..
+    } = story(1024).await;
+    let writer = tokio::spawn(async move {
+        let piece = vec![1u8; limits::STREAM_MESSAGE];
+        for _ in 0..64 {
+            send(&mut peer, &piece).await;
+        }
+        peer
+    });
+    // Nobody reads: the writer cannot get rid of more than the buffers in between.
+    tokio::time::timeout(Duration::from_millis(200), async {
+        while !writer.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap_err();
+    let mut received = vec![0u8; 64 * limits::STREAM_MESSAGE];
+    person.read_exact(&mut received).await.unwrap();
+    writer.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_gone_without_a_word_is_noticed() {
+    let Story {
+        person,
+        peer,
+        aborted,
+        outcome,
+        ..
+    } = story(1024).await;
+    // The peer is never polled: it answers no ping.
+    let outcome = outcome.await.unwrap();
+    assert!(
+        matches!(outcome.end, End::StreamLost(WebSocketError::Dead)),
+        "{:?}",
+        outcome.end
+    );
+    assert!(outcome.duration <= limits::LEG_PING + limits::LEG_PONG);
+    assert!(aborted.load(Relaxed));
+    drop((person, peer));
+}
+
+#[tokio::test]
+async fn a_stop_closes_both_sides() {
+    let Story {
+        person,
+        mut peer,
+        aborted,
+        stop,
+        outcome,
+    } = story(1024).await;
+    stop.cancel();
+    match receive(&mut peer).await {
+        Incoming::Closed(goodbye) => assert_eq!(goodbye.code, Goodbye::AWAY),
+        other => panic!("{other:?}"),
+    }
+    poll_fn(|cx| peer.poll_flush(cx)).await.unwrap();
+    assert!(matches!(outcome.await.unwrap().end, End::Stopped));
+    assert!(aborted.load(Relaxed));
+    drop(person);
+}

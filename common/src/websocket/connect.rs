@@ -1,0 +1,148 @@
+//! The client's end: dial, upgrade, and errors that tell a person what to do.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::client_async_with_config;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self};
+
+use super::{WebSocket, WebSocketBytes, config};
+use crate::dial::{self, DialError};
+use crate::limits;
+use crate::secret::Secret;
+use crate::wire::topics::{MQTT_SUBPROTOCOL, MQTT_WEBSOCKET_PATH};
+
+/// Why a WebSocket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL is not one of a streaming endpoint. It is not repeated: it may carry secrets.
+    #[error("the streaming endpoint's URL is not a wss:// URL with a host")]
+    BadUrl,
+    /// The host cannot be reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The host answered the upgrade with another status.
+    #[error("{host}:{port} answered the WebSocket upgrade with {status}")]
+    Refused {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// What it answered instead of 101.
+        status: StatusCode,
+    },
+    /// The host did not answer the upgrade in time.
+    #[error("{host}:{port} did not answer the WebSocket upgrade")]
+    Timeout {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+    },
+    /// The host's answer is no WebSocket handshake.
+    #[error("the WebSocket upgrade at {host}:{port} failed: {reason}")]
+    Handshake {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// What was wrong with it.
+        reason: String,
+    },
+}
+
+/// Opens one leg of a stream at its streaming endpoint.
+///
+/// # Errors
+/// [`ConnectError`]; everything ends within twice [`limits::DIAL`].
+pub async fn connect(
+    url: &str,
+    token: &Secret,
+    tls: &Arc<ClientConfig>,
+) -> Result<WebSocket<TlsStream<TcpStream>>, ConnectError> {
+    let uri: Uri = url.parse().map_err(|_| ConnectError::BadUrl)?;
+    if uri.scheme_str() != Some("wss") {
+        return Err(ConnectError::BadUrl);
+    }
+    let host = uri.host().ok_or(ConnectError::BadUrl)?;
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
+    let port = uri.port_u16().unwrap_or(crate::hub_address::HTTPS_PORT);
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+        .map_err(|_| ConnectError::BadUrl)?;
+    bearer.set_sensitive(true);
+    let stream = dial::tls(&host, port, tls).await?;
+    let stream = upgrade(
+        stream,
+        uri,
+        (&host, port),
+        (header::AUTHORIZATION, bearer),
+        config(limits::STREAM_MESSAGE_ACCEPTED),
+    )
+    .await?;
+    Ok(WebSocket::new(stream))
+}
+
+impl WebSocketBytes<TlsStream<TcpStream>> {
+    /// Opens MQTT over WebSocket at a hub: TLS to `host:port`, then the upgrade.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; everything ends within twice [`limits::DIAL`].
+    pub async fn connect_mqtt(
+        host: &str,
+        port: u16,
+        url_host: &str,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<Self, ConnectError> {
+        let uri = format!("wss://{url_host}:{port}{MQTT_WEBSOCKET_PATH}")
+            .parse()
+            .map_err(|_| ConnectError::BadUrl)?;
+        let stream = dial::tls(host, port, tls).await?;
+        let subprotocol = (
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(MQTT_SUBPROTOCOL),
+        );
+        let config = config(limits::MQTT_WEBSOCKET_MESSAGE);
+        let stream = upgrade(stream, uri, (host, port), subprotocol, config).await?;
+        Ok(Self::new(stream))
+    }
+}
+
+async fn upgrade(
+    stream: TlsStream<TcpStream>,
+    uri: Uri,
+    (host, port): (&str, u16),
+    (name, value): (HeaderName, HeaderValue),
+    config: WebSocketConfig,
+) -> Result<tokio_tungstenite::WebSocketStream<TlsStream<TcpStream>>, ConnectError> {
+    let mut request = uri
+        .into_client_request()
+        .map_err(|_| ConnectError::BadUrl)?;
+    request.headers_mut().insert(name, value);
+    let handshake = client_async_with_config(request, stream, Some(config));
+    match timeout(limits::DIAL, handshake).await {
+        Err(_) => Err(ConnectError::Timeout {
+            host: host.to_owned(),
+            port,
+        }),
+        Ok(Ok((stream, _))) => Ok(stream),
+        Ok(Err(tungstenite::Error::Http(response))) => Err(ConnectError::Refused {
+            host: host.to_owned(),
+            port,
+            status: response.status(),
+        }),
+        Ok(Err(error)) => Err(ConnectError::Handshake {
+            host: host.to_owned(),
+            port,
+            reason: error.to_string(),
+        }),
+    }
+}

@@ -1,0 +1,16 @@
+//! Every message of the device-streams handshake.
+//!
+//! | message | from → to | carrier | file |
+//! | --- | --- | --- | --- |
+//! | stream initiation | service → hub | HTTPS `POST /twins/…/streams/{name}` | [`initiation`] |
+//! | stream initiation result | hub → service | HTTP headers `iothub-streaming-…` | [`initiation`] |
+//! | stream request | hub → device | MQTT topic `$iothub/streams/POST/…` | [`stream`] |
+//! | accept, reject | device → hub | MQTT topic `$iothub/streams/res/…` | [`stream`] |
+//! | refusal | hub → service | HTTP status and JSON body | [`problem`] |
+//!
+//! [`topics`] holds the rest of the MQTT topic grammar that a hub meets.
+
+pub mod initiation;
+pub mod problem;
+pub mod stream;
+pub mod topics;

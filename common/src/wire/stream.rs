@@ -1,0 +1,273 @@
+//! Stream request and answer, as MQTT topics (`device-streams.md` 3.4 and 3.5).
+//! Payloads are empty: the topic is the message.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use crate::identity::RequestId;
+use crate::secret::Secret;
+
+/// Filter that a device subscribes for stream requests.
+pub const REQUEST_FILTER: &str = "$iothub/streams/POST/#";
+/// Filter for answers to device-initiated requests; nothing is ever sent there.
+pub const RESPONSE_FILTER: &str = "$iothub/streams/res/#";
+
+const REQUEST_PREFIX: &str = "$iothub/streams/POST/";
+const ANSWER_PREFIX: &str = "$iothub/streams/res/";
+
+/// What the C parser accepts literally and no parser misreads; all else is `%XX`.
+const URL_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
+
+/// The hub's request to a device: will you take this stream?
+#[derive(Clone, PartialEq, Eq)]
+pub struct StreamRequest {
+    /// Echoed in the answer.
+    pub request_id: RequestId,
+    /// The stream's name, raw: never percent-decoded.
+    pub name: String,
+    /// The streaming endpoint for the device's leg.
+    pub url: String,
+    /// The bearer token for the device's leg.
+    pub token: Secret,
+}
+
+impl fmt::Debug for StreamRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamRequest")
+            .field("request_id", &self.request_id)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a topic is not a stream request. No variant repeats the topic: it carries a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StreamRequestError {
+    /// Another topic altogether.
+    #[error("not a stream request topic")]
+    OtherTopic,
+    /// Not exactly `…/POST/{name}/{properties}`.
+    #[error("the stream request topic does not have five levels")]
+    Levels,
+    /// A required property is not there or empty.
+    #[error("the stream request has no `{0}`")]
+    Missing(&'static str),
+    /// A property stands there twice.
+    #[error("the stream request repeats `{0}`")]
+    Repeated(&'static str),
+    /// `$rid` or `$url` cannot be read.
+    #[error("the stream request's `{0}` cannot be read")]
+    Malformed(&'static str),
+}
+
+impl StreamRequest {
+    /// Writes the topic so that every known device-side parser reads it.
+    pub fn to_topic(&self) -> String {
+        format!(
+            "{REQUEST_PREFIX}{}/?$rid={}&$url={}&$auth={}&$ip=0.0.0.0",
+            self.name,
+            self.request_id,
+            utf8_percent_encode(&self.url, URL_VALUE),
+            self.token.expose(),
+        )
+    }
+
+    /// Reads a topic, as tolerantly as the more tolerant SDK.
+    ///
+    /// # Errors
+    /// [`StreamRequestError`]; [`StreamRequestError::OtherTopic`] for topics that are
+    /// none of ours to judge.
+    pub fn from_topic(topic: &str) -> Result<Self, StreamRequestError> {
+        use StreamRequestError as E;
+        let rest = strip_prefix_ignore_case(topic, REQUEST_PREFIX).ok_or(E::OtherTopic)?;
+        let (name, properties) = rest.split_once('/').ok_or(E::Levels)?;
+        if name.is_empty() || properties.contains('/') {
+            return Err(E::Levels);
+        }
+        let properties = properties.strip_prefix('?').unwrap_or(properties);
+        let (mut rid, mut url, mut auth) = (None, None, None);
+        for property in properties.split('&') {
+            let Some((key, value)) = property.split_once('=') else {
+                continue;
+            };
+            let (slot, key) = match key {
+                "$rid" => (&mut rid, "$rid"),
+                "$url" => (&mut url, "$url"),
+                "$auth" => (&mut auth, "$auth"),
+                _ => continue,
+            };
+            if slot.replace(value).is_some() {
+                return Err(E::Repeated(key));
+            }
+        }
+        let rid = rid.filter(|v| !v.is_empty()).ok_or(E::Missing("$rid"))?;
+        let url = url.filter(|v| !v.is_empty()).ok_or(E::Missing("$url"))?;
+        let auth = auth.filter(|v| !v.is_empty()).ok_or(E::Missing("$auth"))?;
+        Ok(Self {
+            request_id: RequestId::parse(rid).ok_or(E::Malformed("$rid"))?,
+            name: name.to_owned(),
+            url: percent_decode_str(url)
+                .decode_utf8()
+                .map_err(|_| E::Malformed("$url"))?
+                .into_owned(),
+            token: Secret::new(auth),
+        })
+    }
+}
+
+/// The device's answer to a stream request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamAnswer {
+    /// Which request is answered.
+    pub request_id: RequestId,
+    /// Accept or reject; the protocol has no room for a reason.
+    pub accepted: bool,
+}
+
+impl StreamAnswer {
+    /// Writes the topic: status 200 accepts, 400 rejects.
+    pub fn to_topic(&self) -> String {
+        let status = if self.accepted { 200 } else { 400 };
+        format!("{ANSWER_PREFIX}{status}/?$rid={}", self.request_id)
+    }
+
+    /// Reads an answer; any status but 200 is a reject. `None` when the topic is
+    /// not an answer to a stream request.
+    pub fn from_topic(topic: &str) -> Option<Self> {
+        let rest = strip_prefix_ignore_case(topic, ANSWER_PREFIX)?;
+        let (status, properties) = rest.split_once('/')?;
+        let properties = properties.strip_prefix('?').unwrap_or(properties);
+        let rid = properties
+            .split('&')
+            .find_map(|property| property.strip_prefix("$rid="))?;
+        Some(Self {
+            request_id: RequestId::parse(rid)?,
+            accepted: status == "200",
+        })
+    }
+}
+
+/// Topics of the `$iothub` tree are compared without case (`device-streams.md` 3.4).
+pub(crate) fn strip_prefix_ignore_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let head = text.get(..prefix.len())?;
+    head.eq_ignore_ascii_case(prefix)
+        .then(|| text.get(prefix.len()..))
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TOKEN: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJleHAiOjE3MDAwMDAwNjUsImp0aSI6IkFBRUNBd1FGQmdjSUNRb0xEQTBPRHhBUkVoTVVGUllYR0JrYUd4d2RIaDgiLCJpb3RodWIiOiJteWh1YiJ9.11Ztu3vjf7fhp2J3DAjEMzFKU__f74P3jT1Db9XwqRo";
+    const URL: &str =
+        "wss://myhub.example.net:443/bridges/myhub/dev1/0123456789abcdef0123456789abcdef";
+
+    fn vector() -> String {
+        format!(
+            "$iothub/streams/POST/TestStream/?$rid=1&$url=wss%3A%2F%2Fmyhub.example.net%3A443%2Fbridges%2Fmyhub%2Fdev1%2F0123456789abcdef0123456789abcdef&$auth={TOKEN}&$ip=0.0.0.0"
+        )
+    }
+
+    #[test]
+    fn the_vector_both_ways() {
+        let request = StreamRequest {
+            request_id: RequestId::from(1),
+            name: "TestStream".into(),
+            url: URL.into(),
+            token: Secret::new(TOKEN),
+        };
+        assert_eq!(request.to_topic(), vector());
+        assert_eq!(vector().len(), 356);
+        assert_eq!(StreamRequest::from_topic(&vector()), Ok(request));
+    }
+
+    #[test]
+    fn the_table_of_parsing_cases() {
+        use StreamRequestError as E;
+        let parse = |rest: &str| StreamRequest::from_topic(&format!("$iothub/streams/POST/{rest}"));
+        for good in [
+            "s/?$rid=1&$url=U&$auth=T&$ip=0.0.0.0",
+            "s/$rid=1&$url=U&$auth=T",
+            "s/?$rid=1&$url=U&$auth=T&$ip=",
+            "s/?$rid=1&$url=U&$auth=T&x=y",
+            "s/?$rid=1&$url=U&$auth=T&novalue",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        assert_eq!(parse("s/?$url=U&$auth=T"), Err(E::Missing("$rid")));
+        assert_eq!(parse("s/?$rid=1&$url=&$auth=T"), Err(E::Missing("$url")));
+        assert_eq!(parse("a/b/?$rid=1&$url=U&$auth=T"), Err(E::Levels));
+        assert_eq!(parse("s"), Err(E::Levels));
+        assert_eq!(parse("s/?$rid=1&$url=wss://h/p&$auth=T"), Err(E::Levels));
+        assert_eq!(
+            parse("s/?$rid=1&$rid=2&$url=U&$auth=T"),
+            Err(E::Repeated("$rid"))
+        );
+        assert_eq!(
+            parse("my%20stream/?$rid=1&$url=U&$auth=T").unwrap().name,
+            "my%20stream"
+        );
+        assert_eq!(
+            StreamRequest::from_topic("$iothub/methods/POST/x/?$rid=1"),
+            Err(E::OtherTopic)
+        );
+        assert!(StreamRequest::from_topic("$IOTHUB/STREAMS/post/s/?$rid=1&$url=U&$auth=T").is_ok());
+    }
+
+    #[test]
+    fn answers_are_the_vectors() {
+        let accept = StreamAnswer {
+            request_id: RequestId::from(1),
+            accepted: true,
+        };
+        assert_eq!(accept.to_topic(), "$iothub/streams/res/200/?$rid=1");
+        assert_eq!(StreamAnswer::from_topic(&accept.to_topic()), Some(accept));
+        let reject = StreamAnswer {
+            request_id: RequestId::from(1),
+            accepted: false,
+        };
+        assert_eq!(reject.to_topic(), "$iothub/streams/res/400/?$rid=1");
+        assert_eq!(
+            StreamAnswer::from_topic("$iothub/streams/res/503/?$rid=1"),
+            Some(reject)
+        );
+        assert_eq!(
+            StreamAnswer::from_topic("$iothub/streams/res/200/?rid=1"),
+            None
+        );
+    }
+
+    #[test]
+    fn debug_hides_url_and_token() {
+        let shown = format!("{:?}", StreamRequest::from_topic(&vector()).unwrap());
+        assert!(
+            !shown.contains("eyJ0") && !shown.contains("0123456789"),
+            "{shown}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in ".{0,120}") {
+            let _ = StreamRequest::from_topic(&text);
+            let _ = StreamRequest::from_topic(&format!("$iothub/streams/POST/{text}"));
+            let _ = StreamAnswer::from_topic(&format!("$iothub/streams/res/{text}"));
+        }
+
+        #[test]
+        fn requests_round_trip(name in "[A-Za-z0-9._-]{1,20}", rid in 0u64.., path in "[!-~]{0,60}") {
+            let request = StreamRequest {
+                request_id: RequestId::from(rid),
+                name,
+                url: format!("wss://h:443/{path}"),
+                token: Secret::new(TOKEN),
+            };
+            let topic = request.to_topic();
+            prop_assert_eq!(topic.split('/').count(), 5);
+            prop_assert_eq!(StreamRequest::from_topic(&topic), Ok(request));
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The rest of the MQTT topic grammar: the CONNECT user name, and which topics and
+//! filters a device may use (`iot-hub.md` sections 2 to 5).
+
+use crate::identity::{DeviceId, DeviceIdentity, IdentityError, ModuleId};
+use crate::wire::stream::{self, StreamAnswer, strip_prefix_ignore_case};
+
+/// The WebSocket path of MQTT on the HTTPS port.
+pub const MQTT_WEBSOCKET_PATH: &str = "/$iothub/websocket";
+/// The WebSocket subprotocol of MQTT, compared without case.
+pub const MQTT_SUBPROTOCOL: &str = "mqtt";
+
+/// Why an MQTT user name does not name an identity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UserNameError {
+    /// Not `host/device[/module]/?…`.
+    #[error("the user name is not of the form host/device[/module]/?api-version=…")]
+    Form,
+    /// An id breaks its grammar.
+    #[error(transparent)]
+    Id(#[from] IdentityError),
+}
+
+/// Reads the identity out of `host/device[/module]/?query`. The host may be a
+/// gateway's and is not looked at; the query is optional and free.
+///
+/// # Errors
+/// [`UserNameError`] says what does not fit.
+pub fn identity_from_user_name(user_name: &str) -> Result<DeviceIdentity, UserNameError> {
+    // Ids may contain `?`: the query begins at `/?`.
+    let path = user_name
+        .split_once("/?")
+        .map_or(user_name, |(path, _)| path);
+    let mut levels = path.trim_end_matches('/').split('/');
+    let (host, device) = (levels.next(), levels.next());
+    let (module, end) = (levels.next(), levels.next());
+    let (Some(host), Some(device), None) = (host, device, end) else {
+        return Err(UserNameError::Form);
+    };
+    if host.is_empty() {
+        return Err(UserNameError::Form);
+    }
+    Ok(DeviceIdentity {
+        device: DeviceId::parse(device)?,
+        module: module.map(ModuleId::parse).transpose()?,
+    })
+}
+
+/// Writes the user name of our own device client. Ids stand there raw.
+pub fn user_name(host: &str, identity: &DeviceIdentity, client_type: &str) -> String {
+    format!("{host}/{identity}/?api-version=2020-09-30&DeviceClientType={client_type}")
+}
+
+/// What a PUBLISH from a device means to the hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DevicePublish {
+    /// Accept or reject of a stream request.
+    StreamAnswer(StreamAnswer),
+    /// A telemetry message of the identity itself.
+    Telemetry,
+    /// One of the documented device topics that this hub does not act on yet.
+    Known,
+    /// Nothing that IoT Hub knows.
+    Unknown,
+}
+
+/// Judges a PUBLISH topic of this identity.
+pub fn device_publish(identity: &DeviceIdentity, topic: &str) -> DevicePublish {
+    if let Some(answer) = StreamAnswer::from_topic(topic) {
+        return DevicePublish::StreamAnswer(answer);
+    }
+    // Ids in topics are raw, and may contain `#` and `+`.
+    let telemetry = format!("{}/messages/events", identity.resource_path());
+    if topic
+        .strip_prefix(&telemetry)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    {
+        return DevicePublish::Telemetry;
+    }
+    let known = ["$iothub/twin/", "$iothub/methods/res/", "$iothub/streams/"];
+    if known
+        .iter()
+        .any(|prefix| strip_prefix_ignore_case(topic, prefix).is_some())
+    {
+        return DevicePublish::Known;
+    }
+    DevicePublish::Unknown
+}
+
+/// What a SUBSCRIBE filter of a device means to the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceFilter {
+    /// Stream requests shall be sent.
+    StreamRequests,
+    /// One of the other documented filters: granted.
+    Known,
+    /// Anything else: SUBACK 0x80.
+    Unknown,
+}
+
+/// Judges a filter of this identity.
+pub fn device_filter(identity: &DeviceIdentity, filter: &str) -> DeviceFilter {
+    if filter.eq_ignore_ascii_case(stream::REQUEST_FILTER) {
+        return DeviceFilter::StreamRequests;
+    }
+    let fixed = [
+        stream::RESPONSE_FILTER,
+        "$iothub/twin/res/#",
+        "$iothub/twin/PATCH/properties/desired/#",
+        "$iothub/methods/POST/#",
+    ];
+    if fixed.iter().any(|known| filter.eq_ignore_ascii_case(known)) {
+        return DeviceFilter::Known;
+    }
+    let own = identity.resource_path();
+    let rest = filter.strip_prefix(&own).unwrap_or_default();
+    match rest {
+        "/messages/devicebound/#" | "/messages/devicebound" => DeviceFilter::Known,
+        "/#" | "/inputs/#" if identity.module.is_some() => DeviceFilter::Known,
+        _ => DeviceFilter::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(id: &str) -> DeviceIdentity {
+        DeviceIdentity::of_device(DeviceId::parse(id).unwrap())
+    }
+
+    #[test]
+    fn user_names_of_every_sdk() {
+        let parse = |text: &str| identity_from_user_name(text).map(|id| id.to_string());
+        assert_eq!(
+            parse("myhub.example.net/dev1/?api-version=2020-09-30&DeviceClientType=test"),
+            Ok("dev1".into())
+        );
+        assert_eq!(
+            parse("h/dev1/mod1/?api-version=x/y"),
+            Ok("dev1/mod1".into())
+        );
+        assert_eq!(parse("h/dev1"), Ok("dev1".into()));
+        assert_eq!(parse("h/dev1/"), Ok("dev1".into()));
+        assert_eq!(parse("h/a?b/?q"), Ok("a?b".into()));
+        for bad in ["", "h", "/dev1", "h/a/b/c", "h//m"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let own = user_name("h", &device("dev1"), "x");
+        assert_eq!(parse(&own), Ok("dev1".into()));
+    }
+
+    #[test]
+    fn publishes_are_judged_by_identity() {
+        let dev = device("a+b#c");
+        use DevicePublish as P;
+        assert_eq!(
+            device_publish(&dev, "devices/a+b#c/messages/events/"),
+            P::Telemetry
+        );
+        assert_eq!(
+            device_publish(&dev, "devices/a+b#c/messages/events/k=v"),
+            P::Telemetry
+        );
+        assert_eq!(
+            device_publish(&dev, "devices/other/messages/events/"),
+            P::Unknown
+        );
+        assert_eq!(device_publish(&dev, "$iothub/twin/GET/?$rid=1"), P::Known);
+        assert!(matches!(
+            device_publish(&dev, "$iothub/streams/res/200/?$rid=1"),
+            P::StreamAnswer(StreamAnswer { accepted: true, .. })
+        ));
+    }
+
+    #[test]
+    fn filters_are_the_fixed_ones() {
+        let dev = device("d");
+        assert_eq!(
+            device_filter(&dev, "$iothub/streams/POST/#"),
+            DeviceFilter::StreamRequests
+        );
+        assert_eq!(
+            device_filter(&dev, "devices/d/messages/devicebound/#"),
+            DeviceFilter::Known
+        );
+        assert_eq!(
+            device_filter(&dev, "$iothub/methods/POST/#"),
+            DeviceFilter::Known
+        );
+        for bad in [
+            "#",
+            "devices/other/messages/devicebound/#",
+            "devices/d/#",
+            "+/x",
+        ] {
+            assert_eq!(device_filter(&dev, bad), DeviceFilter::Unknown, "{bad}");
+        }
+    }
+}

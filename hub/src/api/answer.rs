@@ -1,0 +1,81 @@
+//! What every part of the REST API answers with.
+
+use bytes::Bytes;
+use common::wire::problem::{self, BodyFamily, ErrorCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+/// A whole answer.
+pub type Answer = Response<Full<Bytes>>;
+
+/// Names the error code beside the body; the C# SDK compares the two.
+const ERROR_CODE: HeaderName = HeaderName::from_static("iothub-errorcode");
+/// The Node SDK parses a body only under this very content type.
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+/// A refusal: what the client sees, in IoT Hub's form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// IoT Hub's code; it decides the HTTP status.
+    pub code: ErrorCode,
+    /// One sentence for a person.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal with this code and sentence.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// The HTTP answer, with the body of the given family.
+    pub fn into_answer(self, family: BodyFamily) -> Answer {
+        let now = OffsetDateTime::now_utc();
+        let tracking_id = format!(
+            "{:032x}-TimeStamp:{}",
+            u128::from_be_bytes(common::random::bytes()),
+            now.format(format_description!(
+                "[month]/[day]/[year] [hour]:[minute]:[second]"
+            ))
+            .unwrap_or_default(),
+        );
+        let timestamp = iso8601(now);
+        let body = problem::body(family, self.code, &self.message, &tracking_id, &timestamp);
+        let mut answer = json(&body);
+        *answer.status_mut() = self.code.status();
+        answer
+            .headers_mut()
+            .insert(ERROR_CODE, HeaderValue::from_static(self.code.name));
+        answer
+    }
+}
+
+/// A success with a JSON body.
+pub fn json(body: &Value) -> Answer {
+    let mut answer = Response::new(Full::from(body.to_string()));
+    answer.headers_mut().insert(CONTENT_TYPE, JSON);
+    answer
+}
+
+/// An answer without a body.
+pub fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer
+}
+
+/// ISO 8601 in UTC with seven digits of fraction, as IoT Hub writes times.
+pub fn iso8601(at: OffsetDateTime) -> String {
+    at.format(format_description!(
+        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:7]Z"
+    ))
+    .unwrap_or_default()
+}
