@@ -162,7 +162,7 @@ impl Permissions {
     pub fn names(self) -> Vec<&'static str> {
         [
             (self.registry_read, "RegistryRead"),
-            (self.registry_write, "RegistryWrite"),
+            (self.registry_write, "RegistryReadWrite"),
             (self.service_connect, "ServiceConnect"),
             (self.device_connect, "DeviceConnect"),
         ]
