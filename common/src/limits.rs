@@ -26,8 +26,8 @@ pub const TARGET_CONNECT: Duration = Duration::from_secs(10);
 /// TLS and the first HTTP request head or MQTT CONNECT at the hub, together:
 /// strangers that say nothing are gone after this.
 pub const STRANGER: Duration = Duration::from_secs(30);
-/// Idle keep-alive of a hub's HTTP connection between requests.
-pub const HTTP_IDLE: Duration = Duration::from_secs(120);
+/// Writing to a device's hub session: a device that does not read is gone.
+pub const SESSION_WRITE: Duration = Duration::from_secs(15);
 
 // --- Credentials ---
 
@@ -58,6 +58,8 @@ pub const LEG_PONG: Duration = Duration::from_secs(10);
 /// After the local end of input: how long the peer may stay silent before a plain
 /// stream, which has no half-close, is closed.
 pub const HALF_CLOSE_LINGER: Duration = Duration::from_secs(5);
+/// Delivering what is left to the surviving leg, and its answer to our Close, at the hub.
+pub const LEG_CLOSE: Duration = Duration::from_secs(10);
 /// Delivering what is left, and the closing handshakes, once an end is decided.
 pub const CLOSE: Duration = Duration::from_secs(5);
 /// Grace for open tunnels when a program is told to stop.
@@ -96,12 +98,8 @@ pub const HTTP_ANSWER: usize = 64 << 10;
 
 // --- Numbers ---
 
-/// Connections that have not proven anything yet, per listener.
-pub const STRANGERS: usize = 4_096;
 /// Connections in all, per listener of the hub.
 pub const CONNECTIONS: usize = 100_000;
-/// Commands waiting for one device session; full means busy.
-pub const SESSION_QUEUE: usize = 64;
 /// Stream requests waiting for one device; more are throttled (429).
 pub const PENDING_PER_DEVICE: usize = 512;
 /// Streams at once per hub; more are throttled (429).

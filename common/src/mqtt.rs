@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use mqtt_protocol_core::mqtt::common::Cursor;
 use mqtt_protocol_core::mqtt::connection::{PacketBuildResult, PacketBuilder, RawPacket};
 pub use mqtt_protocol_core::mqtt::packet::v3_1_1 as packet;
-pub use mqtt_protocol_core::mqtt::packet::{Qos, SubEntry};
+pub use mqtt_protocol_core::mqtt::packet::{Qos, SubEntry, SubOpts};
 pub use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, MqttError, SubackReturnCode};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 

@@ -1,1 +1,26 @@
-//! x
+//! A self-hosted hub, wire-compatible with IoT Hub's device streams: it knows which
+//! devices exist and which are here, brings the two legs of a stream together, and
+//! relays bytes that it never looks at.
+//!
+//! ```text
+//! server ─► listeners ─┬─► auth ─► registry
+//!                      ├─► device_session ─► presence (be here) · rendezvous (answer)
+//!                      ├─► api ────────────► presence (ask)     · rendezvous (open)
+//!                      └─► streaming ──────► rendezvous (meet)  · relay
+//! state (the shared handles) is passed down; nothing on the right points back.
+//! ```
+
+pub mod api;
+pub mod auth;
+//pub mod certificate;
+pub mod config;
+pub mod device_session;
+pub mod listeners;
+pub mod presence;
+pub mod registry;
+pub mod relay;
+pub mod rendezvous;
+pub mod revocation;
+//pub mod server;
+pub mod state;
+pub mod streaming;

@@ -203,7 +203,7 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
             Poll::Ready(Ok(bytes)) => {
                 let count = bytes.len() as u64;
                 self.stream
-                    .start_send(Data::Binary(bytes))
+                    .start_send(Data::binary(bytes))
                     .map_err(End::StreamLost)?;
                 self.traffic.sent.fetch_add(count, Relaxed);
                 self.unflushed = true;
@@ -260,12 +260,12 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
             End::LocalFailed(_) => {
                 self.local.abort();
                 self.stream
-                    .close(Goodbye::ERROR, "local connection broke")
+                    .close(Goodbye::ERROR, "local connection broke", limits::CLOSE)
                     .await;
             }
             End::Stopped => {
                 self.local.abort();
-                self.stream.close(Goodbye::AWAY, "stopping").await;
+                self.stream.close(Goodbye::AWAY, "stopping", limits::CLOSE).await;
             }
         }
     }

@@ -7,9 +7,11 @@
 
 mod bytes;
 mod connect;
+mod upgrade;
 
 pub use bytes::WebSocketBytes;
 pub use connect::{ConnectError, connect};
+pub use upgrade::{offered_subprotocol, upgrade_answer};
 
 use std::io;
 use std::pin::Pin;
@@ -18,7 +20,7 @@ use std::task::{Context, Poll, ready};
 use ::bytes::Bytes;
 use futures_util::{Sink as _, Stream as _};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Duration, Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -27,47 +29,83 @@ use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 use crate::keepalive::{Action, Keepalive};
 use crate::limits;
 
-/// One data message; [`split_off`](Self::split_to) cuts large ones.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Data {
+/// The type of a data message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
     /// Opcode 2.
-    Binary(Bytes),
+    Binary,
     /// Opcode 1: valid UTF-8.
-    Text(String),
+    Text,
+}
+
+/// One data message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Data {
+    kind: Kind,
+    bytes: Bytes,
 }
 
 impl Data {
+    /// A binary message.
+    pub fn binary(bytes: Bytes) -> Self {
+        Self {
+            kind: Kind::Binary,
+            bytes,
+        }
+    }
+
+    /// A text message.
+    pub fn text(text: String) -> Self {
+        Self {
+            kind: Kind::Text,
+            bytes: Bytes::from(text),
+        }
+    }
+
+    /// Binary or text.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Payload length in bytes.
     pub fn len(&self) -> usize {
-        match self {
-            Self::Binary(bytes) => bytes.len(),
-            Self::Text(text) => text.len(),
-        }
+        self.bytes.len()
     }
 
     /// Whether the payload is empty.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.bytes.is_empty()
     }
 
     /// Takes at most `limit` bytes (at least 4) off the front: a message of the same
-    /// type. Text is cut between characters.
+    /// type, without a copy. Text is cut between characters.
     pub fn split_to(&mut self, limit: usize) -> Self {
-        match self {
-            Self::Binary(bytes) => Self::Binary(bytes.split_to(limit.min(bytes.len()))),
-            Self::Text(text) => {
-                let rest = text.split_off(text.floor_char_boundary(limit));
-                Self::Text(std::mem::replace(text, rest))
+        let mut at = limit.min(self.bytes.len());
+        if self.kind == Kind::Text {
+            // Continuation bytes look like 10xxxxxx.
+            while at > 0 && self.bytes.get(at).is_some_and(|byte| byte & 0xC0 == 0x80) {
+                at -= 1;
             }
+        }
+        Self {
+            kind: self.kind,
+            bytes: self.bytes.split_to(at),
         }
     }
 
     /// The payload, whatever the type.
     pub fn into_bytes(self) -> Bytes {
-        match self {
-            Self::Binary(bytes) => bytes,
-            Self::Text(text) => Bytes::from(text),
-        }
+        self.bytes
+    }
+
+    fn into_message(self) -> Result<Message, WebSocketError> {
+        Ok(match self.kind {
+            Kind::Binary => Message::Binary(self.bytes),
+            Kind::Text => Message::Text(
+                Utf8Bytes::try_from(self.bytes)
+                    .map_err(|_| WebSocketError::Protocol("text that is not UTF-8".into()))?,
+            ),
+        })
     }
 }
 
@@ -218,11 +256,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             Message::Binary(bytes) => {
                 self.keepalive.heard(now);
                 // SDKs send endless empty messages; they mean nothing.
-                (!bytes.is_empty()).then(|| Incoming::Data(Data::Binary(bytes)))
+                (!bytes.is_empty()).then(|| Incoming::Data(Data::binary(bytes)))
             }
             Message::Text(text) => {
                 self.keepalive.heard(now);
-                (!text.is_empty()).then(|| Incoming::Data(Data::Text(text.as_str().to_owned())))
+                (!text.is_empty()).then(|| {
+                    Incoming::Data(Data {
+                        kind: Kind::Text,
+                        bytes: text.into(),
+                    })
+                })
             }
             Message::Pong(_) => {
                 self.keepalive.ponged(now);
@@ -292,10 +335,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// [`WebSocketError`] when the connection is lost or closing.
     pub fn start_send(&mut self, data: Data) -> Result<(), WebSocketError> {
         self.keepalive.sent(data.len());
-        let message = match data {
-            Data::Binary(bytes) => Message::Binary(bytes),
-            Data::Text(text) => Message::Text(Utf8Bytes::from(text)),
-        };
+        let message = data.into_message()?;
         Ok(Pin::new(&mut self.inner).start_send(message)?)
     }
 
@@ -318,8 +358,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// Says goodbye, reads and drops what still comes until the peer has said so too,
-    /// and gives all of it [`limits::CLOSE`] at the most. The socket is then done.
-    pub async fn close(mut self, code: u16, reason: &'static str) {
+    /// and gives all of it `patience`. The socket is then done.
+    pub async fn close(mut self, code: u16, reason: &'static str, patience: Duration) {
         let goodbye = async {
             let _ = std::future::poll_fn(|cx| self.poll_ready(cx)).await;
             let _ = self.start_close(code, reason);
@@ -332,7 +372,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             }
             std::future::poll_fn(|cx| self.poll_flush(cx)).await
         };
-        let _ = tokio::time::timeout(limits::CLOSE, goodbye).await;
+        let _ = tokio::time::timeout(patience, goodbye).await;
     }
 }
 
@@ -342,12 +382,12 @@ mod tests {
 
     #[test]
     fn large_messages_are_cut_in_pieces_of_the_same_type() {
-        let mut binary = Data::Binary(Bytes::from(vec![7u8; 10]));
+        let mut binary = Data::binary(Bytes::from(vec![7u8; 10]));
         assert_eq!(binary.split_to(4).len(), 4);
         assert_eq!(binary.len(), 6);
-        let mut text = Data::Text("aäöü".into());
-        assert_eq!(text.split_to(4), Data::Text("aä".into()));
-        assert_eq!(text.split_to(100), Data::Text("öü".into()));
+        let mut text = Data::text("aäöü".into());
+        assert_eq!(text.split_to(4), Data::text("aä".into()));
+        assert_eq!(text.split_to(100), Data::text("öü".into()));
         assert!(text.is_empty());
     }
 }

@@ -80,7 +80,7 @@ async fn story(size: usize) -> Story {
 
 async fn send(peer: &mut WebSocket<DuplexStream>, bytes: &[u8]) {
     poll_fn(|cx| peer.poll_ready(cx)).await.unwrap();
-    peer.start_send(Data::Binary(Bytes::copy_from_slice(bytes)))
+    peer.start_send(Data::binary(Bytes::copy_from_slice(bytes)))
         .unwrap();
     poll_fn(|cx| peer.poll_flush(cx)).await.unwrap();
 }
@@ -158,7 +158,7 @@ async fn a_normal_close_ends_the_local_socket_in_due_form() {
         ..
     } = story(1024).await;
     send(&mut peer, b"last words").await;
-    tokio::spawn(peer.close(Goodbye::NORMAL, ""));
+    tokio::spawn(peer.close(Goodbye::NORMAL, "", limits::CLOSE));
     let mut received = String::new();
     person.read_to_string(&mut received).await.unwrap();
     assert_eq!(received, "last words");
@@ -176,7 +176,7 @@ async fn other_closes_and_losses_abort_the_local_socket() {
         outcome,
         ..
     } = story(1024).await;
-    peer.close(Goodbye::ERROR, "WS disconnected").await;
+    peer.close(Goodbye::ERROR, "WS disconnected", limits::CLOSE).await;
     assert!(matches!(outcome.await.unwrap().end, End::PeerAborted(g) if g.code == 1011));
     assert!(aborted.load(Relaxed));
     drop(person);

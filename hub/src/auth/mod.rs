@@ -1,0 +1,116 @@
+//! From a credential to a principal. Authentication yields a value that only this
+//! module makes; what needs it takes it as an argument.
+
+mod certificate;
+mod sas;
+mod stream_token;
+
+pub use certificate::{AnyClientCertificate, fingerprints};
+pub use sas::{Authenticator, DeviceProof};
+pub use stream_token::{StreamTokens, TokenRefused};
+
+use common::identity::DeviceIdentity;
+use common::wire::problem::ErrorCode;
+
+use crate::api::answer::Refusal;
+use crate::registry::{Permissions, RegistryError};
+
+/// A device or module that has proven its identity.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct DevicePrincipal {
+    /// Who it is.
+    pub identity: DeviceIdentity,
+    /// When its proof ends, Unix seconds; a certificate does not end.
+    pub expires: Option<u64>,
+    /// Tells the key or certificate of the proof from others without being one.
+    pub credential: Credential,
+}
+
+/// A digest of the key or certificate with which a session was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// SHA-256 over a symmetric key of the identity.
+    Key([u8; 32]),
+    /// SHA-256 over a shared access policy's key.
+    PolicyKey([u8; 32]),
+    /// SHA-1 and SHA-256 thumbprints of a client certificate, upper-case hex.
+    Certificate([String; 2]),
+}
+
+/// A back-end program that has proven to hold a policy's key.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ServicePrincipal {
+    /// The shared access policy.
+    pub policy: String,
+    /// What it allows.
+    pub permissions: Permissions,
+}
+
+/// What a part of the REST API demands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// Read identities.
+    RegistryRead,
+    /// Change identities.
+    RegistryWrite,
+    /// Initiate streams.
+    ServiceConnect,
+}
+
+impl Permission {
+    fn is_in(self, granted: Permissions) -> bool {
+        match self {
+            Self::RegistryRead => granted.registry_read || granted.registry_write,
+            Self::RegistryWrite => granted.registry_write,
+            Self::ServiceConnect => granted.service_connect,
+        }
+    }
+}
+
+/// Why a credential is not believed. The texts are safe to log; none repeats a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// There is no credential at all.
+    #[error("no credential was given")]
+    Missing,
+    /// It is not of the right form.
+    #[error("the credential is not a SAS token: {0}")]
+    Malformed(#[from] common::sas_token::SasTokenError),
+    /// It names another resource.
+    #[error("the token is for another resource")]
+    Scope,
+    /// Its time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// There is no such identity.
+    #[error("the identity does not exist")]
+    UnknownIdentity,
+    /// The identity may not connect.
+    #[error("the identity is disabled")]
+    Disabled,
+    /// There is no such policy.
+    #[error("the shared access policy does not exist")]
+    UnknownPolicy,
+    /// The signature is not by the right key, or the certificate is another one.
+    #[error("the key or certificate is not the identity's")]
+    WrongKey,
+    /// The policy does not allow it.
+    #[error("the shared access policy does not allow this")]
+    Permission,
+    /// The registry could not be asked.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl AuthError {
+    /// What a REST client is told: never which part was wrong.
+    pub fn into_refusal(self) -> Refusal {
+        match self {
+            Self::Registry(error) => Refusal::from(error),
+            Self::Expired => Refusal::new(ErrorCode::UNAUTHORIZED, "Unauthorized: token expired"),
+            _ => Refusal::new(ErrorCode::UNAUTHORIZED_ACCESS, "Unauthorized"),
+        }
+    }
+}

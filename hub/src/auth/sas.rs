@@ -1,0 +1,198 @@
+//! SAS tokens and client certificates against the registry (`device-streams.md`
+//! section 8: rules for verifying).
+
+use std::sync::Arc;
+
+use common::hub_address::HubAddress;
+use common::identity::DeviceIdentity;
+use common::limits;
+use common::sas_token::SasToken;
+use common::secret::SharedKey;
+use rustls::pki_types::CertificateDer;
+
+use super::certificate::fingerprints;
+use super::{AuthError, Credential, DevicePrincipal, Permission, ServicePrincipal};
+use crate::registry::{Authentication, Identity, Policy, Registry, Status, Thumbprint};
+
+/// What a device brings to its CONNECT.
+pub enum DeviceProof<'a> {
+    /// The MQTT password.
+    Token(&'a str),
+    /// The TLS client certificate.
+    Certificate(&'a CertificateDer<'a>),
+}
+
+/// Asks the registry and judges.
+#[derive(Clone)]
+pub struct Authenticator {
+    registry: Arc<dyn Registry>,
+    hub: HubAddress,
+}
+
+impl Authenticator {
+    /// Judges for the hub of this name.
+    pub fn new(registry: Arc<dyn Registry>, hub: HubAddress) -> Self {
+        Self { registry, hub }
+    }
+
+    /// Authenticates a device or module; `now` is Unix seconds.
+    ///
+    /// # Errors
+    /// [`AuthError`]; the device itself is told no more than "not authorised".
+    pub async fn device(
+        &self,
+        id: &DeviceIdentity,
+        proof: DeviceProof<'_>,
+        now: u64,
+    ) -> Result<DevicePrincipal, AuthError> {
+        // A token is judged before the registry is asked: strangers cost no look-up.
+        let token = match proof {
+            DeviceProof::Token(text) => Some(self.token(text, &id.resource_path(), now)?),
+            DeviceProof::Certificate(_) => None,
+        };
+        let identity = self
+            .registry
+            .identity(id)
+            .await?
+            .ok_or(AuthError::UnknownIdentity)?;
+        let credential = match (&token, proof) {
+            (Some(token), _) => match token.policy() {
+                Some(policy) => {
+                    let policy = self.policy(policy).await?;
+                    let key = signer(token, [&policy.primary, &policy.secondary])?;
+                    if !policy.permissions.device_connect {
+                        return Err(AuthError::Permission);
+                    }
+                    Credential::PolicyKey(key.fingerprint())
+                }
+                None => {
+                    let Authentication::Sas { primary, secondary } = &identity.authentication
+                    else {
+                        return Err(AuthError::WrongKey);
+                    };
+                    if token.names_only_host() {
+                        return Err(AuthError::Scope);
+                    }
+                    Credential::Key(signer(token, [primary, secondary])?.fingerprint())
+                }
+            },
+            (None, DeviceProof::Certificate(certificate)) => {
+                let credential = Credential::Certificate(fingerprints(certificate));
+                if !holds(&identity, &credential) {
+                    return Err(AuthError::WrongKey);
+                }
+                credential
+            }
+            (None, DeviceProof::Token(_)) => return Err(AuthError::Missing),
+        };
+        // Only now: who does not hold the key learns nothing about the identity.
+        if identity.status == Status::Disabled {
+            return Err(AuthError::Disabled);
+        }
+        Ok(DevicePrincipal {
+            identity: identity.id,
+            expires: token.map(|token| session_end(&token, now)),
+            credential,
+        })
+    }
+
+    /// Authenticates a service by its `Authorization` header for a path without its
+    /// leading slash, percent-decoded; `now` is Unix seconds.
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub async fn service(
+        &self,
+        header: Option<&str>,
+        needed: Permission,
+        path: &str,
+        now: u64,
+    ) -> Result<ServicePrincipal, AuthError> {
+        let token = self.token(header.ok_or(AuthError::Missing)?, path, now)?;
+        let policy = self.policy(token.policy().ok_or(AuthError::Scope)?).await?;
+        signer(&token, [&policy.primary, &policy.secondary])?;
+        if !needed.is_in(policy.permissions) {
+            return Err(AuthError::Permission);
+        }
+        Ok(ServicePrincipal {
+            policy: policy.name,
+            permissions: policy.permissions,
+        })
+    }
+
+    /// Whether a session that was opened with this credential may go on.
+    ///
+    /// # Errors
+    /// [`AuthError`] says why not.
+    pub async fn still_valid(
+        &self,
+        id: &DeviceIdentity,
+        credential: &Credential,
+    ) -> Result<(), AuthError> {
+        let identity = self
+            .registry
+            .identity(id)
+            .await?
+            .ok_or(AuthError::UnknownIdentity)?;
+        if identity.status == Status::Disabled {
+            return Err(AuthError::Disabled);
+        }
+        if holds(&identity, credential) {
+            Ok(())
+        } else {
+            Err(AuthError::WrongKey)
+        }
+    }
+
+    fn token(&self, text: &str, path: &str, now: u64) -> Result<SasToken, AuthError> {
+        let token = SasToken::parse(text)?;
+        if token.expiry().saturating_add(limits::CLOCK_SKEW.as_secs()) <= now {
+            return Err(AuthError::Expired);
+        }
+        if !token.covers(&self.hub, path) {
+            return Err(AuthError::Scope);
+        }
+        Ok(token)
+    }
+
+    async fn policy(&self, name: &str) -> Result<Policy, AuthError> {
+        self.registry
+            .policy(name)
+            .await?
+            .ok_or(AuthError::UnknownPolicy)
+    }
+}
+
+/// A session ends with its token; one that is in its grace already gets the grace.
+fn session_end(token: &SasToken, now: u64) -> u64 {
+    if token.expiry() > now {
+        token.expiry()
+    } else {
+        token.expiry().saturating_add(limits::CLOCK_SKEW.as_secs())
+    }
+}
+
+fn signer<'a>(token: &SasToken, keys: [&'a SharedKey; 2]) -> Result<&'a SharedKey, AuthError> {
+    keys.into_iter()
+        .find(|key| token.is_signed_by(key))
+        .ok_or(AuthError::WrongKey)
+}
+
+fn holds(identity: &Identity, credential: &Credential) -> bool {
+    match (credential, &identity.authentication) {
+        // The policy's own life is not the identity's.
+        (Credential::PolicyKey(_), _) => true,
+        (Credential::Key(digest), Authentication::Sas { primary, secondary }) => {
+            primary.fingerprint() == *digest || secondary.fingerprint() == *digest
+        }
+        (
+            Credential::Certificate(digests),
+            Authentication::SelfSigned { primary, secondary },
+        ) => [primary, secondary]
+            .into_iter()
+            .flatten()
+            .map(Thumbprint::as_str)
+            .any(|thumbprint| digests.iter().any(|digest| digest == thumbprint)),
+        _ => false,
+    }
+}

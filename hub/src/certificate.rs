@@ -1,0 +1,128 @@
+//! The server's certificate and its freshness: the hub's own, or files that somebody
+//! else renews.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use common::tls::{TlsConfigError, certificates, private_key};
+use tokio::time::{Duration, interval};
+
+use crate::config::CertificateSource;
+use crate::listeners::CertificateSlot;
+use crate::pki::{self, PkiError};
+
+/// Why there is no usable certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The hub's own CA cannot be used.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// A given file cannot be used.
+    #[error(transparent)]
+    File(#[from] TlsConfigError),
+    /// Certificate and key do not fit together.
+    #[error("the TLS certificate and its key cannot be used")]
+    Unusable(#[from] rustls::Error),
+}
+
+/// How often the hub's own certificate is looked at.
+const MANAGED_LOOK: Duration = Duration::from_secs(6 * 3600);
+/// How often given files are looked at.
+const FILES_LOOK: Duration = Duration::from_secs(30);
+
+/// The certificate in use, and where it comes from.
+pub struct Certificate {
+    slot: Arc<CertificateSlot>,
+    source: CertificateSource,
+    tls_dir: PathBuf,
+    host: String,
+}
+
+impl Certificate {
+    /// Makes or reads the certificate for this host name.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn load(
+        source: CertificateSource,
+        tls_dir: PathBuf,
+        host: &str,
+    ) -> Result<Self, CertificateError> {
+        let (chain, key) = match &source {
+            CertificateSource::Managed => {
+                let material = pki::ensure(&tls_dir, host, SystemTime::now())?;
+                if material.made_ca {
+                    tracing::info!(ca = %tls_dir.join("ca.pem").display(), host, "made a new CA: give this file to proxies and SDK clients");
+                }
+                (material.certificates, material.key)
+            }
+            CertificateSource::Files { certificate, key } => {
+                (certificates(certificate)?, private_key(key)?)
+            }
+        };
+        Ok(Self {
+            slot: CertificateSlot::new(chain, key)?,
+            source,
+            tls_dir,
+            host: host.to_owned(),
+        })
+    }
+
+    /// Where listeners take the certificate from.
+    pub fn slot(&self) -> &Arc<CertificateSlot> {
+        &self.slot
+    }
+
+    /// Looks after the certificate for ever; what goes wrong is logged, and the old
+    /// one stays in use.
+    pub async fn keep_fresh(&self) {
+        match &self.source {
+            CertificateSource::Managed => {
+                let mut ticks = interval(MANAGED_LOOK);
+                loop {
+                    ticks.tick().await;
+                    if let Err(error) = self.renew_managed() {
+                        tracing::error!("cannot renew the TLS certificate: {error}");
+                    }
+                }
+            }
+            CertificateSource::Files { certificate, key } => {
+                let mut ticks = interval(FILES_LOOK);
+                let mut seen = (modified(certificate), modified(key));
+                loop {
+                    ticks.tick().await;
+                    let now = (modified(certificate), modified(key));
+                    if now == seen {
+                        continue;
+                    }
+                    match self.reload(certificate, key) {
+                        Ok(()) => {
+                            seen = now;
+                            tracing::info!("the TLS certificate was read again");
+                        }
+                        // Perhaps one of the two is not written yet: look again.
+                        Err(error) => tracing::warn!("the changed TLS files cannot be used: {error}"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn renew_managed(&self) -> Result<(), CertificateError> {
+        let material = pki::ensure(&self.tls_dir, &self.host, SystemTime::now())?;
+        if material.made_leaf {
+            self.slot.replace(material.certificates, material.key)?;
+            tracing::info!("the TLS certificate was renewed");
+        }
+        Ok(())
+    }
+
+    fn reload(&self, certificate: &Path, key: &Path) -> Result<(), CertificateError> {
+        Ok(self.slot.replace(certificates(certificate)?, private_key(key)?)?)
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).ok()?.modified().ok()
+}

@@ -1,0 +1,36 @@
+//! What `serve` needs to know, resolved: no options left open.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use common::hub_address::HubAddress;
+
+/// Where the server's certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// The hub's own CA in the data folder.
+    Managed,
+    /// PEM files that somebody else keeps fresh; they are read again when they change.
+    Files {
+        /// The certificate chain.
+        certificate: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+}
+
+/// How to run a hub.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// The advertised name, and port if it is not the HTTPS listener's. `None`: the
+    /// name of the last time, at first `localhost`.
+    pub hostname: Option<HubAddress>,
+    /// Where HTTPS listens; port 0 picks one.
+    pub https: SocketAddr,
+    /// Where MQTT over TLS listens, if it does; port 0 picks one.
+    pub mqtts: Option<SocketAddr>,
+    /// The server's certificate.
+    pub certificate: CertificateSource,
+}

@@ -1,0 +1,189 @@
+//! A session's loop: the socket, the hub's wishes, the keep-alive and the token's end.
+
+use std::net::SocketAddr;
+
+use common::limits;
+use common::mqtt::{self, PacketIo, ReadError};
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::connect::{Admitted, accept, connect};
+use super::protocol::{self, Effect, Violation};
+use super::{Peer, Refused, SessionEnd};
+use crate::presence::PresenceGuard;
+use crate::state::HubState;
+
+/// Serves one device connection from its CONNECT to its end, over any byte stream.
+/// `certificate` is what the device showed in TLS. Ends within moments when `stop`
+/// is cancelled.
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    state: &HubState,
+    stream: S,
+    certificate: Option<CertificateDer<'static>>,
+    address: SocketAddr,
+    transport: &'static str,
+    stop: &CancellationToken,
+) {
+    let mut io = PacketIo::new(stream, limits::MQTT_CONNECT_PACKET);
+    let handshake = connect(&mut io, certificate.as_ref(), &state.auth);
+    let admitted = tokio::select! {
+        result = timeout(limits::STRANGER, handshake) => match result {
+            Ok(Ok(admitted)) => admitted,
+            Ok(Err(error @ Refused::Connect { .. })) => {
+                return tracing::warn!(peer = %address, transport, "{error}");
+            }
+            Ok(Err(error)) => return tracing::debug!(peer = %address, transport, "{error}"),
+            Err(_) => return tracing::debug!(peer = %address, transport, "no CONNECT came in time"),
+        },
+        () = stop.cancelled() => return,
+    };
+    drop(certificate);
+    io.set_limit(limits::MQTT_PACKET);
+    let identity = admitted.principal.identity.clone();
+    let peer = Peer {
+        identity: &identity,
+        address,
+        transport,
+    };
+    let credential = admitted.principal.credential.clone();
+    let presence = state.presence.admit(identity.clone(), credential.clone());
+    // What was changed between proof and presence was reported to nobody.
+    if let Err(error) = state.auth.still_valid(&identity, &credential).await {
+        return tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
+    }
+    tracing::info!(device = %peer.identity, peer = %peer.address, transport = peer.transport, "device connected");
+    let end = Session {
+        state,
+        io,
+        presence,
+        admitted,
+        subscribed: false,
+    }
+    .run(stop)
+    .await;
+    tracing::info!(device = %peer.identity, peer = %peer.address, "device disconnected: {end}");
+}
+
+struct Session<'a, S> {
+    state: &'a HubState,
+    io: PacketIo<S>,
+    presence: PresenceGuard,
+    admitted: Admitted,
+    subscribed: bool,
+}
+
+/// When a token that ends at this Unix time ends on our own clock.
+fn moment(expiry: u64) -> Instant {
+    let left = expiry.saturating_sub(common::clock::unix_now());
+    // Far beyond the life of a process is as good as never.
+    Instant::now() + Duration::from_secs(left.min(100 * 365 * 24 * 3600))
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
+    async fn run(mut self, stop: &CancellationToken) -> SessionEnd {
+        let end = match timeout(limits::SESSION_WRITE, accept(&mut self.io)).await {
+            Ok(Ok(())) => self.converse(stop).await,
+            _ => SessionEnd::Lost,
+        };
+        // Gone from presence first: nobody shall wait for what is closing.
+        drop(self.presence);
+        let _ = timeout(limits::CLOSE, self.io.shutdown()).await;
+        end
+    }
+
+    async fn converse(&mut self, stop: &CancellationToken) -> SessionEnd {
+        let expiry = self.admitted.principal.expires.map(moment);
+        let mut heard = Instant::now();
+        loop {
+            let silent_at = heard + self.admitted.silence;
+            tokio::select! {
+                // The hub's word counts before the device's.
+                biased;
+                () = stop.cancelled() => return SessionEnd::Stopping,
+                _ = self.presence.end.changed() => {
+                    if let Some(reason) = *self.presence.end.borrow() {
+                        return SessionEnd::Ended(reason);
+                    }
+                }
+                () = async {
+                    match expiry {
+                        Some(expiry) => sleep_until(expiry).await,
+                        None => std::future::pending().await,
+                    }
+                } => return SessionEnd::TokenExpired,
+                () = self.presence.wake.notified() => {
+                    if let Err(end) = self.send_requests().await {
+                        return end;
+                    }
+                }
+                packet = self.io.read() => {
+                    heard = Instant::now();
+                    let effects = match packet {
+                        Ok(Some(packet)) => protocol::receive(&self.admitted.principal.identity, packet),
+                        Ok(None) | Err(ReadError::Lost(_)) => return SessionEnd::Lost,
+                        Err(ReadError::TooLarge { .. }) => Err(Violation::TooLarge),
+                        Err(ReadError::Malformed) => Err(Violation::Malformed),
+                    };
+                    match effects {
+                        Err(violation) => return SessionEnd::Rule(violation),
+                        Ok(effects) => for effect in effects {
+                            if let Err(end) = self.perform(effect).await {
+                                return end;
+                            }
+                        }
+                    }
+                }
+                () = sleep_until(silent_at) => return SessionEnd::Silent,
+            }
+        }
+    }
+
+    async fn perform(&mut self, effect: Effect) -> Result<(), SessionEnd> {
+        match effect {
+            Effect::Send(bytes) => self.write(&bytes).await,
+            Effect::StreamRequests(wanted) => {
+                self.subscribed = wanted;
+                self.presence.set_subscribed(wanted);
+                self.send_requests().await
+            }
+            Effect::Answer(answer) => {
+                let identity = &self.admitted.principal.identity;
+                let known = self.state.rendezvous.answer(identity, &answer, Instant::now());
+                tracing::debug!(device = %identity, request = %answer.request_id, accepted = answer.accepted, known, "stream answer");
+                Ok(())
+            }
+            Effect::Disconnect => Err(SessionEnd::Disconnect),
+        }
+    }
+
+    /// Sends the stream requests that wait for this identity, if it wants them.
+    async fn send_requests(&mut self) -> Result<(), SessionEnd> {
+        if !self.subscribed {
+            return Ok(());
+        }
+        let identity = self.admitted.principal.identity.clone();
+        let requests = self
+            .state
+            .rendezvous
+            .take_requests(&identity, self.presence.connection);
+        for request in requests {
+            tracing::debug!(device = %identity, request = %request.request_id, name = request.name, "stream request");
+            match mqtt::publish(&request.to_topic()) {
+                Ok(bytes) => self.write(&bytes).await?,
+                // The service will be told that the device did not answer.
+                Err(error) => tracing::error!("a stream request cannot be written: {error:?}"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), SessionEnd> {
+        match timeout(limits::SESSION_WRITE, self.io.write(bytes)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(SessionEnd::Lost),
+            Err(_) => Err(SessionEnd::Stuck),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The first packet: who is it, and is it true?
+
+use common::clock::unix_now;
+use common::identity::DeviceIdentity;
+use common::limits;
+use common::mqtt::{ConnectReturnCode, Packet, PacketIo, ReadError, packet};
+use common::wire::topics;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Duration;
+
+use super::Refused;
+use crate::auth::{AuthError, Authenticator, DevicePrincipal, DeviceProof};
+
+/// A device that may come in.
+pub struct Admitted {
+    /// Who it is, proven.
+    pub principal: DevicePrincipal,
+    /// How long it may be silent.
+    pub silence: Duration,
+}
+
+/// Reads CONNECT and judges it. A refusal has been answered already; an admission has
+/// not: [`accept`] does, once presence is taken.
+///
+/// # Errors
+/// [`Refused`].
+pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+    io: &mut PacketIo<S>,
+    certificate: Option<&CertificateDer<'_>>,
+    auth: &Authenticator,
+) -> Result<Admitted, Refused> {
+    let connect = match io.read().await {
+        Ok(Some(Packet::Connect(connect))) => connect,
+        Ok(Some(_)) => return Err(Refused::NoConnect("another packet came first".into())),
+        Ok(None) => return Err(Refused::NoConnect("the connection ended".into())),
+        Err(error @ ReadError::Lost(_)) => {
+            return Err(Refused::NoConnect(common::report::chain(&error)));
+        }
+        Err(error) => return Err(Refused::NoConnect(error.to_string())),
+    };
+    let user_name = connect.user_name().unwrap_or_default();
+    let identity = match topics::identity_from_user_name(user_name) {
+        Ok(identity) => identity,
+        Err(error) => {
+            let who = connect.client_id().to_owned();
+            return refuse(io, who, error.to_string(), ConnectReturnCode::NotAuthorized).await;
+        }
+    };
+    if connect.client_id() != identity.to_string() {
+        let reason = "the client id is not the user name's identity".to_owned();
+        let code = ConnectReturnCode::IdentifierRejected;
+        return refuse(io, identity.to_string(), reason, code).await;
+    }
+    match prove(&connect, &identity, certificate, auth).await {
+        Ok(principal) => Ok(Admitted {
+            principal,
+            silence: silence(connect.keep_alive()),
+        }),
+        Err(error) => {
+            // 5 brings SDK clients back with a fresh token; 3 says: not your fault.
+            let code = match error {
+                AuthError::Registry(_) => ConnectReturnCode::ServerUnavailable,
+                _ => ConnectReturnCode::NotAuthorized,
+            };
+            refuse(io, identity.to_string(), error.to_string(), code).await
+        }
+    }
+}
+
+async fn prove(
+    connect: &packet::Connect,
+    identity: &DeviceIdentity,
+    certificate: Option<&CertificateDer<'_>>,
+    auth: &Authenticator,
+) -> Result<DevicePrincipal, AuthError> {
+    let password = connect.password().filter(|password| !password.is_empty());
+    let token;
+    let proof = match (password, certificate) {
+        (Some(password), _) => {
+            token = std::str::from_utf8(password).map_err(|_| AuthError::Missing)?;
+            DeviceProof::Token(token)
+        }
+        (None, Some(certificate)) => DeviceProof::Certificate(certificate),
+        (None, None) => return Err(AuthError::Missing),
+    };
+    auth.device(identity, proof, unix_now()).await
+}
+
+/// 1.5 times the keep-alive, as MQTT says; none means the most there is.
+fn silence(keep_alive: u16) -> Duration {
+    match keep_alive {
+        0 => limits::MQTT_KEEP_ALIVE_MAX,
+        seconds => (Duration::from_secs(seconds.into()) * 3 / 2).min(limits::MQTT_KEEP_ALIVE_MAX),
+    }
+}
+
+fn connack(code: ConnectReturnCode) -> Vec<u8> {
+    packet::Connack::builder()
+        .session_present(false)
+        .return_code(code)
+        .build()
+        .map(|connack| connack.to_continuous_buffer())
+        .unwrap_or_default()
+}
+
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
+    io: &mut PacketIo<S>,
+    identity: String,
+    reason: String,
+    code: ConnectReturnCode,
+) -> Result<Admitted, Refused> {
+    let _ = io.write(&connack(code)).await;
+    io.shutdown().await;
+    Err(Refused::Connect {
+        identity: identity.chars().filter(|c| !c.is_control()).take(300).collect(),
+        reason,
+    })
+}
+
+/// Answers an admitted CONNECT.
+///
+/// # Errors
+/// The connection's.
+pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    io: &mut PacketIo<S>,
+) -> std::io::Result<()> {
+    io.write(&connack(ConnectReturnCode::Accepted)).await
+}

@@ -1,0 +1,64 @@
+//! One connected device: CONNECT and proof of identity, then its session until it
+//! ends. The rules of MQTT are in [`protocol`], without I/O.
+
+mod actor;
+mod connect;
+pub mod protocol;
+
+pub use actor::serve;
+
+use common::identity::DeviceIdentity;
+
+use crate::presence::EndReason;
+
+/// How a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionEnd {
+    /// The device said goodbye.
+    #[error("the device disconnected")]
+    Disconnect,
+    /// The connection ended without a goodbye.
+    #[error("the connection was lost")]
+    Lost,
+    /// The device was silent for 1.5 times its keep-alive.
+    #[error("the device was silent for longer than its keep-alive")]
+    Silent,
+    /// The device does not read what it is sent.
+    #[error("the device does not read")]
+    Stuck,
+    /// Its SAS token ended.
+    #[error("its SAS token expired")]
+    TokenExpired,
+    /// The device broke a rule.
+    #[error("{0}")]
+    Rule(protocol::Violation),
+    /// The hub ended it.
+    #[error("{}", match .0 { EndReason::Displaced => "the same identity connected again", EndReason::Revoked => "the identity was disabled, deleted or given other keys" })]
+    Ended(EndReason),
+    /// The hub stops.
+    #[error("the hub is stopping")]
+    Stopping,
+}
+
+/// Why a connection did not become a session.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It was no MQTT client, or gave up.
+    #[error("no CONNECT came: {0}")]
+    NoConnect(String),
+    /// Its CONNECT was not acceptable.
+    #[error("CONNECT of {identity} refused: {reason}")]
+    Connect {
+        /// Who it said to be.
+        identity: String,
+        /// Why it is not believed.
+        reason: String,
+    },
+}
+
+/// Log fields of a session.
+struct Peer<'a> {
+    identity: &'a DeviceIdentity,
+    address: std::net::SocketAddr,
+    transport: &'static str,
+}

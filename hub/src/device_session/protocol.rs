@@ -1,0 +1,236 @@
+//! The hub's side of an MQTT session after CONNECT: packets in, effects out. No I/O
+//! and no clock.
+
+use common::identity::DeviceIdentity;
+use common::mqtt::{Packet, Qos, SubackReturnCode, packet};
+use common::wire::stream::StreamAnswer;
+use common::wire::topics::{self, DeviceFilter, DevicePublish};
+
+/// A rule that a device broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Bytes that are not MQTT 3.1.1.
+    #[error("the device sent bytes that are not MQTT 3.1.1")]
+    Malformed,
+    /// A packet above the limit.
+    #[error("the device sent a packet that is too large")]
+    TooLarge,
+    /// CONNECT a second time.
+    #[error("the device sent CONNECT twice")]
+    SecondConnect,
+    /// IoT Hub knows no QoS 2.
+    #[error("the device published with QoS 2")]
+    Qos2,
+    /// A packet that only hubs send.
+    #[error("the device sent a packet that only a hub may send")]
+    HubPacket,
+}
+
+/// What is to be done about a packet.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Write these bytes.
+    Send(Vec<u8>),
+    /// The device takes stream requests, or no longer.
+    StreamRequests(bool),
+    /// The device has answered a stream request.
+    Answer(StreamAnswer),
+    /// The device said goodbye.
+    Disconnect,
+}
+
+/// Judges one packet.
+///
+/// # Errors
+/// [`Violation`]: the session must end.
+pub fn receive(identity: &DeviceIdentity, packet: Packet) -> Result<Vec<Effect>, Violation> {
+    let build = |bytes: Option<Vec<u8>>| bytes.map(Effect::Send).ok_or(Violation::Malformed);
+    match packet {
+        Packet::Publish(publish) => {
+            let mut effects = Vec::with_capacity(2);
+            match publish.qos() {
+                Qos::ExactlyOnce => return Err(Violation::Qos2),
+                Qos::AtLeastOnce => {
+                    let id = publish.packet_id().ok_or(Violation::Malformed)?;
+                    effects.push(build(puback(id))?);
+                }
+                Qos::AtMostOnce => {}
+            }
+            // Telemetry is received and goes nowhere; unknown topics are ignored, as
+            // the retain flag is.
+            if let DevicePublish::StreamAnswer(answer) =
+                topics::device_publish(identity, publish.topic_name())
+            {
+                effects.push(Effect::Answer(answer));
+            }
+            Ok(effects)
+        }
+        Packet::Subscribe(subscribe) => {
+            let mut codes = Vec::new();
+            let mut wanted = false;
+            for entry in subscribe.entries() {
+                let filter = topics::device_filter(identity, entry.topic_filter());
+                wanted |= filter == DeviceFilter::StreamRequests;
+                codes.push(match (filter, entry.sub_opts().qos()) {
+                    (DeviceFilter::Unknown, _) => SubackReturnCode::Failure,
+                    (_, Qos::AtMostOnce) => SubackReturnCode::SuccessMaximumQos0,
+                    // QoS 2 is granted as 1.
+                    _ => SubackReturnCode::SuccessMaximumQos1,
+                });
+            }
+            let mut effects = vec![build(suback(subscribe.packet_id(), codes))?];
+            if wanted {
+                effects.push(Effect::StreamRequests(true));
+            }
+            Ok(effects)
+        }
+        Packet::Unsubscribe(unsubscribe) => {
+            let dropped = unsubscribe.entries().iter().any(|filter| {
+                topics::device_filter(identity, filter.as_str()) == DeviceFilter::StreamRequests
+            });
+            let mut effects = vec![build(unsuback(unsubscribe.packet_id()))?];
+            if dropped {
+                effects.push(Effect::StreamRequests(false));
+            }
+            Ok(effects)
+        }
+        Packet::Pingreq => Ok(vec![build(pingresp())?]),
+        Packet::Disconnect => Ok(vec![Effect::Disconnect]),
+        // Receipts of messages that this hub never sends with QoS 1 mean nothing.
+        Packet::Puback(_) => Ok(Vec::new()),
+        Packet::Connect(_) => Err(Violation::SecondConnect),
+        Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+            Err(Violation::HubPacket)
+        }
+    }
+}
+
+fn puback(id: u16) -> Option<Vec<u8>> {
+    let packet = packet::Puback::builder().packet_id(id).build().ok()?;
+    Some(packet.to_continuous_buffer())
+}
+
+fn suback(id: u16, codes: Vec<SubackReturnCode>) -> Option<Vec<u8>> {
+    let builder = packet::Suback::builder().packet_id(id).return_codes(codes);
+    Some(builder.build().ok()?.to_continuous_buffer())
+}
+
+fn unsuback(id: u16) -> Option<Vec<u8>> {
+    let packet = packet::Unsuback::builder().packet_id(id).build().ok()?;
+    Some(packet.to_continuous_buffer())
+}
+
+fn pingresp() -> Option<Vec<u8>> {
+    let packet = packet::Pingresp::builder().build().ok()?;
+    Some(packet.to_continuous_buffer())
+}
+
+#[cfg(test)]
+mod tests {
+    use common::identity::{DeviceId, RequestId};
+    use common::mqtt::PacketIo;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn device() -> DeviceIdentity {
+        DeviceIdentity::of_device(DeviceId::parse("dev1").unwrap())
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        text.split_whitespace()
+            .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+            .collect()
+    }
+
+    /// Feeds raw bytes as a device would and returns all effects.
+    async fn effects(bytes: &[u8]) -> Result<Vec<Effect>, Violation> {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        tokio::io::AsyncWriteExt::write_all(&mut far, bytes).await.unwrap();
+        drop(far);
+        let mut io = PacketIo::new(near, 1 << 16);
+        let mut all = Vec::new();
+        while let Some(packet) = io.read().await.map_err(|_| Violation::Malformed)? {
+            all.extend(receive(&device(), packet)?);
+        }
+        Ok(all)
+    }
+
+    #[tokio::test]
+    async fn the_vectors_of_both_sdks() {
+        let c = hex("82 33 00 02 00 16 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 50 4f 53 54 2f 23 00 00 15 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 72 65 73 2f 23 00");
+        assert_eq!(
+            effects(&c).await.unwrap(),
+            [Effect::Send(hex("90 04 00 02 00 00")), Effect::StreamRequests(true)]
+        );
+        let csharp = hex("82 1b 00 01 00 16 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 50 4f 53 54 2f 23 00 82 1a 00 02 00 15 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 72 65 73 2f 23 00");
+        assert_eq!(
+            effects(&csharp).await.unwrap(),
+            [
+                Effect::Send(hex("90 03 00 01 00")),
+                Effect::StreamRequests(true),
+                Effect::Send(hex("90 03 00 02 00")),
+            ]
+        );
+        let accept = hex("30 21 00 1f 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 72 65 73 2f 32 30 30 2f 3f 24 72 69 64 3d 31");
+        let answer = |accepted| Effect::Answer(StreamAnswer { request_id: RequestId::from(1), accepted });
+        assert_eq!(effects(&accept).await.unwrap(), [answer(true)]);
+        let reject = hex("30 21 00 1f 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 72 65 73 2f 34 30 30 2f 3f 24 72 69 64 3d 31");
+        assert_eq!(effects(&reject).await.unwrap(), [answer(false)]);
+    }
+
+    #[tokio::test]
+    async fn quality_of_service() {
+        // QoS 1 telemetry to devices/dev1/messages/events/ with packet id 5.
+        let topic = b"devices/dev1/messages/events/";
+        let mut publish = vec![0x32, 2 + topic.len() as u8 + 2 + 2, 0, topic.len() as u8];
+        publish.extend_from_slice(topic);
+        publish.extend_from_slice(&[0, 5, b'h', b'i']);
+        assert_eq!(effects(&publish).await.unwrap(), [Effect::Send(hex("40 02 00 05"))]);
+        publish[0] = 0x34;
+        assert_eq!(effects(&publish).await, Err(Violation::Qos2));
+    }
+
+    #[tokio::test]
+    async fn unknown_filters_are_refused_kindly_and_qos_2_becomes_1() {
+        let subscribe = packet::Subscribe::builder()
+            .packet_id(9u16)
+            .entries(
+                [("#", Qos::AtMostOnce), ("$iothub/twin/res/#", Qos::ExactlyOnce)]
+                    .map(|(filter, qos)| {
+                        let options = common::mqtt::SubOpts::new().set_qos(qos);
+                        common::mqtt::SubEntry::new(filter, options).unwrap()
+                    })
+                    .to_vec(),
+            )
+            .build()
+            .unwrap();
+        let sent = effects(&subscribe.to_continuous_buffer()).await.unwrap();
+        assert_eq!(sent, [Effect::Send(hex("90 04 00 09 80 01"))]);
+    }
+
+    #[tokio::test]
+    async fn pings_goodbyes_and_nonsense() {
+        assert_eq!(effects(&hex("c0 00 e0 00")).await.unwrap(), [Effect::Send(hex("d0 00")), Effect::Disconnect]);
+        assert_eq!(effects(&hex("d0 00")).await, Err(Violation::HubPacket));
+        assert_eq!(effects(&hex("c1 00")).await, Err(Violation::Malformed));
+        assert_eq!(effects(&b"GET / HTTP/1.1\r\n".repeat(9)).await, Err(Violation::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let _ = runtime.block_on(effects(&bytes));
+        }
+
+        #[test]
+        fn bent_packets_never_panic(place in 0usize..53, byte in any::<u8>(), cut in 0usize..53) {
+            let mut bytes = hex("82 33 00 02 00 16 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 50 4f 53 54 2f 23 00 00 15 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 72 65 73 2f 23 00");
+            bytes[place] = byte;
+            bytes.truncate(cut);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let _ = runtime.block_on(effects(&bytes));
+        }
+    }
+}

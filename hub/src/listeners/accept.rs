@@ -1,0 +1,53 @@
+//! The one accept loop: a permit, a connection, a task of its own. The loop itself
+//! never waits for a stranger.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::backoff::Backoff;
+use common::limits;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Accepts until `stop` is cancelled; every connection becomes a task of `tasks`.
+/// When accepting fails (descriptors ran out, say), it backs off and goes on.
+pub async fn run<F, S>(listener: TcpListener, stop: CancellationToken, tasks: TaskTracker, serve: F)
+where
+    F: Fn(TcpStream, SocketAddr) -> S,
+    S: Future<Output = ()> + Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(limits::CONNECTIONS));
+    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = async {
+                // Only a closed semaphore refuses, and this one is never closed.
+                let permit = Arc::clone(&permits).acquire_owned().await.ok();
+                (permit, listener.accept().await)
+            } => accepted,
+        };
+        match accepted {
+            (permit, Ok((socket, peer))) => {
+                backoff.reset();
+                common::dial::tune(&socket);
+                let connection = serve(socket, peer);
+                tasks.spawn(async move {
+                    connection.await;
+                    drop(permit);
+                });
+            }
+            (_, Err(error)) => {
+                let delay = backoff.next_delay();
+                tracing::warn!(?delay, "cannot accept a connection: {error}");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(delay) => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! HTTPS: the REST API, MQTT over WebSocket and the streaming endpoint, routed by
+//! path.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use common::clock::unix_now;
+use common::identity::{DeviceId, DeviceIdentity, ModuleId};
+use common::limits;
+use common::websocket::{WebSocket, WebSocketBytes, offered_subprotocol, upgrade_answer};
+use common::wire::problem::{BodyFamily, ErrorCode};
+use common::wire::topics::{MQTT_SUBPROTOCOL, MQTT_WEBSOCKET_PATH};
+use http::{HeaderMap, Method, Request, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
+use rustls::pki_types::CertificateDer;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::tls::{ServerTls, client_certificate};
+use crate::api::answer::{Answer, Refusal};
+use crate::api::{identities, streams};
+use crate::auth::{Permission, ServicePrincipal};
+use crate::state::{HubState, LegStream};
+use crate::{device_session, streaming};
+
+/// What each connection of the HTTPS listener needs.
+#[derive(Clone)]
+pub struct HttpListener {
+    /// The hub.
+    pub state: HubState,
+    /// TLS of this listener.
+    pub tls: ServerTls,
+    /// Owns what upgraded connections become.
+    pub tasks: TaskTracker,
+    /// Cancelled when requests shall end.
+    pub stop: CancellationToken,
+    /// Cancelled when device sessions shall end.
+    pub stop_sessions: CancellationToken,
+}
+
+/// One connection's context.
+#[derive(Clone)]
+struct Connection {
+    listener: HttpListener,
+    peer: SocketAddr,
+    certificate: Option<CertificateDer<'static>>,
+}
+
+impl HttpListener {
+    /// Serves one connection to its end, or to its upgrade.
+    pub async fn serve(self, socket: TcpStream, peer: SocketAddr) {
+        let stream = tokio::select! {
+            stream = self.tls.accept(socket) => stream,
+            () = self.stop.cancelled() => None,
+        };
+        let Some(stream) = stream else { return };
+        let stop = self.stop.clone();
+        let connection = Connection {
+            certificate: client_certificate(&stream),
+            listener: self,
+            peer,
+        };
+        let service = service_fn(move |request| {
+            let connection = connection.clone();
+            async move { Ok::<_, Infallible>(connection.route(request).await) }
+        });
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits::STRANGER)
+            .max_buf_size(limits::HTTP_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut serving = std::pin::pin!(serving);
+        let result = tokio::select! {
+            result = serving.as_mut() => result,
+            () = stop.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                match timeout(limits::CLOSE, serving).await {
+                    Ok(result) => result,
+                    Err(_) => return,
+                }
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%peer, "HTTP connection ended: {error}");
+        }
+    }
+}
+
+impl Connection {
+    async fn route(&self, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path();
+        if path == MQTT_WEBSOCKET_PATH {
+            return self.mqtt(request).unwrap_or_else(bad_upgrade);
+        }
+        let Some(segments) = decode(path) else {
+            return refuse(Refusal::new(ErrorCode::ARGUMENT_INVALID, "the path is not UTF-8"));
+        };
+        let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+        if parts.first() == Some(&streaming::PATH_ROOT) {
+            return self.leg(&parts, request);
+        }
+        match self.rest(&parts, request).await {
+            Ok(answer) => answer,
+            Err((refusal, family)) => {
+                tracing::debug!(peer = %self.peer, code = refusal.code.number, "request refused: {refusal}");
+                refusal.into_answer(family)
+            }
+        }
+    }
+
+    /// MQTT over WebSocket. `None`: not the upgrade that it should be.
+    fn mqtt(&self, mut request: Request<Incoming>) -> Option<Answer> {
+        let wanted = |name: &str| name.eq_ignore_ascii_case(MQTT_SUBPROTOCOL);
+        let subprotocol = offered_subprotocol(request.headers(), wanted)?;
+        let answer = upgrade_answer(&request, Some(subprotocol))?;
+        let (listener, peer) = (self.listener.clone(), self.peer);
+        let certificate = self.certificate.clone();
+        self.upgrade(&mut request, move |stream, read| async move {
+            let bytes = WebSocketBytes::server(stream, read).await;
+            let stop = &listener.stop_sessions;
+            device_session::serve(&listener.state, bytes, certificate, peer, "mqtt-ws", stop).await;
+        });
+        Some(answer.map(|()| Full::default()))
+    }
+
+    /// One leg at the streaming endpoint.
+    fn leg(&self, segments: &[&str], mut request: Request<Incoming>) -> Answer {
+        let unauthorised = || {
+            refuse(Refusal::new(
+                ErrorCode::UNAUTHORIZED_ACCESS,
+                "the stream token is not valid here, was used before, or the stream is over",
+            ))
+        };
+        let Some((stream, leg)) = streaming::parse_path(segments) else {
+            return refuse(Refusal::new(ErrorCode::NOT_FOUND, "there is no such stream"));
+        };
+        let offered = offered_subprotocol(request.headers(), |_| true);
+        let Some(answer) = upgrade_answer(&request, offered) else {
+            return bad_upgrade();
+        };
+        let state = &self.listener.state;
+        let bearer = authorization(request.headers());
+        if state.tokens.check(bearer, stream, leg).is_err() {
+            return unauthorised();
+        }
+        // From here on the token is used up.
+        let Ok(place) = state.rendezvous.claim(stream, leg) else {
+            return unauthorised();
+        };
+        let peer = self.peer;
+        self.upgrade(&mut request, move |io, read| async move {
+            streaming::serve(leg, WebSocket::server(io, read).await, place, peer).await;
+        });
+        answer.map(|()| Full::default())
+    }
+
+    /// Gives the connection to `serve` once the 101 is out, bytes that came behind the
+    /// request included.
+    fn upgrade<F, S>(&self, request: &mut Request<Incoming>, serve: F)
+    where
+        F: FnOnce(LegStream, Vec<u8>) -> S + Send + 'static,
+        S: Future<Output = ()> + Send,
+    {
+        let upgrade = hyper::upgrade::on(request);
+        self.listener.tasks.spawn(async move {
+            let Ok(Ok(upgraded)) = timeout(limits::STRANGER, upgrade).await else {
+                return;
+            };
+            if let Ok(parts) = upgraded.downcast::<TokioIo<LegStream>>() {
+                serve(parts.io.into_inner(), parts.read_buf.to_vec()).await;
+            }
+        });
+    }
+
+    async fn rest(
+        &self,
+        segments: &[&str],
+        request: Request<Incoming>,
+    ) -> Result<Answer, (Refusal, BodyFamily)> {
+        let stream_path = match segments {
+            ["twins", device, "streams", name] => Some((*device, None, *name)),
+            ["twins", device, "modules", module, "streams", name] => {
+                Some((*device, Some(*module), *name))
+            }
+            _ => None,
+        };
+        if let Some((device, module, name)) = stream_path {
+            return self
+                .initiate(segments, device, module, name, request)
+                .await
+                .map_err(|refusal| (refusal, BodyFamily::Nested));
+        }
+        self.identities(segments, request)
+            .await
+            .map_err(|refusal| (refusal, BodyFamily::Registry))
+    }
+
+    async fn initiate(
+        &self,
+        segments: &[&str],
+        device: &str,
+        module: Option<&str>,
+        name: &str,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Refusal> {
+        let principal = self
+            .authorise(request.headers(), streams::NEEDS, segments)
+            .await?;
+        if request.method() != Method::POST {
+            return Err(Refusal::new(
+                ErrorCode::METHOD_NOT_ALLOWED,
+                "a stream is initiated with POST",
+            ));
+        }
+        let invalid = |error: common::identity::IdentityError| {
+            Refusal::new(ErrorCode::ARGUMENT_INVALID, error.to_string())
+        };
+        let identity = DeviceIdentity {
+            device: DeviceId::parse(device).map_err(invalid)?,
+            module: module.map(ModuleId::parse).transpose().map_err(invalid)?,
+        };
+        let state = &self.listener.state;
+        tokio::select! {
+            answer = streams::initiate(state, &principal, &identity, name, request.headers()) => answer,
+            () = self.listener.stop.cancelled() => Err(Refusal::new(
+                ErrorCode::SERVICE_UNAVAILABLE,
+                "the hub is stopping",
+            )),
+        }
+    }
+
+    async fn identities(
+        &self,
+        segments: &[&str],
+        request: Request<Incoming>,
+    ) -> Result<Answer, Refusal> {
+        let not_found = || Refusal::new(ErrorCode::NOT_FOUND, "there is no such resource");
+        let (parts, body) = request.into_parts();
+        let needed = identities::permission(&parts.method, segments).ok_or_else(not_found)?;
+        let _ = self.authorise(&parts.headers, needed, segments).await?;
+        let body = read_body(body).await?;
+        let state = &self.listener.state;
+        identities::route(
+            &*state.registry,
+            state,
+            &parts.method,
+            segments,
+            parts.uri.query().unwrap_or_default(),
+            &parts.headers,
+            &body,
+        )
+        .await
+        .unwrap_or_else(|| Err(not_found()))
+    }
+
+    async fn authorise(
+        &self,
+        headers: &HeaderMap,
+        needed: Permission,
+        segments: &[&str],
+    ) -> Result<ServicePrincipal, Refusal> {
+        let auth = &self.listener.state.auth;
+        auth.service(authorization(headers), needed, &segments.join("/"), unix_now())
+            .await
+            .map_err(|error| {
+                tracing::warn!(peer = %self.peer, "request of a service refused: {error}");
+                error.into_refusal()
+            })
+    }
+}
+
+fn authorization(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()
+}
+
+/// Path segments without empty ones, percent-decoded once.
+fn decode(path: &str) -> Option<Vec<String>> {
+    path.split('/')
+        .filter(|segment| !segment.is_empty())
+        .map(|segment| {
+            let text = percent_decode_str(segment).decode_utf8().ok()?;
+            Some(text.into_owned())
+        })
+        .collect()
+}
+
+async fn read_body(body: Incoming) -> Result<Bytes, Refusal> {
+    let whole = Limited::new(body, limits::HTTP_BODY).collect();
+    match timeout(limits::STRANGER, whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::new(
+            ErrorCode::MESSAGE_TOO_LARGE,
+            format!("the body is larger than {} bytes", limits::HTTP_BODY),
+        )),
+        _ => Err(Refusal::new(ErrorCode::FORMAT_ERROR, "the body did not come")),
+    }
+}
+
+fn refuse(refusal: Refusal) -> Answer {
+    refusal.into_answer(BodyFamily::Nested)
+}
+
+fn bad_upgrade() -> Answer {
+    refuse(Refusal::new(
+        ErrorCode::ARGUMENT_INVALID,
+        "this is not the WebSocket upgrade that belongs here",
+    ))
+}

@@ -1,0 +1,115 @@
+//! TLS for the hub's listeners: one certificate that can be exchanged while the hub
+//! runs, and client certificates taken as they come.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use common::limits;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, ServerConfig};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::auth::AnyClientCertificate;
+
+/// The certificate in use.
+pub struct CertificateSlot(RwLock<Arc<CertifiedKey>>);
+
+impl CertificateSlot {
+    /// Starts with this certificate chain and key.
+    ///
+    /// # Errors
+    /// When they do not fit together.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Arc<Self>, Error> {
+        let certified = certified(chain, key)?;
+        Ok(Arc::new(Self(RwLock::new(Arc::new(certified)))))
+    }
+
+    /// New connections get this certificate from now on.
+    ///
+    /// # Errors
+    /// When chain and key do not fit together; the old certificate stays.
+    pub fn replace(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<(), Error> {
+        let certified = Arc::new(certified(chain, key)?);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        Ok(())
+    }
+}
+
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, Error> {
+    CertifiedKey::from_der(chain, key, &common::tls::provider())
+}
+
+impl fmt::Debug for CertificateSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CertificateSlot")
+    }
+}
+
+impl ResolvesServerCert for CertificateSlot {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let slot = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&slot))
+    }
+}
+
+/// The server's side of TLS on one listener.
+#[derive(Clone)]
+pub struct ServerTls(TlsAcceptor);
+
+impl ServerTls {
+    /// TLS 1.2 and 1.3 with the certificate in the slot, and these ALPN protocols.
+    ///
+    /// # Errors
+    /// When the provider lacks what is needed.
+    pub fn new(slot: &Arc<CertificateSlot>, alpn: &[&[u8]]) -> Result<Self, Error> {
+        let provider: Arc<CryptoProvider> = common::tls::provider();
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(Arc::new(AnyClientCertificate(provider)))
+            .with_cert_resolver(Arc::clone(slot) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        // Resumption without memory at the hub; one ticket is enough for our clients.
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        config.send_tls13_tickets = 1;
+        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    /// Shakes hands within [`limits::STRANGER`]; `None` when it fails, which is the
+    /// stranger's affair.
+    pub async fn accept(&self, socket: TcpStream) -> Option<TlsStream<TcpStream>> {
+        match timeout(limits::STRANGER, self.0.accept(socket)).await {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                tracing::debug!("a TLS handshake failed: {error}");
+                None
+            }
+            Err(_) => {
+                tracing::debug!("a TLS handshake took too long");
+                None
+            }
+        }
+    }
+}
+
+/// The certificate that a client showed, if any.
+pub fn client_certificate(stream: &TlsStream<TcpStream>) -> Option<CertificateDer<'static>> {
+    let (_, connection) = stream.get_ref();
+    let certificate = connection.peer_certificates()?.first()?;
+    Some(certificate.clone().into_owned())
+}

@@ -1,0 +1,211 @@
+use bytes::Bytes;
+use common::websocket::Kind;
+use futures_util::SinkExt as _;
+use tokio::io::{DuplexStream, duplex};
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::*;
+
+type Socket = WebSocket<DuplexStream>;
+
+struct Story {
+    service: Socket,
+    device: Socket,
+    cancel: CancellationToken,
+    outcome: JoinHandle<RelayOutcome>,
+}
+
+async fn story(pipe: usize) -> Story {
+    let (pipe, story) = raw_story(pipe).await;
+    let (device, cancel, outcome) = story;
+    Story {
+        service: WebSocket::client(pipe).await,
+        device,
+        cancel,
+        outcome,
+    }
+}
+
+/// A service that speaks through another library than ours, with limits of its own.
+type RawService = tokio_tungstenite::WebSocketStream<DuplexStream>;
+
+async fn foreign_story(pipe: usize) -> (RawService, Socket, JoinHandle<RelayOutcome>) {
+    let (pipe, (device, _, outcome)) = raw_story(pipe).await;
+    let role = tokio_tungstenite::tungstenite::protocol::Role::Client;
+    let service = RawService::from_raw_socket(pipe, role, None).await;
+    (service, device, outcome)
+}
+
+type Rest = (Socket, CancellationToken, JoinHandle<RelayOutcome>);
+
+async fn raw_story(pipe: usize) -> (DuplexStream, Rest) {
+    let (service, service_leg) = duplex(pipe);
+    let (device, device_leg) = duplex(pipe);
+    let cancel = CancellationToken::new();
+    let token = cancel.clone();
+    let first = WebSocket::server(service_leg, Vec::new()).await;
+    let second = WebSocket::server(device_leg, Vec::new()).await;
+    let outcome =
+        tokio::spawn(async move { relay(Leg::Service, first, None, second, &token).await });
+    let device = WebSocket::client(device).await;
+    (service, (device, cancel, outcome))
+}
+
+async fn send(socket: &mut Socket, data: Data) {
+    poll_fn(|cx| socket.poll_ready(cx)).await.unwrap();
+    socket.start_send(data).unwrap();
+    poll_fn(|cx| socket.poll_flush(cx)).await.unwrap();
+}
+
+async fn receive(socket: &mut Socket) -> Incoming {
+    poll_fn(|cx| socket.poll_incoming(cx)).await.unwrap()
+}
+
+async fn data(socket: &mut Socket) -> Data {
+    match receive(socket).await {
+        Incoming::Data(data) => data,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn closed(socket: &mut Socket) -> Goodbye {
+    match receive(socket).await {
+        Incoming::Closed(goodbye) => goodbye,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn messages_keep_type_and_border_up_to_64_kib() {
+    let Story { mut service, mut device, .. } = story(1 << 20).await;
+    for length in [1, 1000, limits::STREAM_MESSAGE] {
+        let message = Data::binary(Bytes::from(vec![5; length]));
+        send(&mut service, message.clone()).await;
+        assert_eq!(data(&mut device).await, message);
+    }
+    send(&mut device, Data::text("grüß".into())).await;
+    assert_eq!(data(&mut service).await, Data::text("grüß".into()));
+}
+
+#[tokio::test]
+async fn empty_messages_are_dropped_and_end_nothing() {
+    let Story { mut service, mut device, .. } = story(1 << 16).await;
+    for _ in 0..100 {
+        send(&mut service, Data::binary(Bytes::new())).await;
+        send(&mut service, Data::text(String::new())).await;
+    }
+    send(&mut service, Data::binary(Bytes::from_static(b"x"))).await;
+    assert_eq!(data(&mut device).await.into_bytes(), "x");
+}
+
+#[tokio::test]
+async fn sixteen_mebibytes_go_on_in_pieces() {
+    let (mut service, mut device, outcome) = foreign_story(1 << 16).await;
+    let mut message = vec![0u8; limits::STREAM_MESSAGE_ACCEPTED];
+    for (place, byte) in message.iter_mut().enumerate() {
+        *byte = (place % 253) as u8;
+    }
+    let text = "ä".repeat(100_000);
+    let (sent, sent_text) = (Bytes::from(message.clone()), text.clone());
+    let sender = tokio::spawn(async move {
+        service.send(Message::Binary(sent)).await.unwrap();
+        service.send(Message::text(sent_text)).await.unwrap();
+        let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        service.close(Some(normal)).await.unwrap();
+        service
+    });
+    let (mut binary, mut words) = (Vec::new(), Vec::new());
+    loop {
+        match receive(&mut device).await {
+            Incoming::Data(piece) => {
+                assert!(piece.len() <= limits::STREAM_MESSAGE);
+                match piece.kind() {
+                    Kind::Binary => binary.extend_from_slice(&piece.into_bytes()),
+                    Kind::Text => words.extend_from_slice(&piece.into_bytes()),
+                }
+            }
+            Incoming::Closed(goodbye) => {
+                assert!(goodbye.is_normal());
+                break;
+            }
+        }
+    }
+    assert!(binary == message);
+    assert_eq!(String::from_utf8(words).unwrap(), text);
+    poll_fn(|cx| device.poll_flush(cx)).await.unwrap();
+    drop(device);
+    sender.await.unwrap();
+    let outcome = outcome.await.unwrap();
+    assert!(matches!(outcome.end, RelayEnd::Closed(Leg::Service)), "{:?}", outcome.end);
+    assert_eq!(outcome.to_device, (message.len() + text.len()) as u64);
+}
+
+#[tokio::test]
+async fn a_larger_message_ends_the_stream() {
+    let (mut service, mut device, outcome) = foreign_story(1 << 20).await;
+    let huge = Bytes::from(vec![0; limits::STREAM_MESSAGE_ACCEPTED + 1]);
+    let sender = tokio::spawn(async move { service.send(Message::Binary(huge)).await });
+    assert_eq!(closed(&mut device).await.code, Goodbye::ERROR);
+    drop(device);
+    assert!(sender.await.unwrap().is_err());
+    let outcome = outcome.await.unwrap();
+    assert!(
+        matches!(outcome.end, RelayEnd::Lost(Leg::Service, WebSocketError::TooLarge { .. })),
+        "{:?}",
+        outcome.end
+    );
+}
+
+#[tokio::test]
+async fn a_normal_close_is_passed_on_after_the_data() {
+    let Story { mut service, mut device, .. } = story(1 << 16).await;
+    send(&mut device, Data::binary(Bytes::from_static(b"last"))).await;
+    tokio::spawn(device.close(Goodbye::NORMAL, "", limits::CLOSE));
+    assert_eq!(data(&mut service).await.into_bytes(), "last");
+    assert_eq!(closed(&mut service).await.code, Goodbye::NORMAL);
+}
+
+#[tokio::test]
+async fn any_other_end_becomes_1011() {
+    let Story { service, mut device, .. } = story(1 << 16).await;
+    service.close(Goodbye::AWAY, "bye", limits::CLOSE).await;
+    let goodbye = closed(&mut device).await;
+    assert_eq!((goodbye.code, goodbye.reason.as_str()), (1011, DISCONNECTED));
+
+    let Story { mut service, device, .. } = story(1 << 16).await;
+    drop(device);
+    assert_eq!(closed(&mut service).await.code, Goodbye::ERROR);
+
+    let Story { mut service, mut device, cancel, outcome } = story(1 << 16).await;
+    cancel.cancel();
+    assert_eq!(closed(&mut service).await.code, Goodbye::ERROR);
+    assert_eq!(closed(&mut device).await.code, Goodbye::ERROR);
+    drop((service, device));
+    assert!(matches!(outcome.await.unwrap().end, RelayEnd::Cancelled));
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_stops_the_writer() {
+    let Story { mut service, mut device, .. } = story(1 << 10).await;
+    let sender = tokio::spawn(async move {
+        let piece = Bytes::from(vec![1u8; limits::STREAM_MESSAGE]);
+        for _ in 0..64 {
+            send(&mut service, Data::binary(piece.clone())).await;
+        }
+        service
+    });
+    let stuck = tokio::time::timeout(Duration::from_millis(200), async {
+        while !sender.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    });
+    stuck.await.unwrap_err();
+    let mut total = 0;
+    while total < 64 * limits::STREAM_MESSAGE {
+        total += data(&mut device).await.len();
+    }
+    sender.await.unwrap();
+}

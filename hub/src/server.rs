@@ -1,0 +1,243 @@
+//! A hub from its configuration to its end: build, bind, serve, drain.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use common::hub_address::HubAddress;
+use common::limits;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::certificate::{Certificate, CertificateError};
+use crate::config::ServeConfig;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::listeners::{self, HttpListener, MqttListener, ServerTls};
+use crate::registry::RegistryError;
+use crate::registry::sqlite::SqliteRegistry;
+use crate::revocation;
+use crate::state::HubState;
+
+/// Why a hub could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data folder is not usable.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The registry is not usable.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The certificate is not usable.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// TLS is not usable.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// A port cannot be bound.
+    #[error("cannot listen on {address}: {}", bind_reason(source, option))]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// The option that chooses another place.
+        option: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn bind_reason(error: &io::Error, option: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another program listens there; stop it or choose another port with {option}")
+        }
+        io::ErrorKind::PermissionDenied => format!(
+            "ports below 1024 need privileges; run as root, grant CAP_NET_BIND_SERVICE, or choose another port with {option}"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine does not have the address; choose another with {option}")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// A hub that is bound and ready to run.
+pub struct Server {
+    state: HubState,
+    data_dir: DataDir,
+    certificate: Certificate,
+    https: TcpListener,
+    mqtts: Option<TcpListener>,
+    https_tls: ServerTls,
+    mqtts_tls: ServerTls,
+}
+
+impl Server {
+    /// Opens the data folder, makes what is missing in it, and binds the listeners.
+    ///
+    /// # Errors
+    /// [`ServeError`] says what is in the way, and what to do about it.
+    pub async fn bind(config: ServeConfig) -> Result<Self, ServeError> {
+        let data_dir = DataDir::open(&config.data_dir)?;
+        data_dir.lock_for_serving()?;
+        let https = bind(config.https, "--https")?;
+        let mqtts = config.mqtts.map(|at| bind(at, "--mqtts")).transpose()?;
+        let name = match config.hostname {
+            Some(name) => name,
+            None => {
+                let last = data_dir.address()?;
+                // The port follows the listener, as with a bare `--hostname`.
+                HubAddress::parse(&last.url_host()).unwrap_or(last)
+            }
+        };
+        let address = match name.port() {
+            Some(_) => name,
+            None => name.with_port(local_address(&https)?.port()),
+        };
+        let certificate =
+            Certificate::load(config.certificate, data_dir.tls_dir(), address.name())?;
+        data_dir.store_address(&address)?;
+        let registry = SqliteRegistry::open(&data_dir).await?;
+        Ok(Self {
+            https_tls: ServerTls::new(certificate.slot(), &[b"http/1.1"])?,
+            mqtts_tls: ServerTls::new(certificate.slot(), &[])?,
+            state: HubState::new(address, Arc::new(registry)),
+            data_dir,
+            certificate,
+            https,
+            mqtts,
+        })
+    }
+
+    /// The advertised address.
+    pub fn address(&self) -> &HubAddress {
+        &self.state.address
+    }
+
+    /// Where HTTPS listens.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn https_address(&self) -> io::Result<SocketAddr> {
+        self.https.local_addr()
+    }
+
+    /// Where MQTT over TLS listens, if it does.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn mqtts_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.mqtts.as_ref().map(TcpListener::local_addr).transpose()
+    }
+
+    /// The hub's handles, for programs that run it inside.
+    pub fn state(&self) -> &HubState {
+        &self.state
+    }
+
+    /// The data folder.
+    pub fn data_dir(&self) -> &DataDir {
+        &self.data_dir
+    }
+
+    /// Serves until `stop` is cancelled, then drains: at most [`limits::DRAIN`] for
+    /// open streams, and as much again for goodbyes.
+    pub async fn run(self, stop: CancellationToken) {
+        let tasks = TaskTracker::new();
+        let stop_listening = CancellationToken::new();
+        let stop_requests = CancellationToken::new();
+        let stop_sessions = CancellationToken::new();
+        let http = HttpListener {
+            state: self.state.clone(),
+            tls: self.https_tls,
+            tasks: tasks.clone(),
+            stop: stop_requests.clone(),
+            stop_sessions: stop_sessions.clone(),
+        };
+        tasks.spawn(listeners::run(
+            self.https,
+            stop_listening.clone(),
+            tasks.clone(),
+            move |socket, peer| http.clone().serve(socket, peer),
+        ));
+        if let Some(listener) = self.mqtts {
+            let mqtt = MqttListener {
+                state: self.state.clone(),
+                tls: self.mqtts_tls,
+                stop: stop_sessions.clone(),
+            };
+            tasks.spawn(listeners::run(
+                listener,
+                stop_listening.clone(),
+                tasks.clone(),
+                move |socket, peer| mqtt.clone().serve(socket, peer),
+            ));
+        }
+        let rendezvous = self.state.rendezvous.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            // None of these ends by itself.
+            () = rendezvous.sweep() => {}
+            () = revocation::follow(self.state.clone()) => {}
+            () = self.certificate.keep_fresh() => {}
+        }
+        tracing::info!("stopping");
+        // No new strangers,
+        stop_listening.cancel();
+        // no new streams, and nobody waits for a leg that cannot come;
+        stop_requests.cancel();
+        rendezvous.close();
+        // what was promised gets its grace,
+        let grace = Instant::now() + limits::DRAIN;
+        while rendezvous.count() > 0 && Instant::now() < grace {
+            sleep_until((Instant::now() + Duration::from_millis(50)).min(grace)).await;
+        }
+        let cut = rendezvous.count();
+        rendezvous.end_everything();
+        // and device sessions end last, since devices reconnect as soon as theirs does.
+        stop_sessions.cancel();
+        tasks.close();
+        let done = timeout(limits::DRAIN, tasks.wait()).await.is_ok();
+        tracing::info!(streams_cut = cut, in_time = done, "stopped");
+    }
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
+    listener.local_addr().map_err(|source| ServeError::Bind {
+        address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        option: "--https",
+        source,
+    })
+}
+
+/// Binds a port; `[::]` means all addresses of both families.
+fn bind(address: SocketAddr, option: &'static str) -> Result<TcpListener, ServeError> {
+    let listen = |address: SocketAddr| -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() && address.ip().is_unspecified() {
+            socket.set_only_v6(false)?;
+        }
+        // On Windows this option means something else, and restarts need it not.
+        #[cfg(not(windows))]
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1024)?;
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket.into())
+    };
+    let result = match listen(address) {
+        // A machine without IPv6.
+        Err(error) if address.is_ipv6() && address.ip().is_unspecified() && error.kind() != io::ErrorKind::AddrInUse && error.kind() != io::ErrorKind::PermissionDenied => {
+            listen((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        other => other,
+    };
+    result.map_err(|source| ServeError::Bind {
+        address,
+        option,
+        source,
+    })
+}

@@ -1,0 +1,60 @@
+//! The hub's shared handles, cheap to clone, passed down from the server.
+
+use std::sync::Arc;
+
+use common::hub_address::HubAddress;
+use common::identity::DeviceIdentity;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::auth::{Authenticator, StreamTokens};
+use crate::presence::Presence;
+use crate::registry::Registry;
+use crate::rendezvous::Rendezvous;
+
+/// What a leg's WebSocket runs over.
+pub type LegStream = TlsStream<TcpStream>;
+/// A leg.
+pub type LegSocket = common::websocket::WebSocket<LegStream>;
+
+/// Everything that a connection needs.
+#[derive(Clone)]
+pub struct HubState {
+    /// The advertised address, with its port.
+    pub address: HubAddress,
+    /// Which identities exist.
+    pub registry: Arc<dyn Registry>,
+    /// Who is who.
+    pub auth: Authenticator,
+    /// Who is here.
+    pub presence: Presence,
+    /// Streams on their way.
+    pub rendezvous: Rendezvous<LegSocket>,
+    /// Bearer tokens of legs.
+    pub tokens: Arc<StreamTokens>,
+}
+
+impl HubState {
+    /// A hub of this address over this registry.
+    pub fn new(address: HubAddress, registry: Arc<dyn Registry>) -> Self {
+        Self {
+            auth: Authenticator::new(Arc::clone(&registry), address.clone()),
+            tokens: Arc::new(StreamTokens::new(address.hub_name())),
+            presence: Presence::default(),
+            rendezvous: Rendezvous::default(),
+            registry,
+            address,
+        }
+    }
+}
+
+/// The REST API tells who is connected.
+impl crate::api::identities::Connections for HubState {
+    fn is_connected(&self, id: &DeviceIdentity) -> bool {
+        self.presence.is_connected(id)
+    }
+
+    fn connected_devices(&self) -> u64 {
+        self.presence.count() as u64
+    }
+}
