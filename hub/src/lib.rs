@@ -1,1 +1,6 @@
-//! x
+//! The hub: registry, identity registry REST, TLS material and the command line.
+
+pub mod api;
+pub mod data_dir;
+pub mod files;
+pub mod registry;
