@@ -3,4 +3,5 @@
 pub mod api;
 pub mod data_dir;
 pub mod files;
+pub mod pki;
 pub mod registry;
