@@ -1,0 +1,505 @@
+//! The command line of `stream-hub`: what may be said. What it does is in
+//! [`crate::commands`], and for `serve` in the server.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::PossibleValuesParser;
+use clap::builder::TypedValueParser as _;
+use clap::{Args, Parser, Subcommand};
+use common::hub_address::{HTTPS_PORT, HubAddress, HubAddressError, MQTTS_PORT};
+use common::identity::{DeviceId, ModuleId};
+use common::secret::Secret;
+use tracing::level_filters::LevelFilter;
+
+use crate::data_dir::DEFAULT_HOST;
+use crate::registry::Thumbprint;
+
+/// A self-hosted hub for device streams, wire-compatible with Azure IoT Hub.
+#[derive(Debug, Parser)]
+#[command(name = "stream-hub", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// The folder with the hub's database, keys and certificates; made when missing.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "STREAM_HUB_DATA_DIR",
+        default_value = "./hub-data"
+    )]
+    pub data_dir: PathBuf,
+
+    /// How much to log on stderr.
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        env = "STREAM_HUB_LOG",
+        default_value = "info",
+        ignore_case = true,
+        value_parser = PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
+            .try_map(|level| level.parse::<LevelFilter>())
+    )]
+    pub log_level: LevelFilter,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the hub.
+    Serve(ServeArgs),
+    #[command(flatten)]
+    Admin(AdminCommand),
+}
+
+/// Commands on a data folder, also while a hub serves it.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AdminCommand {
+    /// Make, look at and remove devices.
+    #[command(subcommand, arg_required_else_help = true)]
+    Device(DeviceCommand),
+    /// Make, look at and remove the modules of a device.
+    #[command(subcommand, arg_required_else_help = true)]
+    Module(ModuleCommand),
+    /// Look at the shared access policies, whose keys services use.
+    #[command(subcommand, arg_required_else_help = true)]
+    Policy(PolicyCommand),
+    /// Print the streaming endpoints, as JSON.
+    Endpoints,
+}
+
+/// Options of `serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// The address that connection strings, certificates and streaming URLs carry, kept
+    /// in the data folder [default: localhost, with the port of --https].
+    #[arg(
+        long,
+        value_name = "NAME[:PORT]",
+        env = "STREAM_HUB_HOSTNAME",
+        value_parser = hub_address
+    )]
+    pub hostname: Option<HubAddress>,
+
+    /// Where to listen for HTTPS and WebSockets: IP:PORT, or a port on all addresses.
+    #[arg(long, value_name = "ADDR", default_value_t = Listen::everywhere(HTTPS_PORT))]
+    pub https: Listen,
+
+    /// Where to listen for MQTT over TLS; `off` for nowhere.
+    #[arg(
+        long,
+        value_name = "ADDR|off",
+        default_value_t = MqttsListen(Some(Listen::everywhere(MQTTS_PORT)))
+    )]
+    pub mqtts: MqttsListen,
+
+    /// PEM file of the TLS certificate, and of intermediates behind it [default: one
+    /// that the hub's own CA signs, see DIR/tls/ca.pem].
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM file of the certificate's private key.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl ServeArgs {
+    /// The advertised address, when HTTPS listens on this port.
+    ///
+    /// # Errors
+    /// Never in practice: the default host name is a host name.
+    pub fn advertised(&self, https_port: u16) -> Result<HubAddress, HubAddressError> {
+        let address = match &self.hostname {
+            Some(address) => address.clone(),
+            None => HubAddress::parse(DEFAULT_HOST)?,
+        };
+        Ok(match address.port() {
+            Some(_) => address,
+            None => address.with_port(https_port),
+        })
+    }
+}
+
+/// `device …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum DeviceCommand {
+    /// Make a device and print its connection string.
+    Create(DeviceCreateArgs),
+    /// List the devices; no keys.
+    List {
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Show a device; its keys only with --json.
+    Show {
+        /// The device.
+        #[arg(value_name = "ID")]
+        id: DeviceId,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Print a device's connection string.
+    ConnectionString {
+        /// The device.
+        #[arg(value_name = "ID")]
+        id: DeviceId,
+        #[command(flatten)]
+        key: WhichKey,
+    },
+    /// Let a device connect again.
+    Enable {
+        /// The device.
+        #[arg(value_name = "ID")]
+        id: DeviceId,
+    },
+    /// Let a device not connect, and end its session and streams.
+    Disable {
+        /// The device.
+        #[arg(value_name = "ID")]
+        id: DeviceId,
+    },
+    /// Remove a device and its modules, and end its session and streams.
+    Delete {
+        /// The device.
+        #[arg(value_name = "ID")]
+        id: DeviceId,
+    },
+}
+
+/// Options of `device create`.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceCreateArgs {
+    /// The device: letters, digits and - . + % _ # * ? ! ( ) , : = @ $ '
+    #[arg(value_name = "ID")]
+    pub id: DeviceId,
+    #[command(flatten)]
+    pub credential: CredentialArgs,
+    /// Make it disabled.
+    #[arg(long)]
+    pub disabled: bool,
+    #[command(flatten)]
+    pub form: Form,
+}
+
+/// How a new identity is to prove itself; random keys unless something is said.
+#[derive(Debug, Clone, Args, Default)]
+pub struct CredentialArgs {
+    /// SHA-1 or SHA-256 thumbprint of the certificate it will use instead of keys; give
+    /// it twice for a second certificate.
+    #[arg(
+        long,
+        value_name = "HEX",
+        value_parser = thumbprint,
+        conflicts_with_all = ["primary_key", "primary_key_file"]
+    )]
+    pub x509_thumbprint: Vec<Thumbprint>,
+
+    /// Its primary key, base64 of 16 to 64 bytes. Other users see the command line:
+    /// better give a file or the environment variable.
+    #[arg(
+        long,
+        value_name = "BASE64",
+        env = "STREAM_HUB_PRIMARY_KEY",
+        hide_env_values = true,
+        conflicts_with = "primary_key_file"
+    )]
+    pub primary_key: Option<Secret>,
+
+    /// A file with its primary key.
+    #[arg(long, value_name = "FILE")]
+    pub primary_key_file: Option<PathBuf>,
+}
+
+/// `module …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum ModuleCommand {
+    /// Make a module and print its connection string.
+    Create {
+        #[command(flatten)]
+        id: ModuleArgs,
+        #[command(flatten)]
+        credential: CredentialArgs,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// List a device's modules; no keys.
+    List {
+        /// The device.
+        #[arg(value_name = "DEVICE")]
+        device: DeviceId,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Show a module; its keys only with --json.
+    Show {
+        #[command(flatten)]
+        id: ModuleArgs,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Print a module's connection string.
+    ConnectionString {
+        #[command(flatten)]
+        id: ModuleArgs,
+        #[command(flatten)]
+        key: WhichKey,
+    },
+    /// Remove a module, and end its session and streams.
+    Delete {
+        #[command(flatten)]
+        id: ModuleArgs,
+    },
+}
+
+/// A module on a device.
+#[derive(Debug, Clone, Args)]
+pub struct ModuleArgs {
+    /// The device.
+    #[arg(value_name = "DEVICE")]
+    pub device: DeviceId,
+    /// The module.
+    #[arg(value_name = "MODULE")]
+    pub module: ModuleId,
+}
+
+/// `policy …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum PolicyCommand {
+    /// List the policies and what they allow; no keys.
+    List {
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Print a policy's connection string, for a service.
+    ConnectionString {
+        /// The policy, for instance `service`.
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        key: WhichKey,
+    },
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, Args, Default)]
+pub struct Form {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which of two keys.
+#[derive(Debug, Clone, Copy, Args, Default)]
+pub struct WhichKey {
+    /// With the secondary key instead of the primary one.
+    #[arg(long)]
+    pub secondary: bool,
+}
+
+fn hub_address(text: &str) -> Result<HubAddress, HubAddressError> {
+    HubAddress::parse(text)
+}
+
+fn thumbprint(text: &str) -> Result<Thumbprint, &'static str> {
+    Thumbprint::parse(text).ok_or("a thumbprint has 40 (SHA-1) or 64 (SHA-256) hex digits")
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// On this address; `None` for all addresses, IPv4 and IPv6.
+    pub ip: Option<IpAddr>,
+    /// On this port; 0 picks one.
+    pub port: u16,
+}
+
+impl Listen {
+    /// A port on all addresses.
+    pub fn everywhere(port: u16) -> Self {
+        Self { ip: None, port }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = &'static str;
+
+    /// `IP:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Self {
+                ip: Some(address.ip()),
+                port: address.port(),
+            });
+        }
+        text.strip_prefix(':')
+            .unwrap_or(text)
+            .parse()
+            .map(Self::everywhere)
+            .map_err(|_| "give IP:PORT (IPv6 in brackets), or a port alone for all addresses")
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ip {
+            Some(ip) => SocketAddr::new(ip, self.port).fmt(f),
+            None => write!(f, ":{}", self.port),
+        }
+    }
+}
+
+/// Where to listen for MQTT over TLS: somewhere or nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MqttsListen(pub Option<Listen>);
+
+impl FromStr for MqttsListen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Self(None));
+        }
+        text.parse()
+            .map(|listen| Self(Some(listen)))
+            .map_err(|_| "give IP:PORT (IPv6 in brackets), a port alone, or off")
+    }
+}
+
+impl fmt::Display for MqttsListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(listen) => listen.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        Cli::try_parse_from(format!("stream-hub {line}").split_whitespace())
+            .map_err(|error| error.kind())
+    }
+
+    fn serve(line: &str) -> ServeArgs {
+        match parse(&format!("serve {line}")).unwrap().command {
+            Command::Serve(args) => args,
+            Command::Admin(_) => panic!("not serve"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_as_the_readme_says() {
+        let args = serve(
+            "--data-dir ./d --hostname localhost:8443 --https 127.0.0.1:8443 --mqtts 127.0.0.1:8883",
+        );
+        assert_eq!(args.https.to_string(), "127.0.0.1:8443");
+        assert_eq!(args.advertised(8443).unwrap().to_string(), "localhost:8443");
+        let args = serve("");
+        assert_eq!(args.https, Listen::everywhere(443));
+        assert_eq!(args.mqtts, MqttsListen(Some(Listen::everywhere(8883))));
+        assert_eq!(args.advertised(443).unwrap().to_string(), "localhost");
+        assert_eq!(serve("--mqtts off").mqtts, MqttsListen(None));
+        let args = serve("--hostname localhost --https 127.0.0.1:8443");
+        assert_eq!(args.advertised(8443).unwrap().to_string(), "localhost:8443");
+        let args = serve("--hostname hub.example.net:443 --https 8443");
+        assert_eq!(
+            args.advertised(8443).unwrap().to_string(),
+            "hub.example.net"
+        );
+        for bad in ["--tls-cert c", "--tls-key k"] {
+            let kind = parse(&format!("serve {bad}")).unwrap_err();
+            assert_eq!(kind, ErrorKind::MissingRequiredArgument);
+        }
+        serve("--tls-cert c --tls-key k");
+    }
+
+    #[test]
+    fn listening_addresses() {
+        for (text, shown) in [
+            ("8443", ":8443"),
+            (":8443", ":8443"),
+            ("0", ":0"),
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("[::]:443", "[::]:443"),
+        ] {
+            assert_eq!(text.parse::<Listen>().unwrap().to_string(), shown);
+        }
+        for bad in ["", ":", "x", "localhost:1", "1.2.3.4", "99999", "::1:80:"] {
+            assert!(bad.parse::<Listen>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn options_stand_before_or_after() {
+        for line in [
+            "device create MyDevice --data-dir ./x --log-level debug",
+            "--data-dir ./x --log-level DEBUG device create MyDevice",
+            "device --data-dir=./x create --log-level=debug MyDevice",
+        ] {
+            let cli = parse(line).unwrap();
+            assert_eq!(cli.data_dir, PathBuf::from("./x"), "{line}");
+            assert_eq!(cli.log_level, LevelFilter::DEBUG);
+        }
+        for line in [
+            "device list --json",
+            "device show d --json",
+            "device connection-string d --secondary",
+            "device enable d",
+            "device disable d",
+            "device delete d",
+            "module create d m --json",
+            "module list d --json",
+            "module show d m",
+            "module connection-string d m",
+            "module delete d m",
+            "policy list --json",
+            "policy connection-string service",
+            "endpoints",
+            "endpoints --data-dir ./x",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage() {
+        for (line, kind) in [
+            ("device create a/b", ErrorKind::ValueValidation),
+            ("device create", ErrorKind::MissingRequiredArgument),
+            (
+                "device create d --x509-thumbprint 12",
+                ErrorKind::ValueValidation,
+            ),
+            (
+                "device create d --primary-key a --primary-key-file b",
+                ErrorKind::ArgumentConflict,
+            ),
+            ("device list --log-level loud", ErrorKind::InvalidValue),
+            ("nothing", ErrorKind::InvalidSubcommand),
+        ] {
+            assert_eq!(parse(line).unwrap_err(), kind, "{line}");
+        }
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        let cli = parse("device create d --primary-key TOPSECRET").unwrap();
+        assert!(!format!("{cli:?}").contains("TOPSECRET"));
+    }
+}
