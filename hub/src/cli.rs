@@ -1,10 +1,7 @@
 //! The command line of `stream-hub`: what may be said. What it does is in
 //! [`crate::commands`], and for `serve` in the server.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser as _;
@@ -16,6 +13,10 @@ use tracing::level_filters::LevelFilter;
 
 use crate::data_dir::DEFAULT_HOST;
 use crate::registry::Thumbprint;
+
+mod listen;
+
+pub use listen::{Listen, MqttsListen};
 
 /// A self-hosted hub for device streams, wire-compatible with Azure IoT Hub.
 #[derive(Debug, Parser)]
@@ -310,196 +311,5 @@ fn thumbprint(text: &str) -> Result<Thumbprint, &'static str> {
     Thumbprint::parse(text).ok_or("a thumbprint has 40 (SHA-1) or 64 (SHA-256) hex digits")
 }
 
-/// Where to listen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listen {
-    /// On this address; `None` for all addresses, IPv4 and IPv6.
-    pub ip: Option<IpAddr>,
-    /// On this port; 0 picks one.
-    pub port: u16,
-}
-
-impl Listen {
-    /// A port on all addresses.
-    pub fn everywhere(port: u16) -> Self {
-        Self { ip: None, port }
-    }
-}
-
-impl FromStr for Listen {
-    type Err = &'static str;
-
-    /// `IP:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(Self {
-                ip: Some(address.ip()),
-                port: address.port(),
-            });
-        }
-        text.strip_prefix(':')
-            .unwrap_or(text)
-            .parse()
-            .map(Self::everywhere)
-            .map_err(|_| "give IP:PORT (IPv6 in brackets), or a port alone for all addresses")
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.ip {
-            Some(ip) => SocketAddr::new(ip, self.port).fmt(f),
-            None => write!(f, ":{}", self.port),
-        }
-    }
-}
-
-/// Where to listen for MQTT over TLS: somewhere or nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MqttsListen(pub Option<Listen>);
-
-impl FromStr for MqttsListen {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.eq_ignore_ascii_case("off") {
-            return Ok(Self(None));
-        }
-        text.parse()
-            .map(|listen| Self(Some(listen)))
-            .map_err(|_| "give IP:PORT (IPv6 in brackets), a port alone, or off")
-    }
-}
-
-impl fmt::Display for MqttsListen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(listen) => listen.fmt(f),
-            None => f.write_str("off"),
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory as _;
-    use clap::error::ErrorKind;
-
-    fn parse(line: &str) -> Result<Cli, ErrorKind> {
-        Cli::try_parse_from(format!("stream-hub {line}").split_whitespace())
-            .map_err(|error| error.kind())
-    }
-
-    fn serve(line: &str) -> ServeArgs {
-        match parse(&format!("serve {line}")).unwrap().command {
-            Command::Serve(args) => args,
-            Command::Admin(_) => panic!("not serve"),
-        }
-    }
-
-    #[test]
-    fn the_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn serve_as_the_readme_says() {
-        let args = serve(
-            "--data-dir ./d --hostname localhost:8443 --https 127.0.0.1:8443 --mqtts 127.0.0.1:8883",
-        );
-        assert_eq!(args.https.to_string(), "127.0.0.1:8443");
-        assert_eq!(args.advertised(8443).unwrap().to_string(), "localhost:8443");
-        let args = serve("");
-        assert_eq!(args.https, Listen::everywhere(443));
-        assert_eq!(args.mqtts, MqttsListen(Some(Listen::everywhere(8883))));
-        assert_eq!(args.advertised(443).unwrap().to_string(), "localhost");
-        assert_eq!(serve("--mqtts off").mqtts, MqttsListen(None));
-        let args = serve("--hostname localhost --https 127.0.0.1:8443");
-        assert_eq!(args.advertised(8443).unwrap().to_string(), "localhost:8443");
-        let args = serve("--hostname hub.example.net:443 --https 8443");
-        assert_eq!(
-            args.advertised(8443).unwrap().to_string(),
-            "hub.example.net"
-        );
-        for bad in ["--tls-cert c", "--tls-key k"] {
-            let kind = parse(&format!("serve {bad}")).unwrap_err();
-            assert_eq!(kind, ErrorKind::MissingRequiredArgument);
-        }
-        serve("--tls-cert c --tls-key k");
-    }
-
-    #[test]
-    fn listening_addresses() {
-        for (text, shown) in [
-            ("8443", ":8443"),
-            (":8443", ":8443"),
-            ("0", ":0"),
-            ("127.0.0.1:1", "127.0.0.1:1"),
-            ("[::]:443", "[::]:443"),
-        ] {
-            assert_eq!(text.parse::<Listen>().unwrap().to_string(), shown);
-        }
-        for bad in ["", ":", "x", "localhost:1", "1.2.3.4", "99999", "::1:80:"] {
-            assert!(bad.parse::<Listen>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn options_stand_before_or_after() {
-        for line in [
-            "device create MyDevice --data-dir ./x --log-level debug",
-            "--data-dir ./x --log-level DEBUG device create MyDevice",
-            "device --data-dir=./x create --log-level=debug MyDevice",
-        ] {
-            let cli = parse(line).unwrap();
-            assert_eq!(cli.data_dir, PathBuf::from("./x"), "{line}");
-            assert_eq!(cli.log_level, LevelFilter::DEBUG);
-        }
-        for line in [
-            "device list --json",
-            "device show d --json",
-            "device connection-string d --secondary",
-            "device enable d",
-            "device disable d",
-            "device delete d",
-            "module create d m --json",
-            "module list d --json",
-            "module show d m",
-            "module connection-string d m",
-            "module delete d m",
-            "policy list --json",
-            "policy connection-string service",
-            "endpoints",
-            "endpoints --data-dir ./x",
-        ] {
-            assert!(parse(line).is_ok(), "{line}");
-        }
-    }
-
-    #[test]
-    fn wrong_usage() {
-        for (line, kind) in [
-            ("device create a/b", ErrorKind::ValueValidation),
-            ("device create", ErrorKind::MissingRequiredArgument),
-            (
-                "device create d --x509-thumbprint 12",
-                ErrorKind::ValueValidation,
-            ),
-            (
-                "device create d --primary-key a --primary-key-file b",
-                ErrorKind::ArgumentConflict,
-            ),
-            ("device list --log-level loud", ErrorKind::InvalidValue),
-            ("nothing", ErrorKind::InvalidSubcommand),
-        ] {
-            assert_eq!(parse(line).unwrap_err(), kind, "{line}");
-        }
-    }
-
-    #[test]
-    fn keys_are_not_shown() {
-        let cli = parse("device create d --primary-key TOPSECRET").unwrap();
-        assert!(!format!("{cli:?}").contains("TOPSECRET"));
-    }
-}
+mod tests;

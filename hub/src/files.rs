@@ -105,6 +105,7 @@ pub fn open_private(path: &Path) -> io::Result<File> {
         .truncate(false)
         .open(path)?;
     set_access(&file, Access::Private)?;
+    sync_parent(path)?;
     Ok(file)
 }
 

@@ -47,7 +47,8 @@ async fn switch(
     for _ in 0..ATTEMPTS {
         let present = identity::find(session, id.clone()).await?;
         if present.status == status {
-            return session.say(&format!("{id} is {} already", status.as_str()));
+            session.say(&format!("{id} is {} already", status.as_str()));
+            return Ok(());
         }
         let settings = IdentitySettings {
             status,
@@ -59,7 +60,10 @@ async fn switch(
         match session.registry.update(&id, settings, condition).await {
             Err(RegistryError::PreconditionFailed(_)) => {}
             Err(error) => return Err(error.into()),
-            Ok(_) => return session.say(&format!("{id} is {}", status.as_str())),
+            Ok(_) => {
+                session.say(&format!("{id} is {}", status.as_str()));
+                return Ok(());
+            }
         }
     }
     Err(CommandError::Changed(id))

@@ -28,8 +28,8 @@ pub(super) async fn create(
         authentication: authentication(credential)?,
     };
     let identity = session.registry.create(&id, settings).await?;
-    session.say(&format!("created {id}"))?;
-    session.warn_of_default_address()?;
+    session.say(&format!("created {id}"));
+    session.warn_of_default_address();
     let text = connection_string(session, &identity, WhichKey::default());
     if !form.json {
         return session.line(text?.expose());
@@ -101,7 +101,8 @@ pub(super) fn list(
         return session.json(&list);
     }
     if identities.is_empty() {
-        return session.say(&format!("there are no {what}"));
+        session.say(&format!("there are no {what}"));
+        return Ok(());
     }
     let rows: Vec<_> = identities
         .iter()
@@ -166,7 +167,7 @@ pub(super) async fn print_connection_string(
     key: WhichKey,
 ) -> Result<(), CommandError> {
     let identity = find(session, id).await?;
-    session.warn_of_default_address()?;
+    session.warn_of_default_address();
     let text = connection_string(session, &identity, key)?;
     session.line(text.expose())
 }
@@ -201,5 +202,6 @@ pub(super) async fn delete(
     id: DeviceIdentity,
 ) -> Result<(), CommandError> {
     session.registry.delete(&id, IfMatch::Any).await?;
-    session.say(&format!("deleted {id}"))
+    session.say(&format!("deleted {id}"));
+    Ok(())
 }

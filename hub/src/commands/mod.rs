@@ -103,7 +103,7 @@ pub async fn run(
 ) -> Result<(), CommandError> {
     let dir = DataDir::open(data_dir)?;
     if dir.is_new() {
-        writeln!(talk, "made the data folder {}", dir.path().display())?;
+        let _ = writeln!(talk, "made the data folder {}", dir.path().display());
     }
     let registry = SqliteRegistry::open(&dir)?;
     let mut session = Session {
@@ -113,9 +113,15 @@ pub async fn run(
         out,
         talk,
     };
-    session.perform(command).await?;
-    session.out.flush()?;
-    Ok(())
+    let mut result = session.perform(command).await;
+    if result.is_ok() {
+        result = session.out.flush().map_err(CommandError::from);
+    }
+    match result {
+        // Who reads the output has seen enough of it.
+        Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 /// What every command works with.
@@ -149,22 +155,22 @@ impl Session<'_> {
         self.line(&format!("{value:#}"))
     }
 
-    /// Says something that is not the data.
-    fn say(&mut self, text: &str) -> Result<(), CommandError> {
-        Ok(writeln!(self.talk, "{text}")?)
+    /// Says something that is not the data; that nobody listens is no failure.
+    fn say(&mut self, text: &str) {
+        let _ = writeln!(self.talk, "{text}");
     }
 
     /// Says where the host name comes from when no hub has stored one.
-    fn warn_of_default_address(&mut self) -> Result<(), CommandError> {
+    fn warn_of_default_address(&mut self) {
         if self.is_address_known {
-            return Ok(());
+            return;
         }
         let text = format!(
             "note: no hub has served this data folder yet, so HostName is the default, {}; \
              `stream-hub serve` stores the real one",
             self.address
         );
-        self.say(&text)
+        self.say(&text);
     }
 }
 

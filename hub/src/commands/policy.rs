@@ -15,7 +15,7 @@ pub(super) async fn run(
         PolicyCommand::ConnectionString { name, key } => {
             let policy = session.registry.policy(&name).await?;
             let policy = policy.ok_or(CommandError::NoPolicy(name))?;
-            session.warn_of_default_address()?;
+            session.warn_of_default_address();
             let text = ServiceConnectionString {
                 host: session.address.clone(),
                 policy: policy.name,

@@ -264,3 +264,33 @@ async fn commands_work_beside_a_hub() {
     assert_eq!(changes.identities.len(), 1);
     assert_eq!(changes.identities[0].to_string(), "d");
 }
+
+/// A pipe whose reader is gone.
+struct Closed;
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_left_is_no_failure() {
+    let shell = Shell::new();
+    let list = || {
+        AdminCommand::Policy(crate::cli::PolicyCommand::List {
+            form: crate::cli::Form::default(),
+        })
+    };
+    run(&shell.path(), list(), &mut Closed, &mut Closed)
+        .await
+        .unwrap();
+    let mut out = Vec::new();
+    run(&shell.path(), list(), &mut out, &mut Closed)
+        .await
+        .unwrap();
+    assert!(!out.is_empty());
+}
