@@ -96,6 +96,19 @@ pub const HTTP_BODY: usize = 512 << 10;
 /// Largest answer body a client reads.
 pub const HTTP_ANSWER: usize = 64 << 10;
 
+// --- Registry ---
+
+/// Identities in one bulk request (IoT Hub's limit).
+pub const BULK_ITEMS: usize = 100;
+/// Devices in one list, unless fewer are asked for (IoT Hub's limit).
+pub const DEVICES_PER_LIST: usize = 1_000;
+/// Changes the registry remembers: far more than happen between two looks at them.
+pub const CHANGES_KEPT: u64 = 10_000;
+/// Longest text that explains a status (IoT Hub's limit).
+pub const STATUS_REASON_LENGTH: usize = 128;
+/// How long a write to the registry waits for another process's.
+pub const REGISTRY_BUSY: Duration = Duration::from_secs(10);
+
 // --- Numbers ---
 
 /// Connections in all, per listener of the hub.

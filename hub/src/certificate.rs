@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use common::tls::{TlsConfigError, certificates, private_key};
+use time::OffsetDateTime;
 use tokio::time::{Duration, interval};
 
 use crate::config::CertificateSource;
 use crate::listeners::CertificateSlot;
-use crate::pki::{self, PkiError};
+use crate::pki::{self, Made, PkiError};
 
 /// Why there is no usable certificate.
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +52,9 @@ impl Certificate {
     ) -> Result<Self, CertificateError> {
         let (chain, key) = match &source {
             CertificateSource::Managed => {
-                let material = pki::ensure(&tls_dir, host, SystemTime::now())?;
-                if material.made_ca {
-                    tracing::info!(ca = %tls_dir.join("ca.pem").display(), host, "made a new CA: give this file to proxies and SDK clients");
+                let material = pki::ensure(&tls_dir, host, OffsetDateTime::now_utc())?;
+                if material.made == Made::CaAndServer {
+                    tracing::info!(ca = %material.ca_file.display(), host, "made a new CA: give this file to proxies and SDK clients");
                 }
                 (material.certificates, material.key)
             }
@@ -102,7 +103,9 @@ impl Certificate {
                             tracing::info!("the TLS certificate was read again");
                         }
                         // Perhaps one of the two is not written yet: look again.
-                        Err(error) => tracing::warn!("the changed TLS files cannot be used: {error}"),
+                        Err(error) => {
+                            tracing::warn!("the changed TLS files cannot be used: {error}")
+                        }
                     }
                 }
             }
@@ -110,16 +113,22 @@ impl Certificate {
     }
 
     fn renew_managed(&self) -> Result<(), CertificateError> {
-        let material = pki::ensure(&self.tls_dir, &self.host, SystemTime::now())?;
-        if material.made_leaf {
-            self.slot.replace(material.certificates, material.key)?;
-            tracing::info!("the TLS certificate was renewed");
+        let material = pki::ensure(&self.tls_dir, &self.host, OffsetDateTime::now_utc())?;
+        if material.made == Made::Nothing {
+            return Ok(());
+        }
+        self.slot.replace(material.certificates, material.key)?;
+        tracing::info!("the TLS certificate was renewed");
+        if material.made == Made::CaAndServer {
+            tracing::warn!(ca = %material.ca_file.display(), "the CA is a new one: give this file to proxies and SDK clients");
         }
         Ok(())
     }
 
     fn reload(&self, certificate: &Path, key: &Path) -> Result<(), CertificateError> {
-        Ok(self.slot.replace(certificates(certificate)?, private_key(key)?)?)
+        Ok(self
+            .slot
+            .replace(certificates(certificate)?, private_key(key)?)?)
     }
 }
 

@@ -34,3 +34,15 @@ pub struct ServeConfig {
     /// The server's certificate.
     pub certificate: CertificateSource,
 }
+
+impl ServeConfig {
+    /// The advertised address, when HTTPS listens on `https_port`; `last` is that of
+    /// the last time, whose name stays: devices know the hub by it.
+    pub fn advertised(&self, last: &HubAddress, https_port: u16) -> HubAddress {
+        match &self.hostname {
+            Some(address) if address.port().is_some() => address.clone(),
+            Some(address) => address.with_port(https_port),
+            None => last.with_port(https_port),
+        }
+    }
+}

@@ -12,15 +12,20 @@
 
 pub mod api;
 pub mod auth;
-//pub mod certificate;
+pub mod certificate;
+pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod data_dir;
 pub mod device_session;
+pub mod files;
 pub mod listeners;
+pub mod pki;
 pub mod presence;
 pub mod registry;
 pub mod relay;
 pub mod rendezvous;
 pub mod revocation;
-//pub mod server;
+pub mod server;
 pub mod state;
 pub mod streaming;

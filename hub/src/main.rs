@@ -1,1 +1,40 @@
-fn main() {}
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use common::{report, shutdown, telemetry};
+use hub::cli::{Cli, Command};
+use hub::commands;
+use hub::config::ServeConfig;
+use hub::server::{ServeError, Server};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::init(cli.log_level);
+    match cli.command {
+        Command::Serve(args) => match serve(args.into_config(cli.data_dir)).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => report::failure(&error),
+        },
+        Command::Admin(command) => {
+            let (mut out, mut talk) = (io::stdout(), io::stderr());
+            match commands::run(&cli.data_dir, command, &mut out, &mut talk).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) if error.is_usage() => report::usage(&error),
+                Err(error) => report::failure(&error),
+            }
+        }
+    }
+}
+
+async fn serve(config: ServeConfig) -> Result<(), ServeError> {
+    let server = Server::bind(config).await?;
+    let stop = CancellationToken::new();
+    tokio::spawn(shutdown::on_signal(stop.clone()));
+    // Whoever started us reads these lines: they do not depend on the log level.
+    let _ = write!(io::stderr(), "{}", server.announcement());
+    server.run(stop).await;
+    Ok(())
+}

@@ -110,6 +110,26 @@ impl Presence {
         self.table().entries.len()
     }
 
+    /// How many devices hold a session, modules not counted.
+    pub fn connected_devices(&self) -> usize {
+        let table = self.table();
+        let devices = table
+            .entries
+            .keys()
+            .filter(|identity| identity.module.is_none());
+        devices.count()
+    }
+
+    /// The devices that hold sessions, themselves or by a module.
+    pub fn devices(&self) -> Vec<DeviceId> {
+        let table = self.table();
+        table
+            .entries
+            .keys()
+            .map(|identity| identity.device.clone())
+            .collect()
+    }
+
     /// The sessions of a device and its modules, with what each was opened with.
     pub fn of_device(&self, device: &DeviceId) -> Vec<(DeviceIdentity, Credential)> {
         self.table()
@@ -166,7 +186,10 @@ mod tests {
         assert!(presence.is_subscribed(&identity));
         let new = presence.admit(identity.clone(), Credential::Key([0; 32]));
         assert_eq!(*old.end.borrow(), Some(EndReason::Displaced));
-        assert!(!presence.is_subscribed(&identity), "a new session has not subscribed");
+        assert!(
+            !presence.is_subscribed(&identity),
+            "a new session has not subscribed"
+        );
         old.set_subscribed(true);
         assert!(!presence.is_subscribed(&identity), "the old one has no say");
         drop(old);

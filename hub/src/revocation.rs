@@ -2,9 +2,10 @@
 //! beside it, takes effect on what runs: within a second, sessions and streams of
 //! identities that may no longer connect end.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use common::identity::DeviceIdentity;
+use common::identity::DeviceId;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::auth::AuthError;
@@ -32,15 +33,25 @@ pub async fn follow(state: HubState) {
 
 async fn look(state: &HubState, point: u64) -> Result<u64, RegistryError> {
     let changes = state.registry.changes_since(point).await?;
-    for identity in &changes.identities {
-        enforce(state, identity).await?;
+    let mut devices: HashSet<DeviceId> = changes
+        .identities
+        .into_iter()
+        .map(|identity| identity.device)
+        .collect();
+    if changes.gap {
+        // What happened is no longer known in full: look at everyone who is here.
+        devices.extend(state.presence.devices());
+        devices.extend(state.rendezvous.devices());
+    }
+    for device in &devices {
+        enforce(state, device).await?;
     }
     Ok(changes.upto)
 }
 
-/// Ends what an identity, or with a device its modules, may no longer have.
-async fn enforce(state: &HubState, changed: &DeviceIdentity) -> Result<(), RegistryError> {
-    for (identity, credential) in state.presence.of_device(&changed.device) {
+/// Ends what a device and its modules may no longer have.
+async fn enforce(state: &HubState, device: &DeviceId) -> Result<(), RegistryError> {
+    for (identity, credential) in state.presence.of_device(device) {
         match state.auth.still_valid(&identity, &credential).await {
             Ok(()) => {}
             Err(AuthError::Registry(error)) => return Err(error),
@@ -48,7 +59,7 @@ async fn enforce(state: &HubState, changed: &DeviceIdentity) -> Result<(), Regis
         }
     }
     // Streams live on without their device's session: they have their own rule.
-    for identity in state.rendezvous.identities_of(&changed.device) {
+    for identity in state.rendezvous.identities_of(device) {
         let known = state.registry.identity(&identity).await?;
         if known.is_none_or(|identity| identity.status == Status::Disabled) {
             tracing::info!(device = %identity, "ending its streams: disabled or deleted");

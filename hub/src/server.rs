@@ -14,10 +14,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::certificate::{Certificate, CertificateError};
 use crate::config::ServeConfig;
-use crate::data_dir::{DataDir, DataDirError};
+use crate::data_dir::{DataDir, DataDirError, ServeLock};
 use crate::listeners::{self, HttpListener, MqttListener, ServerTls};
 use crate::registry::RegistryError;
-use crate::registry::sqlite::SqliteRegistry;
+use crate::registry::SqliteRegistry;
 use crate::revocation;
 use crate::state::HubState;
 
@@ -68,6 +68,8 @@ fn bind_reason(error: &io::Error, option: &str) -> String {
 pub struct Server {
     state: HubState,
     data_dir: DataDir,
+    /// Held as long as the folder is in use.
+    _lock: ServeLock,
     certificate: Certificate,
     https: TcpListener,
     mqtts: Option<TcpListener>,
@@ -82,30 +84,19 @@ impl Server {
     /// [`ServeError`] says what is in the way, and what to do about it.
     pub async fn bind(config: ServeConfig) -> Result<Self, ServeError> {
         let data_dir = DataDir::open(&config.data_dir)?;
-        data_dir.lock_for_serving()?;
+        let lock = data_dir.lock()?;
+        let registry = SqliteRegistry::open(&data_dir)?;
         let https = bind(config.https, "--https")?;
         let mqtts = config.mqtts.map(|at| bind(at, "--mqtts")).transpose()?;
-        let name = match config.hostname {
-            Some(name) => name,
-            None => {
-                let last = data_dir.address()?;
-                // The port follows the listener, as with a bare `--hostname`.
-                HubAddress::parse(&last.url_host()).unwrap_or(last)
-            }
-        };
-        let address = match name.port() {
-            Some(_) => name,
-            None => name.with_port(local_address(&https)?.port()),
-        };
-        let certificate =
-            Certificate::load(config.certificate, data_dir.tls_dir(), address.name())?;
+        let address = config.advertised(&data_dir.address()?, local_address(&https)?.port());
+        let certificate = Certificate::load(config.certificate, data_dir.tls()?, address.name())?;
         data_dir.store_address(&address)?;
-        let registry = SqliteRegistry::open(&data_dir).await?;
         Ok(Self {
             https_tls: ServerTls::new(certificate.slot(), &[b"http/1.1"])?,
             mqtts_tls: ServerTls::new(certificate.slot(), &[])?,
             state: HubState::new(address, Arc::new(registry)),
             data_dir,
+            _lock: lock,
             certificate,
             https,
             mqtts,
@@ -131,6 +122,27 @@ impl Server {
     /// The system's.
     pub fn mqtts_address(&self) -> io::Result<Option<SocketAddr>> {
         self.mqtts.as_ref().map(TcpListener::local_addr).transpose()
+    }
+
+    /// One readable line per listener, then `ready`: for stderr.
+    pub fn announcement(&self) -> String {
+        let mut text = String::new();
+        if let Ok(address) = self.https_address() {
+            text += &format!(
+                "https: listening on {address}, known as {}\n",
+                self.address()
+            );
+        }
+        match self.mqtts_address() {
+            Ok(Some(address)) => {
+                text += &format!(
+                    "mqtts: listening on {address}, known as {}\n",
+                    self.address().name()
+                );
+            }
+            _ => text += "mqtts: off\n",
+        }
+        text + "ready\n"
     }
 
     /// The hub's handles, for programs that run it inside.
@@ -216,7 +228,11 @@ fn local_address(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
 /// Binds a port; `[::]` means all addresses of both families.
 fn bind(address: SocketAddr, option: &'static str) -> Result<TcpListener, ServeError> {
     let listen = |address: SocketAddr| -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
         if address.is_ipv6() && address.ip().is_unspecified() {
             socket.set_only_v6(false)?;
         }
@@ -230,7 +246,12 @@ fn bind(address: SocketAddr, option: &'static str) -> Result<TcpListener, ServeE
     };
     let result = match listen(address) {
         // A machine without IPv6.
-        Err(error) if address.is_ipv6() && address.ip().is_unspecified() && error.kind() != io::ErrorKind::AddrInUse && error.kind() != io::ErrorKind::PermissionDenied => {
+        Err(error)
+            if address.is_ipv6()
+                && address.ip().is_unspecified()
+                && error.kind() != io::ErrorKind::AddrInUse
+                && error.kind() != io::ErrorKind::PermissionDenied =>
+        {
             listen((Ipv4Addr::UNSPECIFIED, address.port()).into())
         }
         other => other,

@@ -55,6 +55,6 @@ impl crate::api::identities::Connections for HubState {
     }
 
     fn connected_devices(&self) -> u64 {
-        self.presence.count() as u64
+        self.presence.connected_devices() as u64
     }
 }

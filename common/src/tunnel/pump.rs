@@ -265,7 +265,9 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
             }
             End::Stopped => {
                 self.local.abort();
-                self.stream.close(Goodbye::AWAY, "stopping", limits::CLOSE).await;
+                self.stream
+                    .close(Goodbye::AWAY, "stopping", limits::CLOSE)
+                    .await;
             }
         }
     }

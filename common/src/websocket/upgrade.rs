@@ -55,9 +55,18 @@ mod tests {
         let subprotocol = offered_subprotocol(request.headers(), |_| true);
         let answer = upgrade_answer(&request, subprotocol).unwrap();
         assert_eq!(answer.status(), 101);
-        assert_eq!(answer.headers()["Sec-WebSocket-Accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(
+            answer.headers()["Sec-WebSocket-Accept"],
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
         assert_eq!(answer.headers()["Sec-WebSocket-Protocol"], "MQTT");
-        assert!(upgrade_answer(&request, None).unwrap().headers().get("Sec-WebSocket-Protocol").is_none());
+        assert!(
+            upgrade_answer(&request, None)
+                .unwrap()
+                .headers()
+                .get("Sec-WebSocket-Protocol")
+                .is_none()
+        );
     }
 
     #[test]
@@ -66,7 +75,8 @@ mod tests {
         plain.headers_mut().remove("Upgrade");
         assert!(upgrade_answer(&plain, None).is_none());
         let mut old = request();
-        old.headers_mut().insert("Sec-WebSocket-Version", "8".parse().unwrap());
+        old.headers_mut()
+            .insert("Sec-WebSocket-Version", "8".parse().unwrap());
         assert!(upgrade_answer(&old, None).is_none());
     }
 

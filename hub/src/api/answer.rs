@@ -13,7 +13,7 @@ use time::macros::format_description;
 pub type Answer = Response<Full<Bytes>>;
 
 /// Names the error code beside the body; the C# SDK compares the two.
-const ERROR_CODE: HeaderName = HeaderName::from_static("iothub-errorcode");
+pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("iothub-errorcode");
 /// The Node SDK parses a body only under this very content type.
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 

@@ -1,6 +1,8 @@
 //! The REST API for services.
 
 pub mod answer;
+pub mod bulk;
+pub mod document;
 pub mod identities;
 pub mod streams;
 

@@ -37,7 +37,8 @@ pub async fn initiate(
     }
     let started = Instant::now();
     let stream = StreamId::random();
-    let token_until = unix_now() + limits::STREAM_HANDSHAKE.as_secs() + limits::LEG_ARRIVAL.as_secs();
+    let token_until =
+        unix_now() + limits::STREAM_HANDSHAKE.as_secs() + limits::LEG_ARRIVAL.as_secs();
     let mint = |leg| {
         state
             .tokens
@@ -59,8 +60,11 @@ pub async fn initiate(
         identity,
         total: started + limits::STREAM_HANDSHAKE,
     };
-    wait.for_device(&mut opening.progress, started + timeouts.connect).await?;
-    let accepted = wait.for_answer(&mut opening.progress, timeouts.response).await?;
+    wait.for_device(&mut opening.progress, started + timeouts.connect)
+        .await?;
+    let accepted = wait
+        .for_answer(&mut opening.progress, timeouts.response)
+        .await?;
     tracing::info!(
         device = %identity, name = %name, stream = %stream, policy = principal.policy,
         "stream {}", if accepted { "accepted" } else { "rejected" },
@@ -119,9 +123,8 @@ impl Wait<'_> {
         response: Duration,
     ) -> Result<bool, Refusal> {
         let until = (Instant::now() + response).min(self.total);
-        let answered = progress.wait_for(|progress| {
-            !matches!(progress, Progress::Waiting | Progress::Delivered)
-        });
+        let answered = progress
+            .wait_for(|progress| !matches!(progress, Progress::Waiting | Progress::Delivered));
         let end = match timeout_at(until, answered).await {
             Ok(Ok(progress)) => Some(*progress),
             Ok(Err(_)) => Some(Progress::Ended),

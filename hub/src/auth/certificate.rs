@@ -14,13 +14,13 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 /// SHA-1 and SHA-256 of a certificate, upper-case hex: IoT Hub's two kinds of thumbprint.
 pub fn fingerprints(certificate: &CertificateDer<'_>) -> [String; 2] {
     [&digest::SHA1_FOR_LEGACY_USE_ONLY, &digest::SHA256].map(|algorithm| {
-        digest::digest(algorithm, certificate)
-            .as_ref()
-            .iter()
-            .fold(String::new(), |mut text, byte| {
+        digest::digest(algorithm, certificate).as_ref().iter().fold(
+            String::new(),
+            |mut text, byte| {
                 let _ = write!(text, "{byte:02X}");
                 text
-            })
+            },
+        )
     })
 }
 

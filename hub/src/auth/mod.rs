@@ -60,7 +60,8 @@ pub enum Permission {
 }
 
 impl Permission {
-    fn is_in(self, granted: Permissions) -> bool {
+    /// Whether these permissions are enough.
+    pub fn is_met_by(self, granted: Permissions) -> bool {
         match self {
             Self::RegistryRead => granted.registry_read || granted.registry_write,
             Self::RegistryWrite => granted.registry_write,

@@ -111,7 +111,7 @@ impl Authenticator {
         let token = self.token(header.ok_or(AuthError::Missing)?, path, now)?;
         let policy = self.policy(token.policy().ok_or(AuthError::Scope)?).await?;
         signer(&token, [&policy.primary, &policy.secondary])?;
-        if !needed.is_in(policy.permissions) {
+        if !needed.is_met_by(policy.permissions) {
             return Err(AuthError::Permission);
         }
         Ok(ServicePrincipal {
@@ -185,14 +185,13 @@ fn holds(identity: &Identity, credential: &Credential) -> bool {
         (Credential::Key(digest), Authentication::Sas { primary, secondary }) => {
             primary.fingerprint() == *digest || secondary.fingerprint() == *digest
         }
-        (
-            Credential::Certificate(digests),
-            Authentication::SelfSigned { primary, secondary },
-        ) => [primary, secondary]
-            .into_iter()
-            .flatten()
-            .map(Thumbprint::as_str)
-            .any(|thumbprint| digests.iter().any(|digest| digest == thumbprint)),
+        (Credential::Certificate(digests), Authentication::SelfSigned { primary, secondary }) => {
+            [primary, secondary]
+                .into_iter()
+                .flatten()
+                .map(Thumbprint::as_str)
+                .any(|thumbprint| digests.iter().any(|digest| digest == thumbprint))
+        }
         _ => false,
     }
 }

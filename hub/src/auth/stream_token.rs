@@ -114,14 +114,20 @@ mod tests {
         assert!(check(&tokens, StreamId::random(), Leg::Device).is_err());
         assert!(check(&StreamTokens::new("myhub"), stream, Leg::Device).is_err());
         assert!(tokens.check(None, stream, Leg::Device).is_err());
-        assert!(tokens.check(Some(token.expose()), stream, Leg::Device).is_err());
+        assert!(
+            tokens
+                .check(Some(token.expose()), stream, Leg::Device)
+                .is_err()
+        );
     }
 
     #[test]
     fn tokens_expire_and_stay_short() {
         let tokens = StreamTokens::new(&"h".repeat(63));
         let stream = StreamId::random();
-        let past = tokens.mint(stream, Leg::Service, common::clock::unix_now() - 1).unwrap();
+        let past = tokens
+            .mint(stream, Leg::Service, common::clock::unix_now() - 1)
+            .unwrap();
         let header = format!("Bearer {}", past.expose());
         assert!(tokens.check(Some(&header), stream, Leg::Service).is_err());
         assert!(past.expose().len() < 512);

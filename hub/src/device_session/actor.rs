@@ -150,7 +150,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             }
             Effect::Answer(answer) => {
                 let identity = &self.admitted.principal.identity;
-                let known = self.state.rendezvous.answer(identity, &answer, Instant::now());
+                let known = self
+                    .state
+                    .rendezvous
+                    .answer(identity, &answer, Instant::now());
                 tracing::debug!(device = %identity, request = %answer.request_id, accepted = answer.accepted, known, "stream answer");
                 Ok(())
             }

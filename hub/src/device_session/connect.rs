@@ -113,7 +113,11 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
     let _ = io.write(&connack(code)).await;
     io.shutdown().await;
     Err(Refused::Connect {
-        identity: identity.chars().filter(|c| !c.is_control()).take(300).collect(),
+        identity: identity
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(300)
+            .collect(),
         reason,
     })
 }

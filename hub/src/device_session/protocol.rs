@@ -146,7 +146,9 @@ mod tests {
     /// Feeds raw bytes as a device would and returns all effects.
     async fn effects(bytes: &[u8]) -> Result<Vec<Effect>, Violation> {
         let (near, mut far) = tokio::io::duplex(1 << 16);
-        tokio::io::AsyncWriteExt::write_all(&mut far, bytes).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut far, bytes)
+            .await
+            .unwrap();
         drop(far);
         let mut io = PacketIo::new(near, 1 << 16);
         let mut all = Vec::new();
@@ -158,12 +160,19 @@ mod tests {
 
     #[tokio::test]
     async fn the_vectors_of_both_sdks() {
-        let c = hex("82 33 00 02 00 16 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 50 4f 53 54 2f 23 00 00 15 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 72 65 73 2f 23 00");
+        let c = hex(
+            "82 33 00 02 00 16 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 50 4f 53 54 2f 23 00 00 15 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 72 65 73 2f 23 00",
+        );
         assert_eq!(
             effects(&c).await.unwrap(),
-            [Effect::Send(hex("90 04 00 02 00 00")), Effect::StreamRequests(true)]
+            [
+                Effect::Send(hex("90 04 00 02 00 00")),
+                Effect::StreamRequests(true)
+            ]
         );
-        let csharp = hex("82 1b 00 01 00 16 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 50 4f 53 54 2f 23 00 82 1a 00 02 00 15 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 72 65 73 2f 23 00");
+        let csharp = hex(
+            "82 1b 00 01 00 16 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 50 4f 53 54 2f 23 00 82 1a 00 02 00 15 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 72 65 73 2f 23 00",
+        );
         assert_eq!(
             effects(&csharp).await.unwrap(),
             [
@@ -172,10 +181,19 @@ mod tests {
                 Effect::Send(hex("90 03 00 02 00")),
             ]
         );
-        let accept = hex("30 21 00 1f 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 72 65 73 2f 32 30 30 2f 3f 24 72 69 64 3d 31");
-        let answer = |accepted| Effect::Answer(StreamAnswer { request_id: RequestId::from(1), accepted });
+        let accept = hex(
+            "30 21 00 1f 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 72 65 73 2f 32 30 30 2f 3f 24 72 69 64 3d 31",
+        );
+        let answer = |accepted| {
+            Effect::Answer(StreamAnswer {
+                request_id: RequestId::from(1),
+                accepted,
+            })
+        };
         assert_eq!(effects(&accept).await.unwrap(), [answer(true)]);
-        let reject = hex("30 21 00 1f 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 72 65 73 2f 34 30 30 2f 3f 24 72 69 64 3d 31");
+        let reject = hex(
+            "30 21 00 1f 24 69 6f 74 68 75 62 2f 73 74 72 65 61 6d 73 2f 72 65 73 2f 34 30 30 2f 3f 24 72 69 64 3d 31",
+        );
         assert_eq!(effects(&reject).await.unwrap(), [answer(false)]);
     }
 
@@ -186,7 +204,10 @@ mod tests {
         let mut publish = vec![0x32, 2 + topic.len() as u8 + 2 + 2, 0, topic.len() as u8];
         publish.extend_from_slice(topic);
         publish.extend_from_slice(&[0, 5, b'h', b'i']);
-        assert_eq!(effects(&publish).await.unwrap(), [Effect::Send(hex("40 02 00 05"))]);
+        assert_eq!(
+            effects(&publish).await.unwrap(),
+            [Effect::Send(hex("40 02 00 05"))]
+        );
         publish[0] = 0x34;
         assert_eq!(effects(&publish).await, Err(Violation::Qos2));
     }
@@ -196,12 +217,15 @@ mod tests {
         let subscribe = packet::Subscribe::builder()
             .packet_id(9u16)
             .entries(
-                [("#", Qos::AtMostOnce), ("$iothub/twin/res/#", Qos::ExactlyOnce)]
-                    .map(|(filter, qos)| {
-                        let options = common::mqtt::SubOpts::new().set_qos(qos);
-                        common::mqtt::SubEntry::new(filter, options).unwrap()
-                    })
-                    .to_vec(),
+                [
+                    ("#", Qos::AtMostOnce),
+                    ("$iothub/twin/res/#", Qos::ExactlyOnce),
+                ]
+                .map(|(filter, qos)| {
+                    let options = common::mqtt::SubOpts::new().set_qos(qos);
+                    common::mqtt::SubEntry::new(filter, options).unwrap()
+                })
+                .to_vec(),
             )
             .build()
             .unwrap();
@@ -211,10 +235,16 @@ mod tests {
 
     #[tokio::test]
     async fn pings_goodbyes_and_nonsense() {
-        assert_eq!(effects(&hex("c0 00 e0 00")).await.unwrap(), [Effect::Send(hex("d0 00")), Effect::Disconnect]);
+        assert_eq!(
+            effects(&hex("c0 00 e0 00")).await.unwrap(),
+            [Effect::Send(hex("d0 00")), Effect::Disconnect]
+        );
         assert_eq!(effects(&hex("d0 00")).await, Err(Violation::HubPacket));
         assert_eq!(effects(&hex("c1 00")).await, Err(Violation::Malformed));
-        assert_eq!(effects(&b"GET / HTTP/1.1\r\n".repeat(9)).await, Err(Violation::Malformed));
+        assert_eq!(
+            effects(&b"GET / HTTP/1.1\r\n".repeat(9)).await,
+            Err(Violation::Malformed)
+        );
     }
 
     proptest! {

@@ -102,7 +102,10 @@ impl Connection {
             return self.mqtt(request).unwrap_or_else(bad_upgrade);
         }
         let Some(segments) = decode(path) else {
-            return refuse(Refusal::new(ErrorCode::ARGUMENT_INVALID, "the path is not UTF-8"));
+            return refuse(Refusal::new(
+                ErrorCode::ARGUMENT_INVALID,
+                "the path is not UTF-8",
+            ));
         };
         let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
         if parts.first() == Some(&streaming::PATH_ROOT) {
@@ -141,7 +144,10 @@ impl Connection {
             ))
         };
         let Some((stream, leg)) = streaming::parse_path(segments) else {
-            return refuse(Refusal::new(ErrorCode::NOT_FOUND, "there is no such stream"));
+            return refuse(Refusal::new(
+                ErrorCode::NOT_FOUND,
+                "there is no such stream",
+            ));
         };
         let offered = offered_subprotocol(request.headers(), |_| true);
         let Some(answer) = upgrade_answer(&request, offered) else {
@@ -269,12 +275,17 @@ impl Connection {
         segments: &[&str],
     ) -> Result<ServicePrincipal, Refusal> {
         let auth = &self.listener.state.auth;
-        auth.service(authorization(headers), needed, &segments.join("/"), unix_now())
-            .await
-            .map_err(|error| {
-                tracing::warn!(peer = %self.peer, "request of a service refused: {error}");
-                error.into_refusal()
-            })
+        auth.service(
+            authorization(headers),
+            needed,
+            &segments.join("/"),
+            unix_now(),
+        )
+        .await
+        .map_err(|error| {
+            tracing::warn!(peer = %self.peer, "request of a service refused: {error}");
+            error.into_refusal()
+        })
     }
 }
 
@@ -301,7 +312,10 @@ async fn read_body(body: Incoming) -> Result<Bytes, Refusal> {
             ErrorCode::MESSAGE_TOO_LARGE,
             format!("the body is larger than {} bytes", limits::HTTP_BODY),
         )),
-        _ => Err(Refusal::new(ErrorCode::FORMAT_ERROR, "the body did not come")),
+        _ => Err(Refusal::new(
+            ErrorCode::FORMAT_ERROR,
+            "the body did not come",
+        )),
     }
 }
 

@@ -7,6 +7,12 @@ use async_trait::async_trait;
 use common::identity::{DeviceId, DeviceIdentity};
 use common::secret::SharedKey;
 
+pub mod credentials;
+mod schema;
+mod sqlite;
+
+pub use sqlite::SqliteRegistry;
+
 /// Whether an identity may connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -202,6 +208,9 @@ pub struct Changes {
     /// Each changed or deleted identity, in no order, possibly twice. A device that is
     /// deleted, or whose status changes, stands for its modules too.
     pub identities: Vec<DeviceIdentity>,
+    /// History does not reach back to the point: anything may have changed, also what
+    /// `identities` does not name. Whoever holds identities looks at all of them again.
+    pub gap: bool,
 }
 
 /// Why the registry did not do what was asked.
@@ -261,6 +270,6 @@ pub trait Registry: Send + Sync + 'static {
     async fn policies(&self) -> Result<Vec<Policy>, RegistryError>;
 
     /// What has changed since a point, by this or another process; from zero, only the
-    /// present point is told. Cheap when nothing has.
+    /// present point is told, which itself is never zero. Cheap when nothing has.
     async fn changes_since(&self, point: u64) -> Result<Changes, RegistryError>;
 }

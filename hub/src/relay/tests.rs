@@ -80,7 +80,11 @@ async fn closed(socket: &mut Socket) -> Goodbye {
 
 #[tokio::test]
 async fn messages_keep_type_and_border_up_to_64_kib() {
-    let Story { mut service, mut device, .. } = story(1 << 20).await;
+    let Story {
+        mut service,
+        mut device,
+        ..
+    } = story(1 << 20).await;
     for length in [1, 1000, limits::STREAM_MESSAGE] {
         let message = Data::binary(Bytes::from(vec![5; length]));
         send(&mut service, message.clone()).await;
@@ -92,7 +96,11 @@ async fn messages_keep_type_and_border_up_to_64_kib() {
 
 #[tokio::test]
 async fn empty_messages_are_dropped_and_end_nothing() {
-    let Story { mut service, mut device, .. } = story(1 << 16).await;
+    let Story {
+        mut service,
+        mut device,
+        ..
+    } = story(1 << 16).await;
     for _ in 0..100 {
         send(&mut service, Data::binary(Bytes::new())).await;
         send(&mut service, Data::text(String::new())).await;
@@ -113,7 +121,10 @@ async fn sixteen_mebibytes_go_on_in_pieces() {
     let sender = tokio::spawn(async move {
         service.send(Message::Binary(sent)).await.unwrap();
         service.send(Message::text(sent_text)).await.unwrap();
-        let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        let normal = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "".into(),
+        };
         service.close(Some(normal)).await.unwrap();
         service
     });
@@ -139,7 +150,11 @@ async fn sixteen_mebibytes_go_on_in_pieces() {
     drop(device);
     sender.await.unwrap();
     let outcome = outcome.await.unwrap();
-    assert!(matches!(outcome.end, RelayEnd::Closed(Leg::Service)), "{:?}", outcome.end);
+    assert!(
+        matches!(outcome.end, RelayEnd::Closed(Leg::Service)),
+        "{:?}",
+        outcome.end
+    );
     assert_eq!(outcome.to_device, (message.len() + text.len()) as u64);
 }
 
@@ -153,7 +168,10 @@ async fn a_larger_message_ends_the_stream() {
     assert!(sender.await.unwrap().is_err());
     let outcome = outcome.await.unwrap();
     assert!(
-        matches!(outcome.end, RelayEnd::Lost(Leg::Service, WebSocketError::TooLarge { .. })),
+        matches!(
+            outcome.end,
+            RelayEnd::Lost(Leg::Service, WebSocketError::TooLarge { .. })
+        ),
         "{:?}",
         outcome.end
     );
@@ -161,7 +179,11 @@ async fn a_larger_message_ends_the_stream() {
 
 #[tokio::test]
 async fn a_normal_close_is_passed_on_after_the_data() {
-    let Story { mut service, mut device, .. } = story(1 << 16).await;
+    let Story {
+        mut service,
+        mut device,
+        ..
+    } = story(1 << 16).await;
     send(&mut device, Data::binary(Bytes::from_static(b"last"))).await;
     tokio::spawn(device.close(Goodbye::NORMAL, "", limits::CLOSE));
     assert_eq!(data(&mut service).await.into_bytes(), "last");
@@ -170,16 +192,32 @@ async fn a_normal_close_is_passed_on_after_the_data() {
 
 #[tokio::test]
 async fn any_other_end_becomes_1011() {
-    let Story { service, mut device, .. } = story(1 << 16).await;
+    let Story {
+        service,
+        mut device,
+        ..
+    } = story(1 << 16).await;
     service.close(Goodbye::AWAY, "bye", limits::CLOSE).await;
     let goodbye = closed(&mut device).await;
-    assert_eq!((goodbye.code, goodbye.reason.as_str()), (1011, DISCONNECTED));
+    assert_eq!(
+        (goodbye.code, goodbye.reason.as_str()),
+        (1011, DISCONNECTED)
+    );
 
-    let Story { mut service, device, .. } = story(1 << 16).await;
+    let Story {
+        mut service,
+        device,
+        ..
+    } = story(1 << 16).await;
     drop(device);
     assert_eq!(closed(&mut service).await.code, Goodbye::ERROR);
 
-    let Story { mut service, mut device, cancel, outcome } = story(1 << 16).await;
+    let Story {
+        mut service,
+        mut device,
+        cancel,
+        outcome,
+    } = story(1 << 16).await;
     cancel.cancel();
     assert_eq!(closed(&mut service).await.code, Goodbye::ERROR);
     assert_eq!(closed(&mut device).await.code, Goodbye::ERROR);
@@ -189,7 +227,11 @@ async fn any_other_end_becomes_1011() {
 
 #[tokio::test]
 async fn a_reader_that_stops_stops_the_writer() {
-    let Story { mut service, mut device, .. } = story(1 << 10).await;
+    let Story {
+        mut service,
+        mut device,
+        ..
+    } = story(1 << 10).await;
     let sender = tokio::spawn(async move {
         let piece = Bytes::from(vec![1u8; limits::STREAM_MESSAGE]);
         for _ in 0..64 {

@@ -17,8 +17,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use table::{Busy, LegRefused};
 use table::{Arrival, Table};
+pub use table::{Busy, LegRefused};
 
 use crate::presence::ConnectionId;
 
@@ -121,17 +121,18 @@ impl<W> Rendezvous<W> {
         endpoint: DeviceEndpoint,
     ) -> Result<Opening<W>, Busy> {
         let (progress, watcher) = watch::channel(Progress::Waiting);
-        self.table().open(stream, identity.clone(), |number| Stream {
-            request: StreamRequest {
-                request_id: RequestId::from(number),
-                name: name.as_str().to_owned(),
-                url: endpoint.url,
-                token: endpoint.token,
-            },
-            progress,
-            partner: None,
-            cancel: CancellationToken::new(),
-        })?;
+        self.table()
+            .open(stream, identity.clone(), |number| Stream {
+                request: StreamRequest {
+                    request_id: RequestId::from(number),
+                    name: name.as_str().to_owned(),
+                    url: endpoint.url,
+                    token: endpoint.token,
+                },
+                progress,
+                partner: None,
+                cancel: CancellationToken::new(),
+            })?;
         Ok(Opening {
             rendezvous: self.clone(),
             stream,
@@ -196,6 +197,11 @@ impl<W> Rendezvous<W> {
             stream,
             in_charge: true,
         })
+    }
+
+    /// The devices that have streams, themselves or by a module.
+    pub fn devices(&self) -> Vec<DeviceId> {
+        self.table().devices()
     }
 
     /// The identities of a device, itself and its modules, that have streams.

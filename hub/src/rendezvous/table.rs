@@ -247,6 +247,12 @@ impl<T> Table<T> {
         self.requests.keys().filter(own).cloned().collect()
     }
 
+    /// The devices that have streams, themselves or by a module.
+    pub fn devices(&self) -> Vec<DeviceId> {
+        let keys = self.requests.keys();
+        keys.map(|identity| identity.device.clone()).collect()
+    }
+
     /// Removes all streams of all identities.
     pub fn remove_everything(&mut self) -> Vec<T> {
         self.remove_where(|_| true)
@@ -268,7 +274,8 @@ impl<T> Table<T> {
     /// Removes the accepted streams whose legs have not met in time.
     pub fn remove_expired(&mut self, now: Instant) -> Vec<T> {
         self.remove_where(|entry| {
-            entry.arrived < 2 && matches!(entry.phase, Phase::Accepted { legs_by } if legs_by <= now)
+            entry.arrived < 2
+                && matches!(entry.phase, Phase::Accepted { legs_by } if legs_by <= now)
         })
     }
 

@@ -176,7 +176,8 @@ async fn other_closes_and_losses_abort_the_local_socket() {
         outcome,
         ..
     } = story(1024).await;
-    peer.close(Goodbye::ERROR, "WS disconnected", limits::CLOSE).await;
+    peer.close(Goodbye::ERROR, "WS disconnected", limits::CLOSE)
+        .await;
     assert!(matches!(outcome.await.unwrap().end, End::PeerAborted(g) if g.code == 1011));
     assert!(aborted.load(Relaxed));
     drop(person);

@@ -34,20 +34,54 @@ fn the_usual_life() {
     let mut table = Table::new(7);
     let (stream, number) = open(&mut table, "d");
     assert_eq!(number, 8);
-    assert_eq!(table.answer(&identity("d"), number, true, now), None, "not sent yet");
+    assert_eq!(
+        table.answer(&identity("d"), number, true, now),
+        None,
+        "not sent yet"
+    );
     assert_eq!(table.undelivered(&identity("d"), first), [stream]);
-    assert!(table.undelivered(&identity("d"), first).is_empty(), "sent once");
-    assert!(table.claim(stream, Leg::Device).is_ok(), "before its accept");
-    assert_eq!(table.claim(stream, Leg::Service), Err(LegRefused), "not before the accept");
+    assert!(
+        table.undelivered(&identity("d"), first).is_empty(),
+        "sent once"
+    );
+    assert!(
+        table.claim(stream, Leg::Device).is_ok(),
+        "before its accept"
+    );
+    assert_eq!(
+        table.claim(stream, Leg::Service),
+        Err(LegRefused),
+        "not before the accept"
+    );
     assert_eq!(table.answer(&identity("other"), number, true, now), None);
-    assert_eq!(table.answer(&identity("d"), number, true, now), Some(stream));
-    assert_eq!(table.answer(&identity("d"), number, true, now), None, "answered once");
+    assert_eq!(
+        table.answer(&identity("d"), number, true, now),
+        Some(stream)
+    );
+    assert_eq!(
+        table.answer(&identity("d"), number, true, now),
+        None,
+        "answered once"
+    );
     assert!(table.claim(stream, Leg::Service).is_ok());
-    assert_eq!(table.claim(stream, Leg::Service), Err(LegRefused), "a token works once");
-    assert_eq!(table.claim(stream, Leg::Device), Err(LegRefused), "a token works once");
+    assert_eq!(
+        table.claim(stream, Leg::Service),
+        Err(LegRefused),
+        "a token works once"
+    );
+    assert_eq!(
+        table.claim(stream, Leg::Device),
+        Err(LegRefused),
+        "a token works once"
+    );
     assert_eq!(table.arrive(stream), Some(Arrival::First));
     assert_eq!(table.arrive(stream), Some(Arrival::Second));
-    assert!(table.remove_expired(now + Duration::from_secs(1)).is_empty(), "joined");
+    assert!(
+        table
+            .remove_expired(now + Duration::from_secs(1))
+            .is_empty(),
+        "joined"
+    );
     assert_eq!(table.remove(stream), Some(number));
     assert_eq!((table.len(), table.requests.len()), (0, 0));
 }
@@ -59,8 +93,14 @@ fn pending_requests_go_to_the_next_connection_too() {
     let (stream, number) = open(&mut table, "d");
     assert_eq!(table.undelivered(&identity("d"), first), [stream]);
     assert_eq!(table.undelivered(&identity("d"), second), [stream]);
-    assert_eq!(table.answer(&identity("d"), number, true, Instant::now()), Some(stream));
-    assert!(table.undelivered(&identity("d"), first).is_empty(), "answered");
+    assert_eq!(
+        table.answer(&identity("d"), number, true, Instant::now()),
+        Some(stream)
+    );
+    assert!(
+        table.undelivered(&identity("d"), first).is_empty(),
+        "answered"
+    );
 }
 
 #[test]
@@ -70,9 +110,18 @@ fn what_does_not_come_in_time_goes() {
     let mut table = Table::new(0);
     let (stream, number) = open(&mut table, "d");
     table.undelivered(&identity("d"), first);
-    assert!(table.remove_expired(now + Duration::from_secs(100)).is_empty(), "the POST's own limit");
+    assert!(
+        table
+            .remove_expired(now + Duration::from_secs(100))
+            .is_empty(),
+        "the POST's own limit"
+    );
     table.answer(&identity("d"), number, true, now + limits::LEG_ARRIVAL);
-    assert_eq!(table.give_up(stream), None, "accepted streams outlive their POST");
+    assert_eq!(
+        table.give_up(stream),
+        None,
+        "accepted streams outlive their POST"
+    );
     table.claim(stream, Leg::Device).unwrap();
     table.arrive(stream);
     assert!(table.remove_expired(now).is_empty());

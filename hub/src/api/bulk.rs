@@ -1,0 +1,156 @@
+//! Many identities in one request: `POST /devices`. What the request says is checked as
+//! a whole before anything is done; then each item succeeds or fails by itself.
+
+use std::collections::HashSet;
+
+use common::identity::DeviceIdentity;
+use common::limits;
+use common::wire::problem::ErrorCode;
+use http::{HeaderValue, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, ERROR_CODE, Refusal, json as answer};
+use super::document::{self, Draft, invalid};
+use super::identities::condition;
+use crate::registry::{IdentitySettings, IfMatch, Registry, RegistryError};
+
+/// One item as it is sent.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ItemDraft {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    module_id: Option<String>,
+    #[serde(default, alias = "etag")]
+    e_tag: Option<String>,
+    #[serde(default)]
+    import_mode: Option<String>,
+    #[serde(flatten)]
+    identity: Draft,
+}
+
+/// What to do with one identity.
+enum Task {
+    Create(IdentitySettings),
+    Update(IdentitySettings, IfMatch),
+    CreateOrUpdate(IdentitySettings),
+    Delete(IfMatch),
+}
+
+/// Carries out a bulk request.
+///
+/// # Errors
+/// A refusal means that nothing was done. Failures of single items stand in the
+/// answer, whose status is then 400.
+pub(super) async fn run(registry: &dyn Registry, body: &[u8]) -> Result<Answer, Refusal> {
+    let drafts: Vec<ItemDraft> = document::read(body)?;
+    if drafts.len() > limits::BULK_ITEMS {
+        return Err(invalid(format!(
+            "There are more than {} items.",
+            limits::BULK_ITEMS
+        )));
+    }
+    let mut tasks = Vec::with_capacity(drafts.len());
+    let mut ids = HashSet::new();
+    for (index, draft) in drafts.into_iter().enumerate() {
+        let (id, task) = draft.read().map_err(|refusal| Refusal {
+            message: format!("Item {}: {}", index + 1, refusal.message),
+            ..refusal
+        })?;
+        if !ids.insert(id.clone()) {
+            return Err(Refusal::new(
+                ErrorCode::DEVICE_DEFINED_MULTIPLE_TIMES,
+                format!("{id} stands in the request twice."),
+            ));
+        }
+        tasks.push((id, task));
+    }
+    let mut errors = Vec::new();
+    for (id, task) in tasks {
+        if let Err(error) = perform(registry, &id, task).await {
+            let refusal = Refusal::from(error);
+            errors.push(json!({
+                "deviceId": id.device.as_str(),
+                "moduleId": id.module.as_ref().map(|module| module.as_str()),
+                "errorCode": refusal.code.name,
+                "errorStatus": refusal.message,
+            }));
+        }
+    }
+    Ok(result(errors))
+}
+
+fn result(errors: Vec<Value>) -> Answer {
+    let is_successful = errors.is_empty();
+    let mut answer = answer(&json!({
+        "isSuccessful": is_successful,
+        "errors": errors,
+        "warnings": [],
+    }));
+    if !is_successful {
+        *answer.status_mut() = StatusCode::BAD_REQUEST;
+        answer.headers_mut().insert(
+            ERROR_CODE,
+            HeaderValue::from_static(ErrorCode::BULK_FAILURE.name),
+        );
+    }
+    answer
+}
+
+async fn perform(
+    registry: &dyn Registry,
+    id: &DeviceIdentity,
+    task: Task,
+) -> Result<(), RegistryError> {
+    match task {
+        Task::Create(settings) => registry.create(id, settings).await.map(drop),
+        Task::Update(settings, condition) => {
+            registry.update(id, settings, condition).await.map(drop)
+        }
+        Task::CreateOrUpdate(settings) => match registry.create(id, settings.clone()).await {
+            Err(RegistryError::AlreadyExists(_)) => {
+                registry.update(id, settings, IfMatch::Any).await.map(drop)
+            }
+            result => result.map(drop),
+        },
+        Task::Delete(condition) => registry.delete(id, condition).await,
+    }
+}
+
+impl ItemDraft {
+    fn read(self) -> Result<(DeviceIdentity, Task), Refusal> {
+        let device = self
+            .id
+            .as_deref()
+            .ok_or_else(|| invalid("id is missing.".to_owned()))?;
+        let module = self.module_id.as_deref().filter(|id| !id.is_empty());
+        let id = document::id(device, module)?;
+        let etag = || {
+            self.e_tag
+                .as_deref()
+                .and_then(condition)
+                .ok_or_else(|| invalid("eTag is missing.".to_owned()))
+        };
+        let settings = || self.identity.settings_only();
+        // SDKs differ in the case of these words.
+        let mode = self.import_mode.as_deref().unwrap_or("createOrUpdate");
+        let task = match mode.to_ascii_lowercase().as_str() {
+            "create" => Task::Create(settings()?),
+            "createorupdate" => Task::CreateOrUpdate(settings()?),
+            "update" => Task::Update(settings()?, IfMatch::Any),
+            "updateifmatchetag" => Task::Update(settings()?, etag()?),
+            "delete" => Task::Delete(IfMatch::Any),
+            "deleteifmatchetag" => Task::Delete(etag()?),
+            _ => {
+                return Err(invalid(
+                    "importMode must be create, update, updateIfMatchETag, delete or \
+                     deleteIfMatchETag."
+                        .to_owned(),
+                ));
+            }
+        };
+        Ok((id, task))
+    }
+}

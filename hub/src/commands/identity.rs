@@ -1,0 +1,207 @@
+//! What the commands on devices and on modules have in common.
+
+use common::connection_string::{DeviceConnectionString, DeviceCredential};
+use common::identity::DeviceIdentity;
+use common::secret::Secret;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::{CommandError, Session, table};
+use crate::api::document::{self, Keys};
+use crate::cli::{CredentialArgs, Form, WhichKey};
+use crate::registry::credentials;
+use crate::registry::{
+    Authentication, Identity, IdentitySettings, IfMatch, RegistryError, Status, Thumbprint,
+};
+
+/// Makes an identity and prints its connection string.
+pub(super) async fn create(
+    session: &mut Session<'_>,
+    id: DeviceIdentity,
+    status: Status,
+    credential: CredentialArgs,
+    form: Form,
+) -> Result<(), CommandError> {
+    let settings = IdentitySettings {
+        status,
+        status_reason: None,
+        authentication: authentication(credential)?,
+    };
+    let identity = session.registry.create(&id, settings).await?;
+    session.say(&format!("created {id}"));
+    session.warn_of_default_address();
+    let text = connection_string(session, &identity, WhichKey::default());
+    if !form.json {
+        return session.line(text?.expose());
+    }
+    let mut document = document::write(&identity, None, Keys::Shown);
+    if let Some(fields) = document.as_object_mut() {
+        fields.insert("connectionString".to_owned(), text?.expose().into());
+    }
+    session.json(&document)
+}
+
+fn authentication(args: CredentialArgs) -> Result<Authentication, CommandError> {
+    match args.x509_thumbprint.as_slice() {
+        [] => {}
+        [primary] => {
+            return Ok(Authentication::SelfSigned {
+                primary: Some(primary.clone()),
+                secondary: None,
+            });
+        }
+        [primary, secondary] => {
+            return Ok(Authentication::SelfSigned {
+                primary: Some(primary.clone()),
+                secondary: Some(secondary.clone()),
+            });
+        }
+        more => return Err(CommandError::TooManyThumbprints(more.len())),
+    }
+    let key = match args.primary_key_file {
+        None => args.primary_key,
+        Some(path) => {
+            let text = std::fs::read_to_string(&path)
+                .map(Zeroizing::new)
+                .map_err(|source| CommandError::KeyFile { path, source })?;
+            Some(Secret::new(text.trim()))
+        }
+    };
+    match key {
+        None => Ok(Authentication::random_keys()),
+        Some(key) => {
+            // An empty one is a mistake here: nobody means "make one" by naming a file.
+            credentials::key(key.expose())?;
+            Ok(credentials::keys(Some(key.expose()), None)?)
+        }
+    }
+}
+
+/// The identity, or a sentence that there is none.
+pub(super) async fn find(
+    session: &Session<'_>,
+    id: DeviceIdentity,
+) -> Result<Identity, CommandError> {
+    let found = session.registry.identity(&id).await?;
+    Ok(found.ok_or(RegistryError::NotFound(id))?)
+}
+
+/// Prints a list, without keys in either form.
+pub(super) fn list(
+    session: &mut Session<'_>,
+    identities: &[Identity],
+    what: &str,
+    form: Form,
+) -> Result<(), CommandError> {
+    if form.json {
+        let list: Value = identities
+            .iter()
+            .map(|identity| document::write(identity, None, Keys::LeftOut))
+            .collect();
+        return session.json(&list);
+    }
+    if identities.is_empty() {
+        session.say(&format!("there are no {what}"));
+        return Ok(());
+    }
+    let rows: Vec<_> = identities
+        .iter()
+        .map(|identity| {
+            let id = &identity.id;
+            [
+                id.module
+                    .as_ref()
+                    .map_or_else(|| id.device.to_string(), ToString::to_string),
+                identity.status.as_str().to_owned(),
+                identity.authentication.kind().to_owned(),
+            ]
+        })
+        .collect();
+    for line in table::lines(["ID", "STATUS", "AUTHENTICATION"], &rows) {
+        session.line(&line)?;
+    }
+    Ok(())
+}
+
+/// Prints an identity: readable without keys, or the document with them.
+pub(super) async fn show(
+    session: &mut Session<'_>,
+    id: DeviceIdentity,
+    form: Form,
+) -> Result<(), CommandError> {
+    let identity = find(session, id).await?;
+    if form.json {
+        return session.json(&document::write(&identity, None, Keys::Shown));
+    }
+    let mut rows = vec![("device", identity.id.device.to_string())];
+    if let Some(module) = &identity.id.module {
+        rows.push(("module", module.to_string()));
+    }
+    rows.push(("status", identity.status.as_str().to_owned()));
+    if let Some(reason) = &identity.status_reason {
+        // A REST client wrote it: it must not steer the terminal.
+        rows.push(("reason", reason.escape_debug().to_string()));
+    }
+    rows.push(("authentication", identity.authentication.kind().to_owned()));
+    if let Authentication::SelfSigned { primary, secondary } = &identity.authentication {
+        let mut print = |name, thumbprint: &Option<Thumbprint>| {
+            if let Some(thumbprint) = thumbprint {
+                rows.push((name, thumbprint.to_string()));
+            }
+        };
+        print("thumbprint", primary);
+        print("second thumbprint", secondary);
+    }
+    rows.push(("generation", identity.generation_id));
+    rows.push(("etag", identity.etag));
+    for (name, value) in rows {
+        session.line(&format!("{name:<18} {value}"))?;
+    }
+    Ok(())
+}
+
+/// Prints an identity's connection string.
+pub(super) async fn print_connection_string(
+    session: &mut Session<'_>,
+    id: DeviceIdentity,
+    key: WhichKey,
+) -> Result<(), CommandError> {
+    let identity = find(session, id).await?;
+    session.warn_of_default_address();
+    let text = connection_string(session, &identity, key)?;
+    session.line(text.expose())
+}
+
+fn connection_string(
+    session: &Session<'_>,
+    identity: &Identity,
+    which: WhichKey,
+) -> Result<Secret, CommandError> {
+    let credential = match &identity.authentication {
+        Authentication::Sas { primary, secondary } => DeviceCredential::Key {
+            key: if which.secondary { secondary } else { primary }.clone(),
+            policy: None,
+        },
+        Authentication::SelfSigned { .. } | Authentication::CertificateAuthority => {
+            DeviceCredential::X509
+        }
+        Authentication::None => return Err(CommandError::NoCredential(identity.id.clone())),
+    };
+    Ok(DeviceConnectionString {
+        host: session.address.clone(),
+        identity: identity.id.clone(),
+        credential,
+        gateway: None,
+    }
+    .to_secret_text())
+}
+
+/// Removes an identity.
+pub(super) async fn delete(
+    session: &mut Session<'_>,
+    id: DeviceIdentity,
+) -> Result<(), CommandError> {
+    session.registry.delete(&id, IfMatch::Any).await?;
+    session.say(&format!("deleted {id}"));
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! The admin commands: they read and change the data folder, also while a hub serves
+//! it. Data goes to one writer (stdout), talk to another (stderr).
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use common::hub_address::HubAddress;
+use common::identity::DeviceIdentity;
+use serde_json::Value;
+
+use crate::cli::AdminCommand;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::registry::credentials::CredentialError;
+use crate::registry::{Registry, RegistryError, SqliteRegistry};
+
+mod device;
+mod endpoints;
+mod identity;
+mod module;
+mod policy;
+mod table;
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// There is no such device.
+    #[error(
+        "there is no device {0}; `stream-hub device list` shows those that exist, ids have case"
+    )]
+    NoDevice(DeviceIdentity),
+    /// There is no such module.
+    #[error(
+        "there is no module {0}; `stream-hub module list {device}` shows those that exist, ids have case",
+        device = .0.device
+    )]
+    NoModule(DeviceIdentity),
+    /// There is one already.
+    #[error("{0} exists already; delete it first, or choose another id")]
+    Exists(DeviceIdentity),
+    /// Others change it all the time.
+    #[error("{0} was changed by somebody else at the same moment; try again")]
+    Changed(DeviceIdentity),
+    /// The store failed.
+    #[error("{0}")]
+    Store(RegistryError),
+    /// There is no such policy.
+    #[error("there is no shared access policy {0:?}; `stream-hub policy list` shows them")]
+    NoPolicy(String),
+    /// The identity cannot be put into a connection string.
+    #[error("{0} has no authentication, so there is no connection string for it")]
+    NoCredential(DeviceIdentity),
+    /// A given key or thumbprint cannot be taken.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The key file cannot be read.
+    #[error("cannot read the key file {}", path.display())]
+    KeyFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// More thumbprints than an identity has room for.
+    #[error("give --x509-thumbprint once or twice, not {0} times")]
+    TooManyThumbprints(usize),
+    /// The output cannot be written.
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+}
+
+impl CommandError {
+    /// Whether the command line is at fault, not the world: exit code 2, else 1.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Credential(_) | Self::TooManyThumbprints(_))
+    }
+}
+
+impl From<RegistryError> for CommandError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::NotFound(id) if id.module.is_some() => Self::NoModule(id),
+            RegistryError::NotFound(id) => Self::NoDevice(id),
+            RegistryError::AlreadyExists(id) => Self::Exists(id),
+            RegistryError::PreconditionFailed(id) => Self::Changed(id),
+            error @ RegistryError::Store(_) => Self::Store(error),
+        }
+    }
+}
+
+/// Carries out a command on a data folder, which is made when it is missing. `out` gets
+/// the data that was asked for, `talk` everything else.
+///
+/// # Errors
+/// [`CommandError`]: one sentence on what failed and what to do.
+pub async fn run(
+    data_dir: &Path,
+    command: AdminCommand,
+    out: &mut (dyn Write + Send),
+    talk: &mut (dyn Write + Send),
+) -> Result<(), CommandError> {
+    let dir = DataDir::open(data_dir)?;
+    if dir.is_new() {
+        let _ = writeln!(talk, "made the data folder {}", dir.path().display());
+    }
+    let registry = SqliteRegistry::open(&dir)?;
+    let mut session = Session {
+        registry: &registry,
+        address: dir.address()?,
+        is_address_known: dir.stored_address()?.is_some(),
+        out,
+        talk,
+    };
+    let mut result = session.perform(command).await;
+    if result.is_ok() {
+        result = session.out.flush().map_err(CommandError::from);
+    }
+    match result {
+        // Who reads the output has seen enough of it.
+        Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// What every command works with.
+struct Session<'a> {
+    registry: &'a dyn Registry,
+    /// What connection strings and URLs carry.
+    address: HubAddress,
+    /// Whether a hub has stored it, or it is the default.
+    is_address_known: bool,
+    out: &'a mut (dyn Write + Send),
+    talk: &'a mut (dyn Write + Send),
+}
+
+impl Session<'_> {
+    async fn perform(&mut self, command: AdminCommand) -> Result<(), CommandError> {
+        match command {
+            AdminCommand::Device(command) => device::run(self, command).await,
+            AdminCommand::Module(command) => module::run(self, command).await,
+            AdminCommand::Policy(command) => policy::run(self, command).await,
+            AdminCommand::Endpoints => endpoints::run(self),
+        }
+    }
+
+    /// Prints a line of data.
+    fn line(&mut self, text: &str) -> Result<(), CommandError> {
+        Ok(writeln!(self.out, "{text}")?)
+    }
+
+    /// Prints JSON, for programs and for people.
+    fn json(&mut self, value: &Value) -> Result<(), CommandError> {
+        self.line(&format!("{value:#}"))
+    }
+
+    /// Says something that is not the data; that nobody listens is no failure.
+    fn say(&mut self, text: &str) {
+        let _ = writeln!(self.talk, "{text}");
+    }
+
+    /// Says where the host name comes from when no hub has stored one.
+    fn warn_of_default_address(&mut self) {
+        if self.is_address_known {
+            return;
+        }
+        let text = format!(
+            "note: no hub has served this data folder yet, so HostName is the default, {}; \
+             `stream-hub serve` stores the real one",
+            self.address
+        );
+        self.say(&text);
+    }
+}
+
+#[cfg(test)]
+mod tests;

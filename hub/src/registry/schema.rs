@@ -1,0 +1,185 @@
+//! The tables of the registry's database, and how an older or empty database gets
+//! them. `PRAGMA user_version` counts the steps that have been taken.
+
+use std::time::{Duration, Instant};
+
+use common::limits;
+use common::secret::SharedKey;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
+
+use super::{Permissions, RegistryError};
+
+/// Every step from an empty database to the present one.
+const STEPS: [&str; 1] = [FIRST];
+
+/// `point` in `changes` counts up for ever, also when old rows go: it begins at 2, so
+/// that 1 is the point of an untouched registry and 0 can mean "not asked before".
+const FIRST: &str = "
+CREATE TABLE identities (
+    device               TEXT NOT NULL,
+    module               TEXT NOT NULL,     -- '' for the device itself
+    generation           TEXT NOT NULL,
+    etag                 TEXT NOT NULL,
+    enabled              INTEGER NOT NULL CHECK (enabled IN (0, 1)), -- the device's row decides
+    status_reason        TEXT,
+    status_updated       INTEGER,           -- Unix seconds
+    authentication       TEXT NOT NULL,
+    primary_credential   TEXT,              -- a key in base64 or a thumbprint in hex
+    secondary_credential TEXT,
+    PRIMARY KEY (device, module)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE policies (
+    name            TEXT NOT NULL PRIMARY KEY,
+    registry_read   INTEGER NOT NULL,
+    registry_write  INTEGER NOT NULL,
+    service_connect INTEGER NOT NULL,
+    device_connect  INTEGER NOT NULL,
+    primary_key     TEXT NOT NULL,
+    secondary_key   TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE changes (
+    point  INTEGER PRIMARY KEY AUTOINCREMENT,
+    device TEXT NOT NULL,
+    module TEXT NOT NULL
+) STRICT;
+INSERT INTO sqlite_sequence (name, seq) VALUES ('changes', 1);
+
+CREATE TRIGGER identity_updated AFTER UPDATE ON identities BEGIN
+    INSERT INTO changes (device, module) VALUES (NEW.device, NEW.module);
+END;
+CREATE TRIGGER identity_deleted AFTER DELETE ON identities BEGIN
+    INSERT INTO changes (device, module) VALUES (OLD.device, OLD.module);
+END;
+";
+
+/// Opens a connection with the settings that all of ours have.
+pub(super) fn connect(path: &std::path::Path) -> Result<Connection, RegistryError> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(limits::REGISTRY_BUSY)?;
+    // Changing to WAL does not wait for others by itself.
+    let deadline = Instant::now() + limits::REGISTRY_BUSY;
+    while let Err(error) = connection.pragma_update(None, "journal_mode", "wal") {
+        if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || Instant::now() > deadline {
+            return Err(error.into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // What is acknowledged is on the disk; what is deleted is not.
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "secure_delete", true)?;
+    Ok(connection)
+}
+
+/// Takes the steps that are missing; two processes may try at the same time.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), RegistryError> {
+    if version(connection)? == STEPS.len() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = version(&transaction)?;
+    if done > STEPS.len() {
+        return Err(RegistryError::Store(
+            "a newer stream-hub made this database; use that one".to_owned(),
+        ));
+    }
+    for step in STEPS.iter().skip(done) {
+        transaction.execute_batch(step)?;
+    }
+    if done == 0 {
+        // The limit is a constant of ours, so the trigger is made here.
+        transaction.execute_batch(&format!(
+            "CREATE TRIGGER change_added AFTER INSERT ON changes BEGIN
+                DELETE FROM changes WHERE point <= NEW.point - {};
+            END;",
+            limits::CHANGES_KEPT
+        ))?;
+        for (name, permissions) in built_in_policies() {
+            transaction.execute(
+                "INSERT INTO policies VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    name,
+                    permissions.registry_read,
+                    permissions.registry_write,
+                    permissions.service_connect,
+                    permissions.device_connect,
+                    SharedKey::random().to_base64().expose(),
+                    SharedKey::random().to_base64().expose(),
+                ],
+            )?;
+        }
+    }
+    transaction.pragma_update(None, "user_version", STEPS.len() as i64)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn version(connection: &Connection) -> Result<usize, RegistryError> {
+    let steps: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(usize::try_from(steps).unwrap_or(usize::MAX))
+}
+
+/// IoT Hub's own policies (`device-streams.md` 8.2).
+fn built_in_policies() -> [(&'static str, Permissions); 5] {
+    let none = Permissions::default();
+    [
+        (
+            "iothubowner",
+            Permissions {
+                registry_read: true,
+                registry_write: true,
+                service_connect: true,
+                device_connect: true,
+            },
+        ),
+        (
+            "service",
+            Permissions {
+                service_connect: true,
+                ..none
+            },
+        ),
+        (
+            "device",
+            Permissions {
+                device_connect: true,
+                ..none
+            },
+        ),
+        (
+            "registryRead",
+            Permissions {
+                registry_read: true,
+                ..none
+            },
+        ),
+        (
+            "registryReadWrite",
+            Permissions {
+                registry_read: true,
+                registry_write: true,
+                ..none
+            },
+        ),
+    ]
+}
+
+impl From<rusqlite::Error> for RegistryError {
+    fn from(error: rusqlite::Error) -> Self {
+        // SQLite's messages name tables and columns, never the values in them.
+        Self::Store(match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                "another process keeps the database locked; try again".to_owned()
+            }
+            Some(ErrorCode::DiskFull) => "the disk is full".to_owned(),
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                "the database file is damaged; restore it from a backup".to_owned()
+            }
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                format!("{error}; does the data folder belong to this user?")
+            }
+            _ => error.to_string(),
+        })
+    }
+}

@@ -1,0 +1,411 @@
+//! The registry in one SQLite file. Several processes may use it at once: the hub and
+//! admin commands. A change is on the disk when its call returns. SQLite blocks, so
+//! every call runs on a thread of its own; a call whose future is dropped is carried
+//! out all the same.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use common::identity::{DeviceId, DeviceIdentity, ModuleId};
+use common::secret::{Secret, SharedKey};
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+
+use super::{
+    Authentication, Changes, Identity, IdentitySettings, IfMatch, Permissions, Policy, Registry,
+    RegistryError, Statistics, Status, Thumbprint, schema,
+};
+use crate::data_dir::DataDir;
+
+type Result<T> = std::result::Result<T, RegistryError>;
+
+/// Status columns come from the device's row, also for its modules.
+const SELECT: &str = "SELECT i.device, i.module, i.generation, i.etag, d.enabled, \
+    d.status_reason, d.status_updated, i.authentication, i.primary_credential, \
+    i.secondary_credential \
+    FROM identities i JOIN identities d ON d.device = i.device AND d.module = ''";
+const SELECT_POLICY: &str = "SELECT name, registry_read, registry_write, service_connect, \
+    device_connect, primary_key, secondary_key FROM policies";
+
+/// A [`Registry`] in the data folder's database. Reads do not wait for writes.
+#[derive(Clone)]
+pub struct SqliteRegistry {
+    reader: Arc<Mutex<Connection>>,
+    writer: Arc<Mutex<Connection>>,
+}
+
+impl SqliteRegistry {
+    /// Opens the database of a data folder; makes it, with the built-in policies and
+    /// fresh keys, when it is not there yet. Blocks.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`] when it cannot be opened or is of a later version.
+    pub fn open(dir: &DataDir) -> Result<Self> {
+        let path = dir
+            .database()
+            .map_err(|error| RegistryError::Store(common::report::chain(&error)))?;
+        let mut writer = schema::connect(&path)?;
+        schema::migrate(&mut writer)?;
+        let reader = schema::connect(&path)?;
+        reader.pragma_update(None, "query_only", true)?;
+        Ok(Self {
+            reader: Arc::new(Mutex::new(reader)),
+            writer: Arc::new(Mutex::new(writer)),
+        })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let connection = Arc::clone(&self.reader);
+        blocking(move || {
+            // A panic leaves no half-done work: SQLite rolls back what is not committed.
+            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&connection)
+        })
+        .await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let connection = Arc::clone(&self.writer);
+        blocking(move || {
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = work(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(RegistryError::Store("a query did not finish".to_owned())))
+}
+
+#[async_trait]
+impl Registry for SqliteRegistry {
+    async fn identity(&self, id: &DeviceIdentity) -> Result<Option<Identity>> {
+        let id = id.clone();
+        self.read(move |connection| find(connection, &id)).await
+    }
+
+    async fn devices(&self, max: usize) -> Result<Vec<Identity>> {
+        self.read(move |connection| {
+            let max = i64::try_from(max).unwrap_or(i64::MAX);
+            let mut statement = connection.prepare_cached(&format!(
+                "{SELECT} WHERE i.module = '' ORDER BY i.device LIMIT ?1"
+            ))?;
+            let rows = statement.query_map([max], |row| Ok(identity(row)))?;
+            rows.map(|row| row?).collect()
+        })
+        .await
+    }
+
+    async fn modules(&self, device: &DeviceId) -> Result<Vec<Identity>> {
+        let device = device.clone();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "{SELECT} WHERE i.device = ?1 AND i.module <> '' ORDER BY i.module"
+            ))?;
+            let rows = statement.query_map([device.as_str()], |row| Ok(identity(row)))?;
+            rows.map(|row| row?).collect()
+        })
+        .await
+    }
+
+    async fn create(&self, id: &DeviceIdentity, settings: IdentitySettings) -> Result<Identity> {
+        let id = id.clone();
+        self.write(move |connection| {
+            if id.module.is_some() {
+                let device = DeviceIdentity::of_device(id.device.clone());
+                if find(connection, &device)?.is_none() {
+                    return Err(RegistryError::NotFound(device));
+                }
+            }
+            if find(connection, &id)?.is_some() {
+                return Err(RegistryError::AlreadyExists(id));
+            }
+            let (primary, secondary) = credentials(&settings.authentication);
+            connection
+                .prepare_cached(
+                    "INSERT INTO identities VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, ?7, ?8, ?9)",
+                )?
+                .execute(params![
+                    id.device.as_str(),
+                    module_column(&id),
+                    generation(),
+                    new_etag(),
+                    settings.status == Status::Enabled,
+                    settings.status_reason,
+                    settings.authentication.kind(),
+                    primary.as_ref().map(Secret::expose),
+                    secondary.as_ref().map(Secret::expose),
+                ])?;
+            found(connection, &id)
+        })
+        .await
+    }
+
+    async fn update(
+        &self,
+        id: &DeviceIdentity,
+        settings: IdentitySettings,
+        condition: IfMatch,
+    ) -> Result<Identity> {
+        let id = id.clone();
+        self.write(move |connection| {
+            let present = found(connection, &id)?;
+            check(&present, condition)?;
+            let (primary, secondary) = credentials(&settings.authentication);
+            // A module's status columns mean nothing: they are not worth a special case.
+            let updated = if present.status == settings.status {
+                present.status_updated
+            } else {
+                Some(common::clock::unix_now())
+            };
+            connection
+                .prepare_cached(
+                    "UPDATE identities SET etag = ?3, enabled = ?4, status_reason = ?5, \
+                     status_updated = ?6, authentication = ?7, primary_credential = ?8, \
+                     secondary_credential = ?9 WHERE device = ?1 AND module = ?2",
+                )?
+                .execute(params![
+                    id.device.as_str(),
+                    module_column(&id),
+                    new_etag(),
+                    settings.status == Status::Enabled,
+                    settings.status_reason,
+                    updated.map(|at| i64::try_from(at).unwrap_or(i64::MAX)),
+                    settings.authentication.kind(),
+                    primary.as_ref().map(Secret::expose),
+                    secondary.as_ref().map(Secret::expose),
+                ])?;
+            found(connection, &id)
+        })
+        .await
+    }
+
+    async fn delete(&self, id: &DeviceIdentity, condition: IfMatch) -> Result<()> {
+        let id = id.clone();
+        self.write(move |connection| {
+            check(&found(connection, &id)?, condition)?;
+            connection
+                .prepare_cached(
+                    "DELETE FROM identities WHERE device = ?1 AND (module = ?2 OR ?2 = '')",
+                )?
+                .execute([id.device.as_str(), module_column(&id)])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn statistics(&self) -> Result<Statistics> {
+        self.read(|connection| {
+            let (total, enabled): (i64, i64) = connection
+                .prepare_cached(
+                    "SELECT count(*), coalesce(sum(enabled), 0) FROM identities WHERE module = ''",
+                )?
+                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(Statistics {
+                total: total.unsigned_abs(),
+                enabled: enabled.unsigned_abs(),
+            })
+        })
+        .await
+    }
+
+    async fn policy(&self, name: &str) -> Result<Option<Policy>> {
+        let name = name.to_owned();
+        self.read(move |connection| {
+            connection
+                .prepare_cached(&format!("{SELECT_POLICY} WHERE name = ?1"))?
+                .query_row([name], |row| Ok(policy(row)))
+                .optional()?
+                .transpose()
+        })
+        .await
+    }
+
+    async fn policies(&self) -> Result<Vec<Policy>> {
+        self.read(|connection| {
+            let mut statement =
+                connection.prepare_cached(&format!("{SELECT_POLICY} ORDER BY name"))?;
+            let rows = statement.query_map([], |row| Ok(policy(row)))?;
+            rows.map(|row| row?).collect()
+        })
+        .await
+    }
+
+    async fn changes_since(&self, point: u64) -> Result<Changes> {
+        self.read(move |connection| changes(connection, point))
+            .await
+    }
+}
+
+/// Reads the history after a point. What is written between the two queries is told
+/// twice, never missed: the present point is read first.
+fn changes(connection: &Connection, point: u64) -> Result<Changes> {
+    let upto: i64 = connection
+        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")?
+        .query_row([], |row| row.get(0))?;
+    let mut changes = Changes {
+        upto: upto.unsigned_abs(),
+        ..Changes::default()
+    };
+    if point == 0 || point == changes.upto {
+        return Ok(changes);
+    }
+    let after = i64::try_from(point).unwrap_or(i64::MAX);
+    let mut oldest = None;
+    let mut statement = connection
+        .prepare_cached("SELECT point, device, module FROM changes WHERE point > ?1 ORDER BY 1")?;
+    let mut rows = statement.query([after])?;
+    while let Some(row) = rows.next()? {
+        let at: i64 = row.get(0)?;
+        oldest.get_or_insert(at);
+        changes
+            .identities
+            .push(id(&row.get::<_, String>(1)?, &row.get::<_, String>(2)?)?);
+    }
+    // Also a point of the future: the database was put back to an earlier state.
+    changes.gap = point > changes.upto || oldest.is_none_or(|oldest| oldest > after + 1);
+    Ok(changes)
+}
+
+fn find(connection: &Connection, id: &DeviceIdentity) -> Result<Option<Identity>> {
+    connection
+        .prepare_cached(&format!("{SELECT} WHERE i.device = ?1 AND i.module = ?2"))?
+        .query_row([id.device.as_str(), module_column(id)], |row| {
+            Ok(identity(row))
+        })
+        .optional()?
+        .transpose()
+}
+
+fn found(connection: &Connection, id: &DeviceIdentity) -> Result<Identity> {
+    find(connection, id)?.ok_or_else(|| RegistryError::NotFound(id.clone()))
+}
+
+fn check(present: &Identity, condition: IfMatch) -> Result<()> {
+    match condition {
+        IfMatch::Etag(etag) if etag != present.etag => {
+            Err(RegistryError::PreconditionFailed(present.id.clone()))
+        }
+        IfMatch::Etag(_) | IfMatch::Any => Ok(()),
+    }
+}
+
+fn module_column(id: &DeviceIdentity) -> &str {
+    id.module.as_ref().map_or("", ModuleId::as_str)
+}
+
+/// Tells this creation from every other: ticks of 100 ns since the year 1, as IoT Hub's.
+fn generation() -> String {
+    const UNIX_EPOCH_TICKS: u128 = 621_355_968_000_000_000;
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    (UNIX_EPOCH_TICKS + since.as_nanos() / 100).to_string()
+}
+
+/// Random, so that an identity made anew never has the etag of its predecessor.
+fn new_etag() -> String {
+    STANDARD.encode(common::random::bytes::<9>())
+}
+
+/// The two credential columns.
+fn credentials(authentication: &Authentication) -> (Option<Secret>, Option<Secret>) {
+    let thumbprint = |t: &Option<Thumbprint>| t.as_ref().map(|t| Secret::new(t.as_str()));
+    match authentication {
+        Authentication::Sas { primary, secondary } => {
+            (Some(primary.to_base64()), Some(secondary.to_base64()))
+        }
+        Authentication::SelfSigned { primary, secondary } => {
+            (thumbprint(primary), thumbprint(secondary))
+        }
+        Authentication::CertificateAuthority | Authentication::None => (None, None),
+    }
+}
+
+fn damaged(what: &str) -> RegistryError {
+    RegistryError::Store(format!(
+        "the {what} of an identity or a policy in the database cannot be read"
+    ))
+}
+
+fn id(device: &str, module: &str) -> Result<DeviceIdentity> {
+    let device = DeviceId::parse(device).map_err(|_| damaged("id"))?;
+    let module = match module {
+        "" => None,
+        text => Some(ModuleId::parse(text).map_err(|_| damaged("id"))?),
+    };
+    Ok(DeviceIdentity { device, module })
+}
+
+fn key(column: Option<String>) -> Result<SharedKey> {
+    let text = Secret::new(column.unwrap_or_default());
+    SharedKey::parse(text.expose()).map_err(|_| damaged("key"))
+}
+
+fn identity(row: &Row<'_>) -> Result<Identity> {
+    let (primary, secondary) = (row.get(8)?, row.get(9)?);
+    let thumbprint = |column: Option<String>| {
+        column
+            .map(|text| Thumbprint::parse(&text).ok_or_else(|| damaged("thumbprint")))
+            .transpose()
+    };
+    let authentication = match row.get::<_, String>(7)?.as_str() {
+        "sas" => Authentication::Sas {
+            primary: key(primary)?,
+            secondary: key(secondary)?,
+        },
+        "selfSigned" => Authentication::SelfSigned {
+            primary: thumbprint(primary)?,
+            secondary: thumbprint(secondary)?,
+        },
+        "certificateAuthority" => Authentication::CertificateAuthority,
+        "none" => Authentication::None,
+        _ => return Err(damaged("kind of authentication")),
+    };
+    Ok(Identity {
+        id: id(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?,
+        generation_id: row.get(2)?,
+        etag: row.get(3)?,
+        status: if row.get(4)? {
+            Status::Enabled
+        } else {
+            Status::Disabled
+        },
+        status_reason: row.get(5)?,
+        status_updated: row.get::<_, Option<i64>>(6)?.map(i64::unsigned_abs),
+        authentication,
+    })
+}
+
+fn policy(row: &Row<'_>) -> Result<Policy> {
+    Ok(Policy {
+        name: row.get(0)?,
+        permissions: Permissions {
+            registry_read: row.get(1)?,
+            registry_write: row.get(2)?,
+            service_connect: row.get(3)?,
+            device_connect: row.get(4)?,
+        },
+        primary: key(row.get(5)?)?,
+        secondary: key(row.get(6)?)?,
+    })
+}
+
+#[cfg(test)]
+mod tests;
