@@ -23,6 +23,7 @@ pub mod limits;
 pub mod mqtt;
 pub mod random;
 pub mod report;
+pub mod sample_output;
 pub mod sas_token;
 pub mod secret;
 pub mod shutdown;

@@ -1,1 +1,25 @@
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use common::{report, shutdown, telemetry};
+use device_proxy::cli::Cli;
+use device_proxy::config::Config;
+use tokio_util::sync::CancellationToken;
+
+// Devices are small: one thread serves all streams.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::init(cli.log_level);
+    let environment = |name: &str| std::env::var(name).ok();
+    let config = match Config::resolve(cli, environment) {
+        Ok(config) => config,
+        Err(error) => return report::usage(&error),
+    };
+    let stop = CancellationToken::new();
+    tokio::spawn(shutdown::on_signal(stop.clone()));
+    match device_proxy::run(config, stop).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report::failure(&error),
+    }
+}

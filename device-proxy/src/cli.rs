@@ -1,0 +1,126 @@
+//! Arguments; the help text is the manual.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use common::secret::Secret;
+use tracing::level_filters::LevelFilter;
+
+/// How MQTT reaches the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// MQTT over WebSocket on the HTTPS port: only outbound 443 is needed.
+    MqttWs,
+    /// MQTT over TLS, port 8883.
+    Mqtt,
+}
+
+const EXAMPLES: &str = "\
+The connection string holds a key, and arguments are visible to other users of this
+machine: prefer --connection-string-file or the environment.
+
+Examples:
+  IOTHUB_DEVICE_CONNECTION_STRING=\"$(cat device.cs)\" device-proxy localhost 22
+  device-proxy --connection-string-file device.cs --target ssh=localhost:22 --target rdp=10.0.0.5:3389
+  device-proxy --connection-string-file device.cs --echo
+
+Environment: IOTHUB_DEVICE_CONNECTION_STRING (or IOTHUB_DEVICE_CONN_STRING),
+REMOTE_HOST_NAME, REMOTE_PORT.";
+
+/// Takes device streams from an IoT hub and pipes each to a local TCP service.
+///
+/// Connects out to the hub, and never opens a port. The name of a stream selects its
+/// target: exact name first, then the unnamed target, else the stream is rejected.
+#[derive(Debug, Parser)]
+#[command(name = "device-proxy", version, after_help = EXAMPLES)]
+#[command(override_usage = "device-proxy [OPTIONS] [CONNECTION_STRING] [HOST] [PORT]")]
+pub struct Cli {
+    /// The device's connection string, then host and port of the unnamed target. The
+    /// string may be left out when it is given by option or environment.
+    #[arg(value_name = "CONNECTION_STRING HOST PORT", num_args = 0..=3)]
+    pub positional: Vec<Secret>,
+
+    /// The device's or module's connection string.
+    #[arg(long, value_name = "STRING")]
+    pub connection_string: Option<Secret>,
+
+    /// File with the connection string; read again when the hub refuses it.
+    #[arg(long, value_name = "FILE", conflicts_with = "connection_string")]
+    pub connection_string_file: Option<PathBuf>,
+
+    /// A target, by the name of the streams that reach it; without a name, for all
+    /// other streams. Repeatable. IPv6 in brackets.
+    #[arg(long, value_name = "[NAME=]HOST:PORT")]
+    pub target: Vec<String>,
+
+    /// Also serve a built-in echo target named `echo`; alone, every stream echoes.
+    #[arg(long)]
+    pub echo: bool,
+
+    /// How to reach the hub.
+    #[arg(long, value_enum, default_value_t = Transport::MqttWs)]
+    pub transport: Transport,
+
+    /// Port of `--transport mqtt`.
+    #[arg(long, value_name = "PORT", default_value_t = common::hub_address::MQTTS_PORT)]
+    pub mqtts_port: u16,
+
+    /// PEM file of CA certificates to trust in addition to the system's.
+    #[arg(long, value_name = "FILE", env = "DEVICE_PROXY_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+
+    /// PEM file of the client certificate, for connection strings with `x509=true`.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+
+    /// PEM file of the client certificate's private key.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+
+    /// Streams at once; more are rejected.
+    #[arg(long, value_name = "NUMBER", default_value_t = common::limits::STREAMS_PER_DEVICE)]
+    pub max_streams: usize,
+
+    /// Print the official samples' lines on stdout.
+    #[arg(long)]
+    pub sample_output: bool,
+
+    /// off, error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", env = "DEVICE_PROXY_LOG", default_value_t = LevelFilter::INFO)]
+    pub log_level: LevelFilter,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_arguments() {
+        let parse = |line: &[&str]| Cli::try_parse_from([&["device-proxy"], line].concat());
+        for line in [
+            ["--echo", "cs", "localhost", "22"],
+            ["cs", "localhost", "22", "--echo"],
+            ["cs", "--echo", "localhost", "22"],
+        ] {
+            let cli = parse(&line).unwrap();
+            assert!(cli.echo);
+            assert_eq!(cli.positional.len(), 3);
+        }
+        assert!(parse(&["a", "b", "c", "d"]).is_err());
+        assert!(parse(&["--cert", "c.pem"]).is_err());
+    }
+
+    #[test]
+    fn debug_output_hides_the_secret() {
+        let cli =
+            Cli::try_parse_from(["device-proxy", "HostName=h;SharedAccessKey=topsecret"]).unwrap();
+        assert!(!format!("{cli:?}").contains("topsecret"));
+    }
+}

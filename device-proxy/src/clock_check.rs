@@ -1,0 +1,93 @@
+//! Is our clock to blame? A refused SAS token does not say; the `Date` of any HTTPS
+//! answer of the hub does.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use common::dial;
+use common::limits;
+use http::{Request, header};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::{Duration, timeout};
+
+use crate::config::Config;
+
+/// How far our clock is from the hub's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skew {
+    difference: Duration,
+    is_ahead: bool,
+}
+
+impl Skew {
+    fn between(ours: SystemTime, theirs: SystemTime) -> Self {
+        match ours.duration_since(theirs) {
+            Ok(difference) => Self {
+                difference,
+                is_ahead: true,
+            },
+            Err(error) => Self {
+                difference: error.duration(),
+                is_ahead: false,
+            },
+        }
+    }
+
+    /// Whether hubs refuse tokens for it.
+    pub fn is_too_large(self) -> bool {
+        self.difference > limits::CLOCK_SKEW
+    }
+}
+
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = if self.is_ahead { "ahead of" } else { "behind" };
+        write!(
+            f,
+            "this machine's clock is {} s {direction} the hub's, so its SAS tokens are refused; set the clock",
+            self.difference.as_secs()
+        )
+    }
+}
+
+/// Asks the hub for its time; `None` when it does not tell.
+pub async fn skew(config: &Config) -> Option<Skew> {
+    timeout(limits::DIAL, ask(config)).await.ok().flatten()
+}
+
+async fn ask(config: &Config) -> Option<Skew> {
+    let host = config.connection.connect_host();
+    let stream = dial::tls(host.name(), host.https_port(), &config.tls)
+        .await
+        .ok()?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let request = Request::head("/")
+        .header(header::HOST, host.to_string())
+        .header(header::CONNECTION, "close")
+        .body(Empty::<&[u8]>::new())
+        .ok()?;
+    // The connection ends with its one answer.
+    let (answer, _) = tokio::join!(sender.send_request(request), connection);
+    let answer = answer.ok()?;
+    let date = answer.headers().get(header::DATE)?.to_str().ok()?;
+    let theirs = httpdate::parse_http_date(date).ok()?;
+    Some(Skew::between(SystemTime::now(), theirs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_minutes_are_forgiven() {
+        let now = SystemTime::now();
+        let skew = |seconds| Skew::between(now, now + Duration::from_secs(seconds));
+        assert!(!skew(299).is_too_large());
+        assert!(skew(301).is_too_large());
+        assert!(skew(3600).to_string().contains("3600 s behind"));
+        let ahead = Skew::between(now + Duration::from_secs(900), now);
+        assert!(ahead.is_too_large() && ahead.to_string().contains("900 s ahead"));
+    }
+}

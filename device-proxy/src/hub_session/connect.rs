@@ -1,0 +1,347 @@
+//! One attempt: reach the hub, prove who we are, subscribe.
+
+use std::io;
+
+use common::clock::unix_now;
+use common::connection_string::{DeviceConnectionString, DeviceCredential};
+use common::dial::{self, DialError};
+use common::limits;
+use common::mqtt::{
+    ConnectReturnCode, MqttError, Packet, PacketIo, Qos, ReadError, SubEntry, SubOpts,
+    SubackReturnCode, packet,
+};
+use common::sas_token;
+use common::secret::Secret;
+use common::tls::CertificateProblem;
+use common::websocket::{self, WebSocketBytes};
+use common::wire::{stream, topics};
+use http::StatusCode;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Duration, Instant, timeout};
+
+use crate::cli::Transport;
+use crate::config::Config;
+
+/// A byte stream to the hub, whatever carries it.
+pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Carrier for T {}
+
+/// A connected, subscribed MQTT session.
+pub struct Connected {
+    /// Its packets.
+    pub io: PacketIo<Box<dyn Carrier>>,
+    /// When to connect again with a fresh token; `None` when there is none to mint.
+    pub renew_at: Option<Instant>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The host cannot be reached or trusted.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The WebSocket under MQTT cannot be opened.
+    #[error(transparent)]
+    WebSocket(#[from] websocket::ConnectError),
+    /// The hub does not take our CONNECT.
+    #[error("the hub {host} refused {identity} ({code:?})")]
+    Refused {
+        /// The hub.
+        host: String,
+        /// Who we said to be.
+        identity: String,
+        /// CONNACK's code.
+        code: ConnectReturnCode,
+    },
+    /// The hub does not grant stream requests.
+    #[error("the hub {host} does not offer device streams")]
+    NoStreams {
+        /// The hub.
+        host: String,
+    },
+    /// The hub said nothing.
+    #[error("the hub {host} did not answer within {} s", limits::MQTT_HANDSHAKE.as_secs())]
+    Timeout {
+        /// The hub.
+        host: String,
+    },
+    /// The connection broke.
+    #[error("the connection to the hub {host} broke")]
+    Lost {
+        /// The hub.
+        host: String,
+        /// How.
+        #[source]
+        source: io::Error,
+    },
+    /// The other side does not speak MQTT 3.1.1 as a hub does.
+    #[error("{host} does not speak MQTT as an IoT hub does")]
+    NotAHub {
+        /// The host.
+        host: String,
+    },
+}
+
+/// What to do about a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may be better next time.
+    Retry,
+    /// The hub does not believe us: perhaps our clock, perhaps our key.
+    Identity,
+    /// Retrying does not cure it.
+    Fatal,
+}
+
+impl ConnectError {
+    /// Whether retrying can help.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Dial(error) | Self::WebSocket(websocket::ConnectError::Dial(error)) => {
+                dial_verdict(error)
+            }
+            Self::WebSocket(websocket::ConnectError::Refused { status, .. }) => {
+                if status.is_client_error()
+                    && *status != StatusCode::TOO_MANY_REQUESTS
+                    && *status != StatusCode::REQUEST_TIMEOUT
+                {
+                    Verdict::Fatal
+                } else {
+                    Verdict::Retry
+                }
+            }
+            Self::WebSocket(_) => Verdict::Retry,
+            Self::Refused { code, .. } => match code {
+                ConnectReturnCode::ServerUnavailable => Verdict::Retry,
+                ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNameOrPassword => {
+                    Verdict::Identity
+                }
+                _ => Verdict::Fatal,
+            },
+            Self::NoStreams { .. } | Self::NotAHub { .. } => Verdict::Fatal,
+            Self::Timeout { .. } | Self::Lost { .. } => Verdict::Retry,
+        }
+    }
+}
+
+fn dial_verdict(error: &DialError) -> Verdict {
+    match error {
+        DialError::Certificate { problem, .. } => match problem {
+            // Our clock may not be set yet, or the hub's operator may be about to renew.
+            CertificateProblem::NotYetValid | CertificateProblem::Expired => Verdict::Retry,
+            CertificateProblem::Untrusted
+            | CertificateProblem::WrongName
+            | CertificateProblem::Other => Verdict::Fatal,
+        },
+        _ => Verdict::Retry,
+    }
+}
+
+/// Connects once; everything ends within the limits of dialling and of the MQTT
+/// handshake.
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn connect(config: &Config) -> Result<Connected, ConnectError> {
+    let carrier = reach(config).await?;
+    let host = config.connection.host.to_string();
+    let io = PacketIo::new(carrier, limits::MQTT_PACKET);
+    match timeout(limits::MQTT_HANDSHAKE, handshake(io, config, &host)).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::Timeout { host }),
+    }
+}
+
+async fn reach(config: &Config) -> Result<Box<dyn Carrier>, ConnectError> {
+    let host = config.connection.connect_host();
+    Ok(match config.transport {
+        Transport::Mqtt => Box::new(dial::tls(host.name(), config.mqtts_port, &config.tls).await?),
+        Transport::MqttWs => {
+            let (name, port) = (host.name(), host.https_port());
+            let url_host = host.url_host();
+            Box::new(WebSocketBytes::connect_mqtt(name, port, &url_host, &config.tls).await?)
+        }
+    })
+}
+
+async fn handshake(
+    mut io: PacketIo<Box<dyn Carrier>>,
+    config: &Config,
+    host: &str,
+) -> Result<Connected, ConnectError> {
+    let lost = |source| ConnectError::Lost {
+        host: host.to_owned(),
+        source,
+    };
+    let (hello, renew_after) = hello(&config.connection).map_err(|_| not_a_hub(host))?;
+    io.write(&hello).await.map_err(lost)?;
+    match next(&mut io, host).await? {
+        Packet::Connack(answer) if answer.return_code() == ConnectReturnCode::Accepted => {}
+        Packet::Connack(answer) => {
+            return Err(ConnectError::Refused {
+                host: host.to_owned(),
+                identity: config.connection.identity.to_string(),
+                code: answer.return_code(),
+            });
+        }
+        _ => return Err(not_a_hub(host)),
+    }
+    io.write(&subscription().map_err(|_| not_a_hub(host))?)
+        .await
+        .map_err(lost)?;
+    match next(&mut io, host).await? {
+        Packet::Suback(answer) => {
+            if answer.return_codes().first() == Some(&SubackReturnCode::Failure) {
+                return Err(ConnectError::NoStreams {
+                    host: host.to_owned(),
+                });
+            }
+        }
+        _ => return Err(not_a_hub(host)),
+    }
+    Ok(Connected {
+        io,
+        renew_at: renew_after.map(|time| Instant::now() + time),
+    })
+}
+
+fn not_a_hub(host: &str) -> ConnectError {
+    ConnectError::NotAHub {
+        host: host.to_owned(),
+    }
+}
+
+async fn next(io: &mut PacketIo<Box<dyn Carrier>>, host: &str) -> Result<Packet, ConnectError> {
+    match io.read().await {
+        Ok(Some(packet)) => Ok(packet),
+        Ok(None) => Err(ConnectError::Lost {
+            host: host.to_owned(),
+            source: io::ErrorKind::UnexpectedEof.into(),
+        }),
+        Err(ReadError::Lost(source)) => Err(ConnectError::Lost {
+            host: host.to_owned(),
+            source,
+        }),
+        Err(_) => Err(not_a_hub(host)),
+    }
+}
+
+/// CONNECT, and after which time its token should be replaced.
+fn hello(connection: &DeviceConnectionString) -> Result<(Vec<u8>, Option<Duration>), MqttError> {
+    let identity = &connection.identity;
+    let host = connection.host.name();
+    let client = concat!("device-proxy%2F", env!("CARGO_PKG_VERSION"));
+    let keep_alive = u16::try_from(limits::MQTT_KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX);
+    let mut connect = packet::Connect::builder()
+        .client_id(identity.to_string())?
+        .user_name(topics::user_name(host, identity, client))?
+        // As every SDK: the hub keeps what it can while we are away.
+        .clean_session(false)
+        .keep_alive(keep_alive);
+    let (token, renew_after) = token(connection);
+    if let Some(token) = token {
+        connect = connect.password(token.expose())?;
+    }
+    Ok((connect.build()?.to_continuous_buffer(), renew_after))
+}
+
+fn token(connection: &DeviceConnectionString) -> (Option<Secret>, Option<Duration>) {
+    match &connection.credential {
+        DeviceCredential::X509 => (None, None),
+        DeviceCredential::Token(token) => (Some(token.clone()), None),
+        DeviceCredential::Key { key, policy } => {
+            let resource = format!(
+                "{}/{}",
+                connection.host.name(),
+                connection.identity.resource_path()
+            );
+            let expiry = unix_now() + limits::SAS_TOKEN_LIFE.as_secs();
+            let token = sas_token::mint(&resource, key, policy.as_deref(), expiry);
+            // At 80 to 90 % of its life, so that many devices do not come back at once.
+            let [spread] = common::random::bytes::<1>();
+            let share = 0.8 + f64::from(spread) / 2560.0;
+            (Some(token), Some(limits::SAS_TOKEN_LIFE.mul_f64(share)))
+        }
+    }
+}
+
+/// SUBSCRIBE with both filters in one packet, as the C SDK sends it.
+fn subscription() -> Result<Vec<u8>, MqttError> {
+    let options = SubOpts::new().set_qos(Qos::AtMostOnce);
+    let entries = vec![
+        SubEntry::new(stream::REQUEST_FILTER, options.clone())?,
+        SubEntry::new(stream::RESPONSE_FILTER, options)?,
+    ];
+    let subscribe = packet::Subscribe::builder()
+        .packet_id(2u16)
+        .entries(entries)
+        .build()?;
+    Ok(subscribe.to_continuous_buffer())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_subscription_is_the_c_sdks() {
+        let hex: String = subscription()
+            .unwrap()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        assert_eq!(
+            hex,
+            "82330002001624696f746875622f73747265616d732f504f53542f2300001524696f746875622f73747265616d732f7265732f2300"
+        );
+    }
+
+    #[test]
+    fn connect_is_as_the_dossier_says() {
+        let text = "HostName=myhub.example.net;DeviceId=dev1;ModuleId=m;SharedAccessKey=AAEC";
+        let connection = DeviceConnectionString::parse(text).unwrap();
+        let (bytes, renew) = hello(&connection).unwrap();
+        assert_eq!(bytes[0], 0x10);
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(
+            text.contains("myhub.example.net/dev1/m/?api-version=2020-09-30&DeviceClientType=")
+        );
+        assert!(text.contains(
+            "SharedAccessSignature sr=myhub.example.net%2Fdevices%2Fdev1%2Fmodules%2Fm&sig="
+        ));
+        let life = limits::SAS_TOKEN_LIFE;
+        assert!(renew.unwrap() >= life.mul_f64(0.8) && renew.unwrap() <= life.mul_f64(0.91));
+    }
+
+    #[test]
+    fn verdicts() {
+        let certificate = |problem| {
+            ConnectError::Dial(DialError::Certificate {
+                host: "h".into(),
+                port: 1,
+                problem,
+            })
+            .verdict()
+        };
+        assert_eq!(certificate(CertificateProblem::Untrusted), Verdict::Fatal);
+        assert_eq!(certificate(CertificateProblem::WrongName), Verdict::Fatal);
+        assert_eq!(certificate(CertificateProblem::NotYetValid), Verdict::Retry);
+        let refused = |code| {
+            ConnectError::Refused {
+                host: "h".into(),
+                identity: "d".into(),
+                code,
+            }
+            .verdict()
+        };
+        assert_eq!(refused(ConnectReturnCode::NotAuthorized), Verdict::Identity);
+        assert_eq!(
+            refused(ConnectReturnCode::ServerUnavailable),
+            Verdict::Retry
+        );
+        assert_eq!(
+            refused(ConnectReturnCode::IdentifierRejected),
+            Verdict::Fatal
+        );
+    }
+}

@@ -1,0 +1,10 @@
+//! The device's hub session: connect, stay connected, take stream requests, send
+//! answers.
+
+mod connect;
+mod session;
+mod supervise;
+
+pub use connect::ConnectError;
+pub use session::SessionEnd;
+pub use supervise::{Fatal, Supervisor};

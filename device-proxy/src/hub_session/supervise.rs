@@ -1,0 +1,187 @@
+//! Stay connected: backoff, renewal, and the few errors of a first start that end
+//! the program. Once it has been connected it never gives up.
+
+use common::backoff::Backoff;
+use common::connection_string::DeviceCredential;
+use common::report;
+use common::wire::stream::StreamAnswer;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::connect::{ConnectError, Verdict, connect};
+use super::session::{Session, SessionEnd};
+use crate::clock_check::{self, Skew};
+use crate::config::Config;
+use crate::stream::Streams;
+
+/// What retrying cannot cure at the first start.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The hub does not believe us, and the clock is not to blame.
+    #[error("the hub {host} refused {identity}: {causes}")]
+    Identity {
+        /// The hub.
+        host: String,
+        /// Who we said to be.
+        identity: String,
+        /// What it can be.
+        causes: String,
+    },
+    /// Anything else.
+    #[error("cannot start a hub session")]
+    Connect(#[source] ConnectError),
+}
+
+/// A session that held this long was a good one: the next failure starts afresh.
+const STABLE: Duration = Duration::from_secs(30);
+/// The same reason is told again after this time.
+const REMIND: Duration = Duration::from_secs(300);
+
+/// Keeps a hub session up.
+pub struct Supervisor {
+    config: Config,
+    outbox: mpsc::Receiver<StreamAnswer>,
+    /// For a hub that cannot be reached: back within seconds of its return.
+    network: Backoff,
+    /// For a hub that refuses us: somebody has to do something first.
+    refused: Backoff,
+    told: Option<(String, Instant)>,
+}
+
+impl Supervisor {
+    /// Sends the answers that come out of `outbox`.
+    pub fn new(config: Config, outbox: mpsc::Receiver<StreamAnswer>) -> Self {
+        Self {
+            config,
+            outbox,
+            network: Backoff::new(Duration::from_millis(300), Duration::from_secs(5)),
+            refused: Backoff::new(Duration::from_secs(3), Duration::from_secs(60)),
+            told: None,
+        }
+    }
+
+    /// Runs until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// [`Fatal`], before the first session only.
+    pub async fn run(mut self, streams: &Streams, stop: &CancellationToken) -> Result<(), Fatal> {
+        let mut ever_connected = false;
+        loop {
+            let attempt = tokio::select! {
+                attempt = connect(&self.config) => attempt,
+                () = stop.cancelled() => return Ok(()),
+            };
+            let delay = match attempt {
+                Ok(connected) => {
+                    ever_connected = true;
+                    self.told = None;
+                    tracing::info!(
+                        device = %self.config.connection.identity,
+                        hub = %self.config.connection.host,
+                        "connected; streams reach {}",
+                        self.config.targets.summary(),
+                    );
+                    let since = Instant::now();
+                    let session = Session::new(connected);
+                    let end = session.run(streams, &mut self.outbox, stop).await;
+                    if since.elapsed() >= STABLE {
+                        self.network.reset();
+                        self.refused.reset();
+                    }
+                    match end {
+                        SessionEnd::Stopped => return Ok(()),
+                        SessionEnd::Renewal => {
+                            tracing::debug!("renewing the SAS token");
+                            Duration::ZERO
+                        }
+                        end => {
+                            let delay = self.network.next_delay();
+                            tracing::warn!(?delay, "{end}; connecting again");
+                            delay
+                        }
+                    }
+                }
+                Err(error) => self.failed(error, ever_connected).await?,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// How long to wait after a failed attempt.
+    async fn failed(
+        &mut self,
+        error: ConnectError,
+        ever_connected: bool,
+    ) -> Result<Duration, Fatal> {
+        let mut reason = report::chain(&error);
+        let verdict = error.verdict();
+        if verdict == Verdict::Identity {
+            let skew = clock_check::skew(&self.config).await;
+            match skew {
+                Some(skew) if skew.is_too_large() => reason = format!("{reason}: {skew}"),
+                _ => {
+                    let causes = self.causes(skew);
+                    if !ever_connected {
+                        return Err(Fatal::Identity {
+                            host: self.config.connection.host.to_string(),
+                            identity: self.config.connection.identity.to_string(),
+                            causes,
+                        });
+                    }
+                    reason = format!("{reason}: {causes}");
+                }
+            }
+            self.config.reload();
+        } else if verdict == Verdict::Fatal && !ever_connected {
+            return Err(Fatal::Connect(error));
+        }
+        let delay = match verdict {
+            Verdict::Retry => self.network.next_delay(),
+            Verdict::Identity | Verdict::Fatal => self.refused.next_delay(),
+        };
+        self.tell(reason, delay);
+        Ok(delay)
+    }
+
+    /// Tells a reason once, and again from time to time.
+    fn tell(&mut self, reason: String, delay: Duration) {
+        let now = Instant::now();
+        let is_new = self
+            .told
+            .as_ref()
+            .is_none_or(|(last, at)| *last != reason || now - *at >= REMIND);
+        if is_new {
+            tracing::warn!(
+                "{reason}; trying again (next in {:.1} s)",
+                delay.as_secs_f32()
+            );
+            self.told = Some((reason, now));
+        } else {
+            tracing::debug!(?delay, "{reason}");
+        }
+    }
+
+    /// What a refused identity can come from; CONNACK 5 does not tell.
+    fn causes(&self, skew: Option<Skew>) -> String {
+        let device = &self.config.connection.identity.device;
+        let proof = match &self.config.connection.credential {
+            DeviceCredential::Key {
+                policy: Some(_), ..
+            } => "the policy's key is wrong or the policy lacks DeviceConnect",
+            DeviceCredential::Key { .. } => "the key is wrong",
+            DeviceCredential::Token(_) => "the SAS token is wrong or has expired",
+            DeviceCredential::X509 => "the certificate's thumbprint is not the registered one",
+        };
+        let clocks = match skew {
+            Some(_) => "the clocks agree",
+            None => "the clocks could not be compared",
+        };
+        format!(
+            "{proof}, or the identity does not exist there (ids have case), or it is disabled; {clocks}. See `stream-hub device show {device}` and `stream-hub device connection-string {device}`"
+        )
+    }
+}

@@ -1,0 +1,102 @@
+//! Select the target, dial it, answer, open the streaming endpoint, pump. Accepting
+//! is a promise, so the target is dialled first.
+
+use common::report;
+use common::tunnel::{LocalSocket, Outcome, Traffic, pump};
+use common::websocket;
+use common::wire::stream::StreamRequest;
+
+use super::{Shared, echo, printable};
+use crate::sample_output;
+use crate::target::Target;
+
+/// Serves one request to its end.
+pub(super) async fn serve(shared: &Shared, request: StreamRequest) {
+    let name = printable(&request.name);
+    if shared.sample_output {
+        sample_output::request(&name);
+    }
+    let Some(target) = shared.targets.select(&request.name) else {
+        tracing::warn!(name, "rejected a stream: no target has this name");
+        return shared.answer(&request, false).await;
+    };
+    // Held to the end of the tunnel.
+    let Ok(_permit) = shared.permits.try_acquire() else {
+        tracing::warn!(name, %target, "rejected a stream: too many at once");
+        return shared.answer(&request, false).await;
+    };
+    match target {
+        Target::Echo => {
+            carry(
+                shared,
+                &request,
+                &name,
+                target,
+                echo::socket(shared.sample_output),
+            )
+            .await
+        }
+        Target::Tcp { host, port } => {
+            let dialled = tokio::select! {
+                dialled = Target::dial(host, *port) => dialled,
+                () = shared.stop.cancelled() => return,
+            };
+            match dialled {
+                Ok(socket) => carry(shared, &request, &name, target, socket).await,
+                Err(error) => {
+                    tracing::warn!(name, "rejected a stream: {}", report::chain(&error));
+                    shared.answer(&request, false).await;
+                }
+            }
+        }
+    }
+}
+
+async fn carry<L: LocalSocket>(
+    shared: &Shared,
+    request: &StreamRequest,
+    name: &str,
+    target: &Target,
+    local: L,
+) {
+    // Neither waits for the other: the hub knows the leg before its accept.
+    let opening = async {
+        let leg = websocket::connect(&request.url, &request.token, &shared.tls);
+        tokio::join!(shared.answer(request, true), leg).1
+    };
+    let leg = tokio::select! {
+        leg = opening => leg,
+        () = shared.stop.cancelled() => return local.abort(),
+    };
+    let stream = match leg {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!(name, %target, "accepted a stream, but: {}", report::chain(&error));
+            return local.abort();
+        }
+    };
+    tracing::info!(name, %target, "stream opened");
+    let traffic = Traffic::default();
+    let outcome = if shared.sample_output {
+        sample_output::around(&traffic, pump(local, stream, &traffic, &shared.stop)).await
+    } else {
+        pump(local, stream, &traffic, &shared.stop).await
+    };
+    report_outcome(name, target, &outcome);
+}
+
+fn report_outcome(name: &str, target: &Target, outcome: &Outcome) {
+    let Outcome {
+        sent,
+        received,
+        duration,
+        end,
+    } = outcome;
+    let seconds = duration.as_secs_f32();
+    let how = report::chain(end);
+    if end.is_normal() {
+        tracing::info!(name, %target, sent, received, seconds, "stream closed: {how}");
+    } else {
+        tracing::warn!(name, %target, sent, received, seconds, "stream broken: {how}");
+    }
+}

@@ -1,0 +1,123 @@
+//! One stream request from arrival to end.
+
+mod carry;
+mod echo;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common::limits;
+use common::wire::stream::{StreamAnswer, StreamRequest};
+use rustls::ClientConfig;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::target::Targets;
+
+/// All streams of this device.
+pub struct Streams {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+}
+
+/// What every stream needs.
+struct Shared {
+    targets: Targets,
+    tls: Arc<ClientConfig>,
+    answers: mpsc::Sender<StreamAnswer>,
+    permits: Semaphore,
+    /// Requests at once, those that wait for a reject included.
+    most_requests: usize,
+    /// Requests that are being served, by their URL, and what was answered: a hub
+    /// sends a pending request again when the session was replaced.
+    open: Mutex<HashMap<String, Option<bool>>>,
+    sample_output: bool,
+    stop: CancellationToken,
+}
+
+impl Streams {
+    /// Starts with none. Answers go to `answers`; tunnels end when `stop` is cancelled.
+    pub fn new(
+        config: &Config,
+        answers: mpsc::Sender<StreamAnswer>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                targets: config.targets.clone(),
+                tls: Arc::clone(&config.tls),
+                answers,
+                permits: Semaphore::new(config.max_streams),
+                most_requests: config
+                    .max_streams
+                    .saturating_add(limits::STREAMS_PER_DEVICE),
+                open: Mutex::default(),
+                sample_output: config.sample_output,
+                stop,
+            }),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Takes a request; the rest happens in a task of its own.
+    pub fn request(&self, request: StreamRequest) {
+        let shared = Arc::clone(&self.shared);
+        let mut open = shared.open();
+        if let Some(answered) = open.get(&request.url) {
+            if let Some(accepted) = *answered {
+                drop(open);
+                self.tasks
+                    .spawn(async move { shared.answer(&request, accepted).await });
+            }
+            return;
+        }
+        // Beyond the limit there is not even a task to reject it: the bound holds.
+        if open.len() >= shared.most_requests {
+            return tracing::warn!(name = %printable(&request.name), "ignored a stream request: too many at once");
+        }
+        open.insert(request.url.clone(), None);
+        drop(open);
+        self.tasks.spawn(async move {
+            let url = request.url.clone();
+            carry::serve(&shared, request).await;
+            shared.open().remove(&url);
+        });
+    }
+
+    /// Waits until all have ended.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Shared {
+    fn open(&self) -> MutexGuard<'_, HashMap<String, Option<bool>>> {
+        // No code panics while it holds the lock; if one did, the map is still whole.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends an answer, now or when the hub session is back.
+    async fn answer(&self, request: &StreamRequest, accepted: bool) {
+        if let Some(answered) = self.open().get_mut(&request.url) {
+            *answered = Some(accepted);
+        }
+        let answer = StreamAnswer {
+            request_id: request.request_id.clone(),
+            accepted,
+        };
+        // After that time nobody waits for it.
+        let _ = timeout(limits::STREAM_HANDSHAKE, self.answers.send(answer)).await;
+    }
+}
+
+/// A stream's name for the log: it comes from outside.
+fn printable(name: &str) -> String {
+    name.chars()
+        .filter(|c| !c.is_control())
+        .take(limits::ID_LENGTH)
+        .collect()
+}
