@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use common::dial;
 use common::limits;
 use http::{Request, header};
+use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -66,7 +67,7 @@ async fn ask(config: &Config) -> Option<Skew> {
     let request = Request::head("/")
         .header(header::HOST, host.to_string())
         .header(header::CONNECTION, "close")
-        .body(Empty::<&[u8]>::new())
+        .body(Empty::<Bytes>::new())
         .ok()?;
     // The connection ends with its one answer.
     let (answer, _) = tokio::join!(sender.send_request(request), connection);

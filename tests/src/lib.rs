@@ -1,1 +1,30 @@
-//! x
+//! The harness of the stories in `tests/`: real sockets on loopback, free ports, no
+//! sleeping.
+//!
+//! A story starts a [`TestHub`], gives it devices, and lets a [`device::TestDevice`]
+//! and a [`service::TestService`] meet; or a [`RawDevice`] and a [`RawService`], which
+//! say what ours never would. Whatever must come true is awaited with [`wait`], whose
+//! deadline fails the story with a message. Everything ends when it is dropped.
+
+// The harness is test code: it fails by panicking, with a message.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+pub mod device;
+pub mod hub;
+pub mod programs;
+pub mod raw_device;
+pub mod raw_service;
+pub mod target;
+pub mod wait;
+
+pub use device::TestDevice;
+pub use hub::TestHub;
+pub use raw_device::RawDevice;
+pub use raw_service::RawService;
+pub use target::Target;
+pub use wait::{soon, wait};

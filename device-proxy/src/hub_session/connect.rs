@@ -16,20 +16,21 @@ use common::tls::CertificateProblem;
 use common::websocket::{self, WebSocketBytes};
 use common::wire::{stream, topics};
 use http::StatusCode;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout};
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use crate::cli::Transport;
 use crate::config::Config;
 
-/// A byte stream to the hub, whatever carries it.
-pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Carrier for T {}
+/// A byte stream to the hub: TLS, or a WebSocket in it.
+pub type Carrier = Either<TlsStream<TcpStream>, WebSocketBytes<TlsStream<TcpStream>>>;
 
 /// A connected, subscribed MQTT session.
 pub struct Connected {
     /// Its packets.
-    pub io: PacketIo<Box<dyn Carrier>>,
+    pub io: PacketIo<Carrier>,
     /// When to connect again with a fresh token; `None` when there is none to mint.
     pub renew_at: Option<Instant>,
 }
@@ -152,20 +153,22 @@ pub async fn connect(config: &Config) -> Result<Connected, ConnectError> {
     }
 }
 
-async fn reach(config: &Config) -> Result<Box<dyn Carrier>, ConnectError> {
+async fn reach(config: &Config) -> Result<Carrier, ConnectError> {
     let host = config.connection.connect_host();
     Ok(match config.transport {
-        Transport::Mqtt => Box::new(dial::tls(host.name(), config.mqtts_port, &config.tls).await?),
+        Transport::Mqtt => {
+            Either::Left(dial::tls(host.name(), config.mqtts_port, &config.tls).await?)
+        }
         Transport::MqttWs => {
             let (name, port) = (host.name(), host.https_port());
             let url_host = host.url_host();
-            Box::new(WebSocketBytes::connect_mqtt(name, port, &url_host, &config.tls).await?)
+            Either::Right(WebSocketBytes::connect_mqtt(name, port, &url_host, &config.tls).await?)
         }
     })
 }
 
 async fn handshake(
-    mut io: PacketIo<Box<dyn Carrier>>,
+    mut io: PacketIo<Carrier>,
     config: &Config,
     host: &str,
 ) -> Result<Connected, ConnectError> {
@@ -211,7 +214,7 @@ fn not_a_hub(host: &str) -> ConnectError {
     }
 }
 
-async fn next(io: &mut PacketIo<Box<dyn Carrier>>, host: &str) -> Result<Packet, ConnectError> {
+async fn next(io: &mut PacketIo<Carrier>, host: &str) -> Result<Packet, ConnectError> {
     match io.read().await {
         Ok(Some(packet)) => Ok(packet),
         Ok(None) => Err(ConnectError::Lost {

@@ -31,7 +31,7 @@ pub enum SessionEnd {
 
 /// A running session.
 pub struct Session {
-    io: PacketIo<Box<dyn Carrier>>,
+    io: PacketIo<Carrier>,
     renew_at: Option<Instant>,
     /// When the last ping went out, if it is unanswered.
     pinged: Option<Instant>,

@@ -1,0 +1,166 @@
+//! A hub on free ports, with its own folder, CA and registry.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use common::connection_string::{
+    DeviceConnectionString, DeviceCredential, ServiceConnectionString, ServiceCredential,
+};
+use common::hub_address::HubAddress;
+use common::identity::{DeviceId, DeviceIdentity, ModuleId};
+use hub::config::{CertificateSource, ServeConfig};
+use hub::registry::{Authentication, IdentitySettings, IfMatch, Registry, Status};
+use hub::server::Server;
+use hub::state::HubState;
+use rustls::ClientConfig;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A running hub; dropped, it stops.
+pub struct TestHub {
+    /// Its handles, to look inside.
+    pub state: HubState,
+    /// Where HTTPS listens.
+    pub https: SocketAddr,
+    /// Where MQTT over TLS listens.
+    pub mqtts: SocketAddr,
+    folder: TempDir,
+    stop: CancellationToken,
+    running: Option<JoinHandle<()>>,
+}
+
+/// An identity from `device` or `device/module`.
+pub fn identity(text: &str) -> DeviceIdentity {
+    match text.split_once('/') {
+        None => DeviceIdentity::of_device(DeviceId::parse(text).unwrap()),
+        Some((device, module)) => DeviceIdentity::of_module(
+            DeviceId::parse(device).unwrap(),
+            ModuleId::parse(module).unwrap(),
+        ),
+    }
+}
+
+impl TestHub {
+    /// Starts a hub that is known as `localhost`.
+    pub async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    async fn start_in(folder: TempDir) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = Server::bind(ServeConfig {
+            data_dir: folder.path().join("hub-data"),
+            hostname: Some(HubAddress::parse("localhost").unwrap()),
+            https: any,
+            mqtts: Some(any),
+            certificate: CertificateSource::Managed,
+        })
+        .await
+        .unwrap();
+        let stop = CancellationToken::new();
+        Self {
+            state: server.state().clone(),
+            https: server.https_address().unwrap(),
+            mqtts: server.mqtts_address().unwrap().unwrap(),
+            folder,
+            running: Some(tokio::spawn(server.run(stop.clone()))),
+            stop,
+        }
+    }
+
+    /// Stops the hub and waits for its end.
+    pub async fn shut_down(mut self) {
+        self.stop.cancel();
+        if let Some(running) = self.running.take() {
+            crate::soon("the hub's end", running).await.unwrap();
+        }
+    }
+
+    /// The data folder.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("hub-data")
+    }
+
+    /// The CA's certificate.
+    pub fn ca_file(&self) -> PathBuf {
+        self.data_dir().join("tls/ca.pem")
+    }
+
+    /// TLS that trusts this hub.
+    pub fn tls(&self) -> Arc<ClientConfig> {
+        common::tls::client_config(Some(&self.ca_file()), None).unwrap()
+    }
+
+    /// Registers a device, or a module on a registered device.
+    pub async fn create(&self, id: &str) -> DeviceConnectionString {
+        self.create_with(id, Authentication::random_keys()).await
+    }
+
+    /// Registers an identity with this proof.
+    pub async fn create_with(
+        &self,
+        id: &str,
+        authentication: Authentication,
+    ) -> DeviceConnectionString {
+        let settings = IdentitySettings {
+            status: Status::Enabled,
+            status_reason: None,
+            authentication,
+        };
+        let made = self
+            .state
+            .registry
+            .create(&identity(id), settings)
+            .await
+            .unwrap();
+        DeviceConnectionString {
+            host: self.state.address.clone(),
+            identity: made.id,
+            credential: match made.authentication {
+                Authentication::Sas { primary, .. } => DeviceCredential::Key {
+                    key: primary,
+                    policy: None,
+                },
+                _ => DeviceCredential::X509,
+            },
+            gateway: None,
+        }
+    }
+
+    /// Enables or disables a device.
+    pub async fn set_status(&self, id: &str, status: Status) {
+        let id = identity(id);
+        let found = self.state.registry.identity(&id).await.unwrap().unwrap();
+        let settings = IdentitySettings {
+            status,
+            status_reason: None,
+            authentication: found.authentication,
+        };
+        let registry: &dyn Registry = &*self.state.registry;
+        registry.update(&id, settings, IfMatch::Any).await.unwrap();
+    }
+
+    /// Deletes a device or module.
+    pub async fn delete(&self, id: &str) {
+        let registry: &dyn Registry = &*self.state.registry;
+        registry.delete(&identity(id), IfMatch::Any).await.unwrap();
+    }
+
+    /// The connection string of a policy.
+    pub async fn policy(&self, name: &str) -> ServiceConnectionString {
+        let policy = self.state.registry.policy(name).await.unwrap().unwrap();
+        ServiceConnectionString {
+            host: self.state.address.clone(),
+            policy: policy.name,
+            credential: ServiceCredential::Key(policy.primary),
+        }
+    }
+}
+
+impl Drop for TestHub {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,147 @@
+//! The real binaries, for stories in which a process must die. They are found beside
+//! this test's own executable, and built if they are not there.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Child;
+
+use crate::wait;
+
+/// The folder of the binaries.
+fn folder() -> &'static PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let mut folder = std::env::current_exe().unwrap();
+        // …/target/PROFILE/deps/story-0123 → …/target/PROFILE
+        folder.pop();
+        folder.pop();
+        let is_release = folder.ends_with("release");
+        // Always asked, so that no story runs yesterday's binaries.
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["build", "--quiet", "--bins"])
+            .args([
+                "--package",
+                "hub",
+                "--package",
+                "device-proxy",
+                "--package",
+                "service-proxy",
+            ])
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        if is_release {
+            cargo.arg("--release");
+        }
+        assert!(
+            cargo.status().unwrap().success(),
+            "the programs cannot be built"
+        );
+        folder
+    })
+}
+
+/// Path of one of our programs.
+pub fn binary(name: &str) -> PathBuf {
+    folder().join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// A running program; dropped, it is killed.
+pub struct Program {
+    name: String,
+    child: Child,
+    output: Arc<Mutex<Vec<String>>>,
+}
+
+impl Program {
+    /// Starts a program with arguments and environment; all that it prints is kept.
+    pub fn start(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut child = tokio::process::Command::new(binary(name))
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let keep = Arc::clone(&output);
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(out).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                keep.lock().unwrap().push(line);
+            }
+        });
+        let keep = Arc::clone(&output);
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(err).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                keep.lock().unwrap().push(line);
+            }
+        });
+        Self {
+            name: name.to_owned(),
+            child,
+            output,
+        }
+    }
+
+    /// Everything it has printed so far.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().join("\n")
+    }
+
+    /// Waits for a line that contains this text, and returns it.
+    pub async fn line(&self, text: &str) -> String {
+        let find = || {
+            let lines = self.output.lock().unwrap();
+            lines.iter().find(|line| line.contains(text)).cloned()
+        };
+        wait(&format!("{:?} from {}", text, self.name), || {
+            find().is_some()
+        })
+        .await;
+        find().unwrap()
+    }
+
+    /// How many lines contain this text.
+    pub fn count(&self, text: &str) -> usize {
+        let lines = self.output.lock().unwrap();
+        lines.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Kills it without a chance to say goodbye (SIGKILL).
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Waits for its end: whether it succeeded, and its last words.
+    pub async fn ended(&mut self) -> (bool, String) {
+        let status = crate::soon("the program's end", self.child.wait())
+            .await
+            .unwrap();
+        // What it printed last may still be on its way through the pipes.
+        let mut length = 0;
+        wait("the rest of its output", || {
+            let now = self.output().len();
+            now > 0 && std::mem::replace(&mut length, now) == now
+        })
+        .await;
+        (status.success(), self.output())
+    }
+}
+
+/// Runs a program to its end: whether it succeeded, stdout and stderr.
+pub fn run(name: &str, arguments: &[&str]) -> (bool, String, String) {
+    let output = Command::new(binary(name)).args(arguments).output().unwrap();
+    (
+        output.status.success(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}

@@ -1,0 +1,151 @@
+//! A hand-driven device: MQTT packet by packet.
+
+use common::clock::unix_now;
+use common::connection_string::{DeviceConnectionString, DeviceCredential};
+use common::dial;
+use common::mqtt::{self, ConnectReturnCode, Packet, PacketIo, Qos, SubEntry, SubOpts, packet};
+use common::sas_token;
+use common::websocket::{self, WebSocket};
+use common::wire::stream::{REQUEST_FILTER, RESPONSE_FILTER, StreamAnswer, StreamRequest};
+use common::wire::topics;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::{TestHub, soon};
+
+/// One MQTT connection of a device.
+pub struct RawDevice {
+    /// Its packets.
+    pub io: PacketIo<TlsStream<TcpStream>>,
+    tls: std::sync::Arc<rustls::ClientConfig>,
+}
+
+/// A SAS token for this identity with any life.
+pub fn password(connection: &DeviceConnectionString, expiry: u64) -> String {
+    let DeviceCredential::Key { key, .. } = &connection.credential else {
+        panic!("no key")
+    };
+    let resource = format!(
+        "{}/{}",
+        connection.host.name(),
+        connection.identity.resource_path()
+    );
+    sas_token::mint(&resource, key, None, expiry)
+        .expose()
+        .to_owned()
+}
+
+impl RawDevice {
+    /// Opens the connection and says nothing.
+    pub async fn open(hub: &TestHub) -> Self {
+        let tls = hub.tls();
+        let stream = dial::tls("localhost", hub.mqtts.port(), &tls)
+            .await
+            .unwrap();
+        Self {
+            io: PacketIo::new(stream, 1 << 20),
+            tls,
+        }
+    }
+
+    /// Sends CONNECT with this password and returns the hub's verdict.
+    pub async fn hello(
+        &mut self,
+        connection: &DeviceConnectionString,
+        password: &str,
+    ) -> ConnectReturnCode {
+        let identity = &connection.identity;
+        let connect = packet::Connect::builder()
+            .client_id(identity.to_string())
+            .unwrap()
+            .user_name(topics::user_name(connection.host.name(), identity, "test"))
+            .unwrap()
+            .password(password)
+            .unwrap()
+            .clean_session(false)
+            .keep_alive(240)
+            .build()
+            .unwrap();
+        self.io
+            .write(&connect.to_continuous_buffer())
+            .await
+            .unwrap();
+        match self.packet().await {
+            Packet::Connack(answer) => answer.return_code(),
+            other => panic!("{other:?} instead of CONNACK"),
+        }
+    }
+
+    /// A device that is connected and takes stream requests.
+    pub async fn connect(hub: &TestHub, connection: &DeviceConnectionString) -> Self {
+        let mut device = Self::open(hub).await;
+        let verdict = device
+            .hello(connection, &password(connection, unix_now() + 3600))
+            .await;
+        assert_eq!(verdict, ConnectReturnCode::Accepted);
+        device.subscribe().await;
+        device
+    }
+
+    /// Subscribes the two stream filters, as the C SDK does.
+    pub async fn subscribe(&mut self) {
+        let options = || SubOpts::new().set_qos(Qos::AtMostOnce);
+        let subscribe = packet::Subscribe::builder()
+            .packet_id(2u16)
+            .entries(vec![
+                SubEntry::new(REQUEST_FILTER, options()).unwrap(),
+                SubEntry::new(RESPONSE_FILTER, options()).unwrap(),
+            ])
+            .build()
+            .unwrap();
+        self.io
+            .write(&subscribe.to_continuous_buffer())
+            .await
+            .unwrap();
+        match self.packet().await {
+            Packet::Suback(answer) => assert_eq!(answer.return_codes().len(), 2),
+            other => panic!("{other:?} instead of SUBACK"),
+        }
+    }
+
+    /// The next packet.
+    pub async fn packet(&mut self) -> Packet {
+        match soon("an MQTT packet", self.io.read()).await {
+            Ok(Some(packet)) => packet,
+            other => panic!("{other:?} instead of a packet"),
+        }
+    }
+
+    /// Waits for the hub to end the connection; packets on the way do not count.
+    pub async fn ended(&mut self) {
+        soon("the end of the session", async {
+            while let Ok(Some(_)) = self.io.read().await {}
+        })
+        .await;
+    }
+
+    /// The next stream request.
+    pub async fn request(&mut self) -> StreamRequest {
+        match self.packet().await {
+            Packet::Publish(publish) => StreamRequest::from_topic(publish.topic_name()).unwrap(),
+            other => panic!("{other:?} instead of a stream request"),
+        }
+    }
+
+    /// Accepts or rejects.
+    pub async fn answer(&mut self, request: &StreamRequest, accepted: bool) {
+        let answer = StreamAnswer {
+            request_id: request.request_id.clone(),
+            accepted,
+        };
+        let bytes = mqtt::publish(&answer.to_topic()).unwrap();
+        self.io.write(&bytes).await.unwrap();
+    }
+
+    /// Opens the device's leg.
+    pub async fn leg(&self, request: &StreamRequest) -> WebSocket<TlsStream<TcpStream>> {
+        websocket::connect(&request.url, &request.token, &self.tls)
+            .await
+            .unwrap()
+    }
+}

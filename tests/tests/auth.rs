@@ -1,0 +1,247 @@
+//! Who may come in, and who must leave.
+
+use std::time::{Duration, Instant};
+
+use common::clock::unix_now;
+use common::mqtt::ConnectReturnCode;
+use hub::registry::Status;
+use reqwest::Method;
+use tests::raw_device::password;
+use tests::raw_service::{accepted, refusal, token};
+use tests::{RawDevice, RawService, TestHub, wait};
+
+async fn verdict(
+    hub: &TestHub,
+    connection: &common::connection_string::DeviceConnectionString,
+    password: &str,
+) -> ConnectReturnCode {
+    RawDevice::open(hub).await.hello(connection, password).await
+}
+
+#[tokio::test]
+async fn devices_are_let_in_by_their_own_fresh_token_only() {
+    let hub = TestHub::start().await;
+    let device = hub.create("d").await;
+    let other = hub.create("d2").await;
+    let later = unix_now() + 3600;
+    let good = password(&device, later);
+    assert_eq!(
+        verdict(&hub, &device, &good).await,
+        ConnectReturnCode::Accepted
+    );
+
+    let no = ConnectReturnCode::NotAuthorized;
+    let mut wrong_key = device.clone();
+    wrong_key.credential = other.credential.clone();
+    assert_eq!(
+        verdict(&hub, &device, &password(&wrong_key, later)).await,
+        no,
+        "wrong key"
+    );
+    assert_eq!(
+        verdict(&hub, &device, &password(&other, later)).await,
+        no,
+        "another's token"
+    );
+    assert_eq!(
+        verdict(&hub, &device, &password(&device, unix_now() - 3600)).await,
+        no,
+        "expired"
+    );
+    assert_eq!(verdict(&hub, &device, "rubbish").await, no);
+    let skewed = password(&device, unix_now() - 60);
+    assert_eq!(
+        verdict(&hub, &device, &skewed).await,
+        ConnectReturnCode::Accepted,
+        "five minutes are forgiven"
+    );
+
+    let mut unknown = device.clone();
+    unknown.identity = tests::hub::identity("nobody");
+    assert_eq!(
+        verdict(&hub, &unknown, &password(&unknown, later)).await,
+        no,
+        "unknown"
+    );
+    hub.set_status("d", Status::Disabled).await;
+    assert_eq!(verdict(&hub, &device, &good).await, no, "disabled");
+    hub.set_status("d", Status::Enabled).await;
+    assert_eq!(
+        verdict(&hub, &device, &good).await,
+        ConnectReturnCode::Accepted,
+        "enabled again"
+    );
+    hub.delete("d").await;
+    assert_eq!(verdict(&hub, &device, &good).await, no, "deleted");
+}
+
+#[tokio::test]
+async fn a_devices_token_is_none_for_its_module() {
+    let hub = TestHub::start().await;
+    let device = hub.create("d").await;
+    let module = hub.create("d/m").await;
+    let later = unix_now() + 3600;
+    let no = ConnectReturnCode::NotAuthorized;
+    assert_eq!(verdict(&hub, &module, &password(&device, later)).await, no);
+    assert_eq!(verdict(&hub, &device, &password(&module, later)).await, no);
+    assert_eq!(
+        verdict(&hub, &module, &password(&module, later)).await,
+        ConnectReturnCode::Accepted
+    );
+    // A disabled device's modules may not come either.
+    hub.set_status("d", Status::Disabled).await;
+    assert_eq!(verdict(&hub, &module, &password(&module, later)).await, no);
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_token() {
+    let hub = TestHub::start().await;
+    let connection = hub.create("d").await;
+    let mut device = RawDevice::open(&hub).await;
+    let verdict = device
+        .hello(&connection, &password(&connection, unix_now() + 2))
+        .await;
+    assert_eq!(verdict, ConnectReturnCode::Accepted);
+    device.ended().await;
+}
+
+#[tokio::test]
+async fn disabling_and_deleting_end_sessions_and_streams_within_a_second() {
+    for delete in [false, true] {
+        let hub = TestHub::start().await;
+        let connection = hub.create("d").await;
+        let module = hub.create("d/m").await;
+        let mut device = RawDevice::connect(&hub, &connection).await;
+        let mut module = RawDevice::connect(&hub, &module).await;
+        let service = RawService::new(&hub).await;
+        let (response, request) = tokio::join!(service.initiate("d", "s", 5.0, 5.0), async {
+            let request = device.request().await;
+            device.answer(&request, true).await;
+            request
+        });
+        let (url, token) = accepted(&response);
+        let _ours = device.leg(&request).await;
+        let _theirs = service.leg(&url, &token).await;
+        let started = Instant::now();
+        if delete {
+            hub.delete("d").await;
+        } else {
+            hub.set_status("d", Status::Disabled).await;
+        }
+        device.ended().await;
+        module.ended().await;
+        wait("the stream's end", || hub.state.rendezvous.count() == 0).await;
+        assert!(
+            started.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            started.elapsed()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_session_does_not_outlive_its_key() {
+    let hub = TestHub::start().await;
+    let connection = hub.create("d").await;
+    let mut device = RawDevice::connect(&hub, &connection).await;
+    let owner = RawService::with_policy(&hub, "iothubowner").await;
+    // Update without keys: the hub makes new ones.
+    let answer = owner
+        .call(Method::PUT, "/devices/d?api-version=2021-04-12")
+        .header("If-Match", "\"*\"")
+        .header("Content-Type", "application/json")
+        .body(r#"{"deviceId":"d","status":"enabled"}"#)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    device.ended().await;
+    assert_eq!(
+        verdict(&hub, &connection, &password(&connection, unix_now() + 3600)).await,
+        ConnectReturnCode::NotAuthorized
+    );
+}
+
+#[tokio::test]
+async fn services_need_a_policy_that_allows_it() {
+    let hub = TestHub::start().await;
+    hub.create("d").await;
+    let no = (401, 401_002);
+    for policy in ["device", "registryRead", "registryReadWrite"] {
+        let service = RawService::with_policy(&hub, policy).await;
+        assert_eq!(
+            refusal(service.initiate("d", "s", 0.0, 0.0).await).await,
+            no,
+            "{policy}"
+        );
+    }
+    for policy in ["service", "iothubowner"] {
+        let service = RawService::with_policy(&hub, policy).await;
+        let answer = refusal(service.initiate("d", "s", 0.0, 0.0).await).await;
+        assert_eq!(answer, (404, 404_103), "{policy}");
+    }
+    let policy = hub.policy("service").await;
+    let mut forged = policy.clone();
+    forged.credential = hub.policy("device").await.credential;
+    let mut unknown = policy.clone();
+    unknown.policy = "nobody".into();
+    let later = unix_now() + 3600;
+    for bad in [
+        token(&forged, later),
+        token(&unknown, later),
+        "rubbish".into(),
+        String::new(),
+    ] {
+        let service = RawService::with_token(&hub, bad);
+        assert_eq!(
+            refusal(service.initiate("d", "s", 0.0, 0.0).await).await,
+            no
+        );
+    }
+    let expired = RawService::with_token(&hub, token(&policy, unix_now() - 3600));
+    assert_eq!(
+        refusal(expired.initiate("d", "s", 0.0, 0.0).await).await,
+        (401, 401_003)
+    );
+    let device = hub.create("e").await;
+    let device_token = RawService::with_token(&hub, password(&device, later));
+    assert_eq!(
+        refusal(device_token.initiate("e", "s", 0.0, 0.0).await).await,
+        no
+    );
+}
+
+#[tokio::test]
+async fn registry_permissions() {
+    let hub = TestHub::start().await;
+    hub.create("d").await;
+    let reader = RawService::with_policy(&hub, "registryRead").await;
+    let writer = RawService::with_policy(&hub, "registryReadWrite").await;
+    let service = RawService::new(&hub).await;
+    let path = "/devices/d?api-version=2021-04-12";
+    let status = async |service: &RawService, method| {
+        service
+            .call(method, path)
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .as_u16()
+    };
+    assert_eq!(status(&reader, Method::GET).await, 200);
+    assert_eq!(status(&service, Method::GET).await, 401);
+    assert_eq!(status(&reader, Method::DELETE).await, 401);
+    assert_eq!(status(&writer, Method::DELETE).await, 204);
+    assert_eq!(status(&writer, Method::GET).await, 404);
+}
+
+#[tokio::test]
+async fn the_newest_connection_wins() {
+    let hub = TestHub::start().await;
+    let connection = hub.create("d").await;
+    let mut first = RawDevice::connect(&hub, &connection).await;
+    let _second = RawDevice::connect(&hub, &connection).await;
+    first.ended().await;
+    assert!(hub.state.presence.is_subscribed(&connection.identity));
+    assert_eq!(hub.state.presence.count(), 1);
+}

@@ -1,0 +1,198 @@
+//! The streaming endpoint: tokens, legs that do not come, legs that go.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use common::identity::Leg;
+use common::limits;
+use common::secret::Secret;
+use common::websocket::{ConnectError, Goodbye, Incoming, WebSocket};
+use common::wire::stream::StreamRequest;
+use tests::raw_service::accepted;
+use tests::{RawDevice, RawService, TestHub, soon, wait};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+struct Story {
+    hub: TestHub,
+    device: RawDevice,
+    service: RawService,
+    request: StreamRequest,
+    url: String,
+    token: Secret,
+}
+
+/// An accepted stream without legs.
+async fn story() -> Story {
+    let hub = TestHub::start().await;
+    let connection = hub.create("d").await;
+    let mut device = RawDevice::connect(&hub, &connection).await;
+    let service = RawService::new(&hub).await;
+    let (response, request) = tokio::join!(service.initiate("d", "s", 5.0, 5.0), async {
+        let request = device.request().await;
+        device.answer(&request, true).await;
+        request
+    });
+    let (url, token) = accepted(&response);
+    Story {
+        hub,
+        device,
+        service,
+        request,
+        url,
+        token,
+    }
+}
+
+fn unauthorised<T>(result: Result<T, ConnectError>) -> bool {
+    matches!(result, Err(ConnectError::Refused { status, .. }) if status == 401)
+}
+
+async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(leg: &mut WebSocket<S>) -> Goodbye {
+    match soon("the end of a leg", poll_fn(|cx| leg.poll_incoming(cx))).await {
+        Ok(Incoming::Closed(goodbye)) => goodbye,
+        other => panic!("{other:?} instead of a Close"),
+    }
+}
+
+#[tokio::test]
+async fn a_token_works_once_and_only_for_its_leg() {
+    let Story {
+        hub,
+        device,
+        service,
+        request,
+        url,
+        token,
+    } = story().await;
+    assert!(
+        unauthorised(service.try_leg(&url, &request.token).await),
+        "the device's token"
+    );
+    assert!(
+        unauthorised(service.try_leg(&request.url, &token).await),
+        "the service's token"
+    );
+    assert!(unauthorised(
+        service.try_leg(&url, &Secret::new("rubbish")).await
+    ));
+    let other = url.replace("/sid/", "/sid/0");
+    assert!(
+        service.try_leg(&other, &token).await.is_err(),
+        "no such stream"
+    );
+
+    let _ours = device.leg(&request).await;
+    let _theirs = service.leg(&url, &token).await;
+    assert!(unauthorised(service.try_leg(&url, &token).await), "used");
+    assert!(
+        unauthorised(service.try_leg(&request.url, &request.token).await),
+        "used"
+    );
+    // And the stream has not been disturbed.
+    assert_eq!(hub.state.rendezvous.count(), 1);
+}
+
+#[tokio::test]
+async fn a_token_of_another_hub_means_nothing() {
+    let Story { hub: _hub, service, url, .. } = story().await;
+    let other = story().await;
+    assert!(unauthorised(service.try_leg(&url, &other.token).await));
+}
+
+#[tokio::test]
+async fn a_leg_whose_partner_never_comes_is_closed() {
+    let Story {
+        hub,
+        device,
+        request,
+        ..
+    } = story().await;
+    let mut leg = device.leg(&request).await;
+    let in_time = Instant::now() + limits::LEG_ARRIVAL - Duration::from_secs(5);
+    hub.state.rendezvous.expire(in_time);
+    assert_eq!(hub.state.rendezvous.count(), 1);
+    hub.state
+        .rendezvous
+        .expire(Instant::now() + limits::LEG_ARRIVAL);
+    assert_eq!(goodbye(&mut leg).await.code, Goodbye::ERROR);
+    assert_eq!(hub.state.rendezvous.count(), 0);
+}
+
+#[tokio::test]
+async fn a_stream_without_any_leg_expires() {
+    let Story {
+        hub,
+        service,
+        url,
+        token,
+        ..
+    } = story().await;
+    hub.state
+        .rendezvous
+        .expire(Instant::now() + limits::LEG_ARRIVAL);
+    assert_eq!(hub.state.rendezvous.count(), 0);
+    assert!(unauthorised(service.try_leg(&url, &token).await));
+}
+
+#[tokio::test]
+async fn the_end_of_one_leg_reaches_the_other_and_leaves_nothing() {
+    for normal in [true, false] {
+        let Story {
+            hub,
+            device,
+            service,
+            request,
+            url,
+            token,
+        } = story().await;
+        let mut ours = device.leg(&request).await;
+        let theirs = service.leg(&url, &token).await;
+        let code = if normal {
+            Goodbye::NORMAL
+        } else {
+            Goodbye::AWAY
+        };
+        let closing = tokio::spawn(theirs.close(code, "", limits::CLOSE));
+        let expected = if normal {
+            Goodbye::NORMAL
+        } else {
+            Goodbye::ERROR
+        };
+        assert_eq!(goodbye(&mut ours).await.code, expected);
+        poll_fn(|cx| ours.poll_flush(cx)).await.unwrap();
+        drop(ours);
+        closing.await.unwrap();
+        wait("the stream to be forgotten", || {
+            hub.state.rendezvous.count() == 0
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_leg_reaches_the_other() {
+    let Story { hub: _hub, device, service, request, url, token } = story().await;
+    let ours = device.leg(&request).await;
+    let mut theirs = service.leg(&url, &token).await;
+    drop(ours);
+    assert_eq!(goodbye(&mut theirs).await.code, Goodbye::ERROR);
+}
+
+#[tokio::test]
+async fn urls_name_leg_and_port_and_no_secret() {
+    let Story {
+        hub,
+        request,
+        url,
+        token,
+        ..
+    } = story().await;
+    for (url, leg) in [(&url, Leg::Service), (&request.url, Leg::Device)] {
+        assert!(url.starts_with(&format!("wss://localhost:{}/bridges/", hub.https.port())));
+        assert!(url.ends_with(&format!("/r/{leg}")) && !url.contains('?'));
+    }
+    for token in [&token, &request.token] {
+        assert!(token.expose().len() <= limits::STREAM_TOKEN_LENGTH);
+    }
+}

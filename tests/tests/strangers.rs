@@ -1,0 +1,156 @@
+//! Rude strangers: garbage, silence, excess. Each is shown the door, and a device that
+//! is connected meanwhile notices nothing.
+
+use common::dial;
+use common::identity::DeviceIdentity;
+use common::limits;
+use common::mqtt::{Packet, packet};
+use tests::{RawDevice, RawService, TestHub, soon};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+async fn bystander(hub: &TestHub) -> (RawDevice, DeviceIdentity) {
+    let connection = hub.create("bystander").await;
+    let device = RawDevice::connect(hub, &connection).await;
+    (device, connection.identity)
+}
+
+async fn is_well(device: &mut RawDevice) {
+    let ping = packet::Pingreq::builder().build().unwrap();
+    device.io.write(&ping.to_continuous_buffer()).await.unwrap();
+    assert!(matches!(device.packet().await, Packet::Pingresp));
+}
+
+/// Reads to the end; a reset is an end too.
+async fn read_all<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> Vec<u8> {
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all).await;
+    all
+}
+
+#[tokio::test]
+async fn garbage_on_each_port() {
+    let hub = TestHub::start().await;
+    let (mut device, _) = bystander(&hub).await;
+    for port in [hub.https.port(), hub.mqtts.port()] {
+        // Without TLS,
+        let mut plain = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        plain.write_all(&[0x55; 4096]).await.unwrap();
+        soon("the door", read_all(&mut plain)).await;
+        // and inside it.
+        let mut inside = dial::tls("localhost", port, &hub.tls()).await.unwrap();
+        let _ = inside.write_all(&[0x55; 64 << 10]).await;
+        let _ = inside.flush().await;
+        soon("the door", read_all(&mut inside)).await;
+    }
+    is_well(&mut device).await;
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_not_waited_for() {
+    let hub = TestHub::start().await;
+    let (mut device, _) = bystander(&hub).await;
+    let (https, mqtts, tls) = (hub.https.port(), hub.mqtts.port(), hub.tls());
+    let silent = async |port| {
+        let mut plain = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let mut inside = dial::tls("localhost", port, &tls).await.unwrap();
+        tokio::join!(read_all(&mut plain), read_all(&mut inside));
+    };
+    let both = async { tokio::join!(silent(https), silent(mqtts)) };
+    let patience = limits::STRANGER * 2;
+    tokio::time::timeout(patience, both)
+        .await
+        .expect("strangers are still here");
+    is_well(&mut device).await;
+}
+
+#[tokio::test]
+async fn oversized_http_head_and_body() {
+    let hub = TestHub::start().await;
+    let service = RawService::with_policy(&hub, "iothubowner").await;
+    let huge = "x".repeat(2 * limits::HTTP_HEAD);
+    let head = service
+        .call(reqwest::Method::GET, "/devices?api-version=x")
+        .header("x-filler", huge)
+        .send()
+        .await;
+    // Refused with a status, or cut off while it was still sending.
+    assert!(head.is_err() || head.unwrap().status() == 431);
+    let body = service
+        .call(reqwest::Method::POST, "/devices?api-version=x")
+        .body(vec![b' '; limits::HTTP_BODY + 1])
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(tests::raw_service::refusal(body).await, (413, 413_001));
+    let fine = service
+        .call(reqwest::Method::GET, "/devices?api-version=x")
+        .send()
+        .await;
+    assert_eq!(fine.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn oversized_mqtt_packets() {
+    let hub = TestHub::start().await;
+    let (mut device, _) = bystander(&hub).await;
+    // A first packet that claims to be larger than any CONNECT.
+    let mut stranger = RawDevice::open(&hub).await;
+    stranger
+        .io
+        .write(&[0x10, 0xff, 0xff, 0xff, 0x7f])
+        .await
+        .unwrap();
+    stranger.ended().await;
+    // A known device that sends more than a message may have.
+    let connection = hub.create("d").await;
+    let mut known = RawDevice::connect(&hub, &connection).await;
+    let publish = packet::Publish::builder()
+        .topic_name("devices/d/messages/events/")
+        .unwrap()
+        .payload(vec![0u8; limits::MQTT_PACKET])
+        .build()
+        .unwrap();
+    let _ = known.io.write(&publish.to_continuous_buffer()).await;
+    known.ended().await;
+    is_well(&mut device).await;
+}
+
+#[tokio::test]
+async fn mqtt_upgrades_must_be_what_they_say() {
+    let hub = TestHub::start().await;
+    let service = RawService::new(&hub).await;
+    let upgrade = |path: &str| {
+        service
+            .call(reqwest::Method::GET, path)
+            .header("Upgrade", "websocket")
+            .header("Connection", "Upgrade")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("Sec-WebSocket-Version", "13")
+    };
+    let none = upgrade("/$iothub/websocket").send().await.unwrap();
+    assert_eq!(none.status(), 400, "no subprotocol");
+    let other = upgrade("/$iothub/websocket").header("Sec-WebSocket-Protocol", "chat");
+    assert_eq!(
+        other.send().await.unwrap().status(),
+        400,
+        "another subprotocol"
+    );
+    let plain = service
+        .call(reqwest::Method::GET, "/$iothub/websocket")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(plain.status(), 400, "no upgrade");
+    for spelling in ["mqtt", "MQTT"] {
+        let good = upgrade("/$iothub/websocket?x=y").header("Sec-WebSocket-Protocol", spelling);
+        let answer = good.send().await.unwrap();
+        assert_eq!(answer.status(), 101);
+        assert_eq!(answer.headers()["Sec-WebSocket-Protocol"], spelling);
+        assert_eq!(
+            answer.headers()["Sec-WebSocket-Accept"],
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
+        assert!(!answer.headers().contains_key("Sec-WebSocket-Extensions"));
+    }
+}
