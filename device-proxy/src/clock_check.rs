@@ -4,10 +4,10 @@
 use std::fmt;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use common::dial;
 use common::limits;
 use http::{Request, header};
-use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;

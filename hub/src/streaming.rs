@@ -96,6 +96,7 @@ fn report_outcome(place: &LegPlace<LegSocket>, outcome: &RelayOutcome) {
     tracing::info!(
         device = %place.identity,
         name = place.name,
+        stream = %place.stream,
         to_device = outcome.to_device,
         to_service = outcome.to_service,
         seconds = outcome.duration.as_secs_f32(),

@@ -95,7 +95,12 @@ async fn a_token_works_once_and_only_for_its_leg() {
 
 #[tokio::test]
 async fn a_token_of_another_hub_means_nothing() {
-    let Story { hub: _hub, service, url, .. } = story().await;
+    let Story {
+        hub: _hub,
+        service,
+        url,
+        ..
+    } = story().await;
     let other = story().await;
     assert!(unauthorised(service.try_leg(&url, &other.token).await));
 }
@@ -172,7 +177,14 @@ async fn the_end_of_one_leg_reaches_the_other_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_lost_leg_reaches_the_other() {
-    let Story { hub: _hub, device, service, request, url, token } = story().await;
+    let Story {
+        hub: _hub,
+        device,
+        service,
+        request,
+        url,
+        token,
+    } = story().await;
     let ours = device.leg(&request).await;
     let mut theirs = service.leg(&url, &token).await;
     drop(ours);

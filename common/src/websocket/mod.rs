@@ -364,11 +364,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             let _ = std::future::poll_fn(|cx| self.poll_ready(cx)).await;
             let _ = self.start_close(code, reason);
             std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
-            loop {
-                match std::future::poll_fn(|cx| self.poll_incoming(cx)).await? {
-                    Incoming::Data(_) => {}
-                    Incoming::Closed(_) => break,
-                }
+            while let Incoming::Data(_) = std::future::poll_fn(|cx| self.poll_incoming(cx)).await? {
             }
             std::future::poll_fn(|cx| self.poll_flush(cx)).await
         };

@@ -1,6 +1,8 @@
 //! Stream initiation: ask the device, wait, answer with the streaming endpoint or
 //! the refusal (`device-streams.md` section 2).
 
+use std::net::SocketAddr;
+
 use common::clock::unix_now;
 use common::identity::{DeviceIdentity, Leg, StreamId, StreamName};
 use common::limits;
@@ -26,6 +28,7 @@ pub const NEEDS: Permission = Permission::ServiceConnect;
 pub async fn initiate(
     state: &HubState,
     principal: &ServicePrincipal,
+    peer: SocketAddr,
     identity: &DeviceIdentity,
     name: &str,
     headers: &HeaderMap,
@@ -66,7 +69,7 @@ pub async fn initiate(
         .for_answer(&mut opening.progress, timeouts.response)
         .await?;
     tracing::info!(
-        device = %identity, name = %name, stream = %stream, policy = principal.policy,
+        device = %identity, name = %name, stream = %stream, policy = principal.policy, %peer,
         "stream {}", if accepted { "accepted" } else { "rejected" },
     );
     let mut answer = empty(StatusCode::OK);

@@ -81,7 +81,8 @@ pub struct Opening<W> {
 /// One leg's right to its place; dropped, the leg is gone and its stream with it.
 pub struct LegPlace<W> {
     rendezvous: Rendezvous<W>,
-    stream: StreamId,
+    /// Which stream it is.
+    pub stream: StreamId,
     /// Cancelled when the hub ends the stream.
     pub cancel: CancellationToken,
     /// The stream's identity, for the log.
