@@ -1,1 +1,50 @@
-//! x
+//! The operator's side of device streams: listens locally, opens one stream to a device
+//! for each connection, and carries its bytes.
+//!
+//! ```text
+//! cli → config ─┬─► listener ─┐
+//!               ├─► connect ──┼─► stream ─► hub_api (initiate) · common::websocket (our leg)
+//!               └─► echo ─────┘             common::tunnel (carry)
+//! ```
+
+pub mod cli;
+pub mod config;
+pub mod connect;
+pub mod echo;
+pub mod error;
+pub mod forward;
+pub mod hub_api;
+pub mod listener;
+pub mod sample_output;
+pub mod stream;
+
+use std::io::{self, Write as _};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ListenConfig};
+use crate::error::Error;
+use crate::listener::Listener;
+
+/// Does what the configuration says, until it is done or `stop` is cancelled.
+///
+/// # Errors
+/// [`Error`] is one sentence for a person.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    match config {
+        Config::Listen(config) => listen(config, stop).await,
+        Config::Connect(config) => Ok(connect::run(config, &stop).await?),
+        Config::Echo(config) => echo::run_and_print(config, &stop).await,
+    }
+}
+
+async fn listen(config: ListenConfig, stop: CancellationToken) -> Result<(), Error> {
+    let listener = Listener::bind(config).await?;
+    // Whoever started us waits for these lines; nobody there is no reason to end.
+    let mut out = io::stdout();
+    let _ = out
+        .write_all(listener.announcement().as_bytes())
+        .and_then(|()| out.flush());
+    listener.run(stop).await;
+    Ok(())
+}

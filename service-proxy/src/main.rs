@@ -1,1 +1,35 @@
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use common::{report, shutdown, telemetry};
+use service_proxy::cli::Cli;
+use service_proxy::config;
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let environment = |name: &str| std::env::var_os(name);
+    match config::log_level(&cli.options, &environment) {
+        Ok(level) => telemetry::init(level),
+        Err(error) => return report::usage(&error),
+    }
+    let config = match config::resolve(cli, &environment) {
+        Ok(config) => config,
+        Err(error) => return report::usage(&error),
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return report::failure(&error),
+    };
+    let result = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        tokio::spawn(shutdown::on_signal(stop.clone()));
+        service_proxy::run(config, stop).await
+    });
+    // A thread may still wait for stdin; it is not waited for.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report::failure(&error),
+    }
+}

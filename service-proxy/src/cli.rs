@@ -1,0 +1,275 @@
+//! The command line of `service-proxy`: what may be said. The help text is the manual.
+//! Environment variables are read in [`crate::config`], because a positional argument
+//! stands between option and environment.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::builder::TypedValueParser as _;
+use clap::{Args, Parser, Subcommand};
+use common::identity::{DeviceId, ModuleId, StreamName};
+use common::limits;
+use common::secret::Secret;
+use parse_size::Config as Size;
+use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+
+use crate::echo;
+use crate::forward::ForwardSpec;
+
+const AFTER_HELP: &str = "\
+The connection string is a secret, and other users of this machine see command lines: better
+give it with --connection-string-file or in IOTHUB_CONNECTION_STRING. An option counts more
+than a positional argument, and that more than the environment. When the connection string
+comes from an option or the environment, the first argument may be the device.
+
+A device called echo, listen or connect stands behind `--`: service-proxy -- echo 2222
+
+Examples:
+  export IOTHUB_CONNECTION_STRING=\"$(stream-hub policy connection-string service)\"
+  service-proxy MyDevice 2222                   then: ssh -p 2222 user@localhost
+  service-proxy listen MyDevice 2222:ssh 3389:rdp
+  ssh -o ProxyCommand='service-proxy connect %n ssh' user@MyDevice
+  service-proxy echo MyDevice";
+
+/// The operator's side of device streams: opens one stream to a device for each local
+/// connection.
+#[derive(Debug, Parser)]
+#[command(
+    name = "service-proxy",
+    version,
+    after_help = AFTER_HELP,
+    disable_help_subcommand = true,
+    override_usage = "service-proxy [OPTIONS] [CONNECTION_STRING] [DEVICE_ID] [LOCAL_PORT]\n       \
+                      service-proxy [OPTIONS] [CONNECTION_STRING] <COMMAND> …"
+)]
+pub struct Cli {
+    /// The service's connection string, as `stream-hub policy connection-string service`
+    /// prints it.
+    #[arg(value_name = "CONNECTION_STRING")]
+    pub first: Option<Secret>,
+
+    /// The device to reach [env: STREAMING_TARGET_DEVICE or DEVICE_ID].
+    #[arg(value_name = "DEVICE_ID")]
+    pub second: Option<String>,
+
+    /// The local port to listen on [env: PROXY_PORT or LOCAL_PORT].
+    #[arg(value_name = "LOCAL_PORT")]
+    pub third: Option<String>,
+
+    #[command(flatten)]
+    pub options: Options,
+
+    /// What to do; without a command: listen on LOCAL_PORT.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// The service's connection string; visible to other users of this machine
+    /// [env: IOTHUB_CONNECTION_STRING].
+    #[arg(
+        long,
+        global = true,
+        value_name = "TEXT",
+        conflicts_with = "connection_string_file"
+    )]
+    pub connection_string: Option<Secret>,
+
+    /// A file with the service's connection string.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub connection_string_file: Option<PathBuf>,
+
+    /// Reach this module of the device instead of the device itself.
+    #[arg(long, global = true, value_name = "ID")]
+    pub module: Option<ModuleId>,
+
+    /// The stream's name where none is given: the device chooses its target by it
+    /// [default: TestStream, as the official samples; for echo: echo].
+    #[arg(long, global = true, value_name = "NAME")]
+    pub stream: Option<StreamName>,
+
+    /// PEM file of the CA that signed the hub's certificate, in addition to the system's
+    /// [env: SERVICE_PROXY_CA_FILE].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+
+    /// How long the hub waits for an offline device to connect, 0 to 60 s.
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        default_value = "30",
+        value_parser = handshake_seconds
+    )]
+    pub connect_timeout: Duration,
+
+    /// How long the hub waits for the device's answer, 0 to 60 s; both together at most
+    /// 60 s.
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        default_value = "30",
+        value_parser = handshake_seconds
+    )]
+    pub response_timeout: Duration,
+
+    /// Local connections carried at once; more wait.
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        default_value_t = limits::LOCAL_CONNECTIONS as u32,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_connections: u32,
+
+    /// Print the official samples' lines instead of ours, on stdout (with connect: on
+    /// stderr).
+    #[arg(long, global = true)]
+    pub sample_output: bool,
+
+    /// How much to log on stderr: off, error, warn, info, debug or trace
+    /// [default: info] [env: SERVICE_PROXY_LOG].
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        ignore_case = true,
+        hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
+            .try_map(|level| level.parse::<LevelFilter>())
+    )]
+    pub log_level: Option<LevelFilter>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Listen on local ports; each connection becomes a stream to the device.
+    Listen {
+        /// The device to reach.
+        #[arg(value_name = "DEVICE")]
+        device: DeviceId,
+        /// Where to listen, and the stream name that selects the target at the device; on
+        /// loopback unless an address is given, IPv6 in brackets; port 0 picks one.
+        #[arg(value_name = "[BIND:]PORT[:TARGET]", required = true)]
+        forwards: Vec<ForwardSpec>,
+    },
+    /// Carry one stream on stdin and stdout, for ssh's ProxyCommand. stdout carries
+    /// nothing else; exit code 0 means a complete transfer.
+    Connect {
+        /// The device to reach. Device ids have case: with ssh use %n, not %h.
+        #[arg(value_name = "DEVICE")]
+        device: DeviceId,
+        /// The stream name that selects the target at the device.
+        #[arg(value_name = "TARGET")]
+        target: Option<StreamName>,
+    },
+    /// Test a stream: send, wait for the same bytes to come back, measure. The device needs
+    /// an echo target (`device-proxy --echo`, or an official echo sample with --stream
+    /// TestStream --count 1).
+    Echo {
+        /// The device to reach.
+        #[arg(value_name = "DEVICE")]
+        device: DeviceId,
+        #[command(flatten)]
+        echo: EchoArgs,
+    },
+}
+
+/// Options of `echo`.
+#[derive(Debug, Clone, Args)]
+pub struct EchoArgs {
+    /// How many messages to send; 0: until Ctrl-C.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub count: u64,
+
+    /// Bytes in each message, 1 to 65536 (with suffixes as 4K).
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = message_size)]
+    pub size: usize,
+
+    /// Time from one message to the next.
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    pub interval: Duration,
+
+    /// Send this text instead of a pattern.
+    #[arg(long, value_name = "TEXT", conflicts_with = "size", value_parser = text)]
+    pub text: Option<String>,
+
+    /// Test the throughput instead: send so many bytes, and check all that come back. 1K,
+    /// 1M and 1G are powers of 1024.
+    #[arg(
+        long,
+        value_name = "BYTES",
+        value_parser = total,
+        conflicts_with_all = ["count", "size", "interval", "text"]
+    )]
+    pub bytes: Option<u64>,
+}
+
+impl EchoArgs {
+    /// The test that these options ask for.
+    pub fn into_plan(self) -> echo::EchoPlan {
+        match self.bytes {
+            Some(total) => echo::EchoPlan::Throughput { total },
+            None => echo::EchoPlan::Pings {
+                count: (self.count > 0).then_some(self.count),
+                payload: match self.text {
+                    Some(text) => echo::Payload::Text(text),
+                    None => echo::Payload::Pattern(self.size),
+                },
+                interval: self.interval,
+            },
+        }
+    }
+}
+
+/// Plain decimals only: no sign, no exponent, no "inf".
+fn seconds(text: &str, most: f64) -> Option<Duration> {
+    if !text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return None;
+    }
+    let seconds: f64 = text.parse().ok()?;
+    (seconds <= most).then(|| Duration::from_secs_f64(seconds))
+}
+
+fn handshake_seconds(text: &str) -> Result<Duration, &'static str> {
+    seconds(text, limits::STREAM_HANDSHAKE.as_secs_f64())
+        .ok_or("give seconds from 0 to 60, decimals allowed")
+}
+
+fn interval(text: &str) -> Result<Duration, &'static str> {
+    seconds(text, 86_400.0).ok_or("give seconds, decimals allowed, at most a day")
+}
+
+fn size(text: &str) -> Option<u64> {
+    Size::new().with_binary().parse_size(text).ok()
+}
+
+fn message_size(text: &str) -> Result<usize, &'static str> {
+    size(text)
+        .and_then(|size| usize::try_from(size).ok())
+        .filter(|size| (1..=limits::STREAM_MESSAGE).contains(size))
+        .ok_or("give a number of bytes from 1 to 65536")
+}
+
+fn total(text: &str) -> Result<u64, &'static str> {
+    size(text)
+        .filter(|size| *size > 0)
+        .ok_or("give a number of bytes, for instance 500M or 1G")
+}
+
+fn text(text: &str) -> Result<String, &'static str> {
+    if (1..=limits::STREAM_MESSAGE).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err("give a text of 1 to 65536 bytes")
+    }
+}
+
+#[cfg(test)]
+mod tests;

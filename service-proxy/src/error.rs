@@ -1,0 +1,26 @@
+//! What can fail here, as a whole; the details stand where they arise.
+
+use crate::connect::ConnectError;
+use crate::echo::EchoFailure;
+use crate::listener::ListenError;
+use crate::stream::{SetupError, StreamError};
+
+/// Why the program did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The ports could not be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The transfer over stdin and stdout is not complete.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Streams cannot be opened at all.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The stream of an echo test could not be opened.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// Not every byte came back right.
+    #[error("the echo test failed")]
+    Echo(#[source] EchoFailure),
+}

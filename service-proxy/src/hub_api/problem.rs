@@ -1,0 +1,242 @@
+//! Why a stream could not be had, told apart by what a person would do about it.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use common::hub_address::HubAddress;
+use common::identity::DeviceIdentity;
+use common::limits;
+use common::tls::CertificateProblem;
+use common::wire::initiation::Timeouts;
+use common::wire::problem::{ErrorCode, Problem};
+use http::{HeaderMap, StatusCode, header};
+
+/// Longest text of a hub that is repeated to a person.
+const SHOWN: usize = 200;
+
+/// How far our clock is from the hub's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skew {
+    /// Ours is ahead by this.
+    Ahead(Duration),
+    /// Ours is behind by this.
+    Behind(Duration),
+}
+
+impl std::fmt::Display for Skew {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (time, word) = match self {
+            Self::Ahead(time) => (time, "ahead of"),
+            Self::Behind(time) => (time, "behind"),
+        };
+        write!(f, "{} min {word}", time.as_secs() / 60)
+    }
+}
+
+impl Skew {
+    /// The difference, if it is more than SAS tokens forgive.
+    fn find(headers: &HeaderMap, now: SystemTime) -> Option<Self> {
+        let date = headers.get(header::DATE)?.to_str().ok()?;
+        let date = httpdate::parse_http_date(date).ok()?;
+        match now.duration_since(date) {
+            Ok(ahead) => (ahead > limits::CLOCK_SKEW).then_some(Self::Ahead(ahead)),
+            Err(error) => {
+                let behind = error.duration();
+                (behind > limits::CLOCK_SKEW).then_some(Self::Behind(behind))
+            }
+        }
+    }
+}
+
+/// Why a stream could not be had. Each is one sentence with what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InitiateError {
+    /// Nobody answers at the hub's address.
+    #[error("hub {hub} cannot be reached ({reason}); is it running, and is HostName right?")]
+    Unreachable {
+        /// Host and port.
+        hub: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The hub's certificate is not acceptable.
+    #[error("hub {hub} cannot be trusted: {}", problem.hint())]
+    Certificate {
+        /// Host and port.
+        hub: String,
+        /// What is wrong with it.
+        problem: CertificateProblem,
+    },
+    /// The hub took the request and said nothing.
+    #[error("hub {hub} did not answer within {} s; try again, and look at the hub's log", limit.as_secs_f32())]
+    Silent {
+        /// Host and port.
+        hub: String,
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// The device does not take the stream.
+    #[error(
+        "the device rejected it; its log says why (no target of that stream name, target not reachable, or too many streams)"
+    )]
+    Rejected,
+    /// The device is not connected.
+    #[error(
+        "the device is not connected to the hub (waited {} s); start device-proxy there, and check that the device is enabled", waited.as_secs_f32()
+    )]
+    DeviceOffline {
+        /// How long the hub was asked to wait.
+        waited: Duration,
+    },
+    /// The hub does not know the device.
+    #[error(
+        "the hub knows no device `{0}`; ids have case, and `stream-hub device list` shows them"
+    )]
+    UnknownDevice(String),
+    /// The hub does not know the module.
+    #[error(
+        "the hub knows no module `{0}`; ids have case, and `stream-hub module list` shows them"
+    )]
+    UnknownModule(String),
+    /// The device is connected, but does not answer.
+    #[error(
+        "the device did not answer within {} s; is it busy, or hangs its target?", waited.as_secs_f32()
+    )]
+    NoAnswer {
+        /// How long the hub was asked to wait.
+        waited: Duration,
+    },
+    /// Too many streams, or too fast.
+    #[error("the hub throttles (429); try again later, or open fewer streams at once")]
+    Throttled {
+        /// When the hub wants to be asked again, if it says so.
+        retry_after: Option<Duration>,
+    },
+    /// The hub does not accept our token because of the time.
+    #[error(
+        "the hub refuses our token (401), since this machine's clock is {skew} the hub's; set it right"
+    )]
+    ClockSkew {
+        /// By how much.
+        skew: Skew,
+    },
+    /// The connection string's ready-made token is over.
+    #[error(
+        "the SharedAccessSignature in the connection string has expired; get a new one, or use a key"
+    )]
+    TokenExpired,
+    /// The hub does not accept our token.
+    #[error(
+        "the hub refuses the connection string's key (401): the key is not that of policy `{policy}`, the policy does not exist, or it lacks the permission ServiceConnect"
+    )]
+    Unauthorised {
+        /// Whose key it should be.
+        policy: String,
+    },
+    /// Any other refusal.
+    #[error("the hub refuses with status {status}{}", .message.as_ref().map(|text| format!(": {text}")).unwrap_or_default())]
+    Refused {
+        /// The HTTP status.
+        status: StatusCode,
+        /// What the hub says about it.
+        message: Option<String>,
+    },
+    /// The answer is none that the protocol knows.
+    #[error("{0}; is HostName really a hub with device streams?")]
+    Protocol(String),
+}
+
+/// Of whom an answer speaks.
+pub(super) struct Whom<'a> {
+    pub(super) hub: &'a HubAddress,
+    pub(super) policy: &'a str,
+    pub(super) token_expired: bool,
+    pub(super) identity: &'a DeviceIdentity,
+    pub(super) timeouts: Timeouts,
+}
+
+/// An HTTP answer that is not a result.
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Refusal {
+    /// What it means; `now` is our clock.
+    pub(super) fn into_error(self, whom: &Whom<'_>, now: SystemTime) -> InitiateError {
+        let problem = Problem::from_body(&self.body);
+        match self.status {
+            StatusCode::UNAUTHORIZED => match Skew::find(&self.headers, now) {
+                Some(skew) => return InitiateError::ClockSkew { skew },
+                None if whom.token_expired => return InitiateError::TokenExpired,
+                None => {
+                    return InitiateError::Unauthorised {
+                        policy: whom.policy.to_owned(),
+                    };
+                }
+            },
+            StatusCode::TOO_MANY_REQUESTS => {
+                return InitiateError::Throttled {
+                    retry_after: retry_after(&self.headers, now),
+                };
+            }
+            _ => {}
+        }
+        let code = problem.number.or_else(|| self.named_code());
+        let is = |wanted: ErrorCode| code == Some(wanted.number);
+        if is(ErrorCode::DEVICE_NOT_ONLINE) {
+            InitiateError::DeviceOffline {
+                waited: whom.timeouts.connect,
+            }
+        } else if is(ErrorCode::DEVICE_NOT_FOUND) {
+            InitiateError::UnknownDevice(whom.identity.device.to_string())
+        } else if is(ErrorCode::MODULE_NOT_FOUND) {
+            InitiateError::UnknownModule(whom.identity.to_string())
+        } else if is(ErrorCode::GATEWAY_TIMEOUT) {
+            InitiateError::NoAnswer {
+                waited: whom.timeouts.response,
+            }
+        } else {
+            self.other(whom, problem.message)
+        }
+    }
+
+    fn other(&self, whom: &Whom<'_>, message: Option<String>) -> InitiateError {
+        let shown: Option<String> = message.map(|text| {
+            text.chars()
+                .filter(|c| !c.is_control())
+                .take(SHOWN)
+                .collect()
+        });
+        if self.status == StatusCode::NOT_FOUND && shown.is_none() {
+            return InitiateError::Protocol(format!(
+                "{} answers with 404 and no error code",
+                whom.hub
+            ));
+        }
+        InitiateError::Refused {
+            status: self.status,
+            message: shown,
+        }
+    }
+
+    /// The code by its name in the header, for bodies without one.
+    fn named_code(&self) -> Option<u32> {
+        let name = self.headers.get("iothub-errorcode")?.to_str().ok()?;
+        ErrorCode::by_name(name.trim()).map(|code| code.number)
+    }
+}
+
+/// Seconds or a date; dates that have passed mean now.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! The SAS token of our requests: minted when needed, used for most of its life.
+
+use std::sync::{Mutex, PoisonError};
+
+use common::clock;
+use common::connection_string::{ServiceConnectionString, ServiceCredential};
+use common::limits;
+use common::sas_token::{self, SasToken};
+use common::secret::Secret;
+
+/// The part of a token's life during which it is used.
+const USED: f64 = 0.8;
+
+/// Mints SAS tokens for the whole hub, and keeps each for most of its life.
+#[derive(Debug)]
+pub(super) struct TokenCache {
+    service: ServiceConnectionString,
+    last: Mutex<Option<Minted>>,
+}
+
+#[derive(Debug, Clone)]
+struct Minted {
+    token: Secret,
+    /// Unix seconds.
+    at: u64,
+}
+
+impl TokenCache {
+    pub(super) fn new(service: &ServiceConnectionString) -> Self {
+        Self {
+            service: service.clone(),
+            last: Mutex::new(None),
+        }
+    }
+
+    /// A token that is good for a while.
+    pub(super) fn current(&self) -> Secret {
+        self.at(clock::unix_now())
+    }
+
+    /// Whose key signs the tokens.
+    pub(super) fn policy(&self) -> &str {
+        &self.service.policy
+    }
+
+    /// Whether the connection string brought a ready-made token whose time is over.
+    pub(super) fn is_expired(&self) -> bool {
+        match &self.service.credential {
+            ServiceCredential::Key(_) => false,
+            ServiceCredential::Token(token) => SasToken::parse(token.expose())
+                .is_ok_and(|token| token.expiry() <= clock::unix_now()),
+        }
+    }
+
+    fn at(&self, now: u64) -> Secret {
+        let key = match &self.service.credential {
+            ServiceCredential::Token(token) => return token.clone(),
+            ServiceCredential::Key(key) => key,
+        };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = limits::SAS_TOKEN_LIFE.mul_f64(USED).as_secs();
+        // A clock that was set back makes the token's life longer than it should be.
+        if let Some(minted) = last
+            .as_ref()
+            .filter(|minted| (minted.at..minted.at + used).contains(&now))
+        {
+            return minted.token.clone();
+        }
+        let token = sas_token::mint(
+            &self.service.host.url_host(),
+            key,
+            Some(&self.service.policy),
+            now + limits::SAS_TOKEN_LIFE.as_secs(),
+        );
+        *last = Some(Minted {
+            token: token.clone(),
+            at: now,
+        });
+        token
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const K2: &str = "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
+
+    fn cache(credential: &str) -> TokenCache {
+        let text =
+            format!("HostName=myhub.example.net:8443;SharedAccessKeyName=service;{credential}");
+        TokenCache::new(&ServiceConnectionString::parse(&text).unwrap())
+    }
+
+    #[test]
+    fn tokens_are_those_of_the_sdks() {
+        let token = cache(&format!("SharedAccessKey={K2}")).at(1_700_000_002 - 3600);
+        assert_eq!(
+            token.expose(),
+            "SharedAccessSignature sr=myhub.example.net&sig=SnfvaV%2B9G%2BalslnYj5DzlPWG2G%2Bdvy%2F9ZE5%2FBkxJ4to%3D&se=1700000002&skn=service"
+        );
+    }
+
+    #[test]
+    fn a_token_is_used_for_most_of_its_life() {
+        let cache = cache(&format!("SharedAccessKey={K2}"));
+        let first = cache.at(10_000);
+        assert_eq!(cache.at(10_000 + 2_879), first);
+        let second = cache.at(10_000 + 2_880);
+        assert_ne!(second, first);
+        // The clock was set back.
+        assert_ne!(cache.at(9_999), second);
+    }
+
+    #[test]
+    fn ready_made_tokens_are_used_as_they_are() {
+        let text = "SharedAccessSignature sr=myhub.example.net&sig=AA==&se=1&skn=service";
+        let cache = cache(&format!("SharedAccessSignature={text}"));
+        assert_eq!(cache.current().expose(), text);
+        assert!(cache.is_expired());
+    }
+}

@@ -1,0 +1,386 @@
+//! Opening one stream: initiate it at the hub, wait when the hub throttles, open our leg
+//! at the streaming endpoint; and one line for a person who waits.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use common::backoff::Backoff;
+use common::connection_string::ServiceConnectionString;
+use common::identity::{DeviceIdentity, StreamName};
+use common::limits;
+use common::tls::{self, TlsConfigError};
+use common::tunnel::{Outcome, Traffic};
+use common::websocket::{self, ConnectError, WebSocket};
+use common::wire::initiation::Timeouts;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+use tokio_rustls::client::TlsStream;
+
+use crate::config::HubConfig;
+use crate::hub_api::{Endpoint, HubApi, HubApiError, InitiateError};
+use crate::sample_output::SampleOutput;
+
+/// Our leg of an open stream.
+pub type ServiceLeg = WebSocket<TlsStream<TcpStream>>;
+
+/// After how long a person is told what is being waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Delays between attempts when the hub throttles and does not say for how long.
+const THROTTLE_SHORTEST: Duration = Duration::from_millis(500);
+const THROTTLE_LONGEST: Duration = Duration::from_secs(8);
+
+/// Why streams cannot be opened at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The CA file, or TLS otherwise.
+    #[error(transparent)]
+    Tls(#[from] TlsConfigError),
+    /// The HTTPS client.
+    #[error(transparent)]
+    Api(#[from] HubApiError),
+}
+
+/// A stream that could not be opened: one sentence for a person.
+#[derive(Debug, thiserror::Error)]
+#[error("no stream to {identity} ({name}): {failure}")]
+pub struct StreamError {
+    /// The device, or a module of it.
+    pub identity: DeviceIdentity,
+    /// The stream's name.
+    pub name: StreamName,
+    /// What failed.
+    #[source]
+    pub failure: StreamFailure,
+}
+
+/// What failed while a stream was being opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamFailure {
+    /// The hub, or the device through it, did not give the stream.
+    #[error(transparent)]
+    Initiate(#[from] InitiateError),
+    /// The hub throttled until nobody wanted to wait longer.
+    #[error(
+        "the hub throttled it (429) for {} s; try again later, or open fewer streams at once",
+        waited.as_secs()
+    )]
+    Throttled {
+        /// How long it was tried.
+        waited: Duration,
+    },
+    /// The device accepted, but our leg could not be opened.
+    #[error(
+        "the device accepted it, but its streaming endpoint does not work: {}; check that this machine may reach it",
+        common::report::chain(.0)
+    )]
+    Endpoint(#[source] ConnectError),
+}
+
+/// Opens streams through one hub. One is enough for a whole program: it keeps the SAS
+/// token, the HTTPS connections and the TLS sessions.
+#[derive(Debug)]
+pub struct StreamOpener {
+    api: HubApi,
+    tls: Arc<ClientConfig>,
+    timeouts: Timeouts,
+    sample_output: SampleOutput,
+}
+
+impl StreamOpener {
+    /// For a hub as it is configured.
+    ///
+    /// # Errors
+    /// [`SetupError`] names the file at fault.
+    pub fn new(hub: &HubConfig, sample_output: SampleOutput) -> Result<Self, SetupError> {
+        let tls = tls::client_config(hub.ca_file.as_deref(), None)?;
+        Self::with_tls(&hub.service, tls, hub.timeouts, sample_output)
+    }
+
+    /// With a TLS configuration of the caller's.
+    ///
+    /// # Errors
+    /// [`SetupError`] when the HTTPS client cannot use it.
+    pub fn with_tls(
+        service: &ServiceConnectionString,
+        tls: Arc<ClientConfig>,
+        timeouts: Timeouts,
+        sample_output: SampleOutput,
+    ) -> Result<Self, SetupError> {
+        Ok(Self {
+            api: HubApi::new(service, &tls)?,
+            tls,
+            timeouts,
+            sample_output,
+        })
+    }
+
+    /// Opens a stream; ends by itself, after the time limits of its steps. Dropping the
+    /// future gives the stream up.
+    ///
+    /// # Errors
+    /// [`StreamError`] is one sentence: what failed, and what to do next.
+    pub async fn open(
+        &self,
+        identity: &DeviceIdentity,
+        name: &StreamName,
+    ) -> Result<ServiceLeg, StreamError> {
+        let step = Progress(Mutex::new(Step::Answer));
+        let opening = self.steps(identity, name, &step);
+        tokio::pin!(opening);
+        let opened = tokio::select! {
+            biased;
+            opened = &mut opening => opened,
+            () = sleep(PATIENCE) => {
+                tracing::info!(
+                    "stream to {identity} ({name}): waiting for {}",
+                    step.get().describe(self.timeouts)
+                );
+                opening.await
+            }
+        };
+        opened.map_err(|failure| StreamError {
+            identity: identity.clone(),
+            name: name.clone(),
+            failure,
+        })
+    }
+
+    async fn steps(
+        &self,
+        identity: &DeviceIdentity,
+        name: &StreamName,
+        step: &Progress,
+    ) -> Result<ServiceLeg, StreamFailure> {
+        let patience = self.timeouts.connect + self.timeouts.response;
+        let attempt = || {
+            step.set(Step::Answer);
+            self.api.initiate(identity, name, self.timeouts)
+        };
+        let throttled = |delay: Duration, first: bool| {
+            step.set(Step::Throttled);
+            let again = format!(
+                "stream to {identity} ({name}): the hub throttles (429); trying again in {:.1} s, for {} s at most",
+                delay.as_secs_f32(),
+                patience.as_secs_f32(),
+            );
+            // One line a stream, however often the hub refuses.
+            if first {
+                tracing::warn!("{again}");
+            } else {
+                tracing::debug!("{again}");
+            }
+        };
+        let endpoint = retry_throttled(patience, attempt, throttled).await;
+        if matches!(
+            endpoint,
+            Err(StreamFailure::Initiate(InitiateError::Rejected))
+        ) {
+            self.sample_output.response(name, false);
+        }
+        let endpoint = endpoint?;
+        self.sample_output.response(name, true);
+        step.set(Step::Endpoint);
+        websocket::connect(&endpoint.url, &endpoint.token, &self.tls)
+            .await
+            .map_err(StreamFailure::Endpoint)
+    }
+
+    /// How the official samples' lines are printed.
+    pub fn sample_output(&self) -> SampleOutput {
+        self.sample_output
+    }
+}
+
+/// The step that is being taken, for the person who waits.
+struct Progress(Mutex<Step>);
+
+impl Progress {
+    fn set(&self, step: Step) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = step;
+    }
+
+    fn get(&self) -> Step {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is being waited for.
+#[derive(Clone, Copy)]
+enum Step {
+    Answer,
+    Throttled,
+    Endpoint,
+}
+
+impl Step {
+    fn describe(self, timeouts: Timeouts) -> String {
+        let handshake = (timeouts.connect + timeouts.response).min(limits::STREAM_HANDSHAKE);
+        match self {
+            Self::Answer => format!(
+                "the device to connect to the hub and to answer, up to {} s",
+                handshake.as_secs_f32()
+            ),
+            Self::Throttled => format!(
+                "the hub, which throttles, up to {} s",
+                (timeouts.connect + timeouts.response).as_secs_f32()
+            ),
+            Self::Endpoint => format!(
+                "the streaming endpoint, up to {} s",
+                2 * limits::DIAL.as_secs()
+            ),
+        }
+    }
+}
+
+/// Tries again while the hub throttles, when it says or after a jittered delay, and as
+/// long as the waits add up to less than `patience`. `throttled` hears of each wait.
+async fn retry_throttled<F>(
+    patience: Duration,
+    mut attempt: impl FnMut() -> F,
+    mut throttled: impl FnMut(Duration, bool),
+) -> Result<Endpoint, StreamFailure>
+where
+    F: Future<Output = Result<Endpoint, InitiateError>>,
+{
+    let started = Instant::now();
+    let mut backoff = Backoff::new(THROTTLE_SHORTEST, THROTTLE_LONGEST);
+    let mut first = true;
+    loop {
+        let retry_after = match attempt().await {
+            Err(InitiateError::Throttled { retry_after }) => retry_after,
+            result => return Ok(result?),
+        };
+        // Never a hot loop, even when the hub says zero.
+        let delay = retry_after.unwrap_or_default().max(backoff.next_delay());
+        if started.elapsed() + delay >= patience {
+            return Err(StreamFailure::Throttled {
+                waited: started.elapsed(),
+            });
+        }
+        throttled(delay, first);
+        first = false;
+        sleep(delay).await;
+    }
+}
+
+/// One line for a tunnel that is over: info, or debug when the samples' lines stand in
+/// its place.
+pub(crate) fn report_outcome(
+    identity: &DeviceIdentity,
+    name: &StreamName,
+    peer: &str,
+    outcome: &Outcome,
+    sample_output: SampleOutput,
+) {
+    let end = common::report::chain(&outcome.end);
+    let seconds = outcome.duration.as_secs_f32();
+    if sample_output.is_off() {
+        tracing::info!(
+            device = %identity, %name, peer, sent = outcome.sent, received = outcome.received, seconds,
+            "tunnel closed: {end}"
+        );
+    } else {
+        tracing::debug!(
+            device = %identity, %name, peer, sent = outcome.sent, received = outcome.received, seconds,
+            "tunnel closed: {end}"
+        );
+    }
+}
+
+/// Runs a tunnel, and prints the samples' lines around it.
+pub(crate) async fn carry<L: common::tunnel::LocalSocket>(
+    local: L,
+    leg: ServiceLeg,
+    stop: &tokio_util::sync::CancellationToken,
+    sample_output: SampleOutput,
+) -> Outcome {
+    sample_output.starting();
+    let traffic = Traffic::default();
+    let outcome = tokio::select! {
+        biased;
+        outcome = common::tunnel::pump(local, leg, &traffic, stop) => outcome,
+        never = sample_output.count(&traffic) => match never {},
+    };
+    sample_output.done();
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use common::secret::Secret;
+
+    use super::*;
+
+    fn endpoint() -> Endpoint {
+        Endpoint {
+            url: "wss://h:1/p".into(),
+            token: Secret::new("t"),
+        }
+    }
+
+    fn busy(seconds: Option<u64>) -> Result<Endpoint, InitiateError> {
+        Err(InitiateError::Throttled {
+            retry_after: seconds.map(Duration::from_secs),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttled_stream_is_tried_again_when_the_hub_says() {
+        let started = Instant::now();
+        let mut answers = vec![Ok(endpoint()), busy(Some(9)), busy(Some(5))];
+        let mut waits = Vec::new();
+        let result = retry_throttled(
+            Duration::from_secs(60),
+            || ready(answers.pop().unwrap()),
+            |delay, first| waits.push((delay.as_secs(), first)),
+        )
+        .await;
+        assert!(result.is_ok());
+        assert_eq!(waits, [(5, true), (9, false)]);
+        assert_eq!(started.elapsed().as_secs(), 14);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_a_throttling_hub_ends() {
+        let started = Instant::now();
+        let mut attempts = 0;
+        let result = retry_throttled(
+            Duration::from_secs(60),
+            || {
+                attempts += 1;
+                ready(busy(None))
+            },
+            |_, _| {},
+        )
+        .await;
+        let error = result.unwrap_err();
+        assert!(matches!(error, StreamFailure::Throttled { .. }), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(60));
+        assert!((6..100).contains(&attempts), "{attempts}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_refusals_are_final() {
+        let mut attempts = 0;
+        let result = retry_throttled(
+            Duration::from_secs(60),
+            || {
+                attempts += 1;
+                ready(Err(InitiateError::Rejected))
+            },
+            |_, _| {},
+        )
+        .await;
+        assert!(result.is_err());
+        assert_eq!(attempts, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_patience_nothing_is_tried_again() {
+        let result = retry_throttled(Duration::ZERO, || ready(busy(Some(0))), |_, _| {}).await;
+        assert!(matches!(result, Err(StreamFailure::Throttled { .. })));
+    }
+}
