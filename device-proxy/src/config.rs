@@ -97,7 +97,7 @@ impl Config {
             (None, Some(path)) => Some(read(path)?),
             (None, None) => None,
         };
-        let positional = arguments.next_if(|argument| looks_like_connection_string(argument));
+        let positional = arguments.next_if(looks_like_connection_string);
         let from_environment = || {
             environment("IOTHUB_DEVICE_CONNECTION_STRING")
                 .or_else(|| environment("IOTHUB_DEVICE_CONN_STRING"))

@@ -6,14 +6,6 @@
 //! say what ours never would. Whatever must come true is awaited with [`wait`], whose
 //! deadline fails the story with a message. Everything ends when it is dropped.
 
-// The harness is test code: it fails by panicking, with a message.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
 pub mod device;
 pub mod hub;
 pub mod programs;

@@ -272,7 +272,7 @@ fn token(connection: &DeviceConnectionString) -> (Option<Secret>, Option<Duratio
 fn subscription() -> Result<Vec<u8>, MqttError> {
     let options = SubOpts::new().set_qos(Qos::AtMostOnce);
     let entries = vec![
-        SubEntry::new(stream::REQUEST_FILTER, options.clone())?,
+        SubEntry::new(stream::REQUEST_FILTER, options)?,
         SubEntry::new(stream::RESPONSE_FILTER, options)?,
     ];
     let subscribe = packet::Subscribe::builder()
