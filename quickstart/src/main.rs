@@ -1,1 +1,154 @@
-fn main() {}
+//! Hub, device-proxy and service-proxy in one process on loopback, for a first look:
+//! `cargo run --release -p quickstart`, then `ssh` to a local port.
+
+mod cli;
+mod parts;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use common::identity::StreamName;
+use common::{report, shutdown, telemetry};
+use service_proxy::echo::{self, EchoEvent, EchoPlan, Payload};
+use tokio::net::TcpStream;
+use tokio::time::{Duration, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cli::Cli;
+use crate::parts::{QuickstartError, ended_early};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::init(cli.log_level);
+    let stop = CancellationToken::new();
+    tokio::spawn(shutdown::on_signal(stop.clone()));
+    match run(&cli, stop).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report::failure(&error),
+    }
+}
+
+async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> {
+    let tasks = TaskTracker::new();
+    let stop_hub = CancellationToken::new();
+
+    let server = parts::hub(&cli.data_dir).await?;
+    println!(
+        "hub            https://{}, MQTT over TLS on {}",
+        server.address(),
+        parts::mqtts(&server)
+    );
+    println!(
+        "               folder {}, CA {}",
+        cli.data_dir.display(),
+        parts::ca_file(&server).display()
+    );
+    let connection = parts::device(&server, &cli.device).await?;
+    let service = parts::service(&server).await?;
+    let ca_file = parts::ca_file(&server);
+    let presence = server.state().presence.clone();
+    tasks.spawn(server.run(stop_hub.clone()));
+
+    let target = cli.target.clone();
+    let has_target = is_listening(&target).await;
+    let device = parts::device_config(connection, &ca_file, has_target.then_some(target.as_str()))?;
+    let identity = device.connection.identity.clone();
+    let reach = device.targets.summary();
+    let mut device_run = tasks.spawn(device_proxy::run(device, stop.clone()));
+    let connected = async {
+        while !presence.is_subscribed(&identity) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = connected => {}
+        ended = &mut device_run => return ended_early(ended),
+        () = stop.cancelled() => return Ok(()),
+    }
+    println!("device-proxy   connected as {identity}; streams reach {reach}");
+
+    let stream = parts::name(if has_target { "TestStream" } else { "echo" })?;
+    let listener = parts::listener(&service, &ca_file, &identity, stream, cli.port).await?;
+    let port = listener
+        .addresses()
+        .next()
+        .map_or(cli.port, |at| at.address.port());
+    for at in listener.addresses() {
+        println!("service-proxy  {} -> {identity} ({})", at.address, at.name);
+    }
+    let listener = tasks.spawn(listener.run(stop.clone()));
+
+    let opener = parts::opener(&service, &ca_file)?;
+    println!("\necho test over a stream to {identity}:");
+    echo_test(&opener, &identity, &stop).await?;
+
+    println!();
+    if has_target {
+        let user = ["USER", "USERNAME"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok());
+        let user = user.unwrap_or_else(|| "user".to_owned());
+        println!("Now type, in another terminal:\n");
+        println!(
+            "    ssh -p {port} -o HostKeyAlias={} {user}@localhost\n",
+            identity.device
+        );
+    } else {
+        println!(
+            "Nothing listens on {target}, so there is no SSH server to reach: install or start one,"
+        );
+        println!(
+            "or name another target with --target HOST:PORT. Until then port {port} leads to the"
+        );
+        println!("device's built-in echo; what you type comes back:\n");
+        println!("    nc localhost {port}\n");
+    }
+    println!("Ctrl-C ends everything.");
+
+    tokio::select! {
+        () = stop.cancelled() => {}
+        ended = &mut device_run => ended_early(ended)?,
+    }
+    println!("\nstopping");
+    stop.cancel();
+    // The hub goes last: the proxies say goodbye to it.
+    let _ = tokio::join!(listener, device_run);
+    stop_hub.cancel();
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+/// Whether a TCP service answers there.
+async fn is_listening(target: &str) -> bool {
+    let dial = TcpStream::connect(target);
+    matches!(timeout(Duration::from_secs(2), dial).await, Ok(Ok(_)))
+}
+
+async fn echo_test(
+    opener: &service_proxy::stream::StreamOpener,
+    identity: &common::identity::DeviceIdentity,
+    stop: &CancellationToken,
+) -> Result<(), QuickstartError> {
+    let plan = EchoPlan::Pings {
+        count: Some(5),
+        payload: Payload::Pattern(64),
+        interval: Duration::from_millis(200),
+    };
+    let name: StreamName = parts::name("echo")?;
+    let report = echo::run(opener, identity, &name, &plan, stop, |event| {
+        if let EchoEvent::Reply { seq, bytes, time } = event {
+            let (size, time) = (bytes.len(), time.as_secs_f64() * 1e3);
+            println!("    {size} bytes from {identity}: seq={seq} time={time:.2} ms");
+        }
+    })
+    .await?;
+    let (sent, received, times) = (report.sent, report.received, report.times);
+    println!("    {sent} sent, {received} received, round trip {times}");
+    match report.failure {
+        Some(failure) if !stop.is_cancelled() => Err(failure.into()),
+        _ => Ok(()),
+    }
+}

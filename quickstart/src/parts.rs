@@ -1,0 +1,235 @@
+//! The three programs, configured for each other.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use common::connection_string::{
+    DeviceConnectionString, DeviceCredential, ServiceConnectionString, ServiceCredential,
+};
+use common::hub_address::HubAddress;
+use common::identity::{DeviceId, DeviceIdentity, IdentityError, StreamName};
+use common::tls::{self, TlsConfigError};
+use common::wire::initiation::Timeouts;
+use device_proxy::cli::Transport;
+use device_proxy::config::Config as DeviceConfig;
+use device_proxy::hub_session::Fatal;
+use device_proxy::target::{TargetError, Targets};
+use hub::config::{CertificateSource, ServeConfig};
+use hub::registry::{Authentication, IdentitySettings, RegistryError, Status};
+use hub::server::{ServeError, Server};
+use service_proxy::config::{HubConfig, ListenConfig};
+use service_proxy::echo::EchoFailure;
+use service_proxy::forward::{Bind, Forward};
+use service_proxy::listener::{ListenError, Listener};
+use service_proxy::sample_output::SampleOutput;
+use service_proxy::stream::{SetupError, StreamError, StreamOpener};
+use tokio::task::JoinError;
+
+/// The usual port of a self-hosted hub that runs without privileges.
+const HTTPS_PORT: u16 = 8443;
+
+/// Why the quickstart could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum QuickstartError {
+    /// The hub.
+    #[error("the hub cannot start")]
+    Hub(#[from] ServeError),
+    /// Its registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The registered device cannot be used.
+    #[error(
+        "the device {0} in this data folder has no key; name another with --device, or another folder with --data-dir"
+    )]
+    NoKey(DeviceIdentity),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsConfigError),
+    /// The target.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// A name.
+    #[error(transparent)]
+    Name(#[from] IdentityError),
+    /// The local port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The service side.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The echo test's stream.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The echo test.
+    #[error("the echo test failed")]
+    Echo(#[from] EchoFailure),
+    /// The device-proxy.
+    #[error("the device-proxy ended")]
+    Device(#[from] Fatal),
+    /// A part of the program.
+    #[error("a part of the program ended")]
+    Part(#[from] JoinError),
+}
+
+/// A hub on loopback: the usual ports, or free ones where those are taken.
+pub async fn hub(data_dir: &Path) -> Result<Server, QuickstartError> {
+    let bind = async |https: u16, mqtts: u16| {
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Server::bind(ServeConfig {
+            data_dir: data_dir.to_owned(),
+            hostname: HubAddress::parse("localhost").ok(),
+            https: loopback(https),
+            mqtts: Some(loopback(mqtts)),
+            certificate: CertificateSource::Managed,
+        })
+        .await
+    };
+    match bind(HTTPS_PORT, common::hub_address::MQTTS_PORT).await {
+        Err(ServeError::Bind { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {
+            Ok(bind(0, 0).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Where the hub's MQTT listens, for a person.
+pub fn mqtts(server: &Server) -> String {
+    match server.mqtts_address() {
+        Ok(Some(address)) => address.to_string(),
+        _ => "no port".to_owned(),
+    }
+}
+
+/// The hub's CA.
+pub fn ca_file(server: &Server) -> PathBuf {
+    server.data_dir().path().join("tls").join("ca.pem")
+}
+
+/// The device, registered if it is not.
+pub async fn device(
+    server: &Server,
+    id: &DeviceId,
+) -> Result<DeviceConnectionString, QuickstartError> {
+    let registry = &server.state().registry;
+    let id = DeviceIdentity::of_device(id.clone());
+    let identity = match registry.identity(&id).await? {
+        Some(identity) => identity,
+        None => {
+            let settings = IdentitySettings {
+                status: Status::Enabled,
+                status_reason: None,
+                authentication: Authentication::random_keys(),
+            };
+            registry.create(&id, settings).await?
+        }
+    };
+    let Authentication::Sas { primary, .. } = identity.authentication else {
+        return Err(QuickstartError::NoKey(id));
+    };
+    Ok(DeviceConnectionString {
+        host: server.address().clone(),
+        identity: id,
+        credential: DeviceCredential::Key {
+            key: primary,
+            policy: None,
+        },
+        gateway: None,
+    })
+}
+
+/// The service's connection string.
+pub async fn service(server: &Server) -> Result<ServiceConnectionString, QuickstartError> {
+    let name = "service";
+    let policy = server.state().registry.policy(name).await?.ok_or_else(|| {
+        RegistryError::Store("the built-in policy `service` is missing".to_owned())
+    })?;
+    Ok(ServiceConnectionString {
+        host: server.address().clone(),
+        policy: policy.name,
+        credential: ServiceCredential::Key(policy.primary),
+    })
+}
+
+/// A device-proxy with the echo target, and with this one if it is given.
+pub fn device_config(
+    connection: DeviceConnectionString,
+    ca_file: &Path,
+    target: Option<&str>,
+) -> Result<DeviceConfig, QuickstartError> {
+    let targets: Vec<String> = target.map(str::to_owned).into_iter().collect();
+    Ok(DeviceConfig {
+        connection,
+        connection_file: None,
+        targets: Targets::parse(&targets, true)?,
+        transport: Transport::MqttWs,
+        mqtts_port: common::hub_address::MQTTS_PORT,
+        tls: tls::client_config(Some(ca_file), None)?,
+        max_streams: common::limits::STREAMS_PER_DEVICE,
+        sample_output: false,
+    })
+}
+
+fn hub_config(service: &ServiceConnectionString, ca_file: &Path) -> HubConfig {
+    let limit = std::time::Duration::from_secs(30);
+    HubConfig {
+        service: service.clone(),
+        ca_file: Some(ca_file.to_owned()),
+        timeouts: Timeouts {
+            connect: limit,
+            response: limit,
+        },
+    }
+}
+
+/// A listener on the given local port, or on a free one where that is taken.
+pub async fn listener(
+    service: &ServiceConnectionString,
+    ca_file: &Path,
+    identity: &DeviceIdentity,
+    name: StreamName,
+    port: u16,
+) -> Result<Listener, QuickstartError> {
+    let bind = async |port: u16| {
+        Listener::bind(ListenConfig {
+            hub: hub_config(service, ca_file),
+            identity: identity.clone(),
+            forwards: vec![Forward {
+                bind: Bind::Loopback,
+                port,
+                name: name.clone(),
+            }],
+            max_connections: common::limits::LOCAL_CONNECTIONS,
+            sample_output: SampleOutput::Off,
+        })
+        .await
+    };
+    match bind(port).await {
+        Err(ListenError::Bind(error)) if port != 0 => {
+            println!("service-proxy  {error}; taking a free port instead");
+            Ok(bind(0).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// What opens single streams.
+pub fn opener(
+    service: &ServiceConnectionString,
+    ca_file: &Path,
+) -> Result<StreamOpener, QuickstartError> {
+    Ok(StreamOpener::new(
+        &hub_config(service, ca_file),
+        SampleOutput::Off,
+    )?)
+}
+
+/// A stream's name.
+pub fn name(text: &str) -> Result<StreamName, QuickstartError> {
+    Ok(StreamName::parse(text)?)
+}
+
+/// The device-proxy has ended although nobody asked it to.
+pub fn ended_early(ended: Result<Result<(), Fatal>, JoinError>) -> Result<(), QuickstartError> {
+    Ok(ended??)
+}
