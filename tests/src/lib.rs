@@ -11,6 +11,7 @@ pub mod hub;
 pub mod programs;
 pub mod raw_device;
 pub mod raw_service;
+pub mod service;
 pub mod target;
 pub mod wait;
 
@@ -18,5 +19,6 @@ pub use device::TestDevice;
 pub use hub::TestHub;
 pub use raw_device::RawDevice;
 pub use raw_service::RawService;
+pub use service::TestService;
 pub use target::Target;
 pub use wait::{soon, wait};

@@ -1,6 +1,8 @@
 //! What a device-proxy dials: services with good and bad manners.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +27,10 @@ pub enum Manner {
 pub struct Target {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Bytes it has sent, over all connections.
+    pub sent: Arc<AtomicU64>,
+    /// Connections it has now.
+    pub connections: Arc<AtomicU64>,
     _task: tokio_util::task::AbortOnDropHandle<()>,
 }
 
@@ -33,14 +39,23 @@ impl Target {
     pub async fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let (sent, connections): (Arc<AtomicU64>, Arc<AtomicU64>) = Default::default();
+        let counters = (Arc::clone(&sent), Arc::clone(&connections));
         let task = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
+            let mut tasks = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                connections.spawn(serve(socket, manner));
+                let (sent, connections) = counters.clone();
+                connections.fetch_add(1, Relaxed);
+                tasks.spawn(async move {
+                    serve(socket, manner, &sent).await;
+                    connections.fetch_sub(1, Relaxed);
+                });
             }
         });
         Self {
             address,
+            sent,
+            connections,
             _task: tokio_util::task::AbortOnDropHandle::new(task),
         }
     }
@@ -52,17 +67,25 @@ impl Target {
     }
 }
 
-async fn serve(mut socket: TcpStream, manner: Manner) {
+async fn serve(mut socket: TcpStream, manner: Manner, sent: &AtomicU64) {
     match manner {
         Manner::Echo => {
             let (mut reader, mut writer) = socket.split();
             let _ = tokio::io::copy(&mut reader, &mut writer).await;
             let _ = writer.shutdown().await;
         }
-        Manner::Silent => std::future::pending().await,
+        // Reads nothing, but notices the end of the connection.
+        Manner::Silent => {
+            let mut byte = [0];
+            while socket.peek(&mut byte).await.is_ok_and(|count| count > 0) {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        }
         Manner::Flood => {
             let noise = [0x5a; 64 << 10];
-            while socket.write_all(&noise).await.is_ok() {}
+            while let Ok(count) = socket.write(&noise).await {
+                sent.fetch_add(count as u64, Relaxed);
+            }
         }
         Manner::CloseAtOnce => {}
         Manner::Count => {

@@ -1,0 +1,78 @@
+//! A service-proxy in this process.
+
+use std::net::SocketAddr;
+
+use clap::Parser as _;
+use common::connection_string::ServiceConnectionString;
+use service_proxy::cli::Cli;
+use service_proxy::config::{Config, resolve};
+use service_proxy::listener::Listener;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{TestHub, soon};
+
+/// A listening service-proxy; dropped, it stops.
+pub struct TestService {
+    /// Where it listens, IPv4 only, in the order of its arguments.
+    pub addresses: Vec<SocketAddr>,
+    stop: CancellationToken,
+    running: Option<JoinHandle<()>>,
+}
+
+/// The configuration for these arguments.
+pub fn config(hub: &TestHub, service: &ServiceConnectionString, arguments: &[&str]) -> Config {
+    let ca_file = hub.ca_file();
+    let line = [
+        &["service-proxy", "--ca-file", ca_file.to_str().unwrap()],
+        arguments,
+    ]
+    .concat();
+    let text = service.to_secret_text();
+    let environment =
+        |name: &str| (name == "IOTHUB_CONNECTION_STRING").then(|| text.expose().into());
+    resolve(Cli::parse_from(line), &environment).unwrap()
+}
+
+impl TestService {
+    /// Starts `service-proxy listen` with these arguments, ports usually `0`.
+    pub async fn listen(hub: &TestHub, arguments: &[&str]) -> Self {
+        let service = hub.policy("service").await;
+        let Config::Listen(config) = config(hub, &service, &[&["listen"], arguments].concat())
+        else {
+            panic!("not listen")
+        };
+        let listener = Listener::bind(config).await.unwrap();
+        let addresses = listener
+            .addresses()
+            .map(|listening| listening.address)
+            .filter(SocketAddr::is_ipv4)
+            .collect();
+        let stop = CancellationToken::new();
+        Self {
+            addresses,
+            running: Some(tokio::spawn(listener.run(stop.clone()))),
+            stop,
+        }
+    }
+
+    /// A connection to its first port.
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addresses[0]).await.unwrap()
+    }
+
+    /// Stops it and waits for its end.
+    pub async fn shut_down(mut self) {
+        self.stop.cancel();
+        if let Some(running) = self.running.take() {
+            soon("the service-proxy's end", running).await.unwrap();
+        }
+    }
+}
+
+impl Drop for TestService {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

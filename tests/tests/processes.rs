@@ -1,0 +1,398 @@
+//! The real binaries: kills without a goodbye, restarts, first words and last words,
+//! and no secret in any of them.
+
+use std::time::Duration;
+
+use tests::programs::{Program, run};
+use tests::target::Manner;
+use tests::{Target, soon, wait};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A hub in a folder of its own, on ports that stay the same when it is started again.
+struct Hub {
+    folder: tempfile::TempDir,
+    https: u16,
+    mqtts: u16,
+    program: Program,
+}
+
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+impl Hub {
+    async fn start() -> Self {
+        Self::start_as("localhost").await
+    }
+
+    async fn start_as(hostname: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (https, mqtts) = (free_port().await, free_port().await);
+        let program = Self::serve(&folder, hostname, https, mqtts).await;
+        Self {
+            folder,
+            https,
+            mqtts,
+            program,
+        }
+    }
+
+    async fn serve(folder: &tempfile::TempDir, hostname: &str, https: u16, mqtts: u16) -> Program {
+        let (https, mqtts) = (format!("127.0.0.1:{https}"), format!("127.0.0.1:{mqtts}"));
+        let data_dir = folder.path().join("hub-data");
+        let arguments = [
+            "serve",
+            "--https",
+            &https,
+            "--mqtts",
+            &mqtts,
+            "--log-level",
+            "trace",
+        ];
+        let environment = [
+            ("STREAM_HUB_DATA_DIR", data_dir.to_str().unwrap()),
+            ("STREAM_HUB_HOSTNAME", hostname),
+        ];
+        let program = Program::start("stream-hub", &arguments, &environment);
+        program.line("ready").await;
+        program
+    }
+
+    async fn start_again(&mut self) {
+        self.program = Self::serve(&self.folder, "localhost", self.https, self.mqtts).await;
+    }
+
+    fn data_dir(&self) -> String {
+        self.folder
+            .path()
+            .join("hub-data")
+            .to_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    fn ca_file(&self) -> String {
+        format!("{}/tls/ca.pem", self.data_dir())
+    }
+
+    /// Runs an admin command, which must succeed; its stdout.
+    fn admin(&self, arguments: &[&str]) -> String {
+        let data_dir = self.data_dir();
+        let line = [arguments, &["--data-dir", &data_dir]].concat();
+        let (ok, out, talk) = run("stream-hub", &line);
+        assert!(ok, "{line:?}: {talk}");
+        out.trim_end().to_owned()
+    }
+
+    fn device(&self, connection: &str, target: &str) -> Program {
+        let arguments = [
+            "--target",
+            target,
+            "--echo",
+            "--ca-file",
+            &self.ca_file(),
+            "--log-level",
+            "trace",
+        ];
+        Program::start(
+            "device-proxy",
+            &arguments,
+            &[("IOTHUB_DEVICE_CONNECTION_STRING", connection)],
+        )
+    }
+
+    /// A service-proxy and the port that it listens on.
+    async fn service(&self, arguments: &[&str]) -> (Program, u16) {
+        let connection = self.admin(&["policy", "connection-string", "service"]);
+        let ca_file = self.ca_file();
+        let line = [arguments, &["--ca-file", &ca_file, "--log-level", "trace"]].concat();
+        let program = Program::start(
+            "service-proxy",
+            &line,
+            &[("IOTHUB_CONNECTION_STRING", &connection)],
+        );
+        let line = program.line("listening on 127.0.0.1:").await;
+        let rest = line.split("127.0.0.1:").nth(1).unwrap();
+        let port = rest.split(' ').next().unwrap().parse().unwrap();
+        (program, port)
+    }
+}
+
+/// Whether a byte makes its way there and back through this port.
+async fn echoes(port: u16) -> bool {
+    let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)).await else {
+        return false;
+    };
+    let mut byte = [0];
+    socket.write_all(b"x").await.is_ok() && socket.read_exact(&mut byte).await.is_ok()
+}
+
+#[tokio::test]
+async fn both_proxies_recover_when_the_hub_is_killed_and_started_again() {
+    let mut hub = Hub::start().await;
+    let connection = hub.admin(&["device", "create", "MyDevice"]);
+    let target = Target::start(Manner::Echo).await;
+    let device = hub.device(&connection, &target.address.to_string());
+    device.line("connected").await;
+    let (service, port) = hub.service(&["MyDevice", "0"]).await;
+    assert!(soon("the first echo", echoes(port)).await);
+
+    hub.program.kill().await;
+    device.line("connecting again").await;
+    assert!(!soon("a refusal", echoes(port)).await, "there is no hub");
+    // What was acknowledged before the kill is there after it.
+    hub.start_again().await;
+    soon("the proxies to recover", async {
+        while !echoes(port).await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert_eq!(
+        hub.admin(&["device", "connection-string", "MyDevice"]),
+        connection
+    );
+    assert_eq!(
+        device.count(" connected; streams reach"),
+        2,
+        "{}",
+        device.output()
+    );
+    drop(service);
+}
+
+/// While data flows, a kill of any of the three is an aborted connection at both ends,
+/// not a hang and not an end.
+#[tokio::test]
+async fn a_kill_while_data_flows_aborts_both_ends() {
+    for victim in ["hub", "device-proxy", "service-proxy"] {
+        let mut hub = Hub::start().await;
+        let connection = hub.admin(&["device", "create", "MyDevice"]);
+        let target = Target::start(Manner::Flood).await;
+        let mut device = hub.device(&connection, &target.address.to_string());
+        device.line("connected").await;
+        let (mut service, port) = hub.service(&["MyDevice", "0"]).await;
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let mut some = vec![0; 1 << 20];
+        soon("data", socket.read_exact(&mut some)).await.unwrap();
+        match victim {
+            "hub" => hub.program.kill().await,
+            "device-proxy" => device.kill().await,
+            _ => service.kill().await,
+        }
+        let client = soon("the client's end", async {
+            loop {
+                match socket.read(&mut some).await {
+                    Ok(0) => break Ok(()),
+                    Ok(_) => {}
+                    Err(error) => break Err(error),
+                }
+            }
+        })
+        .await;
+        // The kernel itself ends a killed program's sockets.
+        if victim != "service-proxy" {
+            assert!(
+                client.is_err(),
+                "{victim}: a truncated transfer looks complete"
+            );
+        }
+        let gone = || {
+            target
+                .connections
+                .load(std::sync::atomic::Ordering::Relaxed)
+                == 0
+        };
+        wait(&format!("the target's end after the {victim}'s kill"), gone).await;
+    }
+}
+
+#[tokio::test]
+async fn refused_starts_end_with_one_sentence() {
+    let hub = Hub::start().await;
+    let good = hub.admin(&["device", "create", "MyDevice"]);
+    hub.admin(&["device", "create", "Disabled", "--disabled"]);
+    let other = hub.admin(&["device", "create", "Other"]);
+    let key = |text: &str| text.split("SharedAccessKey=").nth(1).unwrap().to_owned();
+    let service = hub.admin(&["policy", "connection-string", "service"]);
+    let ca = hub.ca_file();
+
+    let wrong_key = good.replace(&key(&good), &key(&other));
+    let unknown = good.replace("MyDevice", "Nobody");
+    let disabled = hub.admin(&["device", "connection-string", "Disabled"]);
+    for (connection, ca_file, words) in [
+        (wrong_key, Some(&ca), "the clocks agree"),
+        (unknown, Some(&ca), "does not exist"),
+        (disabled, Some(&ca), "disabled"),
+        (good.clone(), None, "--ca-file"),
+        (service, Some(&ca), "service's connection string"),
+        ("rubbish".to_owned(), Some(&ca), "connection string"),
+    ] {
+        let mut arguments = vec!["localhost", "22"];
+        if let Some(ca_file) = ca_file {
+            arguments.extend(["--ca-file", ca_file]);
+        }
+        let environment = [("IOTHUB_DEVICE_CONNECTION_STRING", connection.as_str())];
+        let (success, output) = Program::start("device-proxy", &arguments, &environment)
+            .ended()
+            .await;
+        assert!(!success, "{output}");
+        let sentences: Vec<&str> = output
+            .lines()
+            .filter(|line| line.starts_with("error: "))
+            .collect();
+        assert!(
+            sentences.len() == 1 && sentences[0].contains(words),
+            "{words}: {output}"
+        );
+    }
+
+    // The right CA, but a certificate for another name.
+    let elsewhere = Hub::start_as("hub.example.net").await;
+    let named = elsewhere.admin(&["device", "create", "MyDevice"]);
+    assert!(named.starts_with("HostName=hub.example.net:"), "{named}");
+    let by_another_name = named.replace("hub.example.net", "localhost");
+    let (success, output) = elsewhere
+        .device(&by_another_name, "localhost:1")
+        .ended()
+        .await;
+    assert!(!success && output.contains("another host name"), "{output}");
+
+    // A service's mistakes.
+    let device_for_service = Program::start(
+        "service-proxy",
+        &["MyDevice", "0"],
+        &[("IOTHUB_CONNECTION_STRING", &good)],
+    );
+    let (success, output) = { device_for_service }.ended().await;
+    assert!(
+        !success && output.contains("device's connection string"),
+        "{output}"
+    );
+}
+
+#[tokio::test]
+async fn a_taken_port_or_folder_is_said() {
+    let hub = Hub::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = folder.path().join("d");
+    let taken = format!("127.0.0.1:{}", hub.https);
+    let arguments = [
+        "serve",
+        "--data-dir",
+        elsewhere.to_str().unwrap(),
+        "--https",
+        &taken,
+        "--mqtts",
+        "off",
+    ];
+    let (success, output) = Program::start("stream-hub", &arguments, &[]).ended().await;
+    assert!(
+        !success && output.contains(&taken) && output.contains("--https"),
+        "{output}"
+    );
+
+    let data_dir = hub.data_dir();
+    let arguments = [
+        "serve",
+        "--data-dir",
+        &data_dir,
+        "--https",
+        "127.0.0.1:0",
+        "--mqtts",
+        "off",
+    ];
+    let (success, output) = Program::start("stream-hub", &arguments, &[]).ended().await;
+    assert!(!success && output.contains(&data_dir), "{output}");
+}
+
+#[tokio::test]
+async fn admin_commands_work_on_a_running_hub() {
+    let hub = Hub::start().await;
+    let connection = hub.admin(&["device", "create", "MyDevice"]);
+    let address = format!("HostName=localhost:{};DeviceId=MyDevice;", hub.https);
+    assert!(connection.starts_with(&address), "{connection}");
+    let target = Target::start(Manner::Echo).await;
+    let device = hub.device(&connection, &target.address.to_string());
+    device.line("connected").await;
+    let (_service, port) = hub.service(&["MyDevice", "0"]).await;
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    socket.write_all(b"x").await.unwrap();
+    let mut byte = [0];
+    soon("the echo", socket.read_exact(&mut byte))
+        .await
+        .unwrap();
+
+    let started = std::time::Instant::now();
+    hub.admin(&["device", "disable", "MyDevice"]);
+    let cut = soon("the tunnel's end", socket.read(&mut byte)).await;
+    assert!(cut.is_err());
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    device.line("it is disabled").await;
+    // It waits, and comes back by itself.
+    hub.admin(&["device", "enable", "MyDevice"]);
+    wait("the device to come back", || {
+        device.count(" connected; streams reach") == 2
+    })
+    .await;
+    let endpoints = hub.admin(&["endpoints"]);
+    assert_eq!(
+        endpoints,
+        format!(
+            r#"{{"streamingEndpoints":["https://localhost:{}"]}}"#,
+            hub.https
+        )
+    );
+}
+
+#[tokio::test]
+async fn no_secret_is_printed_at_any_level() {
+    let hub = Hub::start().await;
+    let connection = hub.admin(&["device", "create", "MyDevice"]);
+    let policy = hub.admin(&["policy", "connection-string", "service"]);
+    let target = Target::start(Manner::Echo).await;
+    let device = hub.device(&connection, &target.address.to_string());
+    device.line("connected").await;
+    let (service, port) = hub.service(&["MyDevice", "0"]).await;
+    assert!(soon("the echo", echoes(port)).await);
+    // A refusal too.
+    let wrong = connection.replace("MyDevice", "Nobody");
+    let (_, refused) = hub.device(&wrong, "localhost:1").ended().await;
+    wait("the stream's end", || {
+        hub.program.count("stream closed") > 0
+    })
+    .await;
+
+    let all = [
+        hub.program.output(),
+        device.output(),
+        service.output(),
+        refused,
+    ]
+    .join("\n");
+    assert!(
+        all.contains("DEBUG") && all.contains("stream"),
+        "the logs are there"
+    );
+    for connection in [&connection, &policy] {
+        let key = connection.split("SharedAccessKey=").nth(1).unwrap();
+        assert!(!all.contains(key), "a key is in the logs");
+    }
+    // SAS tokens, JWTs and their carriers.
+    for trace in [
+        "sig=",
+        "SharedAccessSignature",
+        "eyJ",
+        "Bearer",
+        "$auth",
+        "SharedAccessKey=",
+    ] {
+        assert!(!all.contains(trace), "{trace} is in the logs:\n{all}");
+    }
+}
