@@ -1,10 +1,17 @@
-//! What both proxies print of the official samples' lines.
+//! What both proxies print of the official samples' lines, for scripts that wait for
+//! them (`device-streams.md` section 6).
+
+use std::convert::Infallible;
+use std::io::{self, Write as _};
 
 use time::OffsetDateTime;
 use time::macros::format_description;
-use tokio::time::{Duration, interval};
+use tokio::time::{Duration, sleep};
 
 use crate::tunnel::Traffic;
+
+/// How often traffic is counted, as in the C sample.
+const TRAFFIC_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One traffic line of the C sample; counts are since the last line.
 pub fn traffic_line(at: OffsetDateTime, sent: u64, received: u64) -> String {
@@ -16,21 +23,37 @@ pub fn traffic_line(at: OffsetDateTime, sent: u64, received: u64) -> String {
     format!("[{at}] Network traffic (in bytes) (sent={sent}; received={received})")
 }
 
-/// Prints a traffic line every 10 s while there is traffic, for ever.
-pub async fn traffic_lines(traffic: &Traffic, print: impl Fn(String)) {
-    let mut ticks = interval(Duration::from_secs(10));
-    let mut last = (0, 0);
+/// Prints a traffic line every 10 s while there is traffic, for ever: drop the future
+/// when the tunnel has ended.
+pub async fn traffic_lines(traffic: &Traffic, print: impl Fn(&str)) -> Infallible {
+    let (mut sent, mut received) = (0, 0);
     loop {
-        ticks.tick().await;
+        sleep(TRAFFIC_INTERVAL).await;
         let now = (traffic.sent(), traffic.received());
-        if now != last {
-            print(traffic_line(
-                OffsetDateTime::now_utc(),
-                now.0 - last.0,
-                now.1 - last.1,
-            ));
-            last = now;
+        if now != (sent, received) {
+            let at = OffsetDateTime::now_utc();
+            print(&traffic_line(at, now.0 - sent, now.1 - received));
         }
+        (sent, received) = now;
+    }
+}
+
+/// Prints one line on stdout, at once: whoever reads it waits for it.
+///
+/// # Errors
+/// The system's; that nobody reads any more is no reason to end a tunnel.
+pub fn print_line(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+/// Stream data for a line: text as it is; everything else escaped, since it goes to a
+/// terminal.
+pub fn shown(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => bytes.escape_ascii().to_string(),
     }
 }
 
@@ -45,5 +68,12 @@ mod tests {
             traffic_line(at, 5, 7),
             "[2020-01-31 12:00:00 UTC+0000] Network traffic (in bytes) (sent=5; received=7)"
         );
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(shown("grüß".as_bytes()), "grüß");
+        assert_eq!(shown(b"a\x1b[2J"), "a\\x1b[2J");
+        assert_eq!(shown(&[0xff]), "\\xff");
     }
 }

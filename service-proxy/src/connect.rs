@@ -1,12 +1,8 @@
 //! One stream on standard input and output, for programs that bring their own end of the
 //! connection, such as ssh with ProxyCommand. stdout carries nothing but the tunnel.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use common::tunnel::{End, LocalSocket};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use common::tunnel::{End, Pipes};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ConnectConfig;
@@ -59,88 +55,12 @@ where
         opened = opener.open(&identity, &name) => opened?,
         () = stop.cancelled() => return Err(ConnectError::Incomplete(End::Stopped)),
     };
-    let pipes = StandardPipes {
-        input: Some(input),
-        output,
-    };
+    let pipes = Pipes::new(input, output);
     let outcome = carry(pipes, leg, stop, sample_output).await;
     report_outcome(&identity, &name, "stdio", &outcome, sample_output);
     if outcome.end.is_normal() {
         Ok(())
     } else {
         Err(ConnectError::Incomplete(outcome.end))
-    }
-}
-
-/// Two pipes as a local socket that is over once it is shut down: nobody closes our
-/// stdin for us, so its end is not waited for. Shutting down also flushes, since
-/// tokio's stdout writes in another thread.
-struct StandardPipes<R, W> {
-    input: Option<R>,
-    output: W,
-}
-
-impl<R, W> LocalSocket for StandardPipes<R, W>
-where
-    R: AsyncRead + Unpin + Send,
-    W: AsyncWrite + Unpin + Send,
-{
-    /// The exit code tells the failure.
-    fn abort(self) {}
-}
-
-impl<R: AsyncRead + Unpin, W: Unpin> AsyncRead for StandardPipes<R, W> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut self.input {
-            Some(input) => Pin::new(input).poll_read(cx, buffer),
-            None => Poll::Ready(Ok(())),
-        }
-    }
-}
-
-impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for StandardPipes<R, W> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.output).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.output).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.input = None;
-        ready!(Pin::new(&mut self.output).poll_flush(cx))?;
-        Pin::new(&mut self.output).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn after_shutdown_an_open_stdin_is_not_waited_for() {
-        let (_open, input) = duplex(16);
-        let (mut reader, output) = duplex(16);
-        let mut pipes = StandardPipes {
-            input: Some(input),
-            output,
-        };
-        pipes.write_all(b"last").await.unwrap();
-        pipes.shutdown().await.unwrap();
-        assert_eq!(pipes.read(&mut [0; 8]).await.unwrap(), 0);
-        let mut got = Vec::new();
-        reader.read_to_end(&mut got).await.unwrap();
-        assert_eq!(got, b"last");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -22,12 +22,21 @@ impl LocalSocket for TcpStream {
 }
 
 /// Two one-way pipes as a local socket: standard input and output, or an in-memory
-/// target. Their peer learns of a failure by other means (an exit code).
+/// target. Once it is shut down its input is over too, since nobody closes our stdin
+/// for us; and shutting down flushes, since tokio's stdout writes in another thread.
 pub struct Pipes<R, W> {
-    /// What is read and sent up the stream.
-    pub input: R,
-    /// Where the stream's bytes go.
-    pub output: W,
+    input: Option<R>,
+    output: W,
+}
+
+impl<R, W> Pipes<R, W> {
+    /// What is read from `input` goes up the stream; the stream's bytes go to `output`.
+    pub fn new(input: R, output: W) -> Self {
+        Self {
+            input: Some(input),
+            output,
+        }
+    }
 }
 
 impl<R, W> LocalSocket for Pipes<R, W>
@@ -35,6 +44,7 @@ where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
+    /// The peer learns of a failure by other means: an exit code.
     fn abort(self) {}
 }
 
@@ -44,7 +54,10 @@ impl<R: AsyncRead + Unpin, W: Unpin> AsyncRead for Pipes<R, W> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.input).poll_read(cx, buffer)
+        match &mut self.input {
+            Some(input) => Pin::new(input).poll_read(cx, buffer),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -62,6 +75,28 @@ impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for Pipes<R, W> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.input = None;
+        ready!(Pin::new(&mut self.output).poll_flush(cx))?;
         Pin::new(&mut self.output).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn after_shutdown_an_open_stdin_is_not_waited_for() {
+        let (_open, input) = duplex(16);
+        let (mut reader, output) = duplex(16);
+        let mut pipes = Pipes::new(input, output);
+        pipes.write_all(b"last").await.unwrap();
+        pipes.shutdown().await.unwrap();
+        assert_eq!(pipes.read(&mut [0; 8]).await.unwrap(), 0);
+        let mut got = Vec::new();
+        reader.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"last");
     }
 }

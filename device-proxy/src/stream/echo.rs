@@ -13,13 +13,13 @@ use crate::sample_output;
 /// A local socket that gives back what it is given; at most one message waits in it.
 pub(super) fn socket(sample_output: bool) -> impl LocalSocket {
     let (input, output) = simplex(limits::STREAM_MESSAGE);
-    Pipes {
+    Pipes::new(
         input,
-        output: Tap {
+        Tap {
             output,
             sample_output,
         },
-    }
+    )
 }
 
 /// Prints what passes, as the official echo device does.

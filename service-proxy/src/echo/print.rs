@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use common::identity::{DeviceIdentity, StreamName};
+use common::sample_output::print_line;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::{EchoEvent, EchoPlan, EchoReport, run};
 use crate::config::EchoConfig;
 use crate::error::Error;
-use crate::sample_output::{SampleOutput, print_line};
+use crate::sample_output::SampleOutput;
 use crate::stream::StreamOpener;
 
 /// Runs the test of a command line: replies and summary on stdout, the progress bar on
