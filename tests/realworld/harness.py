@@ -340,7 +340,7 @@ class Lab:
     def show_logs(self, lines=25):
         print(f"  logs are in {self.logs}; the last lines of each:")
         for path in sorted(self.logs.glob("*.std*")):
-            text = path.read_text(errors="replace").strip().splitlines()
+            text = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
             if text:
                 print(f"  --- {path.name}")
                 for line in text[-lines:]:
