@@ -137,6 +137,16 @@ def random_file(path, mib):
     return path
 
 
+def clean_environment():
+    """This process's environment without what would configure the programs."""
+    ours = ("IOTHUB_", "STREAM_HUB_", "STREAMING_TARGET_", "REMOTE_HOST_", "REMOTE_PORT", "PROXY_PORT")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(ours) and name not in ("DEVICE_ID", "LOCAL_PORT")
+    }
+
+
 class Process:
     """One started program, in a process group of its own; its output in files."""
 
@@ -150,7 +160,7 @@ class Process:
                 stdin=stdin,
                 stdout=out,
                 stderr=err,
-                env={**os.environ, **(env or {})},
+                env={**clean_environment(), **(env or {})},
                 start_new_session=True,
             )
         self.pid = self.popen.pid
@@ -354,7 +364,7 @@ def binary(program):
     return path
 
 
-def output_of(program, *arguments, timeout=20, **options):
+def output_of(program, *arguments, timeout=20):
     """A short run of one of the programs, whatever its exit code."""
     return subprocess.run(
         [str(binary(program)), *map(str, arguments)],
@@ -362,7 +372,7 @@ def output_of(program, *arguments, timeout=20, **options):
         capture_output=True,
         text=True,
         timeout=timeout,
-        **options,
+        env=clean_environment(),
     )
 
 
@@ -515,6 +525,9 @@ def run(main):
     # So that `finally` ends what was started when this program is told to stop.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    # Everything here is on loopback; no library shall ask a proxy for it.
+    for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[variable]
     lab = Lab(name)
     skipped = None
     try:
