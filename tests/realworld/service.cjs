@@ -7,7 +7,6 @@
 'use strict';
 
 const assert = require('node:assert');
-const { promisify } = require('node:util');
 const { Client, Registry } = require('azure-iothub');
 const websocket = require('websocket-stream');
 
