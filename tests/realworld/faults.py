@@ -42,7 +42,7 @@ def main(lab):
             )
 
     with lab.step("a reader that stops stops the writer, and memory stays flat"):
-        backpressure(hub, device_string, [hub.process])
+        backpressure(hub)
 
     with lab.step("a target that refuses costs one connection, not the listener"):
         refused = harness.free_port()
@@ -53,7 +53,7 @@ def main(lab):
         listener.wait_for(r"(?i)reject")
         check(listener.running(), "the listener ended")
 
-    kills(lab, hub, device_string)
+    kills(lab, hub)
     idle_recovery(lab, hub)
     revocation(lab, hub)
     wrong_input(lab, hub, device_string)
@@ -78,7 +78,7 @@ def many_at_once(port):
         check(all(pool.map(one, range(AT_ONCE))), "a connection got other bytes back")
 
 
-def backpressure(hub, device_string, processes):
+def backpressure(hub):
     sent = [0]
 
     def flood(connection):
@@ -87,9 +87,10 @@ def backpressure(hub, device_string, processes):
             sent[0] += connection.send(block)
 
     flooding = harness.TcpServer(flood)
-    device = hub.device_proxy(hub.create_device("Floods"), "--target", f"127.0.0.1:{flooding.port}", name="device-floods")
+    string = hub.create_device("Floods")
+    device = hub.device_proxy(string, "--target", f"127.0.0.1:{flooding.port}", name="device-floods")
     service, [port] = hub.listen("", device="Floods", name="service-floods")
-    processes = [*processes, device, service]
+    processes = [hub.process, device, service]
     before = [process.resident_mib() for process in processes]
     with harness.connect(port) as connection:
         quiet_since, last = time.monotonic(), -1
@@ -116,18 +117,15 @@ def backpressure(hub, device_string, processes):
 class Flow:
     """One tunnel with data flowing both ways without end; it tells how each side ended."""
 
-    def __init__(self, hub, device_string):
+    def __init__(self, hub, device, device_string):
         self.at_target = queue.Queue()
         self.server = harness.TcpServer(lambda connection: self.at_target.put(flow_until_end(connection)))
         self.device = hub.device_proxy(device_string, "--target", f"127.0.0.1:{self.server.port}", name="device-flow")
-        self.service, [port] = hub.listen("", name="service-flow")
+        self.service, [port] = hub.listen("", device=device, name="service-flow")
         self.at_client = queue.Queue()
-        client = harness.connect(port)
-        self.received = [0]
-        threading.Thread(
-            target=lambda: self.at_client.put(flow_until_end(client, self.received)), daemon=True
-        ).start()
-        harness.wait_until(lambda: self.received[0] > 4 * harness.MIB, 30, "data flows")
+        client, received = harness.connect(port), [0]
+        threading.Thread(target=lambda: self.at_client.put(flow_until_end(client, received)), daemon=True).start()
+        harness.wait_until(lambda: received[0] > 4 * harness.MIB, 30, "data flows")
 
     def ending(self, side):
         ends = {"client": self.at_client, "target": self.at_target}[side]
@@ -167,18 +165,16 @@ def how_it_ends(connection, received=None):
         return "reset"
 
 
-def kills(lab, hub, device_string):
+def kills(lab, hub):
     # Two device-proxies of one identity would displace each other: this one has its own.
     device_string = hub.create_device("Killed")
-    original = harness.DEVICE
-
     for victim, aborted in (
         ("device-proxy", ["client"]),
         ("service-proxy", ["target"]),
         ("hub", ["client", "target"]),
     ):
         with lab.step(f"kill -9 of {victim} while data flows: the other ends are aborted"):
-            flow = Flow(FlowHub(hub, "Killed"), device_string)
+            flow = Flow(hub, "Killed", device_string)
             try:
                 {"device-proxy": flow.device, "service-proxy": flow.service, "hub": hub.process}[victim].kill()
                 for side in aborted:
@@ -192,16 +188,8 @@ def kills(lab, hub, device_string):
         hub.process.kill()
         hub.start()
         names = hub.cli("device", "list")
-        for name in (original, "Killed", "Durable"):
+        for name in (DEVICE, "Killed", "Durable"):
             check(name in names, f"{name} is not in the list: {names}")
-
-
-class FlowHub:
-    """The hub's starters, for another device."""
-
-    def __init__(self, hub, device):
-        self.device_proxy = hub.device_proxy
-        self.listen = lambda *mappings, **options: hub.listen(*mappings, device=device, **options)
 
 
 # --- The hub comes back

@@ -366,14 +366,18 @@ def binary(program):
 
 def output_of(program, *arguments, timeout=20):
     """A short run of one of the programs, whatever its exit code."""
-    return subprocess.run(
-        [str(binary(program)), *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=clean_environment(),
-    )
+    try:
+        return subprocess.run(
+            [str(binary(program)), *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=clean_environment(),
+        )
+    except subprocess.TimeoutExpired as late:
+        said = ((late.stdout or b"") + (late.stderr or b""))[-400:]
+        raise Failure(f"{program} still ran after {timeout:g} s; it said {said!r}") from None
 
 
 class Hub:
