@@ -9,64 +9,15 @@ disturbs nothing on the machine. Needs root for that.
 import os
 import pathlib
 import re
-import shutil
-import signal
-import subprocess
-import sys
 import time
 
 import harness
+import namespace
 from harness import DEVICE, check, equal
 
 HOST = "hub.device-streams.test"
 KEEP_ALIVE = 3
 SERVICE_JS = pathlib.Path(__file__).with_name("service.cjs")
-
-# --- Outside: the namespace
-
-
-def in_namespace():
-    """Runs this file again inside a namespace, and takes the namespace away after it."""
-    if os.geteuid() != 0:
-        return could_not_run("a network namespace needs root")
-    ip = harness.find_tool("ip")
-    if ip is None:
-        return could_not_run("ip (iproute2) is not installed")
-    name = f"device-streams-{os.getpid()}"
-    made = subprocess.run([ip, "netns", "add", name], capture_output=True, text=True)
-    if made.returncode != 0:
-        return could_not_run(f"no network namespace can be made here: {made.stderr.strip()}")
-    hosts = pathlib.Path("/etc/netns") / name
-    first = not hosts.parent.exists()
-    inner = None
-
-    def pass_on(number, _):
-        if inner:
-            inner.send_signal(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, pass_on)
-    try:
-        hosts.mkdir(parents=True)
-        (hosts / "hosts").write_text(f"127.0.0.1 localhost {HOST}\n")
-        subprocess.run([ip, "-n", name, "link", "set", "lo", "up"], check=True)
-        inner = subprocess.Popen(
-            [ip, "netns", "exec", name, sys.executable, __file__, "--inside"], start_new_session=True
-        )
-        return inner.wait()
-    finally:
-        subprocess.run([ip, "netns", "del", name])
-        shutil.rmtree(hosts, ignore_errors=True)
-        if first:
-            hosts.parent.rmdir()
-
-
-def could_not_run(reason):
-    print(f"azure_sdk: could not run: {reason}")
-    return 1 if harness.REQUIRE_ALL else harness.SKIPPED
-
-
-# --- Inside: the SDKs
 
 
 def main(lab):
@@ -243,7 +194,7 @@ def fails(operation, statuses, what):
     statuses = statuses if isinstance(statuses, tuple) else (statuses,)
     try:
         operation()
-    except Exception as error:  # noqa: BLE001: the SDK has several kinds
+    except Exception as error:  # the SDK has several kinds
         status = getattr(getattr(error, "response", None), "status_code", None)
         check(status in statuses, f"{what}: expected status {statuses}, saw {status}: {error}")
     else:
@@ -276,7 +227,4 @@ def node_service(lab, hub):
 
 if __name__ == "__main__":
     harness.use_venv()
-    if "--inside" in sys.argv:
-        harness.run(main)
-    else:
-        sys.exit(in_namespace())
+    namespace.run(main, HOST)

@@ -113,7 +113,11 @@ def answers(lab, hub, service, device):
         equal(sorted(accepted), ["False"] * 5 + ["True"] * 5, "answers")
 
     with lab.step("a request that cannot be: 400 or 404, and never a request to the device"):
-        for path in (f"/twins/{DEVICE}/streams/a%2Fb?{API}", f"/twins/{DEVICE}/streams/?{API}", f"/twins/{DEVICE}/streams?{API}"):
+        for path in (
+            f"/twins/{DEVICE}/streams/a%2Fb?{API}",
+            f"/twins/{DEVICE}/streams/?{API}",
+            f"/twins/{DEVICE}/streams?{API}",
+        ):
             status = service.send("POST", path).status
             check(status in (400, 404, 405), f"{path}: {status}")
         check(device.requests.empty(), "the device got a request")
@@ -717,7 +721,7 @@ class Later:
     def _run(self, function):
         try:
             self.value = function()
-        except Exception as error:  # noqa: BLE001: handed to whoever waits
+        except Exception as error:  # handed to whoever waits
             self.error = error
 
     def result(self, timeout=75):

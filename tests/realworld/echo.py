@@ -104,7 +104,11 @@ def configuration(lab, hub, target):
             ),
             ("the SDKs' variable, then arguments", address, {"IOTHUB_DEVICE_CONNECTION_STRING": string}),
             ("an argument over a variable", [string, *address], other),
-            ("an option over an argument", ["--connection-string", string, other["IOTHUB_DEVICE_CONN_STRING"], *address], {}),
+            (
+                "an option over an argument",
+                ["--connection-string", string, other["IOTHUB_DEVICE_CONN_STRING"], *address],
+                {},
+            ),
             ("MQTT over TLS on 8883", [string, *address, "--transport", "mqtt", "--mqtts-port", hub.mqtts], {}),
         )
     ):
@@ -125,7 +129,11 @@ def configuration(lab, hub, target):
             (
                 "the Node sample's variables",
                 [],
-                {"IOTHUB_CONNECTION_STRING": service_string, "STREAMING_TARGET_DEVICE": "Sample", "PROXY_PORT": str(local)},
+                {
+                    "IOTHUB_CONNECTION_STRING": service_string,
+                    "STREAMING_TARGET_DEVICE": "Sample",
+                    "PROXY_PORT": str(local),
+                },
             ),
             (
                 "the C# sample's variables",

@@ -315,7 +315,9 @@ def wrong_input(lab, hub, device_string):
     taken_port = taken.getsockname()[1]
 
     refused("device-proxy with a wrong key", device(replaced(device_string, "SharedAccessKey", other_key)), "key|refus")
-    refused("device-proxy for an unknown device", device(replaced(device_string, "DeviceId", "Nobody")), "refus|unknown")
+    refused(
+        "device-proxy for an unknown device", device(replaced(device_string, "DeviceId", "Nobody")), "refus|unknown"
+    )
     hub.create_device("Off")
     hub.cli("device", "disable", "Off")
     off = hub.cli("device", "connection-string", "Off")

@@ -150,7 +150,7 @@ def clean_environment():
 class Process:
     """One started program, in a process group of its own; its output in files."""
 
-    def __init__(self, name, argv, folder, env=None, stdin=subprocess.DEVNULL):
+    def __init__(self, name, argv, folder, env=None, stdin=subprocess.DEVNULL, cwd=None):
         self.name = name
         self.stdout_path = folder / f"{name}.stdout"
         self.stderr_path = folder / f"{name}.stderr"
@@ -161,6 +161,7 @@ class Process:
                 stdout=out,
                 stderr=err,
                 env={**clean_environment(), **(env or {})},
+                cwd=cwd,
                 start_new_session=True,
             )
         self.pid = self.popen.pid
@@ -188,7 +189,9 @@ class Process:
             match = wanted.search(self.output)
             if not match and not self.running():
                 match = wanted.search(self.output)
-                check(match, f"{self.name} ended with {self.popen.returncode} before it said {pattern!r}: {self.tail()}")
+                check(
+                    match, f"{self.name} ended with {self.popen.returncode} before it said {pattern!r}: {self.tail()}"
+                )
             return match
 
         return wait_until(seen, timeout, f"{self.name} says {pattern!r}")
@@ -259,7 +262,7 @@ class Lab:
         except Skip as reason:
             self.skips.append(f"{title}: {reason}")
             print(f"  skip  {title}: {reason}", flush=True)
-        except Exception as error:  # noqa: BLE001: everything a check throws is its failure
+        except Exception as error:  # everything a check throws is its failure
             self.failures.append(title)
             print(f"  FAIL  {title}: {error or type(error).__name__}", flush=True)
             if not isinstance(error, Failure):
@@ -541,7 +544,7 @@ def run(main):
             main(lab)
         except Skip as reason:
             skipped = reason
-        except Exception as error:  # noqa: BLE001: what stops a suite is its failure
+        except Exception as error:  # what stops a suite is its failure
             lab.failures.append("the suite")
             print(f"  FAIL  the suite could not go on: {error or type(error).__name__}", flush=True)
             if not isinstance(error, Failure):

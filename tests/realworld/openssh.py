@@ -20,7 +20,7 @@ SESSIONS = 10
 
 def main(lab):
     sshd, ssh, scp, rsync, keygen = harness.need("sshd", "ssh", "scp", "rsync", "ssh-keygen")
-    server = start_sshd(lab, sshd, keygen)
+    server = Sshd(lab, sshd, keygen)
 
     hub = harness.Hub(lab).start()
     hub.device_proxy(hub.create_device(), "--target", f"ssh=127.0.0.1:{server.port}")
@@ -82,14 +82,14 @@ def main(lab):
             equal(ask("after"), "after\n", "the long session's answer")
 
 
-class start_sshd:
+class Sshd:
     """An sshd for the current user, with a key made for this run."""
 
-    def __init__(self, lab, sshd, keygen):
+    def __init__(self, lab, sshd, keygen, port=None):
         folder = lab.folder / "ssh"
         folder.mkdir(mode=0o700)
         self.user = getpass.getuser()
-        self.port = harness.free_port()
+        self.port = port or harness.free_port()
         for key in ("host_key", "user_key"):
             lab.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", folder / key])
         (folder / "authorized_keys").write_bytes((folder / "user_key.pub").read_bytes())
@@ -197,9 +197,7 @@ def make_tree(folder):
 
 
 def digests(folder):
-    return {
-        str(path.relative_to(folder)): harness.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    return {str(path.relative_to(folder)): harness.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 if __name__ == "__main__":
