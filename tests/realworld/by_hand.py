@@ -329,9 +329,8 @@ def device_leg(hub, url, token, subprotocol=None):
         leg.shutdown()
 
 
-@contextlib.contextmanager
 def service_leg(hub, answer, subprotocol=None):
-    leg = websockets_connect(
+    return websockets_connect(
         answer.url,
         additional_headers={"Authorization": f"Bearer {answer.token}"},
         subprotocols=[subprotocol] if subprotocol else None,
@@ -341,10 +340,6 @@ def service_leg(hub, answer, subprotocol=None):
         max_size=None,
         proxy=None,
     )
-    try:
-        yield leg
-    finally:
-        leg.close()
 
 
 def upgrade_status(hub, url, token):
@@ -420,47 +415,34 @@ def going_away(leg):
 
 
 def official_echo_device(lab, hub, device):
-    def echo_once():
+    def once(change=lambda data: data):
         request = device.request()
         device.answer(request, 200)
         with device_leg(hub, request.url, request.token) as leg:
             opcode, data = leg.recv_data()
-            leg.send(data, opcode)
+            leg.send(change(data), opcode)
             leg.send_close(1000, b"")
             with contextlib.suppress(Exception):
                 leg.recv_data(control_frame=True)
 
     with lab.step("service-proxy echo with a device that closes after one message, as the official samples"):
         for text in ("hi", "Streaming data over a stream..."):
-            thread = threading.Thread(target=echo_once)
-            thread.start()
+            played = Later(once)
             result = hub.echo("--stream", "TestStream", "--text", text, "--count", "1")
-            thread.join(TIMEOUT)
             equal(result.returncode, 0, f"exit code ({(result.stderr + result.stdout).strip()[-300:]})")
-
-    def corrupt():
-        request = device.request()
-        device.answer(request, 200)
-        with device_leg(hub, request.url, request.token) as leg:
-            opcode, data = leg.recv_data()
-            leg.send(bytes(reversed(data)), websocket.ABNF.OPCODE_BINARY)
-            leg.send_close(1000, b"")
-            with contextlib.suppress(Exception):
-                leg.recv_data(control_frame=True)
+            played.result()
 
     with lab.step("service-proxy echo notices bytes that come back wrong"):
-        thread = threading.Thread(target=corrupt)
-        thread.start()
+        played = Later(lambda: once(lambda data: bytes(reversed(data))))
         result = hub.echo("--stream", "TestStream", "--text", "not a palindrome", "--count", "1")
-        thread.join(TIMEOUT)
         check(result.returncode != 0, "exit code 0")
+        played.result()
 
     with lab.step("a device that rejects, one that is silent: a clear line each"):
-        thread = threading.Thread(target=lambda: device.answer(device.request(), 400))
-        thread.start()
+        played = Later(lambda: device.answer(device.request(), 400))
         result = hub.echo("--count", "1")
-        thread.join(TIMEOUT)
         check(result.returncode != 0 and re.search("(?i)reject", result.stderr), f"for a reject: {result.stderr!r}")
+        played.result()
         result = hub.echo("--count", "1", "--response-timeout", "1")
         check(result.returncode != 0 and re.search("(?i)time|answer", result.stderr), f"for silence: {result.stderr!r}")
         device.request()

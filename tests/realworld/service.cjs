@@ -47,12 +47,16 @@ async function stream() {
   const sent = require('node:crypto').randomBytes(1_000_000);
   const received = [];
   let size = 0;
-  socket.write(sent);
-  for await (const piece of socket) {
-    received.push(piece);
-    size += piece.length;
-    if (size >= sent.length) break;
-  }
+  await new Promise((resolve, reject) => {
+    socket.on('error', reject);
+    socket.on('close', () => reject(new Error(`closed after ${size} bytes`)));
+    socket.on('data', (piece) => {
+      received.push(piece);
+      size += piece.length;
+      if (size >= sent.length) resolve();
+    });
+    socket.write(sent);
+  });
   assert.ok(Buffer.concat(received).equals(sent), 'the same bytes came back');
 }
 
