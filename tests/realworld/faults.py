@@ -56,6 +56,7 @@ def main(lab):
     kills(lab, hub)
     idle_recovery(lab, hub)
     revocation(lab, hub)
+    clocks(lab)
     wrong_input(lab, hub, device_string)
 
     with lab.step("after all this the first tunnel still works"):
@@ -274,6 +275,29 @@ def revocation(lab, hub):
         result = hub.echo("--count", "1", "--stream", "x", "--connect-timeout", "1", device="Revoked")
         check(result.returncode != 0, "a stream to a deleted device was opened")
     echo.close()
+
+
+# --- Clocks
+
+
+def clocks(lab):
+    with lab.step("a device whose clock is hours behind is told so, and goes on trying"):
+        faketime = harness.need("faketime")
+        hub = harness.Hub(lab, "hub-of-the-future").start()
+        device_string = hub.create_device()
+        hub.process.stop()
+        # Seen from this hub every token of the device has expired; its certificate is older than that.
+        hub.start(under=[faketime, "--exclude-monotonic", "-f", "+3h"])
+        device = hub.device_proxy(device_string, "--echo", name="device-behind")
+        device.wait_for(r"(?i)clock is .*behind")
+        check(device.running(), f"device-proxy gave up: {device.tail()}")
+        # The same device long before the certificate was made: a board without a battery, before NTP.
+        past = [faketime, "--exclude-monotonic", "-f", "-8760h"]
+        early = hub.device_proxy(device_string, "--echo", name="device-unset", under=past)
+        early.wait_for(r"(?i)not valid yet.*clock")
+        check(early.running(), f"device-proxy gave up: {early.tail()}")
+        for process in (device, early, hub.process):
+            process.stop()
 
 
 # --- Wrong input: one sentence and a non-zero exit code

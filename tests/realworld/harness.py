@@ -279,10 +279,11 @@ class Lab:
         self.processes.append(process)
         return process
 
-    def start_ours(self, program, *arguments, name=None, log_level="trace", **options):
-        """One of the three programs, at the most talkative level unless asked otherwise."""
+    def start_ours(self, program, *arguments, name=None, log_level="trace", under=(), **options):
+        """One of the three programs, at the most talkative level unless asked otherwise;
+        `under` is a command that runs it."""
         level = ["--log-level", log_level] if log_level else []
-        process = self.start(name or program, [binary(program), *arguments, *level], **options)
+        process = self.start(name or program, [*under, binary(program), *arguments, *level], **options)
         self.ours.append(process)
         return process
 
@@ -404,14 +405,14 @@ class Hub:
         """As connection strings and tokens carry it."""
         return self.host if self.https == 443 else f"{self.host}:{self.https}"
 
-    def start(self):
+    def start(self, **options):
         self.process = self.lab.start_ours(
             "stream-hub", "serve",
             "--data-dir", self.data,
             "--hostname", self.address,
             "--https", f"127.0.0.1:{self.https}",
             "--mqtts", f"127.0.0.1:{self.mqtts}",
-            name=self.name,
+            name=self.name, **options,
         )  # fmt: skip
         self.process.wait_for(r"\bready\b")
         return self
