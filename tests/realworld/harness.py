@@ -419,7 +419,7 @@ class Hub:
 
     def cli(self, *arguments):
         result = output_of("stream-hub", *arguments, "--data-dir", self.data)
-        check(result.returncode == 0, f"stream-hub {arguments[0]} {arguments[1]}: {result.stderr.strip()}")
+        check(result.returncode == 0, f"{' '.join(map(str, arguments))}: {result.stderr.strip()}")
         self.lab.remember_secrets(result.stdout)
         return result.stdout.strip()
 
