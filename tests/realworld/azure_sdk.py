@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""Unmodified IoT Hub SDKs against our hub.
+
+SDKs know no other ports than 443 and 8883 and want a host name with a dot. So all
+of this runs in a network namespace of its own, with a hosts file of its own, and
+disturbs nothing on the machine. Needs root for that.
+"""
+
+import logging
+import os
+import pathlib
+import re
+import time
+
+import harness
+import namespace
+from harness import DEVICE, check, equal
+
+HOST = "hub.device-streams.test"
+KEEP_ALIVE = 3
+SERVICE_JS = pathlib.Path(__file__).with_name("service.cjs")
+
+
+def main(lab):
+    try:
+        import azure.iot.device as sdk
+    except ImportError as missing:
+        raise harness.Skip(f"{missing} (from PyPI, see requirements.txt)") from None
+
+    # It tells every connection that ends, also those that shall.
+    logging.getLogger("azure").setLevel(logging.CRITICAL)
+    hub = harness.Hub(lab, hostname=HOST, https=443, mqtts=8883).start()
+    proxy_string = hub.create_device("Proxy")
+    equal("HostName=" + HOST in proxy_string.split(";"), True, "a host name without a port")
+    hub.device_proxy(proxy_string, "--echo")
+
+    python_devices(lab, hub, sdk)
+    x509_devices(lab, hub, sdk)
+    python_service(lab, hub)
+    node_service(lab, hub)
+
+    with lab.step("our own proxies meanwhile, on the default ports"):
+        for transport in ("mqtt-ws", "mqtt"):
+            string = hub.create_device(f"Proxy-{transport}")
+            hub.device_proxy(string, "--echo", "--transport", transport, name=f"device-{transport}")
+        for device in ("Proxy", "Proxy-mqtt-ws", "Proxy-mqtt"):
+            echo_through(hub, device)
+
+
+def echo_through(hub, device):
+    result = hub.echo("--count", "1", device=device)
+    equal(result.returncode, 0, f"exit code of echo through {device} ({result.stderr.strip()[-300:]})")
+
+
+def python_devices(lab, hub, sdk):
+    strings = {"device": hub.create_device(), "module": hub.cli("module", "create", DEVICE, "MyModule")}
+    clients = {"device": sdk.IoTHubDeviceClient, "module": sdk.IoTHubModuleClient}
+    for kind, string in strings.items():
+        for websockets in (False, True):
+            transport = "MQTT over WebSockets" if websockets else "MQTT"
+            with lab.step(f"azure-iot-device, a {kind} over {transport}: connects, sends, stays"):
+                client = clients[kind].create_from_connection_string(
+                    string,
+                    server_verification_cert=hub.ca.read_text(),
+                    websockets=websockets,
+                    keep_alive=KEEP_ALIVE,
+                    connection_retry=False,
+                )
+                use(hub, client, sdk, stays=2.5 * KEEP_ALIVE, c2d=kind == "device")
+
+    with lab.step("azure-iot-device is told when its key is wrong"):
+        client = sdk.IoTHubDeviceClient.create_from_connection_string(
+            re.sub("SharedAccessKey=.{6}", "SharedAccessKey=AAAAAA", strings["device"]),
+            server_verification_cert=hub.ca.read_text(),
+            connection_retry=False,
+        )
+        try:
+            client.connect()
+            raise harness.Failure("it was let in")
+        except sdk.exceptions.CredentialError:
+            pass
+        finally:
+            client.shutdown()
+
+
+def use(hub, client, sdk, stays=0, c2d=False):
+    """Connects, sends telemetry, and stays for a while without a break."""
+    states = []
+    client.on_connection_state_change = lambda: states.append(client.connected)
+    try:
+        client.connect()
+        if c2d:
+            client.on_message_received = lambda message: None
+        message = sdk.Message('{"temperature": 21.5}', content_type="application/json", content_encoding="utf-8")
+        message.message_id = "1"
+        message.custom_properties["name with blanks"] = "a/b & c=d"
+        client.send_message(message)  # returns with the PUBACK
+        client.send_message("x" * 200_000)
+        end = time.monotonic() + stays
+        while time.monotonic() < end:
+            check(client.connected, f"the connection ended: {states}")
+            time.sleep(0.1)
+        if stays:
+            echo_through(hub, "Proxy")
+            client.send_message("after more than one keep-alive")
+        equal(states, [True], "connection states")
+    finally:
+        client.shutdown()
+
+
+def x509_devices(lab, hub, sdk):
+    openssl = harness.need("openssl")
+
+    def certificate(name):
+        cert, key = lab.folder / f"{name}.cert.pem", lab.folder / f"{name}.key.pem"
+        subject = ["-subj", f"/CN={name}", "-days", "2"]
+        lab.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, *subject])
+        return cert, key
+
+    def thumbprint(cert, digest):
+        shown = lab.run([openssl, "x509", "-in", cert, "-noout", "-fingerprint", f"-{digest}"]).stdout
+        return shown.strip().rpartition("=")[2].replace(":", "")
+
+    def client(name, pair, websockets):
+        return sdk.IoTHubDeviceClient.create_from_x509_certificate(
+            x509=sdk.X509(cert_file=str(pair[0]), key_file=str(pair[1])),
+            hostname=HOST,
+            device_id=name,
+            server_verification_cert=hub.ca.read_text(),
+            websockets=websockets,
+            connection_retry=False,
+        )
+
+    for digest in ("sha1", "sha256"):
+        name = f"X509-{digest}"
+        with lab.step(f"azure-iot-device with a certificate, known by its {digest} thumbprint, over both transports"):
+            pair = certificate(name)
+            string = hub.create_device(name, "--x509-thumbprint", thumbprint(pair[0], digest))
+            for websockets in (False, True):
+                use(hub, client(name, pair, websockets), sdk)
+        with lab.step(f"device-proxy with the same certificate ({digest})"):
+            check(re.search("x509", string, re.IGNORECASE), "no x509 in the connection string")
+            for transport in ("mqtt", "mqtt-ws"):
+                options = ["--echo", "--cert", pair[0], "--key", pair[1], "--transport", transport]
+                process = hub.device_proxy(string, *options, name=f"device-{name}")
+                echo_through(hub, name)
+                process.stop()
+
+    with lab.step("azure-iot-device with another certificate is refused"):
+        stranger = client("X509-sha256", certificate("stranger"), False)
+        try:
+            stranger.connect()
+            raise harness.Failure("it was let in")
+        except (sdk.exceptions.CredentialError, sdk.exceptions.ConnectionFailedError):
+            pass
+        finally:
+            stranger.shutdown()
+
+
+def python_service(lab, hub):
+    with lab.step("azure-iot-hub: creates, reads, lists, changes and deletes devices and modules"):
+        try:
+            from azure.iot.hub import IoTHubRegistryManager
+        except ImportError as missing:
+            raise harness.Skip(f"{missing}; the npm package is used instead") from None
+        os.environ["REQUESTS_CA_BUNDLE"] = str(hub.ca)
+        owner = hub.service_string("iothubowner")
+        registry = IoTHubRegistryManager.from_connection_string(owner)
+        name = "From.Python+1"
+        made = registry.create_device_with_sas(name, "", "", "enabled")
+        equal((made.device_id, made.status), (name, "enabled"), "the new device")
+        key = made.authentication.symmetric_key.primary_key
+        lab.secrets.add(key)
+        read = registry.get_device(name)
+        equal(read.authentication.symmetric_key.primary_key, key, "its key when read again")
+        equal(read.connection_state, "Disconnected", "its connection state")
+        changed = registry.update_device_with_sas(name, read.etag, key, key, "disabled")
+        equal(changed.status, "disabled", "its status after the change")
+        check(changed.etag != read.etag, "the same etag after a change")
+        fails(lambda: registry.update_device_with_sas(name, read.etag, key, key, "enabled"), 412, "an old etag")
+        fails(lambda: registry.create_device_with_sas(name, key, key, "enabled"), 409, "a device that exists")
+        module = registry.create_module_with_sas(name, "MyModule", "", "", "")
+        equal(module.module_id, "MyModule", "its module")
+        equal([m.module_id for m in registry.get_modules(name)], ["MyModule"], "its modules")
+        registry.delete_module(name, "MyModule")
+        listed = {device.device_id: device.connection_state for device in registry.get_devices()}
+        equal((listed.get(name), listed.get("Proxy")), ("Disconnected", "Connected"), "states in the list")
+        registry.delete_device(name)
+        fails(lambda: registry.get_device(name), 404, "a device that is gone")
+        fails(lambda: registry.delete_device(name), 404, "a device that is gone")
+        reader = IoTHubRegistryManager.from_connection_string(hub.service_string("registryRead"))
+        equal(reader.get_device("Proxy").device_id, "Proxy", "what a reader sees")
+        fails(lambda: reader.create_device_with_sas(name, "", "", "enabled"), (401, 403), "a reader's wish to write")
+
+
+def fails(operation, statuses, what):
+    statuses = statuses if isinstance(statuses, tuple) else (statuses,)
+    try:
+        operation()
+    except Exception as error:  # the SDK has several kinds
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        check(status in statuses, f"{what}: expected status {statuses}, saw {status}: {error}")
+    else:
+        raise harness.Failure(f"{what}: it succeeded")
+
+
+def node_service(lab, hub):
+    """azure-iothub from npm, and a stream with the WebSocket library of its sample proxy."""
+    modules = harness.WORK / "npm" / "node_modules"
+    for part, title in (
+        ("registry", "azure-iothub (npm): creates, reads, lists, changes and deletes devices"),
+        ("stream", "azure-iothub (npm): a stream as its sample proxy opens it, with websocket-stream"),
+    ):
+        with lab.step(title):
+            node = harness.need("node")
+            if not (modules / "azure-iothub").is_dir():
+                raise harness.Skip("azure-iothub from npm is not installed")
+            result = lab.run(
+                [node, SERVICE_JS, part],
+                env={
+                    **os.environ,
+                    "NODE_PATH": str(modules),
+                    "NODE_EXTRA_CA_CERTS": str(hub.ca),
+                    "IOTHUB_CONNECTION_STRING": hub.service_string("iothubowner"),
+                    "STREAMING_TARGET_DEVICE": "Proxy",
+                },
+            )
+            equal(result.stdout.strip().splitlines()[-1:], ["done"], f"last line ({result.stderr[-300:]})")
+
+
+if __name__ == "__main__":
+    harness.use_venv()
+    namespace.run(main, HOST)
