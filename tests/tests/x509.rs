@@ -1,0 +1,95 @@
+//! Devices that prove themselves with a TLS client certificate, by its thumbprint.
+
+use common::connection_string::DeviceConnectionString;
+use hub::auth::fingerprints;
+use hub::registry::{Authentication, Thumbprint};
+use rcgen::{CertificateParams, KeyPair};
+use tests::device::config;
+use tests::{TestDevice, TestHub, soon};
+use tokio_util::sync::CancellationToken;
+
+/// A self-signed certificate in files, and its two thumbprints.
+struct Certificate {
+    folder: tempfile::TempDir,
+    thumbprints: [Thumbprint; 2],
+}
+
+impl Certificate {
+    fn make() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["device".to_owned()])
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("cert.pem"), certificate.pem()).unwrap();
+        std::fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+        Self {
+            folder,
+            thumbprints: fingerprints(certificate.der())
+                .map(|hex| Thumbprint::parse(&hex).unwrap()),
+        }
+    }
+
+    fn arguments(&self) -> [String; 4] {
+        let path = |name: &str| self.folder.path().join(name).to_str().unwrap().to_owned();
+        [
+            "--cert".into(),
+            path("cert.pem"),
+            "--key".into(),
+            path("key.pem"),
+        ]
+    }
+}
+
+/// The sentence with which a device-proxy ends at its first start.
+async fn refused(
+    hub: &TestHub,
+    connection: &DeviceConnectionString,
+    certificate: &Certificate,
+) -> String {
+    let arguments = certificate.arguments();
+    let mut line: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    line.push("--echo");
+    let run = device_proxy::run(config(hub, connection, &line), CancellationToken::new());
+    soon("a refusal", run).await.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn either_thumbprint_opens_either_transport() {
+    let hub = TestHub::start().await;
+    let certificate = Certificate::make();
+    let arguments = certificate.arguments();
+    for (number, thumbprint) in certificate.thumbprints.iter().enumerate() {
+        for transport in ["mqtt", "mqtt-ws"] {
+            let id = format!("{transport}-{number}");
+            let proof = Authentication::SelfSigned {
+                primary: None,
+                secondary: Some(thumbprint.clone()),
+            };
+            let connection = hub.create_with(&id, proof).await;
+            let mut line: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            line.extend(["--transport", transport, "--echo"]);
+            let device = TestDevice::start(&hub, &connection, &line).await;
+            device.shut_down().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_certificate_or_none_of_that_kind_is_refused() {
+    let hub = TestHub::start().await;
+    let (own, other) = (Certificate::make(), Certificate::make());
+    let proof = Authentication::SelfSigned {
+        primary: Some(own.thumbprints[1].clone()),
+        secondary: None,
+    };
+    let connection = hub.create_with("d", proof).await;
+    let sentence = refused(&hub, &connection, &other).await;
+    assert!(sentence.contains("thumbprint"), "{sentence}");
+    // A device with keys is not let in by a certificate.
+    let mut with_keys = hub.create("keys").await;
+    with_keys.credential = common::connection_string::DeviceCredential::X509;
+    let sentence = refused(&hub, &with_keys, &own).await;
+    assert!(sentence.contains("thumbprint"), "{sentence}");
+}
