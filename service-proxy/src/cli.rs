@@ -3,6 +3,7 @@
 //! stands between option and environment.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser as _;
@@ -11,7 +12,6 @@ use common::identity::{DeviceId, ModuleId, StreamName};
 use common::limits;
 use common::secret::Secret;
 use parse_size::Config as Size;
-use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use crate::echo;
@@ -45,7 +45,7 @@ Examples:
 )]
 pub struct Cli {
     /// The service's connection string, as `stream-hub policy connection-string service`
-    /// prints it.
+    /// prints it [env: IOTHUB_CONNECTION_STRING].
     #[arg(value_name = "CONNECTION_STRING")]
     pub first: Option<Secret>,
 
@@ -67,6 +67,7 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Options {
     /// The service's connection string; visible to other users of this machine
     /// [env: IOTHUB_CONNECTION_STRING].

@@ -1,6 +1,7 @@
 //! Opening one stream: initiate it at the hub, wait when the hub throttles, open our leg
 //! at the streaming endpoint; and one line for a person who waits.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -264,27 +265,21 @@ where
     }
 }
 
-/// One line for a tunnel that is over: info, or debug when the samples' lines stand in
-/// its place.
+/// One line for a tunnel that is over: info when somebody wants to see it, else debug.
 pub(crate) fn report_outcome(
     identity: &DeviceIdentity,
     name: &StreamName,
-    peer: &str,
+    peer: &dyn fmt::Display,
     outcome: &Outcome,
-    sample_output: SampleOutput,
+    shown: bool,
 ) {
     let end = common::report::chain(&outcome.end);
+    let (sent, received) = (outcome.sent, outcome.received);
     let seconds = outcome.duration.as_secs_f32();
-    if sample_output.is_off() {
-        tracing::info!(
-            device = %identity, %name, peer, sent = outcome.sent, received = outcome.received, seconds,
-            "tunnel closed: {end}"
-        );
+    if shown {
+        tracing::info!(device = %identity, %name, %peer, sent, received, seconds, "tunnel closed: {end}");
     } else {
-        tracing::debug!(
-            device = %identity, %name, peer, sent = outcome.sent, received = outcome.received, seconds,
-            "tunnel closed: {end}"
-        );
+        tracing::debug!(device = %identity, %name, %peer, sent, received, seconds, "tunnel closed: {end}");
     }
 }
 

@@ -127,7 +127,7 @@ pub enum InitiateError {
     TokenExpired,
     /// The hub does not accept our token.
     #[error(
-        "the hub refuses the connection string's key (401): the key is not that of policy `{policy}`, the policy does not exist, or it lacks the permission ServiceConnect"
+        "the hub refuses the connection string's key (401): the key is not that of policy `{policy}`, the policy does not exist or lacks the permission ServiceConnect, or HostName is not the hub's own name"
     )]
     Unauthorised {
         /// Whose key it should be.
