@@ -166,6 +166,14 @@ pub fn tune(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_tcp_keepalive(&probes);
 }
 
+/// An I/O error in plain words: rustls writes a whole manual when a peer is just gone.
+pub fn plain(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it ended without a goodbye"),
+        _ => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
                 .stream
                 .read_buf(&mut self.unread)
                 .await
-                .map_err(ReadError::Lost)?;
+                .map_err(|error| ReadError::Lost(crate::dial::plain(error)))?;
             if count == 0 {
                 return Ok(None);
             }

@@ -40,7 +40,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
 
 fn io_error(error: tungstenite::Error) -> io::Error {
     match error {
-        tungstenite::Error::Io(error) => error,
+        tungstenite::Error::Io(error) => crate::dial::plain(error),
         other => io::Error::other(other),
     }
 }

@@ -165,7 +165,7 @@ impl From<tungstenite::Error> for WebSocketError {
     fn from(error: tungstenite::Error) -> Self {
         use tungstenite::Error as E;
         match error {
-            E::Io(error) => Self::Lost(error),
+            E::Io(error) => Self::Lost(crate::dial::plain(error)),
             E::ConnectionClosed | E::AlreadyClosed => {
                 Self::Lost(io::ErrorKind::NotConnected.into())
             }
