@@ -1,6 +1,7 @@
 //! Where a hub is: a host name, and a port when it is not the usual one.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 /// The port of HTTPS and of everything that runs over it.
 pub const HTTPS_PORT: u16 = 443;
@@ -47,7 +48,7 @@ impl HubAddress {
                         .ok_or_else(|| HubAddressError::BadName(text.to_owned()))?,
                 ),
             };
-            if name.parse::<std::net::Ipv6Addr>().is_err() {
+            if name.parse::<Ipv6Addr>().is_err() {
                 return Err(HubAddressError::BadName(text.to_owned()));
             }
             (name, port)
@@ -117,6 +118,10 @@ impl HubAddress {
 
     /// Whether the text, with or without a port, is this host; case does not matter.
     pub fn is_named_by(&self, text: &str) -> bool {
+        // Some write IPv6 addresses without brackets.
+        if let Ok(address) = text.parse::<Ipv6Addr>() {
+            return self.name.parse() == Ok(address);
+        }
         Self::parse(text).is_ok_and(|other| other.name.eq_ignore_ascii_case(&self.name))
     }
 }
@@ -159,5 +164,8 @@ mod tests {
         assert!(hub.is_named_by("myhub.EXAMPLE.net"));
         assert!(hub.is_named_by("myhub.example.net:8443"));
         assert!(!hub.is_named_by("other.example.net"));
+        let v6 = HubAddress::parse("[::1]:8443").unwrap();
+        assert!(v6.is_named_by("::1") && v6.is_named_by("[::1]") && v6.is_named_by("[::1]:8443"));
+        assert!(!v6.is_named_by("::2"));
     }
 }

@@ -23,8 +23,8 @@ pub const MQTT_HANDSHAKE: Duration = Duration::from_secs(30);
 /// TCP connect of device-proxy to a target: well inside the stream handshake, so
 /// that an unreachable target is a reject and not a timeout.
 pub const TARGET_CONNECT: Duration = Duration::from_secs(10);
-/// TLS and the first HTTP request head or MQTT CONNECT at the hub, together:
-/// strangers that say nothing are gone after this.
+/// TLS at the hub, then again a request head or MQTT CONNECT, or a stalled answer:
+/// strangers that say nothing, or read nothing, are gone after this.
 pub const STRANGER: Duration = Duration::from_secs(30);
 /// Writing to a device's hub session: a device that does not read is gone.
 pub const SESSION_WRITE: Duration = Duration::from_secs(15);
@@ -58,7 +58,10 @@ pub const LEG_PONG: Duration = Duration::from_secs(10);
 /// After the local end of input: how long the peer may stay silent before a plain
 /// stream, which has no half-close, is closed.
 pub const HALF_CLOSE_LINGER: Duration = Duration::from_secs(5);
-/// Delivering what is left to the surviving leg, and its answer to our Close, at the hub.
+/// Delivering to the surviving leg what the hub still holds for it (at most some hundred
+/// KiB): enough for a slow link, so that no tail is lost.
+pub const LEG_DELIVER: Duration = Duration::from_secs(120);
+/// The surviving leg's answer to our Close, at the hub.
 pub const LEG_CLOSE: Duration = Duration::from_secs(10);
 /// Delivering what is left, and the closing handshakes, once an end is decided.
 pub const CLOSE: Duration = Duration::from_secs(5);
@@ -93,6 +96,8 @@ pub const MQTT_WEBSOCKET_MESSAGE: usize = MQTT_PACKET + (4 << 10);
 pub const HTTP_HEAD: usize = 16 << 10;
 /// Largest request body at the hub: a bulk request of 100 identities fits.
 pub const HTTP_BODY: usize = 512 << 10;
+/// How long a request's body may take.
+pub const HTTP_BODY_TIME: Duration = Duration::from_secs(30);
 /// Largest answer body a client reads.
 pub const HTTP_ANSWER: usize = 64 << 10;
 

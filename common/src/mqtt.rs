@@ -52,6 +52,9 @@ pub enum ReadError {
         /// The largest that is accepted.
         limit: usize,
     },
+    /// A CONNECT of another version of MQTT.
+    #[error("the peer speaks another version of MQTT than 3.1.1")]
+    Version,
     /// The bytes are not MQTT 3.1.1.
     #[error("the peer sent bytes that are not MQTT 3.1.1")]
     Malformed,
@@ -127,7 +130,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
         bytes::Buf::advance(&mut self.unread, consumed);
         match result {
             PacketBuildResult::Incomplete => Ok(None),
-            PacketBuildResult::Complete(raw) => decode(&raw).map(Some).ok_or(ReadError::Malformed),
+            PacketBuildResult::Complete(raw) => match decode(&raw) {
+                Some(packet) => Ok(Some(packet)),
+                None if is_other_version(&raw) => Err(ReadError::Version),
+                None => Err(ReadError::Malformed),
+            },
             PacketBuildResult::Error(MqttError::PacketTooLarge) => {
                 Err(ReadError::TooLarge { limit: self.limit })
             }
@@ -152,6 +159,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
 
 fn size(limit: usize) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
+}
+
+/// CONNECT begins with the protocol's name and level: `MQTT` and 4, if it is ours.
+fn is_other_version(raw: &RawPacket) -> bool {
+    let data = raw.data_as_slice();
+    let level = data
+        .strip_prefix(b"\0\x04MQTT")
+        .and_then(|rest| rest.first());
+    raw.packet_type() == 1
+        && (level.is_some_and(|level| *level != 4) || data.starts_with(b"\0\x06MQIsdp"))
 }
 
 fn decode(raw: &RawPacket) -> Option<Packet> {

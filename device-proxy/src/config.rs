@@ -91,6 +91,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         // A variable that is set to nothing is not set.
         let environment = |name: &str| environment(name).filter(|value| !value.is_empty());
+        let has_all = cli.positional.len() == 3;
         let mut arguments = cli.positional.into_iter().peekable();
         let from_option = match (&cli.connection_string, &cli.connection_string_file) {
             (Some(text), _) => Some(text.clone()),
@@ -106,8 +107,8 @@ impl Config {
         let text = from_option
             .or(positional)
             .or_else(from_environment)
-            // Nothing else could be meant by a first argument then.
-            .or_else(|| arguments.next())
+            // Of three arguments the first is meant to be it, whatever it looks like.
+            .or_else(|| arguments.next().filter(|_| has_all))
             .ok_or(ConfigError::NoConnectionString)?;
         let connection = DeviceConnectionString::parse(text.expose())?;
 
@@ -270,6 +271,10 @@ mod tests {
         assert!(matches!(
             error(&["garbage", "localhost", "22"]),
             ConfigError::ConnectionString(_)
+        ));
+        assert!(matches!(
+            error(&["localhost", "22"]),
+            ConfigError::NoConnectionString
         ));
         assert!(matches!(error(&[CS]), ConfigError::NoTarget));
         assert!(matches!(error(&[CS, "localhost"]), ConfigError::NoPort(_)));

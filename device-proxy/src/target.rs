@@ -127,7 +127,8 @@ impl Targets {
             match Target::parse(option)? {
                 (None, target) => targets.set_unnamed(target)?,
                 (Some(name), target) => {
-                    if targets.named.insert(name.clone(), target).is_some() {
+                    let is_taken = echo && name == ECHO;
+                    if targets.named.insert(name.clone(), target).is_some() || is_taken {
                         return Err(TargetError::Repeated(name));
                     }
                 }
@@ -219,7 +220,7 @@ mod tests {
         assert_eq!(named.select("echo"), Some(&Target::Echo));
         let echo = targets(&[], true).unwrap();
         assert_eq!(echo.select("TestStream"), Some(&Target::Echo));
-        let own = targets(&["echo=localhost:7"], true).unwrap();
+        let own = targets(&["echo=localhost:7"], false).unwrap();
         assert_eq!(shown(&own, "echo").unwrap(), "localhost:7");
     }
 
@@ -238,6 +239,10 @@ mod tests {
         assert_eq!(
             targets(&["a=h:1", "a=h:2"], false),
             Err(E::Repeated("a".into()))
+        );
+        assert_eq!(
+            targets(&["echo=h:1"], true),
+            Err(E::Repeated("echo".into()))
         );
         assert!(targets(&[], false).unwrap().is_empty());
     }

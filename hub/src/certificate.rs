@@ -52,8 +52,11 @@ impl Certificate {
     ) -> Result<Self, CertificateError> {
         let (chain, key) = match &source {
             CertificateSource::Managed => {
+                let had_ca = tls_dir.join("ca.pem").exists();
                 let material = pki::ensure(&tls_dir, host, OffsetDateTime::now_utc())?;
-                if material.made == Made::CaAndServer {
+                if material.made == Made::CaAndServer && had_ca {
+                    tracing::warn!(ca = %material.ca_file.display(), host, "made a new CA, since the old one is not for this host name or about to expire: give this file to all proxies and SDK clients, the old one is of no more use");
+                } else if material.made == Made::CaAndServer {
                     tracing::info!(ca = %material.ca_file.display(), host, "made a new CA: give this file to proxies and SDK clients");
                 }
                 (material.certificates, material.key)

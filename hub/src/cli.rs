@@ -72,7 +72,11 @@ pub enum AdminCommand {
     #[command(subcommand, arg_required_else_help = true)]
     Policy(PolicyCommand),
     /// Print the streaming endpoints, as JSON.
-    Endpoints,
+    Endpoints {
+        /// JSON it is anyway.
+        #[command(flatten)]
+        form: Form,
+    },
 }
 
 /// Options of `serve`.

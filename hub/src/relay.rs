@@ -5,6 +5,7 @@
 //! 1000 if the first said 1000, else 1011. Both directions run in one task.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use common::identity::Leg;
 use common::limits;
 use common::websocket::{Data, Goodbye, Incoming, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// The reason text in a Close after a leg that did not end normally, as the real
@@ -55,6 +56,9 @@ struct Way {
     held: Option<Data>,
     unflushed: bool,
     bytes: u64,
+    /// The leg it writes to takes nothing any more. It may have said things before,
+    /// which the other direction still delivers.
+    broken: Option<WebSocketError>,
 }
 
 impl Way {
@@ -64,10 +68,11 @@ impl Way {
             held,
             unflushed: false,
             bytes: 0,
+            broken: None,
         }
     }
 
-    /// Moves messages until a socket makes it wait, or one of them ends.
+    /// Moves messages until a socket makes it wait, or the leg it reads from ends.
     fn poll<A, B>(
         &mut self,
         cx: &mut Context<'_>,
@@ -78,21 +83,11 @@ impl Way {
         A: AsyncRead + AsyncWrite + Unpin,
         B: AsyncRead + AsyncWrite + Unpin,
     {
-        let lost = |error| RelayEnd::Lost(self.from.other(), error);
-        loop {
-            if let Some(data) = &mut self.held {
-                if let Err(error) = ready!(to.poll_ready(cx)) {
-                    return Poll::Ready(lost(error));
+        while self.broken.is_none() {
+            if self.held.is_some() {
+                if let Err(error) = ready!(self.poll_send(cx, to)) {
+                    self.broken = Some(error);
                 }
-                let piece = data.split_to(limits::STREAM_MESSAGE);
-                self.bytes += piece.len() as u64;
-                if data.is_empty() {
-                    self.held = None;
-                }
-                if let Err(error) = to.start_send(piece) {
-                    return Poll::Ready(lost(error));
-                }
-                self.unflushed = true;
                 continue;
             }
             match from.poll_incoming(cx) {
@@ -109,24 +104,102 @@ impl Way {
                     if self.unflushed {
                         match ready!(to.poll_flush(cx)) {
                             Ok(()) => self.unflushed = false,
-                            Err(error) => return Poll::Ready(lost(error)),
+                            Err(error) => {
+                                self.broken = Some(error);
+                                continue;
+                            }
                         }
                     }
                     return Poll::Pending;
                 }
             }
         }
+        // What the other leg still sends has nowhere to go.
+        self.held = None;
+        Poll::Pending
+    }
+
+    /// Sends the next piece of the message in hand.
+    fn poll_send<B: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut WebSocket<B>,
+    ) -> Poll<Result<(), WebSocketError>> {
+        ready!(to.poll_ready(cx))?;
+        if let Some(data) = &mut self.held {
+            let piece = data.split_to(limits::STREAM_MESSAGE);
+            if data.is_empty() {
+                self.held = None;
+            }
+            let length = piece.len() as u64;
+            to.start_send(piece)?;
+            self.bytes += length;
+            self.unflushed = true;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
-/// Relays until a leg ends or `cancel` is cancelled, then closes both; closing takes
-/// at most [`limits::LEG_CLOSE`]. `held` is a message of `first` that was read while
-/// it waited.
+/// Both directions, in one task.
+struct Relay<A, B> {
+    first: WebSocket<A>,
+    second: WebSocket<B>,
+    /// From the first leg to the second.
+    out: Way,
+    /// From the second leg to the first.
+    back: Way,
+    /// Bytes moved, and when the last of them was: what limits a delivery.
+    moved: (u64, Instant),
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<A, B> Relay<A, B>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
+        if let Poll::Ready(end) = self.out.poll(cx, &mut self.first, &mut self.second) {
+            return Poll::Ready(end);
+        }
+        if let Poll::Ready(end) = self.back.poll(cx, &mut self.second, &mut self.first) {
+            return Poll::Ready(end);
+        }
+        if self.out.broken.is_some() && self.back.broken.is_some() {
+            return Poll::Ready(self.lost());
+        }
+        if self.out.broken.is_some() || self.back.broken.is_some() {
+            // One leg takes nothing; what it had said is being delivered to the other.
+            let bytes = self.out.bytes + self.back.bytes;
+            if bytes != self.moved.0 || self.timer.deadline() < self.moved.1 {
+                self.moved = (bytes, Instant::now());
+                let deadline = self.moved.1 + limits::LEG_DELIVER;
+                self.timer.as_mut().reset(deadline);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            return Poll::Ready(self.lost());
+        }
+        Poll::Pending
+    }
+
+    /// The leg that could not be written to is the one that was lost.
+    fn lost(&mut self) -> RelayEnd {
+        match (self.out.broken.take(), self.back.broken.take()) {
+            (Some(error), _) => RelayEnd::Lost(self.out.from.other(), error),
+            (None, Some(error)) => RelayEnd::Lost(self.back.from.other(), error),
+            (None, None) => RelayEnd::Cancelled,
+        }
+    }
+}
+
+/// Relays until a leg ends or `cancel` is cancelled, then closes both, which
+/// takes at most [`limits::LEG_DELIVER`] and [`limits::LEG_CLOSE`]. `held` is a message of
+/// `first` that was read while it waited.
 pub async fn relay<A, B>(
     first_leg: Leg,
-    mut first: WebSocket<A>,
+    first: WebSocket<A>,
     held: Option<Data>,
-    mut second: WebSocket<B>,
+    second: WebSocket<B>,
     cancel: &CancellationToken,
 ) -> RelayOutcome
 where
@@ -134,21 +207,21 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let started = Instant::now();
-    let mut out = Way::new(first_leg, held);
-    let mut back = Way::new(first_leg.other(), None);
-    let both = poll_fn(|cx| {
-        if let Poll::Ready(end) = out.poll(cx, &mut first, &mut second) {
-            return Poll::Ready(end);
-        }
-        back.poll(cx, &mut second, &mut first)
-    });
+    let mut relay = Relay {
+        first,
+        second,
+        out: Way::new(first_leg, held),
+        back: Way::new(first_leg.other(), None),
+        moved: (u64::MAX, started),
+        timer: Box::pin(sleep(limits::LEG_DELIVER)),
+    };
     let end = tokio::select! {
-        end = both => end,
+        end = poll_fn(|cx| relay.poll(cx)) => end,
         () = cancel.cancelled() => RelayEnd::Cancelled,
     };
     let (to_device, to_service) = match first_leg {
-        Leg::Service => (out.bytes, back.bytes),
-        Leg::Device => (back.bytes, out.bytes),
+        Leg::Service => (relay.out.bytes, relay.back.bytes),
+        Leg::Device => (relay.back.bytes, relay.out.bytes),
     };
     let outcome = RelayOutcome {
         to_device,
@@ -156,35 +229,58 @@ where
         duration: started.elapsed(),
         end,
     };
+    let Relay { first, second, .. } = relay;
     match &outcome.end {
         RelayEnd::Cancelled => {
             tokio::join!(abort(first), abort(second));
         }
         RelayEnd::Closed(leg) | RelayEnd::Aborted(leg, _) | RelayEnd::Lost(leg, _) => {
-            let normal = matches!(outcome.end, RelayEnd::Closed(_));
             if *leg == first_leg {
-                tokio::join!(answer(first), finish(second, normal));
+                tokio::join!(answer(first, &outcome.end), finish(second, &outcome.end));
             } else {
-                tokio::join!(answer(second), finish(first, normal));
+                tokio::join!(answer(second, &outcome.end), finish(first, &outcome.end));
             }
         }
     }
     outcome
 }
 
-/// Closes the surviving leg: what is in hand goes out before the Close.
-async fn finish<S: AsyncRead + AsyncWrite + Unpin>(leg: WebSocket<S>, normal: bool) {
-    let (code, reason) = if normal {
+/// Closes the surviving leg: what is in hand goes out before the Close, however slow
+/// the leg; one that takes nothing for [`limits::LEG_DELIVER`] is dropped without it.
+async fn finish<S: AsyncRead + AsyncWrite + Unpin>(mut leg: WebSocket<S>, end: &RelayEnd) {
+    let (code, reason) = if matches!(end, RelayEnd::Closed(_)) {
         (Goodbye::NORMAL, "")
     } else {
         (Goodbye::ERROR, DISCONNECTED)
     };
-    leg.close(code, reason, limits::LEG_CLOSE).await;
+    let delivered = timeout(limits::LEG_DELIVER, poll_fn(|cx| leg.poll_flush(cx))).await;
+    if matches!(delivered, Ok(Ok(()))) {
+        leg.close(code, reason, limits::LEG_CLOSE).await;
+    }
 }
 
-/// Sends the answer to a leg's own Close, which the library has queued.
-async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut leg: WebSocket<S>) {
-    let _ = timeout(limits::LEG_CLOSE, poll_fn(|cx| leg.poll_flush(cx))).await;
+/// The last word to the leg that has ended: the answer to its Close, which the library
+/// has queued, or what rule it broke.
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut leg: WebSocket<S>, end: &RelayEnd) {
+    match end {
+        RelayEnd::Lost(_, error) => reproach(leg, error).await,
+        _ => {
+            let _ = timeout(limits::LEG_CLOSE, poll_fn(|cx| leg.poll_flush(cx))).await;
+        }
+    }
+}
+
+/// Closes a leg that was lost: one that broke a rule is told which.
+pub async fn reproach<S: AsyncRead + AsyncWrite + Unpin>(
+    leg: WebSocket<S>,
+    error: &WebSocketError,
+) {
+    let (code, reason) = match error {
+        WebSocketError::TooLarge { .. } => (Goodbye::TOO_LARGE, "message too large"),
+        WebSocketError::Protocol(_) => (Goodbye::PROTOCOL, "protocol error"),
+        WebSocketError::Lost(_) | WebSocketError::Dead => return,
+    };
+    leg.close(code, reason, Duration::from_secs(1)).await;
 }
 
 /// Ends a leg from the hub's side.

@@ -173,7 +173,7 @@ impl Server {
             self.https,
             stop_listening.clone(),
             tasks.clone(),
-            move |socket, peer| http.clone().serve(socket, peer),
+            move |socket, peer, permit| http.clone().serve(socket, peer, permit),
         ));
         if let Some(listener) = self.mqtts {
             let mqtt = MqttListener {
@@ -185,7 +185,7 @@ impl Server {
                 listener,
                 stop_listening.clone(),
                 tasks.clone(),
-                move |socket, peer| mqtt.clone().serve(socket, peer),
+                move |socket, peer, permit| mqtt.clone().serve(socket, peer, permit),
             ));
         }
         let rendezvous = self.state.rendezvous.clone();

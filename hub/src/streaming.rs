@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 
 use common::hub_address::HubAddress;
 use common::identity::{DeviceIdentity, Leg, StreamId};
+use common::limits;
 use common::report;
 use common::websocket::{Data, Incoming};
 use common::wire::initiation::encode_segment;
 use tokio::sync::oneshot;
 
-use crate::relay::{RelayOutcome, abort, relay};
+use crate::relay::{RelayOutcome, abort, relay, reproach};
 use crate::rendezvous::{LegPlace, Meeting};
 use crate::state::LegSocket;
 
@@ -81,9 +82,15 @@ async fn wait(
             },
             incoming = poll_fn(|cx| socket.poll_incoming(cx)), if reading => match incoming {
                 Ok(Incoming::Data(data)) => held = Some(data),
-                Ok(Incoming::Closed(_)) | Err(_) => {
+                ended => {
                     // Nobody has sent anything: there is nothing to deliver.
-                    let _ = poll_fn(|cx| socket.poll_flush(cx)).await;
+                    match &ended {
+                        Err(error) => reproach(socket, error).await,
+                        Ok(_) => {
+                            let flush = poll_fn(|cx| socket.poll_flush(cx));
+                            let _ = tokio::time::timeout(limits::LEG_CLOSE, flush).await;
+                        }
+                    }
                     tracing::info!(device = %place.identity, name = place.name, "stream ended before its other leg came");
                     return None;
                 }
@@ -99,7 +106,7 @@ fn report_outcome(place: &LegPlace<LegSocket>, outcome: &RelayOutcome) {
         stream = %place.stream,
         to_device = outcome.to_device,
         to_service = outcome.to_service,
-        seconds = outcome.duration.as_secs_f32(),
+        seconds = format_args!("{:.1}", outcome.duration.as_secs_f32()),
         "stream closed: {}",
         report::chain(&outcome.end),
     );

@@ -202,22 +202,20 @@ impl Forwarder {
     ) {
         let device = &self.identity;
         tracing::debug!(%device, %name, %peer, "connection accepted");
+        // Dropped without a stream, it is reset: nothing of it was carried.
+        socket.arm();
         let opened = tokio::select! {
             opened = self.opener.open(device, name) => opened,
             () = reset(&socket) => {
                 tracing::debug!(%device, %name, %peer, "the local client left before the stream was there");
                 return;
             }
-            () = stop.cancelled() => {
-                socket.abort();
-                return;
-            }
+            () = stop.cancelled() => return,
         };
         let leg = match opened {
             Ok(leg) => leg,
             Err(error) => {
                 tracing::warn!(%peer, "{error}");
-                socket.abort();
                 return;
             }
         };
@@ -263,7 +261,8 @@ mod tests {
         client.shutdown().await.unwrap();
         let waited = timeout(Duration::from_millis(200), reset(&socket)).await;
         assert!(waited.is_err());
-        client.abort();
+        client.arm();
+        drop(client);
         timeout(Duration::from_secs(10), reset(&socket))
             .await
             .unwrap();

@@ -19,18 +19,36 @@ pub enum Manner {
     Flood,
     /// Closes each connection at once.
     CloseAtOnce,
-    /// Reads to the end of input, then answers with the number of bytes, in decimal.
-    Count,
+    /// Reads, and counts the connections that ended in due form.
+    Sink,
+}
+
+/// What a target has seen, over all connections.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Bytes it has sent.
+    pub sent: AtomicU64,
+    /// Bytes it has received and not sent back.
+    pub received: AtomicU64,
+    /// Connections that ended in due form.
+    pub ends: AtomicU64,
+    /// Connections it has now.
+    pub connections: AtomicU64,
+}
+
+impl Counters {
+    /// Connections it has now.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
 }
 
 /// A local TCP service; dropped, it is gone.
 pub struct Target {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Bytes it has sent, over all connections.
-    pub sent: Arc<AtomicU64>,
-    /// Connections it has now.
-    pub connections: Arc<AtomicU64>,
+    /// What it has seen.
+    pub counters: Arc<Counters>,
     _task: tokio_util::task::AbortOnDropHandle<()>,
 }
 
@@ -39,23 +57,22 @@ impl Target {
     pub async fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (sent, connections): (Arc<AtomicU64>, Arc<AtomicU64>) = Default::default();
-        let counters = (Arc::clone(&sent), Arc::clone(&connections));
+        let counters = Arc::new(Counters::default());
+        let shared = Arc::clone(&counters);
         let task = tokio::spawn(async move {
             let mut tasks = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                let (sent, connections) = counters.clone();
-                connections.fetch_add(1, Relaxed);
+                let counters = Arc::clone(&shared);
+                counters.connections.fetch_add(1, Relaxed);
                 tasks.spawn(async move {
-                    serve(socket, manner, &sent).await;
-                    connections.fetch_sub(1, Relaxed);
+                    serve(socket, manner, &counters).await;
+                    counters.connections.fetch_sub(1, Relaxed);
                 });
             }
         });
         Self {
             address,
-            sent,
-            connections,
+            counters,
             _task: tokio_util::task::AbortOnDropHandle::new(task),
         }
     }
@@ -67,7 +84,7 @@ impl Target {
     }
 }
 
-async fn serve(mut socket: TcpStream, manner: Manner, sent: &AtomicU64) {
+async fn serve(mut socket: TcpStream, manner: Manner, counters: &Counters) {
     match manner {
         Manner::Echo => {
             let (mut reader, mut writer) = socket.split();
@@ -84,14 +101,23 @@ async fn serve(mut socket: TcpStream, manner: Manner, sent: &AtomicU64) {
         Manner::Flood => {
             let noise = [0x5a; 64 << 10];
             while let Ok(count) = socket.write(&noise).await {
-                sent.fetch_add(count as u64, Relaxed);
+                counters.sent.fetch_add(count as u64, Relaxed);
             }
         }
         Manner::CloseAtOnce => {}
-        Manner::Count => {
-            let mut all = Vec::new();
-            if let Ok(count) = socket.read_to_end(&mut all).await {
-                let _ = socket.write_all(count.to_string().as_bytes()).await;
+        Manner::Sink => {
+            let mut scrap = vec![0; 64 << 10];
+            loop {
+                match socket.read(&mut scrap).await {
+                    Ok(0) => {
+                        counters.ends.fetch_add(1, Relaxed);
+                        break;
+                    }
+                    Ok(count) => {
+                        counters.received.fetch_add(count as u64, Relaxed);
+                    }
+                    Err(_) => break,
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The real binaries: kills without a goodbye, restarts, first words and last words,
 //! and no secret in any of them.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tests::programs::{Program, run};
@@ -192,20 +193,37 @@ async fn a_kill_while_data_flows_aborts_both_ends() {
             }
         })
         .await;
-        // The kernel itself ends a killed program's sockets.
-        if victim != "service-proxy" {
-            assert!(
-                client.is_err(),
-                "{victim}: a truncated transfer looks complete"
-            );
-        }
-        let gone = || {
-            target
-                .connections
-                .load(std::sync::atomic::Ordering::Relaxed)
-                == 0
-        };
+        assert!(
+            client.is_err(),
+            "{victim}: a truncated transfer looks complete"
+        );
+        let gone = || target.counters.connections() == 0;
         wait(&format!("the target's end after the {victim}'s kill"), gone).await;
+    }
+}
+
+/// The same upwards: the target of a truncated upload sees a failure, not an end.
+#[tokio::test]
+async fn a_kill_during_an_upload_is_no_end_of_input() {
+    for victim in ["hub", "device-proxy", "service-proxy"] {
+        let mut hub = Hub::start().await;
+        let connection = hub.admin(&["device", "create", "MyDevice"]);
+        let target = Target::start(Manner::Sink).await;
+        let mut device = hub.device(&connection, &target.address.to_string());
+        device.line("connected").await;
+        let (mut service, port) = hub.service(&["MyDevice", "0"]).await;
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        socket.write_all(&[1; 4096]).await.unwrap();
+        let arrived = || target.counters.received.load(Relaxed) == 4096;
+        wait("the upload to begin", arrived).await;
+        match victim {
+            "hub" => hub.program.kill().await,
+            "device-proxy" => device.kill().await,
+            _ => service.kill().await,
+        }
+        let gone = || target.counters.connections() == 0;
+        wait(&format!("the target's end after the {victim}'s kill"), gone).await;
+        assert_eq!(target.counters.ends.load(Relaxed), 0, "{victim}");
     }
 }
 

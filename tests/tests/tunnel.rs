@@ -60,7 +60,7 @@ async fn nothing_left(story: &Story) {
     })
     .await;
     wait("the target's connections to end", || {
-        story.target.connections.load(Relaxed) == 0
+        story.target.counters.connections() == 0
     })
     .await;
 }
@@ -170,7 +170,7 @@ async fn a_target_that_hangs_is_left_when_the_client_leaves() {
     let story = story(Manner::Silent).await;
     let socket = story.service.connect().await;
     wait("the target's connection", || {
-        story.target.connections.load(Relaxed) == 1
+        story.target.counters.connections() == 1
     })
     .await;
     drop(socket);
@@ -190,7 +190,7 @@ async fn a_reader_that_stops_stops_the_writer() {
     let rest = async {
         loop {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            let now = story.target.sent.load(Relaxed);
+            let now = story.target.counters.sent.load(Relaxed);
             if now == before {
                 return now;
             }
@@ -278,7 +278,7 @@ async fn stopping_each_program_cuts_its_tunnels_and_ends() {
         .unwrap();
     second.service.shut_down().await;
     wait("the target's end", || {
-        second.target.connections.load(Relaxed) == 0
+        second.target.counters.connections() == 0
     })
     .await;
     second.hub.shut_down().await;

@@ -4,20 +4,29 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A local byte stream that can be cut so that its peer notices.
+/// A local byte stream that can be cut so that its peer notices: a truncated transfer
+/// must never look complete.
 pub trait LocalSocket: AsyncRead + AsyncWrite + Unpin + Send {
-    /// Ends the connection so that the peer sees a failure, not an end: a truncated
-    /// transfer must never look complete.
-    fn abort(self);
+    /// From now on the connection ends in a failure, not in an end, however it goes:
+    /// dropped, or by the death of this process.
+    fn arm(&self) {}
+
+    /// From now on the connection may end in due form: all was delivered.
+    fn disarm(&self) {}
 }
 
 impl LocalSocket for TcpStream {
-    fn abort(self) {
-        // Linger zero: dropping the socket sends RST.
+    fn arm(&self) {
+        // Linger zero: closing the socket, also by the system, sends RST.
         let _ = self.set_zero_linger();
+    }
+
+    fn disarm(&self) {
+        let _ = SockRef::from(self).set_linger(None);
     }
 }
 
@@ -39,13 +48,12 @@ impl<R, W> Pipes<R, W> {
     }
 }
 
+/// The peer learns of a failure by other means: an exit code.
 impl<R, W> LocalSocket for Pipes<R, W>
 where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
-    /// The peer learns of a failure by other means: an exit code.
-    fn abort(self) {}
 }
 
 impl<R: AsyncRead + Unpin, W: Unpin> AsyncRead for Pipes<R, W> {

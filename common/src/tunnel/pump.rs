@@ -64,6 +64,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let started = Instant::now();
+    local.arm();
     let mut pump = Pump {
         local,
         stream,
@@ -73,13 +74,15 @@ where
         unflushed: false,
         undelivered: Bytes::new(),
         unflushed_local: false,
+        broken: None,
+        ending: None,
         timer: Box::pin(sleep(limits::HALF_CLOSE_LINGER)),
     };
     let end = tokio::select! {
         end = poll_fn(|cx| pump.poll(cx)) => end,
         () = stop.cancelled() => End::Stopped,
     };
-    pump.finish(&end).await;
+    let end = pump.finish(end).await;
     Outcome {
         sent: traffic.sent(),
         received: traffic.received(),
@@ -96,6 +99,8 @@ enum Phase {
     Lingering,
     /// Our Close is on its way; the peer's is awaited.
     Closing,
+    /// The stream takes nothing any more, and may still yield what the peer had said.
+    Receiving,
 }
 
 struct Pump<'a, L, S> {
@@ -110,16 +115,33 @@ struct Pump<'a, L, S> {
     undelivered: Bytes,
     /// Bytes were given to the local socket since its last flush.
     unflushed_local: bool,
+    /// The stream takes nothing any more; what it still yields is delivered.
+    broken: Option<WebSocketError>,
+    /// A normal end, for which only the local socket's flush is waited.
+    ending: Option<End>,
     /// Linger time, then closing time.
     timer: Pin<Box<Sleep>>,
 }
 
 impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if let Poll::Ready(end) = self.poll_down(cx) {
-            return Poll::Ready(end);
+        if self.ending.is_none() {
+            let end = match self.poll_down(cx) {
+                Poll::Pending => ready!(self.poll_up(cx)),
+                Poll::Ready(end) => end,
+            };
+            if !end.is_normal() {
+                return Poll::Ready(end);
+            }
+            self.ending = Some(end);
         }
-        self.poll_up(cx)
+        // However slow the local reader: an end is normal when it has all.
+        if self.unflushed_local
+            && let Err(error) = ready!(Pin::new(&mut self.local).poll_flush(cx))
+        {
+            return Poll::Ready(End::LocalFailed(error));
+        }
+        Poll::Ready(self.ending.take().unwrap_or(End::LocalClosed))
     }
 
     /// Stream to local socket.
@@ -134,8 +156,10 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
                         self.undelivered.advance(count);
                         self.traffic.received.fetch_add(count as u64, Relaxed);
                         self.unflushed_local = true;
-                        if self.phase == Phase::Lingering {
-                            self.rest(limits::HALF_CLOSE_LINGER);
+                        match self.phase {
+                            Phase::Lingering => self.rest(limits::HALF_CLOSE_LINGER),
+                            Phase::Receiving => self.rest(limits::LEG_DELIVER),
+                            Phase::Open | Phase::Closing => {}
                         }
                     }
                     Err(error) => return Poll::Ready(End::LocalFailed(error)),
@@ -153,11 +177,18 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
                         End::PeerAborted(goodbye)
                     });
                 }
-                // All was said on our side, and the peer need not answer a Close.
-                Poll::Ready(Err(WebSocketError::Lost(_))) if self.phase == Phase::Closing => {
+                // All was said on our side, and a peer need not answer a Close. A peer that
+                // ends TCP in due form has read it: else its system would have sent RST.
+                Poll::Ready(Err(WebSocketError::Lost(error)))
+                    if self.phase == Phase::Closing
+                        && error.kind() == io::ErrorKind::UnexpectedEof =>
+                {
                     return Poll::Ready(End::LocalClosed);
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(End::StreamLost(error)),
+                Poll::Ready(Err(error)) => {
+                    // The first failure is the cause of the second.
+                    return Poll::Ready(End::StreamLost(self.broken.take().unwrap_or(error)));
+                }
                 Poll::Pending => {
                     if self.unflushed_local {
                         match ready!(Pin::new(&mut self.local).poll_flush(cx)) {
@@ -177,17 +208,24 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
             let step = match self.phase {
                 Phase::Open => ready!(self.poll_read_local(cx)),
                 Phase::Lingering => ready!(self.poll_linger(cx)),
-                Phase::Closing => {
-                    if self.unflushed && ready!(self.stream.poll_flush(cx)).is_err() {
-                        return Poll::Ready(End::LocalClosed);
-                    }
-                    self.unflushed = false;
+                Phase::Closing => ready!(self.poll_closing(cx)),
+                Phase::Receiving => {
                     ready!(self.timer.as_mut().poll(cx));
-                    return Poll::Ready(End::LocalClosed);
+                    let error = self.broken.take().unwrap_or(WebSocketError::Dead);
+                    return Poll::Ready(End::StreamLost(error));
                 }
             };
-            if let Err(end) = step {
-                return Poll::Ready(end);
+            match step {
+                Ok(()) => {}
+                // What the peer said before, perhaps its Close, may still be on this side.
+                Err(End::StreamLost(error)) => {
+                    self.broken = Some(error);
+                    self.phase = Phase::Receiving;
+                    self.rest(limits::LEG_DELIVER);
+                    // Look at once: what it has is there by now.
+                    cx.waker().wake_by_ref();
+                }
+                Err(end) => return Poll::Ready(end),
             }
         }
     }
@@ -211,20 +249,14 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(End::LocalFailed(error))),
             Poll::Pending => {
-                if self.unflushed {
-                    ready!(self.stream.poll_flush(cx)).map_err(End::StreamLost)?;
-                    self.unflushed = false;
-                }
+                ready!(self.poll_flush_stream(cx)).map_err(End::StreamLost)?;
                 Poll::Pending
             }
         }
     }
 
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if self.unflushed {
-            ready!(self.stream.poll_flush(cx)).map_err(End::StreamLost)?;
-            self.unflushed = false;
-        }
+        ready!(self.poll_flush_stream(cx)).map_err(End::StreamLost)?;
         if !self.undelivered.is_empty() {
             // The local reader is slow, not the peer silent; its socket wakes us.
             return Poll::Pending;
@@ -236,7 +268,24 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
             .map_err(End::StreamLost)?;
         self.phase = Phase::Closing;
         self.unflushed = true;
-        self.rest(limits::CLOSE);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Our Close goes out, and the peer has some time to answer it.
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if self.unflushed {
+            ready!(self.poll_flush_stream(cx)).map_err(End::StreamLost)?;
+            self.rest(limits::CLOSE);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        Poll::Ready(Err(End::LocalClosed))
+    }
+
+    fn poll_flush_stream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        if self.unflushed {
+            ready!(self.stream.poll_flush(cx))?;
+            self.unflushed = false;
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -245,31 +294,32 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
     }
 
     /// Closes both sides as the end demands, within [`limits::CLOSE`] each.
-    async fn finish(mut self, end: &End) {
-        match end {
+    async fn finish(mut self, end: End) -> End {
+        match &end {
             End::LocalClosed | End::PeerClosed => {
+                self.local.disarm();
                 // The library has queued the answer to the peer's Close.
                 let _ = timeout(limits::CLOSE, poll_fn(|cx| self.stream.poll_flush(cx))).await;
                 let _ = timeout(limits::CLOSE, close_local(&mut self.local)).await;
             }
+            // Armed, the local socket is reset when it is dropped: before any goodbye.
             End::PeerAborted(_) => {
-                self.local.abort();
+                drop(self.local);
                 let _ = timeout(limits::CLOSE, poll_fn(|cx| self.stream.poll_flush(cx))).await;
             }
-            End::StreamLost(_) => self.local.abort(),
+            End::StreamLost(_) => drop(self.local),
             End::LocalFailed(_) => {
-                self.local.abort();
-                self.stream
-                    .close(Goodbye::ERROR, "local connection broke", limits::CLOSE)
-                    .await;
+                drop(self.local);
+                let (code, reason) = (Goodbye::ERROR, "local connection broke");
+                self.stream.close(code, reason, limits::CLOSE).await;
             }
             End::Stopped => {
-                self.local.abort();
-                self.stream
-                    .close(Goodbye::AWAY, "stopping", limits::CLOSE)
-                    .await;
+                drop(self.local);
+                let (code, reason) = (Goodbye::AWAY, "stopping");
+                self.stream.close(code, reason, limits::CLOSE).await;
             }
         }
+        end
     }
 }
 

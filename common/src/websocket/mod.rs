@@ -123,6 +123,10 @@ impl Goodbye {
     pub const NORMAL: u16 = 1000;
     /// Close code of a peer that goes away.
     pub const AWAY: u16 = 1001;
+    /// Close code for a peer that broke the protocol.
+    pub const PROTOCOL: u16 = 1002;
+    /// Close code for a peer that sent too large a message.
+    pub const TOO_LARGE: u16 = 1009;
     /// Close code of an end that is not normal.
     pub const ERROR: u16 = 1011;
 
@@ -172,8 +176,9 @@ impl From<tungstenite::Error> for WebSocketError {
             E::Capacity(tungstenite::error::CapacityError::MessageTooLong { max_size, .. }) => {
                 Self::TooLarge { limit: max_size }
             }
+            // Its name is misleading: the connection ended in due form, but without a Close.
             E::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
-                Self::Lost(io::ErrorKind::ConnectionReset.into())
+                Self::Lost(crate::dial::plain(io::ErrorKind::UnexpectedEof.into()))
             }
             // The remaining variants describe the peer's bytes, never show them.
             E::Protocol(error) => Self::Protocol(error.to_string()),

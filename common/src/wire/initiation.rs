@@ -59,13 +59,13 @@ pub struct Timeouts {
     pub response: Duration,
 }
 
-/// A time limit header that is not a non-negative decimal number.
+/// A time limit header that is not a decimal number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is not a non-negative number of seconds")]
+#[error("{0} is not a number of seconds")]
 pub struct BadTimeout(pub HeaderName);
 
 impl Timeouts {
-    /// Reads both headers: missing means 60 s, larger is clamped to 60 s.
+    /// Reads both headers, clamped to 0…60 s; missing means 60 s.
     ///
     /// # Errors
     /// [`BadTimeout`] names the header that is no number.
@@ -83,11 +83,14 @@ fn timeout(headers: &HeaderMap, name: &HeaderName) -> Result<Duration, BadTimeou
     };
     let bad = || BadTimeout(name.clone());
     let text = value.to_str().map_err(|_| bad())?.trim();
-    // Plain decimals only: no sign, no exponent, no "inf".
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+    // Plain decimals only: no exponent, no "inf".
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return Err(bad());
     }
-    let seconds: f64 = text.parse().map_err(|_| bad())?;
+    let seconds: f64 = digits.parse().map_err(|_| bad())?;
+    // Less than nothing is nothing.
+    let seconds = if text.starts_with('-') { 0.0 } else { seconds };
     Ok(Duration::from_secs_f64(
         seconds.min(limits::STREAM_HANDSHAKE.as_secs_f64()),
     ))
@@ -189,7 +192,8 @@ mod tests {
         assert_eq!(read("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(read("600"), Ok(Duration::from_secs(60)));
         assert_eq!(read(&"9".repeat(400)), Ok(Duration::from_secs(60)));
-        for bad in ["-1", "x", "", "NaN", "inf", "1e3", "1.2.3", "."] {
+        assert_eq!(read("-1"), Ok(Duration::ZERO));
+        for bad in ["-", "--1", "x", "", "NaN", "inf", "1e3", "1.2.3", "."] {
             assert!(read(bad).is_err(), "{bad}");
         }
         let missing = Timeouts::from_headers(&HeaderMap::new()).unwrap();

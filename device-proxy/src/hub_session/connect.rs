@@ -255,7 +255,7 @@ fn token(connection: &DeviceConnectionString) -> (Option<Secret>, Option<Duratio
         DeviceCredential::Key { key, policy } => {
             let resource = format!(
                 "{}/{}",
-                connection.host.name(),
+                connection.host.url_host(),
                 connection.identity.resource_path()
             );
             let expiry = unix_now() + limits::SAS_TOKEN_LIFE.as_secs();

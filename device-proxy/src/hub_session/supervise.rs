@@ -35,6 +35,8 @@ pub enum Fatal {
 
 /// A session that held this long was a good one: the next failure starts afresh.
 const STABLE: Duration = Duration::from_secs(30);
+/// So many sessions in a row that did not hold are no accident.
+const SHORT_SESSIONS: u32 = 3;
 /// The same reason is told again after this time.
 const REMIND: Duration = Duration::from_secs(300);
 
@@ -67,6 +69,7 @@ impl Supervisor {
     /// [`Fatal`], before the first session only.
     pub async fn run(mut self, streams: &Streams, stop: &CancellationToken) -> Result<(), Fatal> {
         let mut ever_connected = false;
+        let mut short_sessions = 0;
         loop {
             let attempt = tokio::select! {
                 attempt = connect(&self.config) => attempt,
@@ -88,6 +91,9 @@ impl Supervisor {
                     if since.elapsed() >= STABLE {
                         self.network.reset();
                         self.refused.reset();
+                        short_sessions = 0;
+                    } else {
+                        short_sessions += 1;
                     }
                     match end {
                         SessionEnd::Stopped => return Ok(()),
@@ -97,7 +103,15 @@ impl Supervisor {
                         }
                         end => {
                             let delay = self.network.next_delay();
-                            tracing::warn!(?delay, "{end}; connecting again");
+                            let hint = if short_sessions >= SHORT_SESSIONS {
+                                " (again and again: does another device-proxy use the same identity?)"
+                            } else {
+                                ""
+                            };
+                            tracing::warn!(
+                                "{end}{hint}; connecting again in {:.1} s",
+                                delay.as_secs_f32()
+                            );
                             delay
                         }
                     }
@@ -181,7 +195,8 @@ impl Supervisor {
             None => "the clocks could not be compared",
         };
         format!(
-            "{proof}, or the identity does not exist there (ids have case), or it is disabled; {clocks}. See `stream-hub device show {device}` and `stream-hub device connection-string {device}`"
+            "{proof}, or the identity does not exist there (ids have case), or it is disabled, or the hub goes by another name than {}; {clocks}. See `stream-hub device show {device}` and `stream-hub device connection-string {device}`",
+            self.config.connection.host.name(),
         )
     }
 }

@@ -59,6 +59,8 @@ async fn carry<L: LocalSocket>(
     target: &Target,
     local: L,
 ) {
+    // A stream that comes to nothing is no end of the target's connection in due form.
+    local.arm();
     // Neither waits for the other: the hub knows the leg before its accept.
     let opening = async {
         let leg = websocket::connect(&request.url, &request.token, &shared.tls);
@@ -66,13 +68,13 @@ async fn carry<L: LocalSocket>(
     };
     let leg = tokio::select! {
         leg = opening => leg,
-        () = shared.stop.cancelled() => return local.abort(),
+        () = shared.stop.cancelled() => return,
     };
     let stream = match leg {
         Ok(stream) => stream,
         Err(error) => {
             tracing::warn!(name, %target, "accepted a stream, but: {}", report::chain(&error));
-            return local.abort();
+            return;
         }
     };
     tracing::info!(name, %target, "stream opened");
@@ -92,7 +94,7 @@ fn report_outcome(name: &str, target: &Target, outcome: &Outcome) {
         duration,
         end,
     } = outcome;
-    let seconds = duration.as_secs_f32();
+    let seconds = format_args!("{:.1}", duration.as_secs_f32()).to_string();
     let how = report::chain(end);
     if end.is_normal() {
         tracing::info!(name, %target, sent, received, seconds, "stream closed: {how}");

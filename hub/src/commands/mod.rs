@@ -141,7 +141,7 @@ impl Session<'_> {
             AdminCommand::Device(command) => device::run(self, command).await,
             AdminCommand::Module(command) => module::run(self, command).await,
             AdminCommand::Policy(command) => policy::run(self, command).await,
-            AdminCommand::Endpoints => endpoints::run(self),
+            AdminCommand::Endpoints { form: _ } => endpoints::run(self),
         }
     }
 

@@ -60,8 +60,9 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         presence,
         admitted,
         subscribed: false,
+        stop,
     }
-    .run(stop)
+    .run()
     .await;
     tracing::info!(device = %peer.identity, peer = %peer.address, "device disconnected: {end}");
 }
@@ -72,6 +73,7 @@ struct Session<'a, S> {
     presence: PresenceGuard,
     admitted: Admitted,
     subscribed: bool,
+    stop: &'a CancellationToken,
 }
 
 /// When a token that ends at this Unix time ends on our own clock.
@@ -82,9 +84,9 @@ fn moment(expiry: u64) -> Instant {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
-    async fn run(mut self, stop: &CancellationToken) -> SessionEnd {
+    async fn run(mut self) -> SessionEnd {
         let end = match timeout(limits::SESSION_WRITE, accept(&mut self.io)).await {
-            Ok(Ok(())) => self.converse(stop).await,
+            Ok(Ok(())) => self.converse().await,
             _ => SessionEnd::Lost,
         };
         // Gone from presence first: nobody shall wait for what is closing.
@@ -93,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         end
     }
 
-    async fn converse(&mut self, stop: &CancellationToken) -> SessionEnd {
+    async fn converse(&mut self) -> SessionEnd {
         let expiry = self.admitted.principal.expires.map(moment);
         let mut heard = Instant::now();
         loop {
@@ -101,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             tokio::select! {
                 // The hub's word counts before the device's.
                 biased;
-                () = stop.cancelled() => return SessionEnd::Stopping,
+                () = self.stop.cancelled() => return SessionEnd::Stopping,
                 _ = self.presence.end.changed() => {
                     if let Some(reason) = *self.presence.end.borrow() {
                         return SessionEnd::Ended(reason);
@@ -124,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                         Ok(Some(packet)) => protocol::receive(&self.admitted.principal.identity, packet),
                         Ok(None) | Err(ReadError::Lost(_)) => return SessionEnd::Lost,
                         Err(ReadError::TooLarge { .. }) => Err(Violation::TooLarge),
-                        Err(ReadError::Malformed) => Err(Violation::Malformed),
+                        Err(ReadError::Malformed | ReadError::Version) => Err(Violation::Malformed),
                     };
                     match effects {
                         Err(violation) => return SessionEnd::Rule(violation),
@@ -183,7 +185,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), SessionEnd> {
-        match timeout(limits::SESSION_WRITE, self.io.write(bytes)).await {
+        let written = tokio::select! {
+            // A device that does not read is not spared the hub's word.
+            biased;
+            () = self.stop.cancelled() => return Err(SessionEnd::Stopping),
+            reason = async {
+                let reason = self.presence.end.wait_for(Option::is_some).await;
+                reason.ok().and_then(|reason| *reason)
+            } => return Err(reason.map_or(SessionEnd::Lost, SessionEnd::Ended)),
+            written = timeout(limits::SESSION_WRITE, self.io.write(bytes)) => written,
+        };
+        match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(SessionEnd::Lost),
             Err(_) => Err(SessionEnd::Stuck),

@@ -37,6 +37,10 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         Err(error @ ReadError::Lost(_)) => {
             return Err(Refused::NoConnect(common::report::chain(&error)));
         }
+        Err(error @ ReadError::Version) => {
+            let code = ConnectReturnCode::UnacceptableProtocolVersion;
+            return refuse(io, "an unknown device".into(), error.to_string(), code).await;
+        }
         Err(error) => return Err(Refused::NoConnect(error.to_string())),
     };
     let user_name = connect.user_name().unwrap_or_default();

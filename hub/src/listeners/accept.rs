@@ -8,15 +8,19 @@ use std::time::Duration;
 use common::backoff::Backoff;
 use common::limits;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// A connection's share of the limit, held as long as the connection lives. Only a
+/// closed semaphore gives none, and this one is never closed.
+pub type Permit = Option<OwnedSemaphorePermit>;
 
 /// Accepts until `stop` is cancelled; every connection becomes a task of `tasks`.
 /// When accepting fails (descriptors ran out, say), it backs off and goes on.
 pub async fn run<F, S>(listener: TcpListener, stop: CancellationToken, tasks: TaskTracker, serve: F)
 where
-    F: Fn(TcpStream, SocketAddr) -> S,
+    F: Fn(TcpStream, SocketAddr, Permit) -> S,
     S: Future<Output = ()> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(limits::CONNECTIONS));
@@ -25,7 +29,6 @@ where
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = async {
-                // Only a closed semaphore refuses, and this one is never closed.
                 let permit = Arc::clone(&permits).acquire_owned().await.ok();
                 (permit, listener.accept().await)
             } => accepted,
@@ -34,11 +37,7 @@ where
             (permit, Ok((socket, peer))) => {
                 backoff.reset();
                 common::dial::tune(&socket);
-                let connection = serve(socket, peer);
-                tasks.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
+                tasks.spawn(serve(socket, peer, permit));
             }
             (_, Err(error)) => {
                 let delay = backoff.next_delay();

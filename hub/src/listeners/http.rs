@@ -3,8 +3,9 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use common::clock::unix_now;
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};
 use common::limits;
@@ -12,7 +13,7 @@ use common::websocket::{WebSocket, WebSocketBytes, offered_subprotocol, upgrade_
 use common::wire::problem::{BodyFamily, ErrorCode};
 use common::wire::topics::{MQTT_SUBPROTOCOL, MQTT_WEBSOCKET_PATH};
 use http::{HeaderMap, Method, Request, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -24,7 +25,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Permit;
 use super::tls::{ServerTls, client_certificate};
+use super::write_deadline::WriteDeadline;
 use crate::api::answer::{Answer, Refusal};
 use crate::api::{identities, streams};
 use crate::auth::{Permission, ServicePrincipal};
@@ -52,11 +55,13 @@ struct Connection {
     listener: HttpListener,
     peer: SocketAddr,
     certificate: Option<CertificateDer<'static>>,
+    /// Held to the end of what the connection becomes.
+    permit: Arc<Permit>,
 }
 
 impl HttpListener {
     /// Serves one connection to its end, or to its upgrade.
-    pub async fn serve(self, socket: TcpStream, peer: SocketAddr) {
+    pub async fn serve(self, socket: TcpStream, peer: SocketAddr, permit: Permit) {
         let stream = tokio::select! {
             stream = self.tls.accept(socket) => stream,
             () = self.stop.cancelled() => None,
@@ -67,6 +72,7 @@ impl HttpListener {
             certificate: client_certificate(&stream),
             listener: self,
             peer,
+            permit: Arc::new(permit),
         };
         let service = service_fn(move |request| {
             let connection = connection.clone();
@@ -76,7 +82,7 @@ impl HttpListener {
             .timer(TokioTimer::new())
             .header_read_timeout(limits::STRANGER)
             .max_buf_size(limits::HTTP_HEAD)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(WriteDeadline::new(stream)), service)
             .with_upgrades();
         let mut serving = std::pin::pin!(serving);
         let result = tokio::select! {
@@ -177,13 +183,16 @@ impl Connection {
         S: Future<Output = ()> + Send,
     {
         let upgrade = hyper::upgrade::on(request);
+        let permit = Arc::clone(&self.permit);
         self.listener.tasks.spawn(async move {
             let Ok(Ok(upgraded)) = timeout(limits::STRANGER, upgrade).await else {
                 return;
             };
-            if let Ok(parts) = upgraded.downcast::<TokioIo<LegStream>>() {
-                serve(parts.io.into_inner(), parts.read_buf.to_vec()).await;
+            if let Ok(parts) = upgraded.downcast::<TokioIo<WriteDeadline<LegStream>>>() {
+                let stream = parts.io.into_inner().into_inner();
+                serve(stream, parts.read_buf.to_vec()).await;
             }
+            drop(permit);
         });
     }
 
@@ -304,14 +313,34 @@ fn decode(path: &str) -> Option<Vec<String>> {
         .collect()
 }
 
-async fn read_body(body: Incoming) -> Result<Bytes, Refusal> {
-    let whole = Limited::new(body, limits::HTTP_BODY).collect();
-    match timeout(limits::STRANGER, whole).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::new(
+async fn read_body(mut body: Incoming) -> Result<Bytes, Refusal> {
+    let mut whole = BytesMut::new();
+    let mut is_too_large = false;
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| ())?.into_data() else {
+                continue;
+            };
+            is_too_large |= whole.len() + data.len() > limits::HTTP_BODY;
+            // A client that is still sending would not see the answer: what is too much
+            // is read, for a while, and dropped.
+            if is_too_large {
+                whole.clear();
+            } else {
+                whole.extend_from_slice(&data);
+            }
+        }
+        Ok::<(), ()>(())
+    };
+    let read = timeout(limits::HTTP_BODY_TIME, reading).await;
+    if is_too_large {
+        return Err(Refusal::new(
             ErrorCode::MESSAGE_TOO_LARGE,
             format!("the body is larger than {} bytes", limits::HTTP_BODY),
-        )),
+        ));
+    }
+    match read {
+        Ok(Ok(())) => Ok(whole.freeze()),
         _ => Err(Refusal::new(
             ErrorCode::FORMAT_ERROR,
             "the body did not come",

@@ -5,8 +5,9 @@ mod accept;
 mod http;
 mod mqtt;
 mod tls;
+mod write_deadline;
 
-pub use accept::run;
+pub use accept::{Permit, run};
 pub use http::HttpListener;
 pub use mqtt::MqttListener;
 pub use tls::{CertificateSlot, ServerTls};

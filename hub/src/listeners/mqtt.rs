@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::Permit;
 use super::tls::{ServerTls, client_certificate};
 use crate::device_session;
 use crate::state::HubState;
@@ -22,7 +23,7 @@ pub struct MqttListener {
 
 impl MqttListener {
     /// Serves one connection to its end.
-    pub async fn serve(self, socket: TcpStream, peer: SocketAddr) {
+    pub async fn serve(self, socket: TcpStream, peer: SocketAddr, _permit: Permit) {
         let stream = tokio::select! {
             stream = self.tls.accept(socket) => stream,
             () = self.stop.cancelled() => None,

@@ -10,12 +10,19 @@ use super::*;
 /// A local socket in memory that tells whether it was aborted.
 struct Local {
     pipe: DuplexStream,
+    disarmed: AtomicBool,
     aborted: Arc<AtomicBool>,
 }
 
 impl LocalSocket for Local {
-    fn abort(self) {
-        self.aborted.store(true, Relaxed);
+    fn disarm(&self) {
+        self.disarmed.store(true, Relaxed);
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.aborted.store(!self.disarmed.load(Relaxed), Relaxed);
     }
 }
 
@@ -62,6 +69,7 @@ async fn story(size: usize) -> Story {
     let aborted = Arc::new(AtomicBool::new(false));
     let local = Local {
         pipe,
+        disarmed: AtomicBool::new(false),
         aborted: Arc::clone(&aborted),
     };
     let stop = CancellationToken::new();
