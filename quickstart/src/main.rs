@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use common::identity::StreamName;
 use common::{report, shutdown, telemetry};
+use device_proxy::target::Targets;
 use service_proxy::echo::{self, EchoEvent, EchoPlan, Payload};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
@@ -31,6 +32,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> {
+    // A mistake is said before anything is started.
+    Targets::parse(std::slice::from_ref(&cli.target), true)?;
     let tasks = TaskTracker::new();
     let stop_hub = CancellationToken::new();
 

@@ -251,3 +251,43 @@ async fn a_reader_that_stops_stops_the_writer() {
     }
     sender.await.unwrap();
 }
+
+/// A leg that has said all, its Close included, may be gone for writing long before the
+/// other has read it.
+#[tokio::test]
+async fn what_a_leg_said_before_it_went_is_delivered() {
+    let total = 64 * limits::STREAM_MESSAGE;
+    let (service, service_leg) = duplex(2 * total);
+    let (device, device_leg) = duplex(1 << 10);
+    let mut service = WebSocket::client(service).await;
+    let mut device = WebSocket::client(device).await;
+    let piece = Bytes::from(vec![3u8; limits::STREAM_MESSAGE]);
+    for _ in 0..64 {
+        send(&mut service, Data::binary(piece.clone())).await;
+    }
+    service.start_close(Goodbye::NORMAL, "").unwrap();
+    poll_fn(|cx| service.poll_flush(cx)).await.unwrap();
+    drop(service);
+    // Words for a leg that takes none any more.
+    send(&mut device, Data::binary(Bytes::from_static(b"hi"))).await;
+    let first = WebSocket::server(service_leg, Vec::new()).await;
+    let second = WebSocket::server(device_leg, Vec::new()).await;
+    let outcome = tokio::spawn(async move {
+        relay(Leg::Service, first, None, second, &CancellationToken::new()).await
+    });
+    let mut received = 0;
+    let goodbye = loop {
+        match receive(&mut device).await {
+            Incoming::Data(data) => received += data.len(),
+            Incoming::Closed(goodbye) => break goodbye,
+        }
+    };
+    assert_eq!((received, goodbye.code), (total, Goodbye::NORMAL));
+    drop(device);
+    let outcome = outcome.await.unwrap();
+    assert!(
+        matches!(outcome.end, RelayEnd::Closed(Leg::Service)),
+        "{:?}",
+        outcome.end
+    );
+}

@@ -270,3 +270,108 @@ async fn a_stop_closes_both_sides() {
     assert!(aborted.load(Relaxed));
     drop(person);
 }
+
+#[tokio::test]
+async fn what_the_peer_said_before_it_went_is_delivered() {
+    let total = 64 * limits::STREAM_MESSAGE;
+    let (mut person, pipe) = duplex(1024);
+    let (near, far) = duplex(2 * total);
+    let aborted = Arc::new(AtomicBool::new(false));
+    let mut peer = WebSocket::server(far, Vec::new()).await;
+    for _ in 0..64 {
+        send(&mut peer, &[1; limits::STREAM_MESSAGE]).await;
+    }
+    peer.start_close(Goodbye::NORMAL, "").unwrap();
+    poll_fn(|cx| peer.poll_flush(cx)).await.unwrap();
+    drop(peer);
+    // Words for a peer that takes none any more.
+    person.write_all(b"hi").await.unwrap();
+    let local = Local {
+        pipe,
+        disarmed: AtomicBool::new(false),
+        aborted: Arc::clone(&aborted),
+    };
+    let stream = WebSocket::client(near).await;
+    let outcome = tokio::spawn(async move {
+        pump(
+            local,
+            stream,
+            &Traffic::default(),
+            &CancellationToken::new(),
+        )
+        .await
+    });
+    let mut all = Vec::new();
+    person.read_to_end(&mut all).await.unwrap();
+    assert_eq!(all.len(), total);
+    drop(person);
+    let outcome = outcome.await.unwrap();
+    assert!(matches!(outcome.end, End::PeerClosed), "{:?}", outcome.end);
+    assert!(!aborted.load(Relaxed));
+}
+
+/// A socket whose flush takes its time, as tokio's stdout has it.
+struct SlowFlush {
+    local: Local,
+    timer: Pin<Box<Sleep>>,
+    unflushed: bool,
+}
+
+impl LocalSocket for SlowFlush {
+    fn disarm(&self) {
+        assert!(!self.unflushed, "a normal end before all was flushed");
+        self.local.disarm();
+    }
+}
+
+impl AsyncRead for SlowFlush {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.local).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for SlowFlush {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.unflushed = true;
+        Pin::new(&mut self.local).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.timer.as_mut().poll(cx));
+        self.unflushed = false;
+        Pin::new(&mut self.local).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.local).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_normal_when_the_local_side_has_all_however_slow_it_is() {
+    let (_person, pipe) = duplex(1024);
+    let (near, far) = duplex(1024);
+    let local = SlowFlush {
+        local: Local {
+            pipe,
+            disarmed: AtomicBool::new(false),
+            aborted: Arc::default(),
+        },
+        timer: Box::pin(sleep(10 * limits::CLOSE)),
+        unflushed: false,
+    };
+    let mut peer = WebSocket::server(far, Vec::new()).await;
+    send(&mut peer, b"last words").await;
+    peer.start_close(Goodbye::NORMAL, "").unwrap();
+    poll_fn(|cx| peer.poll_flush(cx)).await.unwrap();
+    let stream = WebSocket::client(near).await;
+    let stop = CancellationToken::new();
+    let outcome = pump(local, stream, &Traffic::default(), &stop).await;
+    assert!(matches!(outcome.end, End::PeerClosed), "{:?}", outcome.end);
+}
