@@ -11,11 +11,13 @@ import os
 import pathlib
 import subprocess
 import threading
+import time
 
 import harness
 from harness import DEVICE, VOLUME_MIB, check, equal
 
 SESSIONS = 10
+FULL_MIB = 1024  # what --full moves
 
 
 def main(lab):
@@ -56,6 +58,13 @@ def main(lab):
         equal(harness.sha256(back), harness.sha256(original), "SHA-256")
     for file in (there, back):
         file.unlink(missing_ok=True)
+
+    if VOLUME_MIB >= FULL_MIB:
+        with lab.step("a session that says nothing for two minutes is still there"):
+            with long_session(ssh, client, me) as ask:
+                equal(ask("before"), "before\n", "answer")
+                time.sleep(130)  # twice the life of a streaming token
+                equal(ask("after"), "after\n", "answer")
 
     with lab.step("rsync of a tree, and again after a change"):
         tree, copy = make_tree(lab.folder / "tree"), lab.folder / "copy"
@@ -154,7 +163,7 @@ def long_session(ssh, client, me):
 
 
 @contextlib.contextmanager
-def opened(argv, limit=90):
+def opened(argv, limit=240):
     """A session with pipes; ended by a timer, so that no read waits for ever."""
     session = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     timer = threading.Timer(limit, session.kill)
