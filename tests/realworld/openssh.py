@@ -78,11 +78,13 @@ def main(lab):
 
     with lab.step("ssh by device id, with service-proxy as ProxyCommand"):
         options = " ".join(str(word) for word in hub.service_options())
-        proxy = f"{harness.binary('service-proxy')} {options} connect %n ssh"
+        proxy = f"{harness.binary('service-proxy')} {options} --log-level trace connect %n ssh"
         result = lab.run(
             [ssh, *server.client_options, "-o", f"ProxyCommand={proxy}", f"{server.user}@{DEVICE}", "echo by id"]
         )
         equal(result.stdout, "by id\n", "output")
+        # Its log is ssh's standard error.
+        check(not lab.holds_secret(result.stderr.encode()), "a secret is in its log")
 
     with lab.step(f"{SESSIONS} sessions at once, while one more stays open"):
         with long_session(ssh, client, me) as ask:
