@@ -89,10 +89,11 @@ async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> 
         let user = ["USER", "USERNAME"]
             .iter()
             .find_map(|name| std::env::var(name).ok());
-        let user = user.unwrap_or_else(|| "user".to_owned());
+        // Without it ssh takes whoever types.
+        let user = user.map(|name| name + "@").unwrap_or_default();
         println!("Now type, in another terminal:\n");
         println!(
-            "    ssh -p {port} -o HostKeyAlias={} {user}@localhost\n",
+            "    ssh -p {port} -o HostKeyAlias={} {user}localhost\n",
             identity.device
         );
     } else {

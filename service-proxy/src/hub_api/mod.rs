@@ -20,6 +20,8 @@ use token::TokenCache;
 
 /// Idle HTTP connections end before a hub or something between would end them.
 const POOL_IDLE: std::time::Duration = std::time::Duration::from_secs(20);
+/// So many are kept for the next streams; what a burst needed beyond goes at once.
+const IDLE_CONNECTIONS: usize = 8;
 
 /// The HTTPS client cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,7 @@ impl HubApi {
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
             .connect_timeout(limits::DIAL)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .pool_idle_timeout(POOL_IDLE)
             .tcp_nodelay(true)
             .user_agent(concat!("service-proxy/", env!("CARGO_PKG_VERSION")))
