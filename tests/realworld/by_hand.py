@@ -7,6 +7,7 @@ device's, `websockets` for the service's. Needs these packages from PyPI.
 """
 
 import base64
+import concurrent.futures
 import contextlib
 import hashlib
 import hmac
@@ -475,7 +476,7 @@ def takeover(lab, hub, service, parts):
             request = device.request()
             foreign.answer(request, 400)
             foreign.answer(request, 200)
-            foreign.settle()
+            foreign.telemetry()
             device.answer(request, 200)
             equal(posted.result().headers.get("iothub-streaming-is-accepted"), "True", "answer")
             check(foreign.requests.empty(), "the other device got the request")
@@ -487,8 +488,7 @@ def connections(lab, hub, parts):
             for _ in range(3):
                 device.subscribe("$iothub/streams/POST/#", 0)
                 device.subscribe(f"devices/{DEVICE}/messages/devicebound/#", 1)
-                message = device.client.publish(f"devices/{DEVICE}/messages/events/a=b&%24.mid=1", b"21.5", qos=1)
-                harness.wait_until(message.is_published, TIMEOUT, "PUBACK")
+                device.telemetry("a=b&%24.mid=1", b"21.5")
             still = time.monotonic() + 5
             while time.monotonic() < still:
                 check(not device.ended, "the connection ended within two keep-alives")
@@ -516,7 +516,7 @@ def connections(lab, hub, parts):
                 for garbage in (b"GET / HTTP/1.0\r\n\r\n", b"\0" * 1000, os.urandom(5000)):
                     garble(port, garbage, None)
                     garble(port, garbage, hub.ca)
-            device.settle()
+            device.telemetry()
             check(not device.ended, "the device's connection ended")
 
 
@@ -577,6 +577,7 @@ class HandDevice:
         if transport == "websockets":
             self.client.ws_set_options(path="/$iothub/websocket")
         self.requests = queue.Queue()
+        self.calls = queue.Queue()
         self.granted = {}
         self.connack = None
         self.ended = False
@@ -598,12 +599,22 @@ class HandDevice:
 
     def _loop(self):
         with contextlib.suppress(Exception):
-            while not self.closing and self.client.loop(0.05) == mqtt.MQTT_ERR_SUCCESS:
-                pass
+            while not self.closing and self.client.loop(0.01) == mqtt.MQTT_ERR_SUCCESS:
+                while not self.calls.empty():
+                    call, result = self.calls.get()
+                    result.set_result(call())
         self.ended = True
 
+    def _call(self, function, *arguments, **options):
+        """In the loop's thread: two threads must not write to one TLS connection."""
+        result = concurrent.futures.Future()
+        self.calls.put((lambda: function(*arguments, **options), result))
+        harness.wait_until(lambda: result.done() or self.ended, TIMEOUT, "the connection's turn")
+        check(result.done(), "the connection ended")
+        return result.result()
+
     def subscribe(self, topic, qos):
-        _, number = self.client.subscribe(topic, qos)
+        _, number = self._call(self.client.subscribe, topic, qos)
         harness.wait_until(lambda: number in self.granted, TIMEOUT, f"SUBACK for {topic}")
         check(self.granted[number][0] != 0x80, f"the subscription to {topic} was refused")
 
@@ -614,11 +625,12 @@ class HandDevice:
             raise harness.Failure(f"no stream request; the connection {'ended' if self.ended else 'is up'}") from None
 
     def answer(self, request, status):
-        self.client.publish(f"$iothub/streams/res/{status}/?$rid={request.rid}", qos=0)
+        self._call(self.client.publish, f"$iothub/streams/res/{status}/?$rid={request.rid}", qos=0)
 
-    def settle(self):
-        """Until the hub has seen everything sent so far: a PUBACK comes after it."""
-        message = self.client.publish(f"devices/{self.client._client_id.decode()}/messages/events/", b"", qos=1)
+    def telemetry(self, bag="", body=b""):
+        """Sent and stored, and with it everything sent before: the PUBACK comes after it."""
+        topic = f"devices/{self.client._client_id.decode()}/messages/events/{bag}"
+        message = self._call(self.client.publish, topic, body, qos=1)
         harness.wait_until(message.is_published, TIMEOUT, "PUBACK")
 
     def close(self):

@@ -12,6 +12,7 @@ import errno
 import os
 import queue
 import re
+import signal
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ import harness
 from harness import DEVICE, check, echoes, equal
 
 ABORT_SECONDS = 15  # until the other ends of a killed program's tunnels are gone
+FROZEN_SECONDS = 30  # until pings have told that nobody is there
 RECOVERY_SECONDS = 15  # until idle proxies are back after the hub is
 REVOKE_SECONDS = 2  # the promise is one second; a busy machine gets another
 AT_ONCE = 200
@@ -50,11 +52,12 @@ def main(lab):
         hub.device_proxy(hub.create_device("Refuses"), "--target", f"127.0.0.1:{refused}", name="device-refuses")
         listener, [refusing] = hub.listen("", device="Refuses", name="service-refuses")
         for _ in range(2):
-            equal(how_it_ends(harness.connect(refusing)) in ("reset", "closed"), True, "the connection ended")
+            is_ended(refusing)
         listener.wait_for(r"(?i)reject")
         check(listener.running(), "the listener ended")
 
     kills(lab, hub)
+    frozen(lab, hub)
     idle_recovery(lab, hub)
     revocation(lab, hub)
     clocks(lab)
@@ -184,6 +187,15 @@ def how_it_ends(connection, received=None):
         return "reset" if error.errno == errno.ECONNRESET else "closed"
 
 
+def is_ended(port):
+    """A new connection is not left hanging; it may be gone before `connect` has returned."""
+    try:
+        with harness.connect(port) as connection:
+            check(how_it_ends(connection) != "nothing", "the connection hangs")
+    except ConnectionResetError:
+        pass
+
+
 def kills(lab, hub):
     # Two device-proxies of one identity would displace each other: this one has its own.
     device_string = hub.create_device("Killed")
@@ -209,6 +221,62 @@ def kills(lab, hub):
         names = hub.cli("device", "list")
         for name in (DEVICE, "Killed", "Durable"):
             check(name in names, f"{name} is not in the list: {names}")
+
+
+# --- Processes that hang, and lines that are dead: connections that nobody ends
+
+
+def frozen(lab, hub):
+    ends = queue.Queue()
+    target = harness.TcpServer(lambda connection: ends.put(flow_of_echoes(connection)))
+
+    def tunnel(name):
+        string = hub.create_device(name)
+        device = hub.device_proxy(string, "--target", f"127.0.0.1:{target.port}", name=f"device-{name}")
+        service, [port] = hub.listen("", device=name, name=f"service-{name}")
+        connection = harness.connect(port, FROZEN_SECONDS)
+        connection.sendall(b"ping")
+        harness.receive_exactly(connection, 4)
+        return device, service, port, connection
+
+    def ends_at_target():
+        try:
+            return ends.get(timeout=FROZEN_SECONDS)
+        except queue.Empty:
+            raise harness.Failure("the target's connection hangs") from None
+
+    with lab.step("a frozen proxy: the other end of an idle tunnel is aborted"):
+        device, *_, at_client = tunnel("Frozen-device")
+        _, service, _, kept = tunnel("Frozen-service")
+        for process in (device, service):
+            process.signal(signal.SIGSTOP)
+        equal(how_it_ends(at_client), "reset", "end of the client's connection to a frozen device-proxy")
+        equal(ends_at_target(), "reset", "end of the target's connection from a frozen service-proxy")
+        kept.close()
+        for process in (device, service):
+            process.kill()
+
+    with lab.step("a frozen hub: both ends of an idle tunnel are aborted, and all is well when it thaws"):
+        _, _, port, at_client = tunnel("Frozen-hub")
+        while not ends.empty():
+            ends.get()
+        hub.process.signal(signal.SIGSTOP)
+        try:
+            equal(how_it_ends(at_client), "reset", "end of the client's connection")
+            equal(ends_at_target(), "reset", "end of the target's connection")
+        finally:
+            hub.process.signal(signal.SIGCONT)
+        harness.wait_until(lambda: tries(port), RECOVERY_SECONDS, "a new connection")
+    target.close()
+
+
+def flow_of_echoes(connection):
+    with contextlib.suppress(OSError):
+        connection.settimeout(60)
+        while data := connection.recv(65536):
+            connection.sendall(data)
+        return "closed"
+    return "reset"
 
 
 # --- The hub comes back
@@ -245,8 +313,7 @@ def idle_recovery(lab, hub):
     with lab.step("a hub that stays away for a while costs connections, not the proxies"):
         hub.process.kill()
         for _, (port, _, service) in ports.items():
-            with harness.connect(port) as connection:
-                check(how_it_ends(connection) in ("reset", "closed"), "the connection hangs without a hub")
+            is_ended(port)
         hub.start()
         started = time.monotonic()
         for transport, (port, device, service) in ports.items():

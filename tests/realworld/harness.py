@@ -322,14 +322,18 @@ class Lab:
         for key in re.findall(r"SharedAccessKey=([^;\s]+)", connection_string):
             self.secrets.add(key)
 
+    def holds_secret(self, line):
+        return any(secret.encode() in line for secret in self.secrets) or any(
+            pattern.search(line) for pattern in SECRET_PATTERNS
+        )
+
     def leaked_secrets(self):
         """Every place in our programs' logs where a secret stands."""
         places = []
         for process in self.ours:
             for path in (process.stdout_path, process.stderr_path):
                 for number, line in enumerate(path.read_bytes().splitlines(), 1):
-                    known = any(secret.encode() in line for secret in self.secrets)
-                    if known or any(pattern.search(line) for pattern in SECRET_PATTERNS):
+                    if self.holds_secret(line):
                         places.append(f"{path.name}:{number}")
         return places
 
@@ -464,7 +468,9 @@ class Hub:
 
     def echo(self, *arguments, device=DEVICE, timeout=60):
         """`service-proxy echo` from beginning to end, whatever its exit code."""
-        return output_of("service-proxy", *self.service_options(), "echo", device, *arguments, timeout=timeout)
+        process = self.lab.start_ours("service-proxy", *self.service_options(), "echo", device, *arguments, name="echo")
+        process.wait(timeout)
+        return subprocess.CompletedProcess(process.popen.args, process.popen.returncode, process.stdout, process.stderr)
 
 
 class TcpServer:
