@@ -66,9 +66,10 @@ async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> 
         }
     };
     tokio::select! {
-        () = connected => {}
-        ended = &mut device_run => return ended_early(ended),
+        biased;
         () = stop.cancelled() => return Ok(()),
+        ended = &mut device_run => return ended_early(ended),
+        () = connected => {}
     }
     println!("device-proxy   connected as {identity}; streams reach {reach}");
 
@@ -112,8 +113,10 @@ async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> 
     println!("Ctrl-C ends everything.");
 
     tokio::select! {
+        // A stop ends the device-proxy too: its handle is then awaited below, and once.
+        biased;
         () = stop.cancelled() => {}
-        ended = &mut device_run => ended_early(ended)?,
+        ended = &mut device_run => return ended_early(ended),
     }
     println!("\nstopping");
     stop.cancel();
