@@ -94,11 +94,11 @@ fn report_outcome(name: &str, target: &Target, outcome: &Outcome) {
         duration,
         end,
     } = outcome;
-    let seconds = format_args!("{:.1}", duration.as_secs_f32()).to_string();
+    let seconds = format!("{:.1}", duration.as_secs_f32());
     let how = report::chain(end);
     if end.is_normal() {
-        tracing::info!(name, %target, sent, received, seconds, "stream closed: {how}");
+        tracing::info!(name, %target, sent, received, seconds = %seconds, "stream closed: {how}");
     } else {
-        tracing::warn!(name, %target, sent, received, seconds, "stream broken: {how}");
+        tracing::warn!(name, %target, sent, received, seconds = %seconds, "stream broken: {how}");
     }
 }
