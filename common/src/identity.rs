@@ -185,8 +185,8 @@ impl fmt::Display for DeviceIdentity {
     }
 }
 
-/// Names one stream request on one identity's hub session; short decimal text
-/// is the safest choice for foreign parsers (`device-streams.md` 3.4).
+/// Names one request (of a stream, or of a twin) on one identity's hub session; short
+/// decimal text is the safest choice for foreign parsers (`device-streams.md` 3.4).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct RequestId(String);
 

@@ -90,6 +90,36 @@ pub const MQTT_READ: usize = 4 << 10;
 /// Largest WebSocket message under MQTT.
 pub const MQTT_WEBSOCKET_MESSAGE: usize = MQTT_PACKET + (4 << 10);
 
+// --- Twins (IoT Hub's limits, unless a reason stands there) ---
+
+/// Desired properties, or reported ones, as compact JSON without metadata.
+pub const TWIN_SECTION: usize = 32 << 10;
+/// One patch as it comes in: a whole section, with room for blanks and nulls.
+pub const TWIN_PATCH: usize = 2 * TWIN_SECTION;
+/// A property's name.
+pub const TWIN_KEY: usize = 1 << 10;
+/// A property's text.
+pub const TWIN_STRING: usize = 4 << 10;
+/// Objects and arrays within each other, the section itself not counted.
+pub const TWIN_DEPTH: usize = 10;
+/// Smallest whole number.
+pub const TWIN_INTEGER_MIN: i64 = -(1 << 52);
+/// Largest whole number.
+pub const TWIN_INTEGER_MAX: i64 = (1 << 52) - 1;
+/// Twin writes of one hub at a time: the database has one writer, and more that wait
+/// for it would keep threads from the reads that admit devices.
+pub const TWIN_WRITES: usize = 1;
+/// A device-proxy's wait for the hub's word on its report. Nothing depends on it; C
+/// devices wait 300 s, but a hub without twins should be told from a busy one.
+pub const TWIN_ANSWER: Duration = Duration::from_secs(30);
+/// The same when the program stops: somebody waits for its end.
+pub const TWIN_FAREWELL: Duration = Duration::from_secs(2);
+/// A service's read of a twin: it comes before a stream, which should not wait long.
+pub const TWIN_READ: Duration = Duration::from_secs(5);
+/// Largest twin document that a client reads: two sections and tags, with metadata of
+/// some 50 bytes for each property.
+pub const TWIN_DOCUMENT: usize = 256 << 10;
+
 // --- HTTP ---
 
 /// Largest request head at the hub.

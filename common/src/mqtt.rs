@@ -226,9 +226,18 @@ fn decode(raw: &RawPacket) -> Option<Packet> {
 /// # Errors
 /// [`MqttError`] when the topic cannot be sent.
 pub fn publish(topic: &str) -> Result<Vec<u8>, MqttError> {
+    publish_with(topic, &[])
+}
+
+/// An encoded QoS 0 PUBLISH with this payload.
+///
+/// # Errors
+/// [`MqttError`] when the topic cannot be sent, or the payload is too large for MQTT.
+pub fn publish_with(topic: &str, payload: &[u8]) -> Result<Vec<u8>, MqttError> {
     Ok(packet::Publish::builder()
         .topic_name(topic)?
         .qos(Qos::AtMostOnce)
+        .payload(payload)
         .build()?
         .to_continuous_buffer())
 }

@@ -1,4 +1,4 @@
-//! Every message of the device-streams handshake.
+//! Every message of the device-streams handshake, and of the twins beside it.
 //!
 //! | message | from → to | carrier | file |
 //! | --- | --- | --- | --- |
@@ -6,6 +6,7 @@
 //! | stream initiation result | hub → service | HTTP headers `iothub-streaming-…` | [`initiation`] |
 //! | stream request | hub → device | MQTT topic `$iothub/streams/POST/…` | [`stream`] |
 //! | accept, reject | device → hub | MQTT topic `$iothub/streams/res/…` | [`stream`] |
+//! | twin: read, report | device → hub, and the answer | MQTT topics `$iothub/twin/…` | [`twin`] |
 //! | refusal | hub → service | HTTP status and JSON body | [`problem`] |
 //!
 //! [`topics`] holds the rest of the MQTT topic grammar that a hub meets.
@@ -14,3 +15,4 @@ pub mod initiation;
 pub mod problem;
 pub mod stream;
 pub mod topics;
+pub mod twin;

@@ -3,6 +3,7 @@
 
 use crate::identity::{DeviceId, DeviceIdentity, IdentityError, ModuleId};
 use crate::wire::stream::{self, StreamAnswer, strip_prefix_ignore_case};
+use crate::wire::twin::{self, TwinRequest};
 
 /// The WebSocket path of MQTT on the HTTPS port.
 pub const MQTT_WEBSOCKET_PATH: &str = "/$iothub/websocket";
@@ -55,6 +56,8 @@ pub fn user_name(host: &str, identity: &DeviceIdentity, client_type: &str) -> St
 pub enum DevicePublish {
     /// Accept or reject of a stream request.
     StreamAnswer(StreamAnswer),
+    /// A request about the identity's own twin.
+    Twin(TwinRequest),
     /// A telemetry message of the identity itself.
     Telemetry,
     /// One of the documented device topics that this hub does not act on yet.
@@ -67,6 +70,9 @@ pub enum DevicePublish {
 pub fn device_publish(identity: &DeviceIdentity, topic: &str) -> DevicePublish {
     if let Some(answer) = StreamAnswer::from_topic(topic) {
         return DevicePublish::StreamAnswer(answer);
+    }
+    if let Some(request) = TwinRequest::from_topic(topic) {
+        return DevicePublish::Twin(request);
     }
     // Ids in topics are raw, and may contain `#` and `+`.
     let telemetry = format!("{}/messages/events", identity.resource_path());
@@ -91,6 +97,8 @@ pub fn device_publish(identity: &DeviceIdentity, topic: &str) -> DevicePublish {
 pub enum DeviceFilter {
     /// Stream requests shall be sent.
     StreamRequests,
+    /// Answers to twin requests shall be sent.
+    TwinResponses,
     /// One of the other documented filters: granted.
     Known,
     /// Anything else: SUBACK 0x80.
@@ -102,10 +110,12 @@ pub fn device_filter(identity: &DeviceIdentity, filter: &str) -> DeviceFilter {
     if filter.eq_ignore_ascii_case(stream::REQUEST_FILTER) {
         return DeviceFilter::StreamRequests;
     }
+    if filter.eq_ignore_ascii_case(twin::RESPONSE_FILTER) {
+        return DeviceFilter::TwinResponses;
+    }
     let fixed = [
         stream::RESPONSE_FILTER,
-        "$iothub/twin/res/#",
-        "$iothub/twin/PATCH/properties/desired/#",
+        twin::DESIRED_FILTER,
         "$iothub/methods/POST/#",
     ];
     if fixed.iter().any(|known| filter.eq_ignore_ascii_case(known)) {
@@ -165,7 +175,11 @@ mod tests {
             device_publish(&dev, "devices/other/messages/events/"),
             P::Unknown
         );
-        assert_eq!(device_publish(&dev, "$iothub/twin/GET/?$rid=1"), P::Known);
+        assert!(matches!(
+            device_publish(&dev, "$iothub/twin/GET/?$rid=1"),
+            P::Twin(TwinRequest::Get(_))
+        ));
+        assert_eq!(device_publish(&dev, "$iothub/twin/GET/?$rid=#"), P::Known);
         assert!(matches!(
             device_publish(&dev, "$iothub/streams/res/200/?$rid=1"),
             P::StreamAnswer(StreamAnswer { accepted: true, .. })
@@ -178,6 +192,10 @@ mod tests {
         assert_eq!(
             device_filter(&dev, "$iothub/streams/POST/#"),
             DeviceFilter::StreamRequests
+        );
+        assert_eq!(
+            device_filter(&dev, "$iothub/twin/res/#"),
+            DeviceFilter::TwinResponses
         );
         assert_eq!(
             device_filter(&dev, "devices/d/messages/devicebound/#"),

@@ -1,0 +1,424 @@
+//! Twins: their MQTT topics for both ends (`iot-hub.md` section 4), the address of the
+//! REST document (section 7), and the session report, by which a device-proxy says in
+//! its reported properties that it knows session mode.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::{Value, json};
+
+use crate::identity::{DeviceIdentity, RequestId};
+use crate::wire::initiation::{API_VERSION, encode_segment};
+use crate::wire::stream::strip_prefix_ignore_case;
+
+/// Filter that a device subscribes for answers to its twin requests.
+pub const RESPONSE_FILTER: &str = "$iothub/twin/res/#";
+/// Filter that a device subscribes for changes of its desired properties.
+pub const DESIRED_FILTER: &str = "$iothub/twin/PATCH/properties/desired/#";
+
+/// The version of session mode that this code speaks.
+pub const SESSION_VERSION: u32 = 1;
+
+const GET_PREFIX: &str = "$iothub/twin/GET/";
+const REPORTED_PREFIX: &str = "$iothub/twin/PATCH/properties/reported/";
+const RESPONSE_PREFIX: &str = "$iothub/twin/res/";
+
+/// What a device asks of its own twin. The payload is no part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TwinRequest {
+    /// The whole twin, as the device sees it.
+    Get(RequestId),
+    /// Merge the payload into the reported properties.
+    PatchReported(RequestId),
+}
+
+impl TwinRequest {
+    /// Writes the topic.
+    pub fn to_topic(&self) -> String {
+        match self {
+            Self::Get(id) => format!("{GET_PREFIX}?$rid={id}"),
+            Self::PatchReported(id) => format!("{REPORTED_PREFIX}?$rid={id}"),
+        }
+    }
+
+    /// Reads a topic; `None` when it is none of these, or when its `$rid` is missing or
+    /// could not stand in the answer's topic.
+    pub fn from_topic(topic: &str) -> Option<Self> {
+        if let Some(rest) = strip_prefix_ignore_case(topic, GET_PREFIX) {
+            return request_id(rest).map(Self::Get);
+        }
+        let rest = strip_prefix_ignore_case(topic, REPORTED_PREFIX)?;
+        request_id(rest).map(Self::PatchReported)
+    }
+}
+
+/// The hub's answer to a twin request, without its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TwinResponse {
+    /// Which request is answered.
+    pub request_id: RequestId,
+    /// 200 for a read, 204 for a patch; 400 and above for refusals.
+    pub status: u16,
+    /// The new version of the reported properties, after a patch.
+    pub version: Option<u64>,
+}
+
+impl TwinResponse {
+    /// Writes the topic; `$rid` stands first, since one SDK reads only there.
+    pub fn to_topic(&self) -> String {
+        let Self {
+            request_id, status, ..
+        } = self;
+        match self.version {
+            None => format!("{RESPONSE_PREFIX}{status}/?$rid={request_id}"),
+            Some(version) => {
+                format!("{RESPONSE_PREFIX}{status}/?$rid={request_id}&$version={version}")
+            }
+        }
+    }
+
+    /// Reads a topic; `None` when it is not an answer to a twin request.
+    pub fn from_topic(topic: &str) -> Option<Self> {
+        let rest = strip_prefix_ignore_case(topic, RESPONSE_PREFIX)?;
+        let (status, properties) = rest.split_once('/')?;
+        // `parse` would take a sign.
+        if status.len() != 3 || !status.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        Some(Self {
+            request_id: request_id(properties)?,
+            status: status.parse().ok()?,
+            version: property(properties, "$version").and_then(|text| text.parse().ok()),
+        })
+    }
+
+    /// Whether the hub did what it was asked.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// The value of one property of `?name=value&name=value`.
+fn property<'a>(properties: &'a str, name: &str) -> Option<&'a str> {
+    let properties = properties.strip_prefix('?').unwrap_or(properties);
+    properties
+        .split('&')
+        .filter_map(|property| property.split_once('='))
+        .find_map(|(key, value)| (key == name).then_some(value))
+}
+
+fn request_id(properties: &str) -> Option<RequestId> {
+    RequestId::parse(property(properties, "$rid")?)
+}
+
+/// Path and query of the REST document of this identity's twin.
+pub fn path(identity: &DeviceIdentity) -> String {
+    let device = encode_segment(identity.device.as_str());
+    match &identity.module {
+        None => format!("/twins/{device}?api-version={API_VERSION}"),
+        Some(module) => format!(
+            "/twins/{device}/modules/{}?api-version={API_VERSION}",
+            encode_segment(module.as_str())
+        ),
+    }
+}
+
+/// Names one run of a device-proxy, from its start to its end: 128 random bits, written
+/// as 32 hex digits. Not a secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BootId([u8; 16]);
+
+/// A text is not a [`BootId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a boot id has 32 hex digits")]
+pub struct BadBootId;
+
+impl BootId {
+    /// A fresh id from the system's random source.
+    pub fn random() -> Self {
+        Self(crate::random::bytes())
+    }
+
+    /// The id of these 16 bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its 16 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Reads 32 hex digits, in either case.
+    ///
+    /// # Errors
+    /// [`BadBootId`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, BadBootId> {
+        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(BadBootId);
+        }
+        let number = u128::from_str_radix(text, 16).map_err(|_| BadBootId)?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
+impl FromStr for BootId {
+    type Err = BadBootId;
+    fn from_str(text: &str) -> Result<Self, BadBootId> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a device-proxy says of itself in its twin: that it takes streams in session
+/// mode, and which run of it does. It stands there as
+/// `"deviceStreams": {"session": {"version": 1, "bootId": "<32 hex digits>"}}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionReport {
+    /// The version of session mode: [`SESSION_VERSION`] for this code.
+    pub version: u32,
+    /// The run that holds the sessions: with another one, they are gone.
+    pub boot_id: BootId,
+}
+
+impl SessionReport {
+    /// The patch of the reported properties that says so.
+    pub fn to_patch(&self) -> Value {
+        let session = json!({ "version": self.version, "bootId": self.boot_id.to_string() });
+        json!({ "deviceStreams": { "session": session } })
+    }
+
+    /// The patch of the reported properties that takes it back.
+    pub fn withdrawal() -> Value {
+        json!({ "deviceStreams": { "session": null } })
+    }
+
+    /// Reads it from the REST document of a twin; what cannot be read is not there.
+    pub fn from_twin(twin: &Value) -> Option<Self> {
+        let session = twin.pointer("/properties/reported/deviceStreams/session")?;
+        let version = session.get("version")?.as_u64()?;
+        let boot_id = session.get("bootId")?.as_str()?;
+        Some(Self {
+            version: u32::try_from(version).ok()?,
+            boot_id: BootId::parse(boot_id).ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{DeviceId, ModuleId};
+    use proptest::prelude::*;
+
+    fn id(text: &str) -> RequestId {
+        RequestId::parse(text).unwrap()
+    }
+
+    #[test]
+    fn requests_are_the_vectors() {
+        for (request, topic) in [
+            (TwinRequest::Get(id("1")), "$iothub/twin/GET/?$rid=1"),
+            (
+                TwinRequest::PatchReported(id("0f3c-9")),
+                "$iothub/twin/PATCH/properties/reported/?$rid=0f3c-9",
+            ),
+        ] {
+            assert_eq!(request.to_topic(), topic);
+            assert_eq!(TwinRequest::from_topic(topic), Some(request.clone()));
+            assert_eq!(
+                TwinRequest::from_topic(&topic.replace("$iothub/twin", "$IOTHUB/Twin")),
+                Some(request)
+            );
+        }
+        assert_eq!(
+            TwinRequest::from_topic("$iothub/twin/GET/$rid=1&x=y&z"),
+            Some(TwinRequest::Get(id("1")))
+        );
+        let long = format!("$iothub/twin/GET/?$rid={}", "1".repeat(129));
+        for bad in [
+            "$iothub/twin/GET/",
+            "$iothub/twin/GET/?",
+            "$iothub/twin/GET/?rid=1",
+            "$iothub/twin/GET/?$rid=",
+            "$iothub/twin/GET/?$rid=a#",
+            "$iothub/twin/GET/?$rid=+",
+            "$iothub/twin/GET/?$rid=a/b",
+            "$iothub/twin/GET/?$rid=a\u{1}",
+            "$iothub/twin/GET?$rid=1",
+            "$iothub/twin/PATCH/properties/desired/?$rid=1",
+            "$iothub/twin/DELETE/?$rid=1",
+            "",
+            &long,
+        ] {
+            assert_eq!(TwinRequest::from_topic(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn answers_are_the_vectors() {
+        let read = TwinResponse {
+            request_id: id("1"),
+            status: 200,
+            version: None,
+        };
+        assert_eq!(read.to_topic(), "$iothub/twin/res/200/?$rid=1");
+        assert_eq!(TwinResponse::from_topic(&read.to_topic()), Some(read));
+        let patched = TwinResponse {
+            request_id: id("2"),
+            status: 204,
+            version: Some(17),
+        };
+        assert_eq!(
+            patched.to_topic(),
+            "$iothub/twin/res/204/?$rid=2&$version=17"
+        );
+        assert!(patched.is_success());
+        assert_eq!(TwinResponse::from_topic(&patched.to_topic()), Some(patched));
+        let odd = TwinResponse::from_topic("$iothub/twin/res/429/?$version=x&$rid=3").unwrap();
+        assert_eq!((odd.version, odd.is_success()), (None, false));
+        for bad in [
+            "$iothub/twin/res/+20/?$rid=1",
+            "$iothub/twin/res/2000/?$rid=1",
+            "$iothub/twin/res//?$rid=1",
+            "$iothub/twin/res/200?$rid=1",
+            "$iothub/twin/res/200/?$version=1",
+            "$iothub/streams/res/200/?$rid=1",
+        ] {
+            assert_eq!(TwinResponse::from_topic(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_encode_ids() {
+        let device = DeviceId::parse("a+b@c%d").unwrap();
+        assert_eq!(
+            path(&DeviceIdentity::of_device(device.clone())),
+            "/twins/a%2Bb%40c%25d?api-version=2020-09-30"
+        );
+        let module = ModuleId::parse("m#1").unwrap();
+        assert_eq!(
+            path(&DeviceIdentity::of_module(device, module)),
+            "/twins/a%2Bb%40c%25d/modules/m%231?api-version=2020-09-30"
+        );
+    }
+
+    #[test]
+    fn boot_ids_are_hex() {
+        let text = "000102030405060708090a0b0c0d0e0f";
+        let id: BootId = text.parse().unwrap();
+        assert_eq!(id.as_bytes()[15], 15);
+        assert_eq!(
+            (id.to_string(), format!("{id:?}")),
+            (text.into(), text.into())
+        );
+        assert_eq!(BootId::parse(&text.to_uppercase()), Ok(id));
+        assert_eq!(BootId::from_bytes(*id.as_bytes()), id);
+        assert_ne!(BootId::random(), BootId::random());
+        for bad in [
+            "",
+            "0",
+            &text[1..],
+            &format!("+{}", &text[1..]),
+            &format!("{text}0"),
+        ] {
+            assert_eq!(BootId::parse(bad), Err(BadBootId), "{bad}");
+        }
+    }
+
+    #[test]
+    fn reports_are_written_and_read() {
+        let report = SessionReport {
+            version: SESSION_VERSION,
+            boot_id: BootId::from_bytes([0xab; 16]),
+        };
+        let patch = report.to_patch();
+        assert_eq!(
+            patch.to_string(),
+            format!(
+                r#"{{"deviceStreams":{{"session":{{"bootId":"{}","version":1}}}}}}"#,
+                "ab".repeat(16)
+            )
+        );
+        assert_eq!(
+            SessionReport::withdrawal().to_string(),
+            r#"{"deviceStreams":{"session":null}}"#
+        );
+        let twin = |reported: &Value| json!({ "properties": { "reported": reported } });
+        assert_eq!(SessionReport::from_twin(&twin(&patch)), Some(report));
+        assert_eq!(
+            SessionReport::from_twin(&twin(&SessionReport::withdrawal())),
+            None
+        );
+        for session in [
+            json!(null),
+            json!(1),
+            json!([]),
+            json!({}),
+            json!({ "version": 1 }),
+            json!({ "version": "1", "bootId": report.boot_id.to_string() }),
+            json!({ "version": -1, "bootId": report.boot_id.to_string() }),
+            json!({ "version": 1, "bootId": "x" }),
+            json!({ "version": u64::MAX, "bootId": report.boot_id.to_string() }),
+        ] {
+            let reported = json!({ "deviceStreams": { "session": session } });
+            assert_eq!(
+                SessionReport::from_twin(&twin(&reported)),
+                None,
+                "{reported}"
+            );
+        }
+        assert_eq!(SessionReport::from_twin(&json!([])), None);
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in ".{0,120}") {
+            let _ = BootId::parse(&text);
+            for (prefix, rid) in [
+                ("", ""),
+                ("$iothub/twin/", ""),
+                (GET_PREFIX, "?$rid="),
+                (REPORTED_PREFIX, "?$rid="),
+                (RESPONSE_PREFIX, ""),
+                (RESPONSE_PREFIX, "200/?$rid="),
+            ] {
+                let topic = format!("{prefix}{rid}{text}");
+                let _ = TwinResponse::from_topic(&topic);
+                if let Some(request) = TwinRequest::from_topic(&topic) {
+                    // What is taken for an id can be answered.
+                    let (TwinRequest::Get(request_id) | TwinRequest::PatchReported(request_id)) =
+                        request;
+                    let response = TwinResponse { request_id, status: 200, version: None };
+                    prop_assert!(crate::mqtt::publish(&response.to_topic()).is_ok());
+                }
+            }
+        }
+
+        #[test]
+        fn topics_round_trip(rid in "[!-~]{1,128}", status in 100u16..600, version in any::<Option<u64>>()) {
+            let Some(request_id) = RequestId::parse(&rid) else {
+                return Ok(());
+            };
+            for request in [
+                TwinRequest::Get(request_id.clone()),
+                TwinRequest::PatchReported(request_id.clone()),
+            ] {
+                prop_assert_eq!(TwinRequest::from_topic(&request.to_topic()), Some(request));
+            }
+            let response = TwinResponse { request_id, status, version };
+            prop_assert_eq!(TwinResponse::from_topic(&response.to_topic()), Some(response));
+        }
+    }
+}
