@@ -8,7 +8,8 @@
 //! 2. [`wire`]: every message of the device-streams handshake, written and
 //!    read by the same code.
 //! 3. [`tls`], [`dial`], [`websocket`], [`mqtt`]: how bytes reach the hub.
-//! 4. [`tunnel`]: how bytes move between a local socket and a stream.
+//! 4. [`tunnel`]: how bytes move between a local socket and a stream; [`session`]: how
+//!    many connections share a stream and outlive it.
 //! 5. [`limits`], [`backoff`], [`keepalive`], [`shutdown`], [`telemetry`],
 //!    [`report`]: the manners all programs share.
 
@@ -26,6 +27,7 @@ pub mod report;
 pub mod sample_output;
 pub mod sas_token;
 pub mod secret;
+pub mod session;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;

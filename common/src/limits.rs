@@ -79,6 +79,56 @@ pub const WEBSOCKET_READ_BUFFER: usize = 16 << 10;
 /// Bytes a WebSocket gathers before it writes without being flushed.
 pub const WEBSOCKET_WRITE_BUFFER: usize = 128 << 10;
 
+// --- Session mode (`docs/session-protocol.md`) ---
+
+/// How often a session's end is heard of by its peer, whatever else is said.
+pub const SESSION_PING: Duration = Duration::from_secs(10);
+/// A carrier on which nothing came for this long is dead: known within 20 s.
+pub const SESSION_SILENCE: Duration = Duration::from_secs(19);
+/// From an open leg to the peer's greeting, and from hello or resume to its answer.
+pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(2);
+/// The answer to a resume, and a device's wait for hello or resume: the peer is known to
+/// speak session mode, and may be at the end of a bad path.
+pub const SESSION_RESUME: Duration = Duration::from_secs(10);
+/// How long a device is asked for plain streams only, after it was wrong about itself.
+pub const SESSION_PLAIN: Duration = Duration::from_secs(3600);
+/// How long both ends keep a detached session, unless configured otherwise.
+pub const SESSION_GRACE: Duration = Duration::from_secs(30 * 60);
+/// A session without connections gives its stream back after this.
+pub const SESSION_IDLE: Duration = Duration::from_secs(600);
+/// How long a held-back acknowledgement waits for company.
+pub const SESSION_ACK_DELAY: Duration = Duration::from_millis(25);
+/// Bytes received after which an acknowledgement is not held back, wanted or not.
+pub const SESSION_ACK_BYTES: u64 = 512 << 10;
+/// First window of a carrier: TCP's slow start is below it anyway.
+pub const SESSION_WINDOW_FIRST: u64 = 256 << 10;
+/// Smallest window: a few chunks.
+pub const SESSION_WINDOW_LEAST: u64 = 64 << 10;
+/// Largest window, and so the most that is kept for a replay: 120 ms at 1 Gbit/s.
+pub const SESSION_WINDOW_MOST: u64 = 16 << 20;
+/// By so much what is small may exceed a full window: keystrokes do not wait for bulk.
+pub const SESSION_WINDOW_SMALL: u64 = 64 << 10;
+/// Largest chunk of a connection: with its headers one message of the streaming endpoint.
+pub const SESSION_CHUNK: usize = STREAM_MESSAGE - 32;
+/// Smallest limit of a chunk, on slow paths.
+pub const SESSION_CHUNK_LEAST: usize = 4 << 10;
+/// What each end may send on a new connection before it is given credit (protocol).
+pub const SESSION_CREDIT_FIRST: u64 = 64 << 10;
+/// Most that is buffered for one connection whose reader is slow.
+pub const SESSION_CREDIT_MOST: u64 = 16 << 20;
+/// Credit beyond the first that all connections of a session share.
+pub const SESSION_CREDIT_SHARED: u64 = 32 << 20;
+/// A round trip that is shorter is taken for this long when credit grows.
+pub const SESSION_ROUND_TRIP_LEAST: Duration = Duration::from_millis(2);
+/// Connections at once in one session.
+pub const SESSION_CONNECTIONS: usize = 4_096;
+/// Sessions at once, detached ones included.
+pub const SESSIONS: usize = 1_024;
+/// Bytes that all detached sessions of a process may hold.
+pub const SESSION_DETACHED_BYTES: u64 = 64 << 20;
+/// Longest text of a peer that is repeated to a person.
+pub const SESSION_TEXT: usize = 200;
+
 // --- MQTT ---
 
 /// Largest MQTT packet of a device: 256 KiB of telemetry and its topic.

@@ -1,0 +1,262 @@
+//! One inner connection, as one end of the session sees it.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
+
+use super::chunk::Chunk;
+use super::inner::{Inner, RefusedCode};
+use super::scheduler::Turn;
+use crate::limits;
+
+/// A piece up to this size is copied: it might keep a large buffer alive.
+const COPIED: usize = 2 << 10;
+
+/// What a connection has for its local reader.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// Bytes to deliver.
+    Data(Bytes),
+    /// The peer has ended its output; all of it was delivered.
+    Finished,
+    /// The peer's side broke, or the session did: break the local side too.
+    Reset,
+    /// The device did not open it.
+    Refused {
+        /// Why.
+        code: RefusedCode,
+        /// The same for a person; may be empty.
+        text: String,
+    },
+    /// Nothing now.
+    Pending,
+}
+
+/// How far our own FIN has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Fin {
+    #[default]
+    Open,
+    Queued,
+    Sent,
+}
+
+/// State of one connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) turn: Turn,
+    /// The device has connected its target, and said so.
+    pub(super) opened: bool,
+
+    // Out.
+    pub(super) backlog: Option<Chunk>,
+    pub(super) fin: Fin,
+    sent: u64,
+    credit: u64,
+    /// One-off frames that are to be said, before any data.
+    pub(super) owed: VecDeque<Inner>,
+    pub(super) owes_credit: bool,
+    /// Stands in the session's list of those that owe.
+    pub(super) is_listed: bool,
+
+    // In.
+    inbound: VecDeque<Bytes>,
+    small: BytesMut,
+    /// Bytes that wait for the local reader.
+    waiting: u64,
+    received: u64,
+    granted: u64,
+    consumed: u64,
+    window: u64,
+    granted_at: Option<Instant>,
+    pub(super) peer_fin: bool,
+    pub(super) broken: bool,
+    refused: Option<(RefusedCode, String)>,
+    /// The local side is done with it; it lives on only to say its last frames.
+    pub(super) released: bool,
+}
+
+/// The peer sent more than it was given credit for, or after its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Overrun;
+
+impl Connection {
+    pub(super) fn new() -> Self {
+        Self {
+            turn: Turn::default(),
+            opened: false,
+            backlog: None,
+            fin: Fin::Open,
+            sent: 0,
+            credit: limits::SESSION_CREDIT_FIRST,
+            owed: VecDeque::new(),
+            owes_credit: false,
+            is_listed: false,
+            inbound: VecDeque::new(),
+            small: BytesMut::new(),
+            waiting: 0,
+            received: 0,
+            granted: limits::SESSION_CREDIT_FIRST,
+            consumed: 0,
+            window: limits::SESSION_CREDIT_FIRST,
+            granted_at: None,
+            peer_fin: false,
+            broken: false,
+            refused: None,
+            released: false,
+        }
+    }
+
+    // --- Out ---
+
+    /// Data or FIN waits for its turn.
+    pub(super) fn has_output(&self) -> bool {
+        !self.broken && (self.backlog.is_some() || self.fin == Fin::Queued)
+    }
+
+    /// Bytes that may be taken from the local socket now.
+    pub(super) fn room(&self) -> usize {
+        if self.backlog.is_some() || self.fin != Fin::Open || self.broken || self.released {
+            return 0;
+        }
+        usize::try_from(self.credit.saturating_sub(self.sent)).unwrap_or(usize::MAX)
+    }
+
+    /// Takes bytes that [`room`](Self::room) has allowed.
+    pub(super) fn queue(&mut self, chunk: Chunk) {
+        self.sent += chunk.len() as u64;
+        self.backlog = Some(chunk);
+    }
+
+    pub(super) fn credited(&mut self, limit: u64) {
+        self.credit = self.credit.max(limit);
+    }
+
+    // --- In ---
+
+    /// Keeps bytes for the local reader.
+    pub(super) fn deliver(&mut self, bytes: Bytes) -> Result<(), Overrun> {
+        self.received = self
+            .received
+            .checked_add(bytes.len() as u64)
+            .filter(|received| *received <= self.granted && !self.peer_fin)
+            .ok_or(Overrun)?;
+        if self.released || self.broken {
+            return Ok(());
+        }
+        self.waiting += bytes.len() as u64;
+        if bytes.len() <= COPIED {
+            self.small.extend_from_slice(&bytes);
+            // Grown to a fair piece: the next begins anew.
+            if self.small.len() >= limits::STREAM_MESSAGE {
+                self.inbound.push_back(self.small.split().freeze());
+            }
+        } else {
+            self.flush_small();
+            self.inbound.push_back(bytes);
+        }
+        Ok(())
+    }
+
+    fn flush_small(&mut self) {
+        if !self.small.is_empty() {
+            self.inbound
+                .push_back(std::mem::take(&mut self.small).freeze());
+        }
+    }
+
+    /// The next thing for the local reader.
+    pub(super) fn take(&mut self) -> Inbound {
+        if let Some((code, text)) = &self.refused {
+            return Inbound::Refused {
+                code: *code,
+                text: text.clone(),
+            };
+        }
+        if self.broken {
+            return Inbound::Reset;
+        }
+        if self.inbound.is_empty() {
+            self.flush_small();
+        }
+        match self.inbound.pop_front() {
+            Some(bytes) => {
+                let length = bytes.len() as u64;
+                self.waiting = self.waiting.saturating_sub(length);
+                self.consumed = self.consumed.saturating_add(length);
+                Inbound::Data(bytes)
+            }
+            None if self.peer_fin => Inbound::Finished,
+            None => Inbound::Pending,
+        }
+    }
+
+    /// Whether the peer should be given more credit now; the window grows, out of
+    /// `shared`, while the peer needs all of it within two round trips.
+    pub(super) fn wants_credit(
+        &mut self,
+        round_trip: tokio::time::Duration,
+        shared: &mut u64,
+        now: Instant,
+    ) -> bool {
+        if self.peer_fin || self.broken || self.released {
+            return false;
+        }
+        let unused = self.granted.saturating_sub(self.consumed);
+        if unused > self.window / 2 {
+            return false;
+        }
+        let is_fast = self
+            .granted_at
+            .is_some_and(|at| now - at < 2 * round_trip.max(limits::SESSION_ROUND_TRIP_LEAST));
+        self.granted_at = Some(now);
+        let more = self.window.min(*shared);
+        if is_fast && self.window + more <= limits::SESSION_CREDIT_MOST {
+            self.window += more;
+            *shared -= more;
+        }
+        true
+    }
+
+    /// The credit that is due, as it goes out.
+    pub(super) fn grant(&mut self) -> u64 {
+        self.granted = self.granted.max(self.consumed.saturating_add(self.window));
+        self.granted
+    }
+
+    /// What it took of the shared credit.
+    pub(super) fn shared_credit(&self) -> u64 {
+        self.window - limits::SESSION_CREDIT_FIRST
+    }
+
+    // --- Ends ---
+
+    /// What waits in either direction is of no more use.
+    pub(super) fn discard(&mut self) {
+        self.backlog = None;
+        self.inbound.clear();
+        self.small = BytesMut::new();
+        self.waiting = 0;
+    }
+
+    pub(super) fn refused(&mut self, code: RefusedCode, text: String) {
+        self.discard();
+        self.refused = Some((code, text));
+    }
+
+    /// Whether both ends have said all, in due form or not.
+    pub(super) fn is_settled(&self) -> bool {
+        self.broken || self.refused.is_some() || (self.peer_fin && self.fin != Fin::Open)
+    }
+
+    /// Whether nothing of it is left to do.
+    pub(super) fn is_over(&self) -> bool {
+        self.released && self.owed.is_empty() && !self.has_output()
+    }
+
+    /// Bytes of memory that wait here.
+    pub(super) fn held(&self) -> u64 {
+        self.waiting + self.backlog.as_ref().map_or(0, Chunk::held)
+    }
+}

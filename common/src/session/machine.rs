@@ -1,0 +1,767 @@
+//! One end of a session, without I/O and without a clock: messages, wishes and the time
+//! come in; messages and news go out. It lives through any number of carriers, one at a
+//! time, between which nothing is lost, doubled or put in another order.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Duration, Instant};
+
+use super::chunk::{Chunk, control_message};
+use super::connection::{Connection, Fin, Inbound};
+use super::frame::{Code, Decoder, Frame};
+use super::inner::{ConnectionId, Inner, InnerDecoder, RefusedCode};
+use super::replay::Replay;
+use super::scheduler::Scheduler;
+use super::window::Window;
+use crate::limits;
+
+/// Inner frames without data that share one message, in bytes.
+const CONTROL_MESSAGE: usize = 1 << 10;
+
+/// Which end of the session this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Opens connections, and ends the session.
+    Service,
+    /// Is asked to open them at its target.
+    Device,
+}
+
+/// Names one carrier of a session, to tell it from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CarrierId(u64);
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Over {
+    /// In due form: no connection was open.
+    Ended,
+    /// We broke it off.
+    Broken(Code),
+    /// The peer broke it off.
+    PeerBroke(Code, String),
+}
+
+/// The peer's words make no sense; the session is over and the peer is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the peer broke the session protocol: {0}")]
+pub struct Violation(pub &'static str);
+
+/// What a carrier's own frames ask of its driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Go on.
+    Nothing,
+    /// The peer gives up this carrier, not the session.
+    Detached(Code),
+    /// The session is over: see [`Session::over`].
+    Over,
+}
+
+/// The carrier in use.
+#[derive(Debug)]
+struct Carrier {
+    id: CarrierId,
+    decoder: Decoder,
+    window: Window,
+    heard: Instant,
+    said: Instant,
+    /// When an acknowledgement must go at latest.
+    ack_at: Option<Instant>,
+    /// When the newest byte came that it will acknowledge.
+    ack_since: Instant,
+    /// Last place that was acknowledged on this carrier.
+    acked: u64,
+    /// Bytes said since an acknowledgement was asked for.
+    unasked: u64,
+    asked_at: Option<Instant>,
+    /// Replay or not, the first bytes of a carrier are to be acknowledged at once.
+    ping: bool,
+}
+
+/// One end of a session.
+#[derive(Debug)]
+pub struct Session {
+    role: Role,
+    carrier: Option<Carrier>,
+    next_carrier: u64,
+    detached_at: Option<Instant>,
+
+    replay: Replay,
+    received: u64,
+    inner: InnerDecoder,
+
+    connections: HashMap<ConnectionId, Connection>,
+    /// The last connection that was ever opened.
+    last: u32,
+    scheduler: Scheduler,
+    /// Connections with frames to say that are no data.
+    owing: VecDeque<ConnectionId>,
+    shared_credit: u64,
+
+    touched: Vec<ConnectionId>,
+    incoming: VecDeque<ConnectionId>,
+    ending: bool,
+    over: Option<Over>,
+    farewell: Option<Frame>,
+}
+
+impl Session {
+    /// A session without a carrier and without connections.
+    pub fn new(role: Role, now: Instant) -> Self {
+        Self {
+            role,
+            carrier: None,
+            next_carrier: 0,
+            detached_at: Some(now),
+            replay: Replay::default(),
+            received: 0,
+            inner: InnerDecoder::default(),
+            connections: HashMap::new(),
+            last: 0,
+            scheduler: Scheduler::default(),
+            owing: VecDeque::new(),
+            shared_credit: limits::SESSION_CREDIT_SHARED,
+            touched: Vec::new(),
+            incoming: VecDeque::new(),
+            ending: false,
+            over: None,
+            farewell: None,
+        }
+    }
+
+    // --- Carriers ---
+
+    /// Gives up the carrier, if there is one: from now on nothing that it may still bring
+    /// is taken, so that the offset that is reported next stays true. Returns that offset.
+    pub fn freeze(&mut self, now: Instant) -> u64 {
+        if self.carrier.take().is_some() {
+            self.detached_at = Some(now);
+        }
+        self.received
+    }
+
+    /// Goes on over a new carrier, with a peer that has received all before
+    /// `peer_received`. What it has not is sent again.
+    ///
+    /// # Errors
+    /// [`Violation`] when the peer cannot have received that; nothing has changed then.
+    pub fn attach(&mut self, peer_received: u64, now: Instant) -> Result<CarrierId, Violation> {
+        if peer_received < self.replay.acknowledged() {
+            return Err(Violation("it has lost what it had"));
+        }
+        if self.replay.acknowledge(peer_received, now).is_none() {
+            return Err(Violation("it has more than was sent"));
+        }
+        self.freeze(now);
+        self.replay.rewind();
+        self.next_carrier += 1;
+        let id = CarrierId(self.next_carrier);
+        self.carrier = Some(Carrier {
+            id,
+            decoder: Decoder::default(),
+            window: Window::new(self.replay.acknowledged()),
+            heard: now,
+            said: now,
+            ack_at: None,
+            ack_since: now,
+            acked: self.received,
+            unasked: 0,
+            asked_at: None,
+            ping: self.replay.has_more(),
+        });
+        self.detached_at = None;
+        Ok(id)
+    }
+
+    /// The carrier is lost; without effect when it is not the present one.
+    pub fn carrier_lost(&mut self, carrier: CarrierId, now: Instant) {
+        if self.is_on(carrier) {
+            self.freeze(now);
+        }
+    }
+
+    /// Whether this is the present carrier.
+    pub fn is_on(&self, carrier: CarrierId) -> bool {
+        self.carrier
+            .as_ref()
+            .is_some_and(|known| known.id == carrier)
+    }
+
+    /// Since when there is no carrier.
+    pub fn detached_since(&self) -> Option<Instant> {
+        self.detached_at
+    }
+
+    /// Takes what came over a carrier: any piece of it, of any size. A carrier that is not
+    /// the present one is not listened to.
+    ///
+    /// # Errors
+    /// [`Violation`]: the session is over, and the peer is told so if it listens.
+    pub fn receive(
+        &mut self,
+        carrier: CarrierId,
+        mut piece: Bytes,
+        now: Instant,
+    ) -> Result<Heard, Violation> {
+        loop {
+            let Some(on) = self.carrier.as_mut().filter(|on| on.id == carrier) else {
+                return Ok(Heard::Nothing);
+            };
+            if self.over.is_some() {
+                return Ok(Heard::Over);
+            }
+            on.heard = now;
+            let frame = match on.decoder.next(&mut piece) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(Heard::Nothing),
+                Err(_) => return Err(self.violated("malformed frame")),
+            };
+            match self.frame(frame, now) {
+                Ok(Heard::Nothing) => {}
+                Ok(heard) => return Ok(heard),
+                Err(Violation(what)) => return Err(self.violated(what)),
+            }
+        }
+    }
+
+    fn violated(&mut self, what: &'static str) -> Violation {
+        self.reset(Code::Protocol, what);
+        Violation(what)
+    }
+
+    fn frame(&mut self, frame: Frame, now: Instant) -> Result<Heard, Violation> {
+        match frame {
+            Frame::Data {
+                offset,
+                bytes,
+                wants_ack,
+            } => self.data(offset, bytes, wants_ack, now)?,
+            Frame::Ack { received, delay } => self.acknowledged(received, delay, now)?,
+            Frame::Ping => self.owe_ack(now, now),
+            Frame::End => {
+                if self.role == Role::Service {
+                    return Err(Violation("the device may not end a session"));
+                }
+                self.finish_as(Over::Ended);
+                return Ok(Heard::Over);
+            }
+            Frame::Reset { code, text } => {
+                self.finish_as(Over::PeerBroke(code, text));
+                return Ok(Heard::Over);
+            }
+            Frame::Detach { code } => return Ok(Heard::Detached(code)),
+            Frame::Greeting(_)
+            | Frame::Hello { .. }
+            | Frame::Welcome { .. }
+            | Frame::Resume { .. }
+            | Frame::Resumed { .. }
+            | Frame::Refused { .. } => return Err(Violation("a second handshake")),
+        }
+        Ok(Heard::Nothing)
+    }
+
+    fn data(
+        &mut self,
+        offset: u64,
+        mut bytes: Bytes,
+        wants_ack: bool,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        // What a replay brings twice is not taken twice.
+        let known = self
+            .received
+            .checked_sub(offset)
+            .ok_or(Violation("a gap in the stream"))?;
+        let known = usize::try_from(known)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        let _ = bytes.split_to(known);
+        self.received = self
+            .received
+            .checked_add(bytes.len() as u64)
+            .ok_or(Violation("the stream is too long"))?;
+        loop {
+            match self.inner.next(&mut bytes) {
+                Ok(Some((id, frame))) => self.inner_frame(id, frame)?,
+                Ok(None) => break,
+                Err(_) => return Err(Violation("malformed inner frame")),
+            }
+        }
+        let by = if wants_ack {
+            now
+        } else {
+            now + limits::SESSION_ACK_DELAY
+        };
+        self.owe_ack(by, now);
+        Ok(())
+    }
+
+    /// An acknowledgement must go by then, or when much has come.
+    fn owe_ack(&mut self, by: Instant, now: Instant) {
+        let received = self.received;
+        let Some(on) = &mut self.carrier else { return };
+        on.ack_since = now;
+        let is_much = received.saturating_sub(on.acked) >= limits::SESSION_ACK_BYTES;
+        let by = if is_much { now } else { by };
+        on.ack_at = Some(on.ack_at.map_or(by, |at| at.min(by)));
+    }
+
+    fn acknowledged(
+        &mut self,
+        received: u64,
+        delay: Duration,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        let (newly, trip) = self
+            .replay
+            .acknowledge(received, now)
+            .ok_or(Violation("an acknowledgement of what was not sent"))?;
+        let next = self.replay.next();
+        if let Some(on) = &mut self.carrier {
+            let trip = trip.map(|trip| trip.saturating_sub(delay));
+            on.window
+                .acknowledged(newly, self.replay.acknowledged(), next, trip, now);
+        }
+        Ok(())
+    }
+
+    // --- What the peer says about connections ---
+
+    fn inner_frame(&mut self, id: ConnectionId, frame: Inner) -> Result<(), Violation> {
+        if frame == Inner::Open {
+            return self.incoming(id);
+        }
+        let Some(connection) = self.connections.get_mut(&id) else {
+            // The rest of what was on its way when a connection ended here.
+            return if id.0 != 0 && id.0 <= self.last {
+                Ok(())
+            } else {
+                Err(Violation("a connection that was never opened"))
+            };
+        };
+        match frame {
+            Inner::Open => {}
+            Inner::Opened | Inner::Refused { .. } if self.role == Role::Device => {
+                return Err(Violation("a service does not open targets"));
+            }
+            Inner::Opened => connection.opened = true,
+            Inner::Refused { code, text } => connection.refused(code, text),
+            Inner::Data(bytes) => connection
+                .deliver(bytes)
+                .map_err(|_| Violation("more than it had credit for"))?,
+            Inner::Fin => connection.peer_fin = true,
+            Inner::Rst => {
+                connection.broken = true;
+                connection.discard();
+            }
+            Inner::Credit(limit) => connection.credited(limit),
+        }
+        self.touch(id);
+        self.settle(id);
+        Ok(())
+    }
+
+    fn touch(&mut self, id: ConnectionId) {
+        if self.touched.last() != Some(&id) {
+            self.touched.push(id);
+        }
+    }
+
+    fn incoming(&mut self, id: ConnectionId) -> Result<(), Violation> {
+        if self.role == Role::Service || id.0 <= self.last {
+            return Err(Violation("a connection opened out of turn"));
+        }
+        self.last = id.0;
+        self.connections.insert(id, Connection::new());
+        if self.connections.len() > limits::SESSION_CONNECTIONS {
+            let text = format!("{} in this session", limits::SESSION_CONNECTIONS);
+            self.refuse(id, RefusedCode::Limit, text);
+        } else {
+            self.incoming.push_back(id);
+        }
+        Ok(())
+    }
+
+    // --- Connections, from their local sides ---
+
+    /// Opens a connection; data may follow at once. `None` when the session is over, or as
+    /// many are open as may be.
+    pub fn open(&mut self) -> Option<ConnectionId> {
+        let is_full = self.connections.len() >= limits::SESSION_CONNECTIONS;
+        if self.role != Role::Service || is_full || self.ending || self.over.is_some() {
+            return None;
+        }
+        self.last = self.last.checked_add(1)?;
+        let id = ConnectionId(self.last);
+        self.connections.insert(id, Connection::new());
+        self.owe(id, Inner::Open);
+        Some(id)
+    }
+
+    /// The next connection that the peer wants opened: to be answered with
+    /// [`opened`](Self::opened) or [`refuse`](Self::refuse).
+    pub fn next_incoming(&mut self) -> Option<ConnectionId> {
+        self.incoming.pop_front()
+    }
+
+    /// The target is connected.
+    pub fn opened(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.opened = true;
+            self.owe(id, Inner::Opened);
+        }
+    }
+
+    /// The target cannot be connected; the connection is over.
+    pub fn refuse(&mut self, id: ConnectionId, code: RefusedCode, text: String) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.discard();
+            connection.broken = true;
+            connection.released = true;
+            self.owe(id, Inner::Refused { code, text });
+        }
+    }
+
+    /// Whether the device has said that the target is connected.
+    pub fn is_opened(&self, id: ConnectionId) -> bool {
+        self.connections
+            .get(&id)
+            .is_some_and(|connection| connection.opened)
+    }
+
+    /// How many bytes of the local socket's input can be taken now.
+    pub fn room(&self, id: ConnectionId) -> usize {
+        let chunk = self
+            .carrier
+            .as_ref()
+            .map_or(limits::SESSION_CHUNK_LEAST, |on| on.window.chunk());
+        let room = self.connections.get(&id).map_or(0, Connection::room);
+        if self.over.is_some() {
+            0
+        } else {
+            room.min(chunk)
+        }
+    }
+
+    /// Takes input of the local socket, at most as much as there is [`room`](Self::room)
+    /// for; more is not taken at all.
+    pub fn send(&mut self, id: ConnectionId, chunk: Chunk, now: Instant) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && !chunk.is_empty()
+            && chunk.len() <= connection.room()
+        {
+            connection.queue(chunk);
+            self.scheduler.ready(id, &mut connection.turn, now);
+        }
+    }
+
+    /// The local socket's input has ended in due form.
+    pub fn finish(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && connection.fin == Fin::Open
+        {
+            connection.fin = Fin::Queued;
+            self.scheduler.ready(id, &mut connection.turn, now);
+        }
+    }
+
+    /// The next thing for the local socket.
+    pub fn take(&mut self, id: ConnectionId, now: Instant) -> Inbound {
+        // What had come before an end in due form is still delivered.
+        if self.over.as_ref().is_some_and(|over| *over != Over::Ended) {
+            return Inbound::Reset;
+        }
+        let round_trip = self
+            .carrier
+            .as_ref()
+            .and_then(|on| on.window.round_trip())
+            .unwrap_or_default();
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return Inbound::Reset;
+        };
+        let inbound = connection.take();
+        if connection.wants_credit(round_trip, &mut self.shared_credit, now) {
+            connection.owes_credit = true;
+            self.list(id);
+        }
+        inbound
+    }
+
+    /// The local side is done with the connection. Unless both ends have ended it in due
+    /// form, or the peer knows already, the peer's side is broken off.
+    pub fn release(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.released = true;
+        if !connection.is_settled() {
+            connection.discard();
+            connection.broken = true;
+            // Refused while it was never opened, or broken off.
+            self.owe(id, Inner::Rst);
+        }
+        self.settle(id);
+    }
+
+    fn owe(&mut self, id: ConnectionId, frame: Inner) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.owed.push_back(frame);
+            self.list(id);
+        }
+    }
+
+    fn list(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && !connection.is_listed
+        {
+            connection.is_listed = true;
+            self.owing.push_back(id);
+        }
+    }
+
+    /// Forgets a connection of which nothing is left to do.
+    fn settle(&mut self, id: ConnectionId) {
+        let is_over = self.over.is_some();
+        if let Some(connection) = self.connections.get(&id)
+            && (connection.is_over() || (is_over && connection.released))
+        {
+            self.shared_credit += connection.shared_credit();
+            self.connections.remove(&id);
+        }
+    }
+
+    /// Connections for which something has changed since the last call.
+    pub fn touched(&mut self) -> std::vec::Drain<'_, ConnectionId> {
+        self.touched.drain(..)
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Bytes of memory that wait here, in both directions.
+    pub fn held(&self) -> u64 {
+        let waiting: u64 = self.connections.values().map(Connection::held).sum();
+        self.replay.held() + waiting
+    }
+
+    /// All before this place has reached the peer: progress, when it grows.
+    pub fn acknowledged_bytes(&self) -> u64 {
+        self.replay.acknowledged()
+    }
+
+    /// All before this place has come from the peer: progress, when it grows.
+    pub fn received_bytes(&self) -> u64 {
+        self.received
+    }
+
+    // --- Out ---
+
+    /// The next message for this carrier; `None` when there is nothing to say now. After
+    /// the last one of a session that is [`over`](Self::over), the carrier may be closed.
+    pub fn transmit(&mut self, carrier: CarrierId, now: Instant) -> Option<Bytes> {
+        if !self.is_on(carrier) {
+            return None;
+        }
+        if self.over.is_some() {
+            return self.farewell.take().map(|frame| frame.encode());
+        }
+        let message = self.next_message(now)?;
+        if let Some(on) = &mut self.carrier {
+            on.said = now;
+        }
+        Some(message)
+    }
+
+    fn next_message(&mut self, now: Instant) -> Option<Bytes> {
+        let received = self.received;
+        let on = self.carrier.as_mut()?;
+        if on.ack_at.is_some_and(|at| at <= now) {
+            on.ack_at = None;
+            on.acked = received;
+            let delay = now.saturating_duration_since(on.ack_since);
+            return Some(Frame::Ack { received, delay }.encode());
+        }
+        if self.replay.has_more() {
+            if self.replay.in_flight() < on.window.size() {
+                return self.replay.again(now);
+            }
+            on.window.is_limiting();
+        } else {
+            if let Some(message) = self.next_of_stream(now) {
+                return Some(message);
+            }
+            if self.ending && self.connections.is_empty() && self.replay.in_flight() == 0 {
+                self.finish_as(Over::Ended);
+                return Some(Frame::End.encode());
+            }
+        }
+        let on = self.carrier.as_mut()?;
+        let is_due = now >= on.said + limits::SESSION_PING;
+        let ping = std::mem::take(&mut on.ping) || is_due;
+        ping.then(|| Frame::Ping.encode())
+    }
+
+    /// The next message with bytes of the session's stream, if the window allows.
+    fn next_of_stream(&mut self, now: Instant) -> Option<Bytes> {
+        let in_flight = self.replay.in_flight();
+        let window = self.carrier.as_ref()?.window.size();
+        if in_flight >= window + limits::SESSION_WINDOW_SMALL {
+            self.limited();
+            return None;
+        }
+        if let Some(frames) = self.control_frames() {
+            let wants_ack = self.wants_ack(frames.len() as u64, now);
+            let message = control_message(&frames, self.replay.end(), wants_ack);
+            self.replay.push(message.clone(), now);
+            return Some(message);
+        }
+        let is_full = in_flight >= window;
+        let Some(id) = self.scheduler.next(&mut self.connections, is_full) else {
+            if is_full && !self.scheduler.is_empty() {
+                self.limited();
+            }
+            return None;
+        };
+        let connection = self.connections.get_mut(&id)?;
+        let Some(chunk) = connection.backlog.take() else {
+            connection.fin = Fin::Sent;
+            let mut frames = BytesMut::new();
+            Inner::Fin.encode(id, &mut frames);
+            self.settle(id);
+            let wants_ack = self.wants_ack(frames.len() as u64, now);
+            let message = control_message(&frames, self.replay.end(), wants_ack);
+            self.replay.push(message.clone(), now);
+            return Some(message);
+        };
+        let length = chunk.len();
+        self.scheduler.sent(&mut connection.turn, length, now);
+        self.touch(id);
+        let wants_ack = self.wants_ack(length as u64, now);
+        let message = chunk.into_message(id, self.replay.end(), wants_ack);
+        self.replay.push(message.clone(), now);
+        Some(message)
+    }
+
+    fn limited(&mut self) {
+        if let Some(on) = &mut self.carrier {
+            on.window.is_limiting();
+        }
+    }
+
+    /// Frames that are no data, as many as fit into one message.
+    fn control_frames(&mut self) -> Option<BytesMut> {
+        let mut frames = BytesMut::new();
+        while let Some(id) = self.owing.front().copied() {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                while let Some(frame) = connection.owed.pop_front() {
+                    frame.encode(id, &mut frames);
+                }
+                if std::mem::take(&mut connection.owes_credit) && !connection.broken {
+                    Inner::Credit(connection.grant()).encode(id, &mut frames);
+                }
+                connection.is_listed = false;
+                let is_over = connection.is_over();
+                if is_over {
+                    self.shared_credit += connection.shared_credit();
+                    self.connections.remove(&id);
+                }
+            }
+            self.owing.pop_front();
+            if frames.len() >= CONTROL_MESSAGE {
+                break;
+            }
+        }
+        (!frames.is_empty()).then_some(frames)
+    }
+
+    /// Whether the message that goes out next should be acknowledged at once: now and then,
+    /// so that the window learns, and always when it is full.
+    fn wants_ack(&mut self, length: u64, now: Instant) -> bool {
+        let in_flight = self.replay.in_flight();
+        let Some(on) = &mut self.carrier else {
+            return false;
+        };
+        on.unasked += length;
+        let is_first = in_flight == 0
+            && on
+                .asked_at
+                .is_none_or(|at| now - at >= 4 * limits::SESSION_ACK_DELAY);
+        let wants = is_first
+            || on.unasked >= on.window.ack_every()
+            || in_flight + length >= on.window.size();
+        if wants {
+            on.unasked = 0;
+            on.asked_at = Some(now);
+        }
+        wants
+    }
+
+    // --- Time ---
+
+    /// When [`transmit`](Self::transmit) or [`is_dead`](Self::is_dead) must be asked again
+    /// at latest; `None` without a carrier.
+    pub fn deadline(&self) -> Option<Instant> {
+        let on = self.carrier.as_ref()?;
+        let ping = on.said + limits::SESSION_PING;
+        let silence = on.heard + limits::SESSION_SILENCE;
+        let earliest = ping.min(silence);
+        Some(on.ack_at.map_or(earliest, |at| at.min(earliest)))
+    }
+
+    /// Whether the peer was silent for too long on this carrier.
+    pub fn is_dead(&self, now: Instant) -> bool {
+        self.carrier
+            .as_ref()
+            .is_some_and(|on| now >= on.heard + limits::SESSION_SILENCE)
+    }
+
+    /// The shortest round trip seen on this carrier.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.carrier.as_ref()?.window.round_trip()
+    }
+
+    // --- Ends ---
+
+    /// Ends the session in due form, as soon as no connection is left; none can be opened
+    /// any more. The service's right.
+    pub fn end(&mut self) {
+        self.ending = true;
+    }
+
+    /// Breaks the session off, and all connections with it. The peer is told if it listens.
+    pub fn reset(&mut self, code: Code, text: &str) {
+        if self.over.is_none() {
+            self.farewell = Some(Frame::Reset {
+                code,
+                text: text.to_owned(),
+            });
+            self.finish_as(Over::Broken(code));
+        }
+    }
+
+    /// How the session ended, if it did.
+    pub fn over(&self) -> Option<&Over> {
+        self.over.as_ref()
+    }
+
+    fn finish_as(&mut self, over: Over) {
+        self.over.get_or_insert(over);
+        let in_due_form = self.over == Some(Over::Ended);
+        self.touched.extend(self.connections.keys());
+        for connection in self.connections.values_mut() {
+            if in_due_form && connection.peer_fin {
+                connection.backlog = None;
+                connection.fin = Fin::Sent;
+            } else {
+                connection.discard();
+                connection.broken = true;
+            }
+        }
+        self.incoming.clear();
+        self.replay.clear();
+    }
+}
