@@ -39,6 +39,11 @@ pub struct Window {
     limited: bool,
     /// In this round the queue is drained, to see the idle path.
     probing: bool,
+    /// What is left of the window while it is drained, and until it is full again: not
+    /// at once, which would be a burst.
+    ceiling: u64,
+    /// The window was changed: what is acknowledged in this round was sent before.
+    settling: bool,
 }
 
 impl Window {
@@ -53,16 +58,14 @@ impl Window {
             round_end: next,
             limited: false,
             probing: false,
+            ceiling: u64::MAX,
+            settling: false,
         }
     }
 
     /// Bytes that may be on their way.
     pub fn size(&self) -> u64 {
-        if self.probing {
-            (self.size / 4).max(limits::SESSION_WINDOW_LEAST)
-        } else {
-            self.size
-        }
+        self.size.min(self.ceiling)
     }
 
     /// Bytes of one connection that may be sent at once: small against the window, so that
@@ -106,7 +109,10 @@ impl Window {
                 self.base = Some((sample, now));
             }
         }
-        if self.fast && self.limited {
+        if !self.probing && self.ceiling < self.size {
+            self.ceiling = self.ceiling.saturating_add(newly);
+            self.settling = true;
+        } else if self.fast && self.limited {
             self.set(self.size.saturating_add(newly));
         }
         if acked >= self.round_end {
@@ -121,7 +127,7 @@ impl Window {
         let (Some(shortest), Some((base, at))) = (self.shortest.take(), self.base) else {
             return;
         };
-        if was_probing {
+        if was_probing || std::mem::take(&mut self.settling) {
             return;
         }
         let queue = shortest.saturating_sub(base);
@@ -144,8 +150,14 @@ impl Window {
             };
             // Exact to a byte in a window of 16 MiB.
             self.set((self.size as f64 * factor.clamp(0.5, QUICK_GROWTH)) as u64);
+            self.settling = true;
         }
         self.probing = was_limited && now - at >= BASE_LIFE;
+        self.ceiling = if self.probing {
+            (self.size / 4).max(limits::SESSION_WINDOW_LEAST)
+        } else {
+            u64::MAX
+        };
     }
 
     fn set(&mut self, size: u64) {
