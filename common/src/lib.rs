@@ -22,6 +22,7 @@ pub mod identity;
 pub mod keepalive;
 pub mod limits;
 pub mod mqtt;
+pub mod path_watch;
 pub mod random;
 pub mod report;
 pub mod sample_output;

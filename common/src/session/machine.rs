@@ -102,6 +102,7 @@ pub struct Session {
 
     touched: Vec<ConnectionId>,
     incoming: VecDeque<ConnectionId>,
+    welcomed: bool,
     ending: bool,
     over: Option<Over>,
     farewell: Option<Frame>,
@@ -125,6 +126,7 @@ impl Session {
             shared_credit: limits::SESSION_CREDIT_SHARED,
             touched: Vec::new(),
             incoming: VecDeque::new(),
+            welcomed: false,
             ending: false,
             over: None,
             farewell: None,
@@ -252,6 +254,14 @@ impl Session {
                 return Ok(Heard::Over);
             }
             Frame::Detach { code } => return Ok(Heard::Detached(code)),
+            // The answer to hello; what else there is to say does not wait for it.
+            Frame::Welcome { .. } if self.role == Role::Service && !self.welcomed => {
+                self.welcomed = true;
+            }
+            Frame::Refused { code, text } if self.role == Role::Service && !self.welcomed => {
+                self.finish_as(Over::PeerBroke(code, text));
+                return Ok(Heard::Over);
+            }
             Frame::Greeting(_)
             | Frame::Hello { .. }
             | Frame::Welcome { .. }
@@ -406,6 +416,22 @@ impl Session {
         self.incoming.pop_front()
     }
 
+    /// Whether one waits to be taken by [`next_incoming`](Self::next_incoming).
+    pub fn has_incoming(&self) -> bool {
+        !self.incoming.is_empty()
+    }
+
+    /// Whether frames without data wait to be said.
+    pub fn owes(&self) -> bool {
+        !self.owing.is_empty()
+    }
+
+    /// Whether a connection is broken off, or was never there.
+    pub fn is_broken(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(&id);
+        self.over.is_some() || connection.is_none_or(|connection| connection.broken)
+    }
+
     /// The target is connected.
     pub fn opened(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&id) {
@@ -433,10 +459,8 @@ impl Session {
 
     /// How many bytes of the local socket's input can be taken now.
     pub fn room(&self, id: ConnectionId) -> usize {
-        let chunk = self
-            .carrier
-            .as_ref()
-            .map_or(limits::SESSION_CHUNK_LEAST, |on| on.window.chunk());
+        // A detached session takes nothing more into its memory.
+        let chunk = self.carrier.as_ref().map_or(0, |on| on.window.chunk());
         let room = self.connections.get(&id).map_or(0, Connection::room);
         if self.over.is_some() {
             0
@@ -712,11 +736,14 @@ impl Session {
         Some(on.ack_at.map_or(earliest, |at| at.min(earliest)))
     }
 
+    /// When a peer that stays silent is dead; `None` without a carrier.
+    pub fn dead_at(&self) -> Option<Instant> {
+        Some(self.carrier.as_ref()?.heard + limits::SESSION_SILENCE)
+    }
+
     /// Whether the peer was silent for too long on this carrier.
     pub fn is_dead(&self, now: Instant) -> bool {
-        self.carrier
-            .as_ref()
-            .is_some_and(|on| now >= on.heard + limits::SESSION_SILENCE)
+        self.dead_at().is_some_and(|at| now >= at)
     }
 
     /// The shortest round trip seen on this carrier.

@@ -1,6 +1,6 @@
 //! Session mode: many TCP connections in one device stream, and all of them outlive it.
-//! `docs/session-protocol.md` tells the protocol; here is its machine, which knows
-//! neither sockets nor clocks.
+//! `docs/session-protocol.md` tells the protocol; its machine knows neither sockets nor
+//! clocks, and is driven by the tasks further down.
 //!
 //! ```text
 //! handshake   who may begin a session or go on with it: ids, secrets, proofs
@@ -12,22 +12,35 @@
 //!   scheduler    whose bytes go next
 //!   connection   one inner connection
 //!   chunk        bytes with room for headers
+//! greet       the first words on a carrier
+//! live        a session that its carrier's and its connections' tasks share
+//! carry       drives it over one carrier
+//! pipe        one connection: local socket ⇄ session
+//! budget      which detached sessions must go
 //! ```
 
+pub mod budget;
+mod carry;
 mod chunk;
 mod collect;
 mod connection;
 pub mod frame;
+pub mod greet;
 pub mod handshake;
 pub mod inner;
+mod live;
 mod machine;
+mod pipe;
 mod replay;
 mod scheduler;
 pub mod window;
 
+pub use carry::{CarrierEnd, carry};
 pub use chunk::Chunk;
 pub use connection::Inbound;
 pub use frame::Code;
 pub use handshake::{STREAM_PREFIX, SessionId, target_of};
 pub use inner::{ConnectionId, RefusedCode};
+pub use live::Live;
 pub use machine::{CarrierId, Heard, Over, Role, Session, Violation};
+pub use pipe::{PipeEnd, PipeOutcome, pipe};

@@ -40,6 +40,16 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// Counts bytes from the local socket.
+    pub fn add_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Counts bytes to the local socket.
+    pub fn add_received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Relaxed);
+    }
+
     /// Bytes from the local socket into the stream so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Relaxed)

@@ -1,0 +1,259 @@
+//! A session that is shared: by the task of its carrier, by one task for each of its
+//! connections, and by whoever keeps it. The lock is held for moments, never across an
+//! await.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant};
+
+use super::CarrierId;
+use super::frame::Code;
+use super::handshake::SessionId;
+use super::inner::{ConnectionId, RefusedCode};
+use super::machine::{Over, Role, Session, Violation};
+
+/// Everything behind the lock.
+pub(super) struct State {
+    pub(super) session: Session,
+    readers: HashMap<ConnectionId, Waker>,
+    carrier: Option<Waker>,
+    incoming: Option<Waker>,
+}
+
+/// A handle to one end of a session; clones are the same one.
+#[derive(Clone)]
+pub struct Live {
+    id: SessionId,
+    state: Arc<Mutex<State>>,
+    /// Changes when the session attaches, detaches or ends.
+    turns: watch::Sender<()>,
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Live({})", self.id)
+    }
+}
+
+impl Live {
+    /// A new session, without a carrier.
+    pub fn new(id: SessionId, role: Role) -> Self {
+        Self {
+            id,
+            state: Arc::new(Mutex::new(State {
+                session: Session::new(role, Instant::now()),
+                readers: HashMap::new(),
+                carrier: None,
+                incoming: None,
+            })),
+            turns: watch::Sender::new(()),
+        }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Works on the session, then wakes whom that concerns. Sockets are never touched in
+    /// there.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        let mut wakers = Vec::new();
+        let (result, turned) = {
+            // No code panics while it holds the lock; if one did, the session is still whole.
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = state.condition();
+            let result = work(&mut state);
+            let State {
+                session,
+                readers,
+                incoming,
+                ..
+            } = &mut *state;
+            for id in session.touched() {
+                wakers.extend(readers.remove(&id));
+            }
+            if session.has_incoming() {
+                wakers.extend(incoming.take());
+            }
+            let turned = state.condition() != before;
+            if turned {
+                wakers.extend(state.carrier.take());
+                wakers.extend(state.incoming.take());
+            }
+            (result, turned)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        if turned {
+            self.turns.send_replace(());
+        }
+        result
+    }
+
+    /// The same, and the carrier looks for something to say.
+    pub(super) fn with_output<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        let (result, waker) = self.with(|state| (work(state), state.carrier.take()));
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        result
+    }
+
+    // --- Connections ---
+
+    /// Opens a connection. `None` when the session is over or full.
+    pub fn open(&self) -> Option<ConnectionId> {
+        self.with_output(|state| state.session.open())
+    }
+
+    /// The next connection that the peer wants opened; `None` when the session is over.
+    /// Cancel-safe; one task may wait.
+    pub async fn next_incoming(&self) -> Option<ConnectionId> {
+        poll_fn(|cx| {
+            self.with(|state| match state.session.next_incoming() {
+                Some(id) => Poll::Ready(Some(id)),
+                None if state.session.over().is_some() => Poll::Ready(None),
+                None => {
+                    state.incoming = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            })
+        })
+        .await
+    }
+
+    /// The target is connected.
+    pub fn opened(&self, id: ConnectionId) {
+        self.with_output(|state| state.session.opened(id));
+    }
+
+    /// The target cannot be connected.
+    pub fn refuse(&self, id: ConnectionId, code: RefusedCode, text: String) {
+        self.with_output(|state| state.session.refuse(id, code, text));
+    }
+
+    /// Ends when the peer has given up a connection that is not opened yet.
+    pub async fn given_up(&self, id: ConnectionId) {
+        poll_fn(|cx| {
+            self.with(|state| {
+                if state.session.is_broken(id) {
+                    return Poll::Ready(());
+                }
+                state.register(id, cx);
+                Poll::Pending
+            })
+        })
+        .await;
+    }
+
+    /// The connection is done with, on this side.
+    pub fn release(&self, id: ConnectionId) {
+        self.with_output(|state| {
+            state.readers.remove(&id);
+            state.session.release(id);
+        });
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.with(|state| state.session.connections())
+    }
+
+    // --- Carriers ---
+
+    /// See [`Session::freeze`].
+    pub fn freeze(&self) -> u64 {
+        self.with(|state| state.session.freeze(Instant::now()))
+    }
+
+    /// See [`Session::attach`].
+    ///
+    /// # Errors
+    /// [`Violation`], without a change.
+    pub fn attach(&self, peer_received: u64) -> Result<CarrierId, Violation> {
+        self.with(|state| {
+            let carrier = state.session.attach(peer_received, Instant::now())?;
+            // Who had no room without a carrier has some now.
+            let readers = std::mem::take(&mut state.readers);
+            Ok((carrier, readers))
+        })
+        .map(|(carrier, readers)| {
+            readers.into_values().for_each(Waker::wake);
+            carrier
+        })
+    }
+
+    /// Since when there is no carrier; `None` while there is one.
+    pub fn detached_since(&self) -> Option<Instant> {
+        self.with(|state| state.session.detached_since())
+    }
+
+    /// Bytes that have made their way, in both directions: it grows with progress.
+    pub fn progress(&self) -> u64 {
+        self.with(|state| state.session.acknowledged_bytes() + state.session.received_bytes())
+    }
+
+    /// Bytes of memory that wait in it.
+    pub fn held(&self) -> u64 {
+        self.with(|state| state.session.held())
+    }
+
+    /// The shortest round trip seen on the present carrier.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.with(|state| state.session.round_trip())
+    }
+
+    /// Tells when the session attaches, detaches or ends.
+    pub fn turns(&self) -> watch::Receiver<()> {
+        self.turns.subscribe()
+    }
+
+    // --- Ends ---
+
+    /// See [`Session::end`].
+    pub fn end(&self) {
+        self.with_output(|state| state.session.end());
+    }
+
+    /// See [`Session::reset`].
+    pub fn reset(&self, code: Code, text: &str) {
+        self.with_output(|state| state.session.reset(code, text));
+    }
+
+    /// How the session ended, if it did.
+    pub fn over(&self) -> Option<Over> {
+        self.with(|state| state.session.over().cloned())
+    }
+}
+
+impl State {
+    /// What [`Live::turns`] tells of.
+    fn condition(&self) -> (bool, bool) {
+        (
+            self.session.over().is_some(),
+            self.session.detached_since().is_some(),
+        )
+    }
+
+    /// Wakes this task when something changes for the connection.
+    pub(super) fn register(&mut self, id: ConnectionId, cx: &Context<'_>) {
+        match self.readers.get_mut(&id) {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => {
+                self.readers.insert(id, cx.waker().clone());
+            }
+        }
+    }
+
+    /// Wakes this task when there is something to say.
+    pub(super) fn register_carrier(&mut self, cx: &Context<'_>) {
+        match &mut self.carrier {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! One inner connection: copies between its local socket and the session, in one task.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use tokio::io::ReadBuf;
+use tokio::time::{Duration, Instant};
+
+use super::chunk::Chunk;
+use super::connection::Inbound;
+use super::frame::Code;
+use super::inner::{ConnectionId, RefusedCode};
+use super::live::Live;
+use super::machine::Over;
+use crate::limits;
+use crate::tunnel::{LocalSocket, Traffic};
+
+/// Read size while little comes; on the stack, so that an idle connection has no buffer.
+const SMALL_READ: usize = 4 << 10;
+/// Small reads in a row after which no large buffer is tried any more.
+const SMALL_READS: u8 = 16;
+
+/// How an inner connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum PipeEnd {
+    /// Both directions ended in due form, and all was delivered.
+    #[error("both ends are done")]
+    Finished,
+    /// The local connection broke.
+    #[error("the local connection broke")]
+    LocalFailed(#[source] io::Error),
+    /// The connection at the other end broke.
+    #[error("the connection at the other end broke")]
+    PeerReset,
+    /// The device did not open it.
+    #[error("{code}{}", detail(.text))]
+    Refused {
+        /// Why.
+        code: RefusedCode,
+        /// The device's own words; may be empty.
+        text: String,
+    },
+    /// The session ended under it.
+    #[error("the session ended: {0}")]
+    SessionOver(Code),
+}
+
+fn detail(text: &str) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!(" ({text})")
+    }
+}
+
+impl PipeEnd {
+    /// Whether all bytes of both directions arrived.
+    pub fn is_normal(&self) -> bool {
+        matches!(self, Self::Finished)
+    }
+}
+
+/// The whole story of one inner connection.
+#[derive(Debug)]
+pub struct PipeOutcome {
+    /// Bytes from the local socket into the session.
+    pub sent: u64,
+    /// Bytes from the session to the local socket.
+    pub received: u64,
+    /// How long it lasted.
+    pub duration: Duration,
+    /// How it ended.
+    pub end: PipeEnd,
+}
+
+/// Copies both ways until both directions have ended or one side broke, then releases
+/// the connection. `opened` is called once, when the device says that it is. Dropping the
+/// future breaks both sides.
+pub async fn pipe<L: LocalSocket>(
+    live: &Live,
+    id: ConnectionId,
+    local: L,
+    traffic: &Traffic,
+    opened: impl FnOnce() + Unpin,
+) -> PipeOutcome {
+    let started = Instant::now();
+    local.arm();
+    let release = Release { live, id };
+    let mut pipe = Pipe {
+        live,
+        id,
+        local,
+        traffic,
+        opened: Some(opened),
+        undelivered: Bytes::new(),
+        unflushed: false,
+        down: Down::Open,
+        up_is_done: false,
+        small_reads: SMALL_READS,
+    };
+    let end = poll_fn(|cx| pipe.poll(cx)).await;
+    if end.is_normal() {
+        pipe.local.disarm();
+    }
+    drop(release);
+    PipeOutcome {
+        sent: traffic.sent(),
+        received: traffic.received(),
+        duration: started.elapsed(),
+        end,
+    }
+}
+
+/// Releases the connection, however the task ends.
+struct Release<'a> {
+    live: &'a Live,
+    id: ConnectionId,
+}
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.live.release(self.id);
+    }
+}
+
+/// How far the way down, session to local socket, has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Down {
+    Open,
+    /// The peer has ended; the local socket is to be told.
+    Ending,
+    Done,
+}
+
+struct Pipe<'a, L, F> {
+    live: &'a Live,
+    id: ConnectionId,
+    local: L,
+    traffic: &'a Traffic,
+    opened: Option<F>,
+    undelivered: Bytes,
+    unflushed: bool,
+    down: Down,
+    up_is_done: bool,
+    small_reads: u8,
+}
+
+impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PipeEnd> {
+        // Whatever the local socket is waited for: a reset must be heard.
+        self.live.with(|state| state.register(self.id, cx));
+        if let Poll::Ready(end) = self.poll_down(cx) {
+            return Poll::Ready(end);
+        }
+        if let Poll::Ready(end) = self.poll_up(cx) {
+            return Poll::Ready(end);
+        }
+        if self.up_is_done && self.down == Down::Done {
+            return Poll::Ready(PipeEnd::Finished);
+        }
+        Poll::Pending
+    }
+
+    /// Session to local socket; ready only with an end.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<PipeEnd> {
+        loop {
+            while !self.undelivered.is_empty() {
+                match ready!(Pin::new(&mut self.local).poll_write(cx, &self.undelivered)) {
+                    Ok(0) => return local_failed(io::ErrorKind::WriteZero.into()),
+                    Ok(count) => {
+                        self.undelivered.advance(count);
+                        self.traffic.add_received(count);
+                        self.unflushed = true;
+                    }
+                    Err(error) => return local_failed(error),
+                }
+            }
+            if self.down == Down::Ending {
+                if let Err(error) = ready!(Pin::new(&mut self.local).poll_shutdown(cx)) {
+                    return local_failed(error);
+                }
+                self.down = Down::Done;
+            }
+            let inbound = self.live.with(|state| {
+                let inbound = state.session.take(self.id, Instant::now());
+                let is_opened = self.opened.is_some() && state.session.is_opened(self.id);
+                (inbound, is_opened, state.session.owes())
+            });
+            let (inbound, is_opened, owes) = inbound;
+            if is_opened && let Some(opened) = self.opened.take() {
+                opened();
+            }
+            if owes {
+                // Credit for what was taken.
+                self.live.with_output(|_| ());
+            }
+            match inbound {
+                Inbound::Data(bytes) => self.undelivered = bytes,
+                Inbound::Finished if self.down == Down::Open => self.down = Down::Ending,
+                Inbound::Finished => return Poll::Pending,
+                Inbound::Reset => return Poll::Ready(self.broken()),
+                Inbound::Refused { code, text } => {
+                    return Poll::Ready(PipeEnd::Refused { code, text });
+                }
+                Inbound::Pending => {
+                    if self.unflushed {
+                        match ready!(Pin::new(&mut self.local).poll_flush(cx)) {
+                            Ok(()) => self.unflushed = false,
+                            Err(error) => return local_failed(error),
+                        }
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn broken(&self) -> PipeEnd {
+        match self.live.over() {
+            Some(Over::Broken(code) | Over::PeerBroke(code, _)) => PipeEnd::SessionOver(code),
+            Some(Over::Ended) | None => PipeEnd::PeerReset,
+        }
+    }
+
+    /// Local socket to session; ready only with an end.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<PipeEnd> {
+        while !self.up_is_done {
+            let room = self.live.with(|state| state.session.room(self.id));
+            if room == 0 {
+                return Poll::Pending;
+            }
+            match ready!(self.poll_read(cx, room)) {
+                Ok(chunk) if chunk.is_empty() => {
+                    self.up_is_done = true;
+                    self.live
+                        .with_output(|state| state.session.finish(self.id, Instant::now()));
+                }
+                Ok(chunk) => {
+                    self.traffic.add_sent(chunk.len());
+                    self.live
+                        .with_output(|state| state.session.send(self.id, chunk, Instant::now()));
+                }
+                Err(error) => return local_failed(error),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// What the local socket has, at most `room` bytes; empty at the end of its input.
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<Chunk>> {
+        if self.small_reads >= SMALL_READS || room <= SMALL_READ {
+            let mut scratch = [std::mem::MaybeUninit::uninit(); SMALL_READ];
+            let size = room.min(SMALL_READ);
+            let mut buffer = ReadBuf::uninit(scratch.get_mut(..size).unwrap_or_default());
+            ready!(Pin::new(&mut self.local).poll_read(cx, &mut buffer))?;
+            if buffer.filled().len() == SMALL_READ {
+                self.small_reads = 0;
+            }
+            return Poll::Ready(Ok(Chunk::copy_of(buffer.filled())));
+        }
+        let room = room.min(limits::SESSION_CHUNK);
+        let mut chunk = Chunk::with_capacity(room);
+        let mut target = chunk.buffer().limit(room);
+        let count = ready!(tokio_util::io::poll_read_buf(
+            Pin::new(&mut self.local),
+            cx,
+            &mut target
+        ))?;
+        if count >= SMALL_READ {
+            self.small_reads = 0;
+        } else {
+            self.small_reads += 1;
+        }
+        // What is kept for a replay shall not keep a large buffer for a few bytes.
+        if count < room / 2 {
+            return Poll::Ready(Ok(Chunk::copy_of(chunk.bytes())));
+        }
+        Poll::Ready(Ok(chunk))
+    }
+}
+
+fn local_failed(error: io::Error) -> Poll<PipeEnd> {
+    Poll::Ready(PipeEnd::LocalFailed(error))
+}
