@@ -14,7 +14,7 @@ use carrier::{LINK_QUEUE, SHORT_BACKLOG, SOCKET_BUFFER};
 use clap::Parser;
 use engine::Engine;
 use engines::Visitor;
-use measure::{close, keystroke, memory, run, stall, throughput};
+use measure::{close, keystroke, memory, run, small, stall, throughput};
 use report::Row;
 
 /// What a sender's kernel and the link hold, in bytes.
@@ -109,6 +109,9 @@ impl Visitor for Suite<'_> {
             }),
             stall: self.together(engine, "stall", several, || {
                 run(stall::measure(engine, echoes / 5))
+            }),
+            small: self.times(engine, "small messages", several, || {
+                run(small::measure(engine, 10_000))
             }),
             close: self.times(engine, "close", true, || run(close::measure(engine))),
         });

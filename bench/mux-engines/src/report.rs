@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::measure::close::Close;
 use crate::measure::keystroke::Keystroke;
+use crate::measure::small::Small;
 use crate::measure::stall::Stall;
 use crate::measure::throughput::Throughput;
 
@@ -24,6 +25,7 @@ pub struct Row {
     /// With 64 KiB of backlog below the engine.
     pub keystroke_short_backlog: Vec<Keystroke>,
     pub stall: Vec<Stall>,
+    pub small: Vec<Small>,
     pub close: Vec<Close>,
 }
 
@@ -90,7 +92,7 @@ pub fn markdown(rows: &[Row]) -> String {
     );
     table(
         &mut text,
-        "A stream that nobody reads, and how streams end",
+        "A stream that nobody reads",
         &[
             "Engine",
             "others go on",
@@ -99,6 +101,28 @@ pub fn markdown(rows: &[Row]) -> String {
             "new stream works",
             "another bulk, MiB/s",
             "taken of the unread one, KiB",
+            "1-byte messages unread",
+            "others go on",
+        ],
+        rows,
+        |row| {
+            vec![
+                unanimous(row.stall.iter().map(|it| yes(it.goes_on))),
+                median(&row.stall, |it| it.p50_ms.unwrap_or(f64::NAN), 1),
+                median(&row.stall, |it| it.p99_ms.unwrap_or(f64::NAN), 1),
+                unanimous(row.stall.iter().map(|it| yes(it.new_stream))),
+                median(&row.stall, |it| it.other_mib_per_second, 4),
+                median(&row.stall, |it| it.taken_kib as f64, 0),
+                median(&row.small, |it| f64::from(it.written), 0),
+                unanimous(row.small.iter().map(|it| yes(it.goes_on))),
+            ]
+        },
+    );
+    table(
+        &mut text,
+        "How streams end",
+        &[
+            "Engine",
             "half-close",
             "reset differs from end",
             "reset reads as",
@@ -108,12 +132,6 @@ pub fn markdown(rows: &[Row]) -> String {
         |row| {
             let close = |word: &dyn Fn(&Close) -> String| unanimous(row.close.iter().map(word));
             vec![
-                unanimous(row.stall.iter().map(|it| yes(it.goes_on))),
-                median(&row.stall, |it| it.p50_ms.unwrap_or(f64::NAN), 1),
-                median(&row.stall, |it| it.p99_ms.unwrap_or(f64::NAN), 1),
-                unanimous(row.stall.iter().map(|it| yes(it.new_stream))),
-                median(&row.stall, |it| it.other_mib_per_second, 4),
-                median(&row.stall, |it| it.taken_kib as f64, 0),
                 close(&|it| yes(it.half_close)),
                 close(&|it| yes(it.reset_differs)),
                 close(&|it| it.reset_reads_as.clone()),

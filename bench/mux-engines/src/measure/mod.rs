@@ -3,6 +3,7 @@
 pub mod close;
 pub mod keystroke;
 pub mod memory;
+pub mod small;
 pub mod stall;
 pub mod throughput;
 

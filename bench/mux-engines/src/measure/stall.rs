@@ -92,7 +92,8 @@ pub async fn measure<E: Engine>(engine: E, requests: u32) -> io::Result<Stall> {
     })
 }
 
-async fn request(stream: &mut impl MuxStream) -> io::Result<()> {
+/// One message of 64 bytes and its echo.
+pub async fn request(stream: &mut impl MuxStream) -> io::Result<()> {
     stream.write_all(&[1; 64]).await?;
     stream.flush().await?;
     let mut answer = [0; 64];
