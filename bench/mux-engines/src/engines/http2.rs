@@ -219,3 +219,30 @@ fn error(failure: h2::Error) -> io::Error {
         io::Error::other(failure)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lost_carrier_reads_as_an_error() {
+        let engine = Http2::new(Tuning::Default);
+        let (near, middle) = tokio::io::duplex(4096);
+        let (mut other_middle, far) = tokio::io::duplex(4096);
+        let relay = tokio::spawn(async move {
+            let mut middle = middle;
+            tokio::io::copy_bidirectional(&mut middle, &mut other_middle).await
+        });
+        let (opener, acceptor) = tokio::try_join!(engine.client(near), engine.server(far)).unwrap();
+        let (mut opener, mut acceptor) = (opener, acceptor);
+        let mut client = opener.open().await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        let mut server = acceptor.accept().await.unwrap().unwrap();
+        server.write_all(b"y").await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 1);
+        relay.abort();
+        assert!(client.read(&mut [0]).await.is_err());
+    }
+}

@@ -195,4 +195,14 @@ mod tests {
         assert!(closed_at_the_end(true).await);
         assert!(!closed_at_the_end(false).await);
     }
+
+    #[tokio::test]
+    async fn a_lost_carrier_reads_as_an_end() {
+        let (near, far) = tokio::io::duplex(4096);
+        let mut opener = Yamux::new(Tuning::Default).client(near).await.unwrap();
+        let mut stream = opener.open().await.unwrap();
+        stream.write_all(b"x").await.unwrap();
+        drop(far);
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    }
 }

@@ -13,8 +13,11 @@ use super::{Job, Link, begin, connect, percentile, send_pattern, serve};
 use crate::carrier::{LINK_QUEUE, SOCKET_BUFFER};
 use crate::engine::{Engine, MuxStream, Opener};
 
-/// A request without an answer for this long has stalled.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A request without an answer for this long gets none.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// An answer later than this, ten round trips, does not count as going on: an engine may be left with a few bytes of
+/// window, which let a message trickle through.
+const PROMPT_MS: f64 = 500.0;
 /// How long the other bulk transfer is measured.
 const BULK_TIME: Duration = Duration::from_secs(2);
 /// No engine should take more than this of a stream that nobody reads, in bytes.
@@ -22,11 +25,11 @@ const MOST: u64 = 1024 * 1024 * 1024;
 
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Stall {
-    /// A stream that was open before goes on.
+    /// A stream that was open before goes on: 99 % of its requests are answered promptly.
     pub goes_on: bool,
     /// So does one that is opened only then.
     pub new_stream: bool,
-    /// Of the stream that was open before; nothing when it stalled.
+    /// Of the stream that was open before; nothing when a request got no answer at all.
     pub p50_ms: Option<f64>,
     pub p99_ms: Option<f64>,
     /// What a bulk transfer on another stream gets. The link carries 11.9.
@@ -36,8 +39,7 @@ pub struct Stall {
 }
 
 /// Fills a stream that nobody reads until its writer waits, then makes `requests` of 64 bytes on another, one after
-/// the other, then a bulk transfer, on the shaped link. The bulk transfer tells what the small requests do not: an
-/// engine may be left with a few bytes of window, which let them trickle through.
+/// the other, then one on a new stream, then a bulk transfer on yet another, on the shaped link.
 ///
 /// # Errors
 /// When a stream fails; a stalled one is a result.
@@ -64,13 +66,16 @@ pub async fn measure<E: Engine>(engine: E, requests: u32) -> io::Result<Stall> {
         }
         delays.push(start.elapsed().as_secs_f64() * 1000.0);
     }
-    let goes_on = delays.len() == requests as usize;
+    let answered = delays.len() == requests as usize;
+    let p99_ms = answered.then(|| percentile(&mut delays, 99));
+    let start = Instant::now();
     let new_stream = timeout(PATIENCE, async {
         let mut new = opener.open().await?;
         begin(&mut new, Job::Echo, 0).await?;
         request(&mut new).await
     });
-    let new_stream = matches!(new_stream.await, Ok(Ok(())));
+    let new_stream = matches!(new_stream.await, Ok(Ok(())))
+        && start.elapsed().as_secs_f64() * 1000.0 < PROMPT_MS;
     let bulk = tokio::spawn(async move {
         let mut stream = opener.open().await?;
         begin(&mut stream, Job::Sink, 2).await?;
@@ -83,10 +88,10 @@ pub async fn measure<E: Engine>(engine: E, requests: u32) -> io::Result<Stall> {
     let bytes = received.load(Ordering::Relaxed) - before;
     bulk.abort();
     Ok(Stall {
-        goes_on,
+        goes_on: p99_ms.is_some_and(|p99| p99 < PROMPT_MS),
         new_stream,
-        p50_ms: goes_on.then(|| percentile(&mut delays, 50)),
-        p99_ms: goes_on.then(|| percentile(&mut delays, 99)),
+        p50_ms: answered.then(|| percentile(&mut delays, 50)),
+        p99_ms,
         other_mib_per_second: bytes as f64 / 1024.0 / 1024.0 / BULK_TIME.as_secs_f64(),
         taken_kib: taken / 1024,
     })
