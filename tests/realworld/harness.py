@@ -389,10 +389,13 @@ def output_of(program, *arguments, timeout=20):
 
 
 class Hub:
-    """A stream-hub on loopback with a data folder of its own."""
+    """A stream-hub with a data folder of its own: on loopback, or where `listen` says,
+    under a command such as a network namespace's."""
 
-    def __init__(self, lab, name="hub", hostname="localhost", https=None, mqtts=None):
+    def __init__(self, lab, name="hub", hostname="localhost", https=None, mqtts=None, listen="127.0.0.1", under=()):
         self.lab = lab
+        self.listen_address = listen
+        self.under = list(under)
         self.name = name
         self.https = https or free_port()
         self.mqtts = mqtts or free_port()
@@ -409,14 +412,14 @@ class Hub:
         """As connection strings and tokens carry it."""
         return self.host if self.https == 443 else f"{self.host}:{self.https}"
 
-    def start(self, **options):
+    def start(self, under=(), **options):
         self.process = self.lab.start_ours(
             "stream-hub", "serve",
             "--data-dir", self.data,
             "--hostname", self.address,
-            "--https", f"127.0.0.1:{self.https}",
-            "--mqtts", f"127.0.0.1:{self.mqtts}",
-            name=self.name, **options,
+            "--https", f"{self.listen_address}:{self.https}",
+            "--mqtts", f"{self.listen_address}:{self.mqtts}",
+            name=self.name, under=[*self.under, *under], **options,
         )  # fmt: skip
         self.process.wait_for(r"\bready\b")
         return self
@@ -466,9 +469,12 @@ class Hub:
 
         return process, wait_until(ports, 20, "service-proxy prints its listening addresses")
 
-    def echo(self, *arguments, device=DEVICE, timeout=60):
+    def echo(self, *arguments, device=DEVICE, timeout=60, **options):
         """`service-proxy echo` from beginning to end, whatever its exit code."""
-        process = self.lab.start_ours("service-proxy", *self.service_options(), "echo", device, *arguments, name="echo")
+        process = self.lab.start_ours(
+            "service-proxy", *self.service_options(), "echo", device, *arguments,
+            name="echo", **options,
+        )  # fmt: skip
         process.wait(timeout)
         return subprocess.CompletedProcess(process.popen.args, process.popen.returncode, process.stdout, process.stderr)
 
@@ -476,8 +482,8 @@ class Hub:
 class TcpServer:
     """A target: each connection to it is given to `serve(socket)` in a thread."""
 
-    def __init__(self, serve):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    def __init__(self, serve, host="127.0.0.1"):
+        self.listener = socket.create_server((host, 0), backlog=512)
         self.port = self.listener.getsockname()[1]
         self.serve = serve
         threading.Thread(target=self._accept, daemon=True).start()

@@ -18,17 +18,27 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::slow_link::{self, SlowLink};
+
 /// A running hub; dropped, it stops.
 pub struct TestHub {
     /// Its handles, to look inside.
     pub state: HubState,
-    /// Where HTTPS listens.
+    /// Where clients find HTTPS: the listener, or the link before it.
     pub https: SocketAddr,
-    /// Where MQTT over TLS listens.
+    /// Where clients find MQTT over TLS: the listener, or the link before it.
     pub mqtts: SocketAddr,
     folder: TempDir,
     stop: CancellationToken,
     running: Option<JoinHandle<()>>,
+}
+
+/// The links before a hub.
+pub struct Links {
+    /// Before its HTTPS listener, which also serves the streams.
+    pub https: SlowLink,
+    /// Before its listener for MQTT over TLS.
+    pub mqtts: SlowLink,
 }
 
 /// An identity from `device` or `device/module`.
@@ -45,14 +55,31 @@ pub fn identity(text: &str) -> DeviceIdentity {
 impl TestHub {
     /// Starts a hub that is known as `localhost`.
     pub async fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap()).await
+        Self::start_as("localhost").await
     }
 
-    async fn start_in(folder: TempDir) -> Self {
+    /// Starts a hub that everybody reaches through links: MQTT over TLS through one,
+    /// all else, which is the device's MQTT over WebSocket, the service's requests and
+    /// both legs of the streams, through the other.
+    pub async fn start_behind(settings: slow_link::Settings) -> (Self, Links) {
+        let links = Links {
+            https: SlowLink::start(None, settings).await,
+            mqtts: SlowLink::start(None, settings).await,
+        };
+        let mut hub = Self::start_as(&format!("localhost:{}", links.https.address.port())).await;
+        links.https.lead_to(hub.https);
+        links.mqtts.lead_to(hub.mqtts);
+        hub.https = links.https.address;
+        hub.mqtts = links.mqtts.address;
+        (hub, links)
+    }
+
+    async fn start_as(address: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(ServeConfig {
             data_dir: folder.path().join("hub-data"),
-            hostname: Some(HubAddress::parse("localhost").unwrap()),
+            hostname: Some(HubAddress::parse(address).unwrap()),
             https: any,
             mqtts: Some(any),
             certificate: CertificateSource::Managed,

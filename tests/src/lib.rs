@@ -3,7 +3,8 @@
 //!
 //! A story starts a [`TestHub`], gives it devices, and lets a [`device::TestDevice`]
 //! and a [`service::TestService`] meet; or a [`RawDevice`] and a [`RawService`], which
-//! say what ours never would. Whatever must come true is awaited with [`wait`], whose
+//! say what ours never would. A [`SlowLink`] before the hub is late, silent or gone
+//! when a story wants it so. Whatever must come true is awaited with [`wait`], whose
 //! deadline fails the story with a message. Everything ends when it is dropped.
 
 pub mod device;
@@ -12,6 +13,7 @@ pub mod programs;
 pub mod raw_device;
 pub mod raw_service;
 pub mod service;
+pub mod slow_link;
 pub mod target;
 pub mod wait;
 
@@ -20,5 +22,6 @@ pub use hub::TestHub;
 pub use raw_device::RawDevice;
 pub use raw_service::RawService;
 pub use service::TestService;
+pub use slow_link::SlowLink;
 pub use target::Target;
 pub use wait::{soon, wait};

@@ -1,0 +1,33 @@
+//! A line between two TUN interfaces.
+//!
+//! [`direction`] is one of its two directions: a rate, a queue before it, a delay
+//! after it. [`flows`] remembers the TCP connections that cross the line, so that a cut
+//! can end them with the [`segment`]s that a refusing host would send. [`command`] is
+//! how a script talks to it. All these are free of I/O; `forward` is the loop that
+//! moves packets, on Linux.
+
+pub mod command;
+pub mod direction;
+pub mod flows;
+#[cfg(target_os = "linux")]
+pub mod forward;
+pub mod segment;
+
+/// An end of the line, as named on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The interface that was named first.
+    First,
+    /// The interface that was named second.
+    Second,
+}
+
+impl Side {
+    /// The other end.
+    pub fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
