@@ -15,6 +15,17 @@ pub enum Transport {
     Mqtt,
 }
 
+/// Whether streams may outlive the network connections that carry them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SessionMode {
+    /// With peers that can.
+    Auto,
+    /// Refuse plain streams.
+    Always,
+    /// Plain streams only.
+    Never,
+}
+
 const EXAMPLES: &str = "\
 The connection string holds a key, and arguments are visible to other users of this
 machine: prefer --connection-string-file or the environment.
@@ -60,6 +71,12 @@ pub struct Cli {
     /// How to reach the hub.
     #[arg(long, value_enum, default_value_t = Transport::MqttWs)]
     pub transport: Transport,
+
+    /// Session mode: many connections in one stream that outlives network failures
+    /// (auto: with peers that can; always: refuse plain streams; never: plain streams
+    /// only).
+    #[arg(long, value_enum, value_name = "MODE", env = "DEVICE_PROXY_SESSION", default_value_t = SessionMode::Auto)]
+    pub session: SessionMode,
 
     /// Port of `--transport mqtt`.
     #[arg(long, value_name = "PORT", default_value_t = common::hub_address::MQTTS_PORT)]
@@ -115,6 +132,10 @@ mod tests {
         }
         assert!(parse(&["a", "b", "c", "d"]).is_err());
         assert!(parse(&["--cert", "c.pem"]).is_err());
+        assert_eq!(parse(&[]).unwrap().session, SessionMode::Auto);
+        let never = parse(&["--session", "never"]).unwrap();
+        assert_eq!(never.session, SessionMode::Never);
+        assert!(parse(&["--session", "sometimes"]).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use common::secret::Secret;
 use common::tls::{self, ClientIdentity, TlsConfigError};
 use rustls::ClientConfig;
 
-use crate::cli::{Cli, Transport};
+use crate::cli::{Cli, SessionMode, Transport};
 use crate::target::{Target, TargetError, Targets};
 
 /// What is wrong with how the program was called.
@@ -70,6 +70,8 @@ pub struct Config {
     pub targets: Targets,
     /// How MQTT reaches the hub.
     pub transport: Transport,
+    /// Whether streams may outlive the network connections that carry them.
+    pub session: SessionMode,
     /// Port of MQTT over TLS.
     pub mqtts_port: u16,
     /// Trust, and the client certificate if there is one.
@@ -147,6 +149,7 @@ impl Config {
             connection_file: cli.connection_string_file,
             targets,
             transport: cli.transport,
+            session: cli.session,
             mqtts_port: cli.mqtts_port,
             max_streams: cli.max_streams,
             sample_output: cli.sample_output,

@@ -13,6 +13,7 @@ pub mod stream;
 pub mod target;
 
 use common::limits;
+use common::wire::twin::BootId;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ use crate::stream::Streams;
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Fatal> {
     // Answers outlive a hub session: the next one delivers them.
     let (answers, outbox) = mpsc::channel(limits::STREAMS_PER_DEVICE);
-    let streams = Streams::new(&config, answers, stop.clone());
+    let streams = Streams::new(&config, BootId::random(), answers, stop.clone());
     let result = Supervisor::new(config, outbox).run(&streams, &stop).await;
     stop.cancel();
     let _ = timeout(limits::DRAIN + limits::CLOSE, streams.drain()).await;

@@ -19,6 +19,7 @@ pub mod config;
 pub mod data_dir;
 pub mod device_session;
 pub mod files;
+pub mod iso8601;
 pub mod listeners;
 pub mod pki;
 pub mod presence;

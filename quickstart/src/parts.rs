@@ -11,7 +11,7 @@ use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity, IdentityError, StreamName};
 use common::tls::{self, TlsConfigError};
 use common::wire::initiation::Timeouts;
-use device_proxy::cli::Transport;
+use device_proxy::cli::{SessionMode, Transport};
 use device_proxy::config::Config as DeviceConfig;
 use device_proxy::hub_session::Fatal;
 use device_proxy::target::{TargetError, Targets};
@@ -163,6 +163,7 @@ pub fn device_config(
         connection_file: None,
         targets: Targets::parse(&targets, true)?,
         transport: Transport::MqttWs,
+        session: SessionMode::Auto,
         mqtts_port: common::hub_address::MQTTS_PORT,
         tls: tls::client_config(Some(ca_file), None)?,
         max_streams: common::limits::STREAMS_PER_DEVICE,

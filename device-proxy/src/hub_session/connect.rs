@@ -14,7 +14,7 @@ use common::sas_token;
 use common::secret::Secret;
 use common::tls::CertificateProblem;
 use common::websocket::{self, WebSocketBytes};
-use common::wire::{stream, topics};
+use common::wire::{stream, topics, twin};
 use http::StatusCode;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout};
@@ -33,6 +33,8 @@ pub struct Connected {
     pub io: PacketIo<Carrier>,
     /// When to connect again with a fresh token; `None` when there is none to mint.
     pub renew_at: Option<Instant>,
+    /// The hub has twins, and answers requests about ours.
+    pub has_twin: bool,
 }
 
 /// Why an attempt failed.
@@ -192,18 +194,23 @@ async fn handshake(
     io.write(&subscription().map_err(|_| not_a_hub(host))?)
         .await
         .map_err(lost)?;
-    match next(&mut io, host).await? {
+    let has_twin = match next(&mut io, host).await? {
         Packet::Suback(answer) => {
-            if answer.return_codes().first() == Some(&SubackReturnCode::Failure) {
+            let codes = answer.return_codes();
+            if codes.first() == Some(&SubackReturnCode::Failure) {
                 return Err(ConnectError::NoStreams {
                     host: host.to_owned(),
                 });
             }
+            codes
+                .get(TWIN_PLACE)
+                .is_some_and(|code| *code != SubackReturnCode::Failure)
         }
         _ => return Err(not_a_hub(host)),
-    }
+    };
     Ok(Connected {
         io,
+        has_twin,
         renew_at: renew_after.map(|time| Instant::now() + time),
     })
 }
@@ -268,12 +275,16 @@ fn token(connection: &DeviceConnectionString) -> (Option<Secret>, Option<Duratio
     }
 }
 
-/// SUBSCRIBE with both filters in one packet, as the C SDK sends it.
+/// Where the twin's filter stands among those that are subscribed.
+const TWIN_PLACE: usize = 2;
+
+/// SUBSCRIBE with all filters in one packet, those of streams as the C SDK sends them.
 fn subscription() -> Result<Vec<u8>, MqttError> {
     let options = SubOpts::new().set_qos(Qos::AtMostOnce);
     let entries = vec![
         SubEntry::new(stream::REQUEST_FILTER, options)?,
         SubEntry::new(stream::RESPONSE_FILTER, options)?,
+        SubEntry::new(twin::RESPONSE_FILTER, options)?,
     ];
     let subscribe = packet::Subscribe::builder()
         .packet_id(2u16)
@@ -287,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_subscription_is_the_c_sdks() {
+    fn the_subscription_is_the_c_sdks_and_the_twin() {
         let hex: String = subscription()
             .unwrap()
             .iter()
@@ -295,7 +306,7 @@ mod tests {
             .collect();
         assert_eq!(
             hex,
-            "82330002001624696f746875622f73747265616d732f504f53542f2300001524696f746875622f73747265616d732f7265732f2300"
+            "82480002001624696f746875622f73747265616d732f504f53542f2300001524696f746875622f73747265616d732f7265732f2300001224696f746875622f7477696e2f7265732f2300"
         );
     }
 

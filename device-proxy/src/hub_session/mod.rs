@@ -4,6 +4,7 @@
 mod connect;
 mod session;
 mod supervise;
+mod twin;
 
 pub use connect::ConnectError;
 pub use session::SessionEnd;

@@ -5,11 +5,13 @@ use common::limits;
 use common::mqtt::{self, Packet, PacketIo, ReadError, packet};
 use common::report;
 use common::wire::stream::{StreamAnswer, StreamRequest, StreamRequestError};
+use common::wire::twin::TwinResponse;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Carrier, Connected};
+use super::twin::Reporter;
 use crate::stream::Streams;
 
 /// How a session ended.
@@ -30,19 +32,23 @@ pub enum SessionEnd {
 }
 
 /// A running session.
-pub struct Session {
+pub struct Session<'a> {
     io: PacketIo<Carrier>,
+    has_twin: bool,
+    reporter: &'a mut Reporter,
     renew_at: Option<Instant>,
     /// When the last ping went out, if it is unanswered.
     pinged: Option<Instant>,
     heard: Instant,
 }
 
-impl Session {
+impl<'a> Session<'a> {
     /// Takes over a connected session.
-    pub fn new(connected: Connected) -> Self {
+    pub fn new(connected: Connected, reporter: &'a mut Reporter) -> Self {
         Self {
             io: connected.io,
+            has_twin: connected.has_twin,
+            reporter,
             renew_at: connected.renew_at,
             pinged: None,
             heard: Instant::now(),
@@ -57,6 +63,9 @@ impl Session {
         stop: &CancellationToken,
     ) -> SessionEnd {
         let end = self.converse(streams, outbox, stop).await;
+        if matches!(end, SessionEnd::Stopped) {
+            let _ = timeout(limits::TWIN_FAREWELL, self.withdraw()).await;
+        }
         if matches!(end, SessionEnd::Stopped | SessionEnd::Renewal) {
             let goodbye = packet::Disconnect::builder()
                 .build()
@@ -77,6 +86,12 @@ impl Session {
         outbox: &mut mpsc::Receiver<StreamAnswer>,
         stop: &CancellationToken,
     ) -> SessionEnd {
+        if let Some(report) = self.reporter.opened(self.has_twin)
+            && let Err(end) = self.write(&report).await
+        {
+            return end;
+        }
+        let silent_at = Instant::now() + limits::TWIN_ANSWER;
         loop {
             let alarm = match self.pinged {
                 Some(at) => at + limits::HUB_SESSION_PONG,
@@ -128,6 +143,9 @@ impl Session {
                         return end;
                     }
                 }
+                () = sleep_until(silent_at), if self.reporter.is_waiting() => {
+                    self.reporter.silence();
+                }
                 () = async {
                     match self.renew_at {
                         Some(at) => sleep_until(at).await,
@@ -151,10 +169,35 @@ impl Session {
         }
         match StreamRequest::from_topic(publish.topic_name()) {
             Ok(request) => streams.request(request),
-            Err(StreamRequestError::OtherTopic) => {}
+            Err(StreamRequestError::OtherTopic) => {
+                if let Some(response) = TwinResponse::from_topic(publish.topic_name()) {
+                    self.reporter.answered(&response);
+                }
+            }
             Err(error) => tracing::warn!("ignored a malformed stream request: {error}"),
         }
         Ok(())
+    }
+
+    /// Takes the report back, and waits for the hub's word that it is gone.
+    async fn withdraw(&mut self) {
+        let Some(withdrawal) = self.reporter.closing(self.has_twin) else {
+            return;
+        };
+        if self.io.write(&withdrawal).await.is_err() {
+            return;
+        }
+        while self.reporter.is_waiting() {
+            match self.io.read().await {
+                Ok(Some(Packet::Publish(publish))) => {
+                    if let Some(response) = TwinResponse::from_topic(publish.topic_name()) {
+                        self.reporter.answered(&response);
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), SessionEnd> {

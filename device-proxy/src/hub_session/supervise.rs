@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{ConnectError, Verdict, connect};
 use super::session::{Session, SessionEnd};
+use super::twin::Reporter;
 use crate::clock_check::{self, Skew};
 use crate::config::Config;
 use crate::stream::Streams;
@@ -70,6 +71,7 @@ impl Supervisor {
     pub async fn run(mut self, streams: &Streams, stop: &CancellationToken) -> Result<(), Fatal> {
         let mut ever_connected = false;
         let mut short_sessions = 0;
+        let mut reporter = Reporter::new(self.config.session, streams.boot_id());
         loop {
             let attempt = tokio::select! {
                 attempt = connect(&self.config) => attempt,
@@ -86,7 +88,7 @@ impl Supervisor {
                         self.config.targets.summary(),
                     );
                     let since = Instant::now();
-                    let session = Session::new(connected);
+                    let session = Session::new(connected, &mut reporter);
                     let end = session.run(streams, &mut self.outbox, stop).await;
                     if since.elapsed() >= STABLE {
                         self.network.reset();

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::limits;
 use common::wire::stream::{StreamAnswer, StreamRequest};
+use common::wire::twin::BootId;
 use rustls::ClientConfig;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -25,6 +26,8 @@ pub struct Streams {
 
 /// What every stream needs.
 struct Shared {
+    /// Names this run of the program.
+    pub(crate) boot_id: BootId,
     targets: Targets,
     tls: Arc<ClientConfig>,
     answers: mpsc::Sender<StreamAnswer>,
@@ -39,14 +42,16 @@ struct Shared {
 }
 
 impl Streams {
-    /// Starts with none. Answers go to `answers`; tunnels end when `stop` is cancelled.
+    /// Starts with none, in the run of this name. Answers go to `answers`; tunnels end when `stop` is cancelled.
     pub fn new(
         config: &Config,
+        boot_id: BootId,
         answers: mpsc::Sender<StreamAnswer>,
         stop: CancellationToken,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
+                boot_id,
                 targets: config.targets.clone(),
                 tls: Arc::clone(&config.tls),
                 answers,
@@ -60,6 +65,11 @@ impl Streams {
             }),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// Names this run of the program.
+    pub fn boot_id(&self) -> BootId {
+        self.shared.boot_id
     }
 
     /// Takes a request; the rest happens in a task of its own.

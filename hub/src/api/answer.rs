@@ -9,6 +9,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use crate::iso8601;
+
 /// A whole answer.
 pub type Answer = Response<Full<Bytes>>;
 
@@ -47,7 +49,7 @@ impl Refusal {
             ))
             .unwrap_or_default(),
         );
-        let timestamp = iso8601(now);
+        let timestamp = iso8601::format(now);
         let body = problem::body(family, self.code, &self.message, &tracking_id, &timestamp);
         let mut answer = json(&body);
         *answer.status_mut() = self.code.status();
@@ -70,12 +72,4 @@ pub fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = status;
     answer
-}
-
-/// ISO 8601 in UTC with seven digits of fraction, as IoT Hub writes times.
-pub fn iso8601(at: OffsetDateTime) -> String {
-    at.format(format_description!(
-        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:7]Z"
-    ))
-    .unwrap_or_default()
 }

@@ -9,12 +9,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::answer::{Refusal, iso8601};
+use super::answer::Refusal;
+use crate::iso8601::{self, NEVER};
 use crate::registry::credentials::{self, CredentialError};
 use crate::registry::{Authentication, Identity, IdentitySettings, Status, Thumbprint};
-
-/// How IoT Hub writes a time at which nothing has happened yet.
-const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// Whether a document carries keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +41,7 @@ pub fn write(identity: &Identity, connected: Option<bool>, keys: Keys) -> Value 
         }
     };
     if let Some(connected) = connected {
-        let word = if connected {
-            "Connected"
-        } else {
-            "Disconnected"
-        };
-        set("connectionState", word.into());
+        set("connectionState", connection_state(connected).into());
     }
     match &identity.id.module {
         // IoT Hub gives modules no status of their own.
@@ -66,35 +59,34 @@ pub fn write(identity: &Identity, connected: Option<bool>, keys: Keys) -> Value 
     document
 }
 
-fn status_updated(identity: &Identity) -> String {
+/// IoT Hub's word for whether an identity holds a hub session.
+pub(super) fn connection_state(connected: bool) -> &'static str {
+    if connected {
+        "Connected"
+    } else {
+        "Disconnected"
+    }
+}
+
+/// When the status last changed, as IoT Hub writes it.
+pub(super) fn status_updated(identity: &Identity) -> String {
     identity
         .status_updated
         .and_then(|at| i64::try_from(at).ok())
         .and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok())
-        .map_or_else(|| NEVER.to_owned(), iso8601)
+        .map_or_else(|| NEVER.to_owned(), iso8601::format)
 }
 
 fn authentication(authentication: &Authentication, keys: Keys) -> Value {
     let (mut primary_key, mut secondary_key) = (Value::Null, Value::Null);
-    let (mut primary_print, mut secondary_print) = (Value::Null, Value::Null);
-    match authentication {
-        Authentication::Sas { primary, secondary } if keys == Keys::Shown => {
-            primary_key = primary.to_base64().expose().into();
-            secondary_key = secondary.to_base64().expose().into();
-        }
-        Authentication::SelfSigned { primary, secondary } => {
-            primary_print = primary.as_ref().map(Thumbprint::as_str).into();
-            secondary_print = secondary.as_ref().map(Thumbprint::as_str).into();
-        }
-        Authentication::Sas { .. }
-        | Authentication::CertificateAuthority
-        | Authentication::None => {}
+    if let Authentication::Sas { primary, secondary } = authentication
+        && keys == Keys::Shown
+    {
+        primary_key = primary.to_base64().expose().into();
+        secondary_key = secondary.to_base64().expose().into();
     }
     let mut document = json!({
-        "x509Thumbprint": {
-            "primaryThumbprint": primary_print,
-            "secondaryThumbprint": secondary_print,
-        },
+        "x509Thumbprint": thumbprints(authentication),
         "type": authentication.kind(),
     });
     if keys == Keys::Shown
@@ -106,6 +98,18 @@ fn authentication(authentication: &Authentication, keys: Keys) -> Value {
         );
     }
     document
+}
+
+/// The thumbprints of an identity's certificates; null where there are none.
+pub(super) fn thumbprints(authentication: &Authentication) -> Value {
+    let (primary, secondary) = match authentication {
+        Authentication::SelfSigned { primary, secondary } => (primary.as_ref(), secondary.as_ref()),
+        _ => (None, None),
+    };
+    json!({
+        "primaryThumbprint": primary.map(Thumbprint::as_str),
+        "secondaryThumbprint": secondary.map(Thumbprint::as_str),
+    })
 }
 
 /// What a client may say about an identity; the hub's own fields are ignored. It holds

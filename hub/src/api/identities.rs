@@ -214,7 +214,8 @@ pub(super) fn condition(text: &str) -> Option<IfMatch> {
     }
 }
 
-fn wrong_method() -> Refusal {
+/// Another method on a path that there is.
+pub(super) fn wrong_method() -> Refusal {
     Refusal::new(
         ErrorCode::METHOD_NOT_ALLOWED,
         "The resource does not know this method.",

@@ -5,6 +5,7 @@ pub mod bulk;
 pub mod document;
 pub mod identities;
 pub mod streams;
+pub mod twins;
 
 use common::wire::problem::ErrorCode;
 
@@ -21,6 +22,7 @@ impl From<RegistryError> for Refusal {
             }
             RegistryError::AlreadyExists(_) => ErrorCode::DEVICE_ALREADY_EXISTS,
             RegistryError::PreconditionFailed(_) => ErrorCode::PRECONDITION_FAILED,
+            RegistryError::TwinRule(rule) => rule.code(),
             RegistryError::Store(reason) => {
                 // The reason is for the operator, not for the client.
                 tracing::error!("the registry failed: {reason}");

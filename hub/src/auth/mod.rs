@@ -55,7 +55,7 @@ pub enum Permission {
     RegistryRead,
     /// Change identities.
     RegistryWrite,
-    /// Initiate streams.
+    /// Initiate streams, read twins.
     ServiceConnect,
 }
 

@@ -85,7 +85,8 @@ impl From<RegistryError> for CommandError {
             RegistryError::NotFound(id) => Self::NoDevice(id),
             RegistryError::AlreadyExists(id) => Self::Exists(id),
             RegistryError::PreconditionFailed(id) => Self::Changed(id),
-            error @ RegistryError::Store(_) => Self::Store(error),
+            // No command writes twins.
+            error @ (RegistryError::TwinRule(_) | RegistryError::Store(_)) => Self::Store(error),
         }
     }
 }

@@ -1,18 +1,22 @@
 //! A session's loop: the socket, the hub's wishes, the keep-alive and the token's end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use common::identity::DeviceIdentity;
 use common::limits;
 use common::mqtt::{self, PacketIo, ReadError};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Admitted, accept, connect};
 use super::protocol::{self, Effect, Violation};
-use super::{Peer, Refused, SessionEnd};
-use crate::presence::PresenceGuard;
+use super::{Peer, Refused, SessionEnd, twin};
+use crate::presence::{EndReason, PresenceGuard};
+use crate::registry::Registry;
 use crate::state::HubState;
 
 /// Serves one device connection from its CONNECT to its end, over any byte stream.
@@ -60,6 +64,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         presence,
         admitted,
         subscribed: false,
+        twin_responses: false,
         stop,
     }
     .run()
@@ -73,6 +78,8 @@ struct Session<'a, S> {
     presence: PresenceGuard,
     admitted: Admitted,
     subscribed: bool,
+    /// The device takes answers to twin requests.
+    twin_responses: bool,
     stop: &'a CancellationToken,
 }
 
@@ -81,6 +88,21 @@ fn moment(expiry: u64) -> Instant {
     let left = expiry.saturating_sub(common::clock::unix_now());
     // Far beyond the life of a process is as good as never.
     Instant::now() + Duration::from_secs(left.min(100 * 365 * 24 * 3600))
+}
+
+/// Waits for the hub's word that a session ends.
+async fn ended(
+    stop: &CancellationToken,
+    end: &mut watch::Receiver<Option<EndReason>>,
+) -> SessionEnd {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => SessionEnd::Stopping,
+        reason = end.wait_for(Option::is_some) => {
+            let reason = reason.ok().and_then(|reason| *reason);
+            reason.map_or(SessionEnd::Lost, SessionEnd::Ended)
+        }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
@@ -159,6 +181,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 tracing::debug!(device = %identity, request = %answer.request_id, accepted = answer.accepted, known, "stream answer");
                 Ok(())
             }
+            Effect::TwinResponses(wanted) => {
+                self.twin_responses = wanted;
+                Ok(())
+            }
+            Effect::TwinGet(_) if !self.twin_responses => Ok(()),
+            Effect::TwinGet(request_id) => {
+                let (registry, identity) = self.twin();
+                let answer = async move { twin::get(&*registry, &identity, request_id).await };
+                self.answer_twin(answer).await
+            }
+            Effect::TwinPatch { request_id, body } => {
+                let (registry, identity) = self.twin();
+                let answer = async move {
+                    twin::patch_reported(&*registry, &identity, request_id, &body).await
+                };
+                self.answer_twin(answer).await
+            }
             Effect::Disconnect => Err(SessionEnd::Disconnect),
         }
     }
@@ -184,15 +223,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         Ok(())
     }
 
+    fn twin(&self) -> (Arc<dyn Registry>, DeviceIdentity) {
+        let registry = Arc::clone(&self.state.registry);
+        (registry, self.admitted.principal.identity.clone())
+    }
+
+    /// Sends what a twin request comes to, if the device takes answers. One request at a
+    /// time: a device that asks faster than it is answered is not read from.
+    async fn answer_twin(
+        &mut self,
+        answer: impl Future<Output = Option<Vec<u8>>>,
+    ) -> Result<(), SessionEnd> {
+        let answer = tokio::select! {
+            // Others may keep the registry busy.
+            biased;
+            end = ended(self.stop, &mut self.presence.end) => return Err(end),
+            answer = answer => answer,
+        };
+        match answer {
+            Some(bytes) if self.twin_responses => self.write(&bytes).await,
+            _ => Ok(()),
+        }
+    }
+
     async fn write(&mut self, bytes: &[u8]) -> Result<(), SessionEnd> {
         let written = tokio::select! {
             // A device that does not read is not spared the hub's word.
             biased;
-            () = self.stop.cancelled() => return Err(SessionEnd::Stopping),
-            reason = async {
-                let reason = self.presence.end.wait_for(Option::is_some).await;
-                reason.ok().and_then(|reason| *reason)
-            } => return Err(reason.map_or(SessionEnd::Lost, SessionEnd::Ended)),
+            end = ended(self.stop, &mut self.presence.end) => return Err(end),
             written = timeout(limits::SESSION_WRITE, self.io.write(bytes)) => written,
         };
         match written {

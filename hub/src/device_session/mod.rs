@@ -4,6 +4,7 @@
 mod actor;
 mod connect;
 pub mod protocol;
+mod twin;
 
 pub use actor::serve;
 

@@ -1,10 +1,11 @@
 //! The hub's side of an MQTT session after CONNECT: packets in, effects out. No I/O
 //! and no clock.
 
-use common::identity::DeviceIdentity;
+use common::identity::{DeviceIdentity, RequestId};
 use common::mqtt::{Packet, Qos, SubackReturnCode, packet};
 use common::wire::stream::StreamAnswer;
 use common::wire::topics::{self, DeviceFilter, DevicePublish};
+use common::wire::twin::TwinRequest;
 
 /// A rule that a device broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +36,17 @@ pub enum Effect {
     StreamRequests(bool),
     /// The device has answered a stream request.
     Answer(StreamAnswer),
+    /// The device takes answers to twin requests, or no longer.
+    TwinResponses(bool),
+    /// The device wants its twin.
+    TwinGet(RequestId),
+    /// The device reports properties.
+    TwinPatch {
+        /// Names the request in the answer.
+        request_id: RequestId,
+        /// The patch, not looked at yet; no larger than an MQTT packet.
+        body: Vec<u8>,
+    },
     /// The device said goodbye.
     Disconnect,
 }
@@ -58,19 +70,24 @@ pub fn receive(identity: &DeviceIdentity, packet: Packet) -> Result<Vec<Effect>,
             }
             // Telemetry is received and goes nowhere; unknown topics are ignored, as
             // the retain flag is.
-            if let DevicePublish::StreamAnswer(answer) =
-                topics::device_publish(identity, publish.topic_name())
-            {
-                effects.push(Effect::Answer(answer));
+            match topics::device_publish(identity, publish.topic_name()) {
+                DevicePublish::StreamAnswer(answer) => effects.push(Effect::Answer(answer)),
+                // One SDK sends a blank with it.
+                DevicePublish::Twin(TwinRequest::Get(id)) => effects.push(Effect::TwinGet(id)),
+                DevicePublish::Twin(TwinRequest::PatchReported(request_id)) => {
+                    let body = publish.payload().as_slice().to_vec();
+                    effects.push(Effect::TwinPatch { request_id, body });
+                }
+                DevicePublish::Telemetry | DevicePublish::Known | DevicePublish::Unknown => {}
             }
             Ok(effects)
         }
         Packet::Subscribe(subscribe) => {
             let mut codes = Vec::new();
-            let mut wanted = false;
+            let mut wanted = Vec::new();
             for entry in subscribe.entries() {
                 let filter = topics::device_filter(identity, entry.topic_filter());
-                wanted |= filter == DeviceFilter::StreamRequests;
+                wanted.push(filter);
                 codes.push(match (filter, entry.sub_opts().qos()) {
                     (DeviceFilter::Unknown, _) => SubackReturnCode::Failure,
                     (_, Qos::AtMostOnce) => SubackReturnCode::SuccessMaximumQos0,
@@ -79,19 +96,16 @@ pub fn receive(identity: &DeviceIdentity, packet: Packet) -> Result<Vec<Effect>,
                 });
             }
             let mut effects = vec![build(suback(subscribe.packet_id(), codes))?];
-            if wanted {
-                effects.push(Effect::StreamRequests(true));
-            }
+            effects.extend(subscriptions(&wanted, true));
             Ok(effects)
         }
         Packet::Unsubscribe(unsubscribe) => {
-            let dropped = unsubscribe.entries().iter().any(|filter| {
-                topics::device_filter(identity, filter.as_str()) == DeviceFilter::StreamRequests
-            });
+            let filters = unsubscribe.entries().iter();
+            let dropped: Vec<_> = filters
+                .map(|filter| topics::device_filter(identity, filter.as_str()))
+                .collect();
             let mut effects = vec![build(unsuback(unsubscribe.packet_id()))?];
-            if dropped {
-                effects.push(Effect::StreamRequests(false));
-            }
+            effects.extend(subscriptions(&dropped, false));
             Ok(effects)
         }
         Packet::Pingreq => Ok(vec![build(pingresp())?]),
@@ -103,6 +117,14 @@ pub fn receive(identity: &DeviceIdentity, packet: Packet) -> Result<Vec<Effect>,
             Err(Violation::HubPacket)
         }
     }
+}
+
+/// What it means to subscribe these filters, or to give them up.
+fn subscriptions(filters: &[DeviceFilter], wanted: bool) -> impl Iterator<Item = Effect> {
+    let has = |filter| filters.contains(&filter);
+    let streams = has(DeviceFilter::StreamRequests).then_some(Effect::StreamRequests(wanted));
+    let twins = has(DeviceFilter::TwinResponses).then_some(Effect::TwinResponses(wanted));
+    [streams, twins].into_iter().flatten()
 }
 
 fn puback(id: u16) -> Option<Vec<u8>> {
@@ -230,7 +252,55 @@ mod tests {
             .build()
             .unwrap();
         let sent = effects(&subscribe.to_continuous_buffer()).await.unwrap();
-        assert_eq!(sent, [Effect::Send(hex("90 04 00 09 80 01"))]);
+        assert_eq!(
+            sent,
+            [
+                Effect::Send(hex("90 04 00 09 80 01")),
+                Effect::TwinResponses(true)
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn twin_requests_have_an_id_that_can_be_echoed() {
+        let seen = async |topic: &[u8], payload: &[u8]| {
+            let mut publish = vec![0x30, (2 + topic.len() + payload.len()) as u8, 0];
+            publish.push(topic.len() as u8);
+            publish.extend_from_slice(topic);
+            publish.extend_from_slice(payload);
+            effects(&publish).await
+        };
+        let id = |text: &str| RequestId::parse(text).unwrap();
+        assert_eq!(
+            seen(b"$iothub/twin/GET/?$rid=65535", b" ").await.unwrap(),
+            [Effect::TwinGet(id("65535"))]
+        );
+        let topic = b"$iothub/twin/PATCH/properties/reported/?$rid=a-b";
+        assert_eq!(
+            seen(topic, b"{}").await.unwrap(),
+            [Effect::TwinPatch {
+                request_id: id("a-b"),
+                body: b"{}".to_vec()
+            }]
+        );
+        for topic in [
+            &b"$iothub/twin/GET/?$rid=a/b"[..],
+            b"$iothub/twin/GET/?$rid=\x01",
+            b"$iothub/twin/GET/?$rid=",
+            b"$iothub/twin/GET/",
+            b"$iothub/twin/PATCH/properties/desired/?$rid=1",
+        ] {
+            assert_eq!(seen(topic, b"").await.unwrap_or_default(), []);
+        }
+        let unsubscribe =
+            hex("a2 16 00 03 00 12 24 69 6f 74 68 75 62 2f 74 77 69 6e 2f 72 65 73 2f 23");
+        assert_eq!(
+            effects(&unsubscribe).await.unwrap(),
+            [
+                Effect::Send(hex("b0 02 00 03")),
+                Effect::TwinResponses(false)
+            ]
+        );
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ use super::Permit;
 use super::tls::{ServerTls, client_certificate};
 use super::write_deadline::WriteDeadline;
 use crate::api::answer::{Answer, Refusal};
-use crate::api::{identities, streams};
+use crate::api::{identities, streams, twins};
 use crate::auth::{Permission, ServicePrincipal};
 use crate::state::{HubState, LegStream};
 use crate::{device_session, streaming};
@@ -214,7 +214,7 @@ impl Connection {
                 .await
                 .map_err(|refusal| (refusal, BodyFamily::Nested));
         }
-        self.identities(segments, request)
+        self.documents(segments, request)
             .await
             .map_err(|refusal| (refusal, BodyFamily::Registry))
     }
@@ -253,17 +253,23 @@ impl Connection {
         }
     }
 
-    async fn identities(
+    /// Identities and twins.
+    async fn documents(
         &self,
         segments: &[&str],
         request: Request<Incoming>,
     ) -> Result<Answer, Refusal> {
         let not_found = || Refusal::new(ErrorCode::NOT_FOUND, "there is no such resource");
         let (parts, body) = request.into_parts();
-        let needed = identities::permission(&parts.method, segments).ok_or_else(not_found)?;
+        let needed = identities::permission(&parts.method, segments)
+            .or_else(|| twins::permission(segments))
+            .ok_or_else(not_found)?;
         let _ = self.authorise(&parts.headers, needed, segments).await?;
         let body = read_body(body).await?;
         let state = &self.listener.state;
+        if let Some(result) = twins::route(&*state.registry, state, &parts.method, segments).await {
+            return result;
+        }
         identities::route(
             &*state.registry,
             state,

@@ -10,8 +10,10 @@ use common::secret::SharedKey;
 pub mod credentials;
 mod schema;
 mod sqlite;
+pub mod twin;
 
 pub use sqlite::SqliteRegistry;
+pub use twin::{Twin, TwinPatch, TwinRuleError};
 
 /// Whether an identity may connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +159,7 @@ pub struct Permissions {
     pub registry_read: bool,
     /// Read and change identities.
     pub registry_write: bool,
-    /// Service endpoints: streams.
+    /// Service endpoints: streams, twins.
     pub service_connect: bool,
     /// Device endpoints, for any device.
     pub device_connect: bool,
@@ -225,6 +227,9 @@ pub enum RegistryError {
     /// It was changed in between.
     #[error("{0} has another etag: it was changed in between")]
     PreconditionFailed(DeviceIdentity),
+    /// A twin would no longer keep its rules.
+    #[error(transparent)]
+    TwinRule(#[from] TwinRuleError),
     /// The store failed.
     #[error("the registry's store failed: {0}")]
     Store(String),
@@ -259,6 +264,18 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Removes an identity, and with a device its modules.
     async fn delete(&self, id: &DeviceIdentity, condition: IfMatch) -> Result<(), RegistryError>;
+
+    /// The twin of an identity; `None` when there is no such identity.
+    async fn twin(&self, id: &DeviceIdentity) -> Result<Option<Twin>, RegistryError>;
+
+    /// Merges a patch into the reported properties of an identity's twin, whole or not
+    /// at all, and returns their new version. No change in the sense of
+    /// [`Registry::changes_since`].
+    async fn patch_reported(
+        &self,
+        id: &DeviceIdentity,
+        patch: TwinPatch,
+    ) -> Result<u64, RegistryError>;
 
     /// Counts devices.
     async fn statistics(&self) -> Result<Statistics, RegistryError>;

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use super::{Permissions, RegistryError};
 
 /// Every step from an empty database to the present one.
-const STEPS: [&str; 1] = [FIRST];
+const STEPS: [&str; 2] = [FIRST, TWINS];
 
 /// `point` in `changes` counts up for ever, also when old rows go: it begins at 2, so
 /// that 1 is the point of an untouched registry and 0 can mean "not asked before".
@@ -51,6 +51,28 @@ CREATE TRIGGER identity_updated AFTER UPDATE ON identities BEGIN
 END;
 CREATE TRIGGER identity_deleted AFTER DELETE ON identities BEGIN
     INSERT INTO changes (device, module) VALUES (OLD.device, OLD.module);
+END;
+";
+
+/// A twin's row is made by its first change; it goes with its identity. A table of its
+/// own: changes of `identities` make the hub look again at who may be connected.
+const TWINS: &str = "
+CREATE TABLE twins (
+    device            TEXT NOT NULL,
+    module            TEXT NOT NULL,     -- '' for the device itself
+    version           INTEGER NOT NULL,
+    etag              TEXT NOT NULL,
+    desired           TEXT NOT NULL,     -- JSON objects, without $metadata and $version
+    desired_metadata  TEXT NOT NULL,
+    desired_version   INTEGER NOT NULL,
+    reported          TEXT NOT NULL,
+    reported_metadata TEXT NOT NULL,
+    reported_version  INTEGER NOT NULL,
+    PRIMARY KEY (device, module)
+) STRICT;
+
+CREATE TRIGGER identity_deleted_twin AFTER DELETE ON identities BEGIN
+    DELETE FROM twins WHERE device = OLD.device AND module = OLD.module;
 END;
 ";
 

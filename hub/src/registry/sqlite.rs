@@ -9,14 +9,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};
-use common::secret::{Secret, SharedKey};
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+use common::limits;
+use common::secret::Secret;
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use tokio::sync::Semaphore;
 
+use self::rows::{credentials, id, identity, policy};
 use super::{
-    Authentication, Changes, Identity, IdentitySettings, IfMatch, Permissions, Policy, Registry,
-    RegistryError, Statistics, Status, Thumbprint, schema,
+    Changes, Identity, IdentitySettings, IfMatch, Policy, Registry, RegistryError, Statistics,
+    Status, Twin, TwinPatch, schema,
 };
 use crate::data_dir::DataDir;
+
+mod rows;
+mod twins;
 
 type Result<T> = std::result::Result<T, RegistryError>;
 
@@ -33,6 +39,9 @@ const SELECT_POLICY: &str = "SELECT name, registry_read, registry_write, service
 pub struct SqliteRegistry {
     reader: Arc<Mutex<Connection>>,
     writer: Arc<Mutex<Connection>>,
+    /// Devices write twins as often as they like: theirs wait here, where waiting costs
+    /// no thread.
+    twin_writes: Arc<Semaphore>,
 }
 
 impl SqliteRegistry {
@@ -52,6 +61,7 @@ impl SqliteRegistry {
         Ok(Self {
             reader: Arc::new(Mutex::new(reader)),
             writer: Arc::new(Mutex::new(writer)),
+            twin_writes: Arc::new(Semaphore::new(limits::TWIN_WRITES)),
         })
     }
 
@@ -210,6 +220,23 @@ impl Registry for SqliteRegistry {
         .await
     }
 
+    async fn twin(&self, id: &DeviceIdentity) -> Result<Option<Twin>> {
+        let id = id.clone();
+        self.read(move |connection| twins::find(connection, &id))
+            .await
+    }
+
+    async fn patch_reported(&self, id: &DeviceIdentity, patch: TwinPatch) -> Result<u64> {
+        let id = id.clone();
+        let permit = Arc::clone(&self.twin_writes).acquire_owned().await.ok();
+        self.write(move |connection| {
+            // Held to the end of the write, also when nobody waits for it any more.
+            let _permit = permit;
+            twins::patch_reported(connection, &id, patch)
+        })
+        .await
+    }
+
     async fn statistics(&self) -> Result<Statistics> {
         self.read(|connection| {
             let (total, enabled): (i64, i64) = connection
@@ -322,89 +349,6 @@ fn generation() -> String {
 /// Random, so that an identity made anew never has the etag of its predecessor.
 fn new_etag() -> String {
     STANDARD.encode(common::random::bytes::<9>())
-}
-
-/// The two credential columns.
-fn credentials(authentication: &Authentication) -> (Option<Secret>, Option<Secret>) {
-    let thumbprint = |t: &Option<Thumbprint>| t.as_ref().map(|t| Secret::new(t.as_str()));
-    match authentication {
-        Authentication::Sas { primary, secondary } => {
-            (Some(primary.to_base64()), Some(secondary.to_base64()))
-        }
-        Authentication::SelfSigned { primary, secondary } => {
-            (thumbprint(primary), thumbprint(secondary))
-        }
-        Authentication::CertificateAuthority | Authentication::None => (None, None),
-    }
-}
-
-fn damaged(what: &str) -> RegistryError {
-    RegistryError::Store(format!(
-        "the {what} of an identity or a policy in the database cannot be read"
-    ))
-}
-
-fn id(device: &str, module: &str) -> Result<DeviceIdentity> {
-    let device = DeviceId::parse(device).map_err(|_| damaged("id"))?;
-    let module = match module {
-        "" => None,
-        text => Some(ModuleId::parse(text).map_err(|_| damaged("id"))?),
-    };
-    Ok(DeviceIdentity { device, module })
-}
-
-fn key(column: Option<String>) -> Result<SharedKey> {
-    let text = Secret::new(column.unwrap_or_default());
-    SharedKey::parse(text.expose()).map_err(|_| damaged("key"))
-}
-
-fn identity(row: &Row<'_>) -> Result<Identity> {
-    let (primary, secondary) = (row.get(8)?, row.get(9)?);
-    let thumbprint = |column: Option<String>| {
-        column
-            .map(|text| Thumbprint::parse(&text).ok_or_else(|| damaged("thumbprint")))
-            .transpose()
-    };
-    let authentication = match row.get::<_, String>(7)?.as_str() {
-        "sas" => Authentication::Sas {
-            primary: key(primary)?,
-            secondary: key(secondary)?,
-        },
-        "selfSigned" => Authentication::SelfSigned {
-            primary: thumbprint(primary)?,
-            secondary: thumbprint(secondary)?,
-        },
-        "certificateAuthority" => Authentication::CertificateAuthority,
-        "none" => Authentication::None,
-        _ => return Err(damaged("kind of authentication")),
-    };
-    Ok(Identity {
-        id: id(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?,
-        generation_id: row.get(2)?,
-        etag: row.get(3)?,
-        status: if row.get(4)? {
-            Status::Enabled
-        } else {
-            Status::Disabled
-        },
-        status_reason: row.get(5)?,
-        status_updated: row.get::<_, Option<i64>>(6)?.map(i64::unsigned_abs),
-        authentication,
-    })
-}
-
-fn policy(row: &Row<'_>) -> Result<Policy> {
-    Ok(Policy {
-        name: row.get(0)?,
-        permissions: Permissions {
-            registry_read: row.get(1)?,
-            registry_write: row.get(2)?,
-            service_connect: row.get(3)?,
-            device_connect: row.get(4)?,
-        },
-        primary: key(row.get(5)?)?,
-        secondary: key(row.get(6)?)?,
-    })
 }
 
 #[cfg(test)]

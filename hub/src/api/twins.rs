@@ -1,0 +1,209 @@
+//! Twins over REST, to read (`iot-hub.md` section 7). No HTTP server inside: method and
+//! path in, answer out. Who may call is judged before.
+
+use common::identity::{DeviceIdentity, ModuleId};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Refusal, json as answer};
+use super::document::{self, connection_state, status_updated, thumbprints};
+use super::identities::{Connections, wrong_method};
+use crate::auth::Permission;
+use crate::iso8601::NEVER;
+use crate::registry::twin::Metadata;
+use crate::registry::{Identity, Registry, RegistryError, Twin};
+
+/// Device and module of the path, if it is of this API.
+fn find<'a>(segments: &[&'a str]) -> Option<(&'a str, Option<&'a str>)> {
+    match *segments {
+        ["twins", device] => Some((device, None)),
+        ["twins", device, "modules", module] => Some((device, Some(module))),
+        _ => None,
+    }
+}
+
+/// What a call needs; `None` when the path is not of this API.
+pub fn permission(segments: &[&str]) -> Option<Permission> {
+    find(segments).map(|_| Permission::ServiceConnect)
+}
+
+/// Serves one call. `segments` are the percent-decoded, non-empty parts of the path;
+/// `None` when the path is not of this API. Refusals are of the registry's family.
+pub async fn route(
+    registry: &dyn Registry,
+    presence: &dyn Connections,
+    method: &Method,
+    segments: &[&str],
+) -> Option<Result<Answer, Refusal>> {
+    let (device, module) = find(segments)?;
+    if method != Method::GET {
+        return Some(Err(wrong_method()));
+    }
+    let read = async {
+        let id = document::id(device, module)?;
+        Ok(answer(&read(registry, presence, id).await?))
+    };
+    Some(read.await)
+}
+
+async fn read(
+    registry: &dyn Registry,
+    presence: &dyn Connections,
+    id: DeviceIdentity,
+) -> Result<Value, RegistryError> {
+    // Two reads: deleted between them, it is not there.
+    let identity = registry.identity(&id).await?;
+    let twin = registry.twin(&id).await?;
+    match (identity, twin) {
+        (Some(identity), Some(twin)) => Ok(write(&identity, &twin, presence.is_connected(&id))),
+        _ => Err(RegistryError::NotFound(id)),
+    }
+}
+
+/// The whole document.
+fn write(identity: &Identity, twin: &Twin, connected: bool) -> Value {
+    let mut document = json!({
+        "deviceId": identity.id.device.as_str(),
+        "etag": twin.etag,
+        "deviceEtag": identity.etag,
+        "status": identity.status.as_str(),
+        "statusUpdateTime": status_updated(identity),
+        "connectionState": connection_state(connected),
+        "lastActivityTime": NEVER,
+        "cloudToDeviceMessageCount": 0,
+        "authenticationType": identity.authentication.kind(),
+        "x509Thumbprint": thumbprints(&identity.authentication),
+        "version": twin.version,
+        "tags": {},
+        "properties": {
+            "desired": twin.desired.document(Metadata::Shown),
+            "reported": twin.reported.document(Metadata::Shown),
+        },
+    });
+    let mut set = |name: &str, value: Value| {
+        if let Some(fields) = document.as_object_mut() {
+            fields.insert(name.to_owned(), value);
+        }
+    };
+    if let Some(reason) = &identity.status_reason {
+        set("statusReason", reason.as_str().into());
+    }
+    match identity.id.module.as_ref().map(ModuleId::as_str) {
+        Some(module) => set("moduleId", module.into()),
+        None => set("capabilities", json!({ "iotEdge": false })),
+    }
+    document
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::data_dir::DataDir;
+    use crate::registry::{
+        Authentication, IdentitySettings, IfMatch, SqliteRegistry, Status, TwinPatch,
+    };
+
+    /// Everybody is connected.
+    struct Presence;
+
+    impl Connections for Presence {
+        fn is_connected(&self, _: &DeviceIdentity) -> bool {
+            true
+        }
+        fn connected_devices(&self) -> u64 {
+            0
+        }
+    }
+
+    async fn get(registry: &SqliteRegistry, path: &str) -> Result<Value, u32> {
+        call(registry, &Method::GET, path).await
+    }
+
+    async fn call(registry: &SqliteRegistry, method: &Method, path: &str) -> Result<Value, u32> {
+        let segments: Vec<_> = path.split('/').filter(|s| !s.is_empty()).collect();
+        assert_eq!(permission(&segments), Some(Permission::ServiceConnect));
+        let answer = route(registry, &Presence, method, &segments)
+            .await
+            .unwrap()
+            .map_err(|refusal| refusal.code.number)?;
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        Ok(serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn documents_are_iot_hubs() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(&folder.path().join("hub-data")).unwrap();
+        let registry = SqliteRegistry::open(&dir).unwrap();
+        let device = document::id("d", None).unwrap();
+        let module = document::id("d", Some("m")).unwrap();
+        for id in [&device, &module] {
+            let settings = IdentitySettings {
+                status: Status::Enabled,
+                status_reason: None,
+                authentication: Authentication::random_keys(),
+            };
+            registry.create(id, settings).await.unwrap();
+        }
+        let identity = registry.identity(&device).await.unwrap().unwrap();
+        let mut document = get(&registry, "/twins/d/").await.unwrap();
+        let etag = document["etag"].take();
+        let untouched = json!({ "$metadata": { "$lastUpdated": NEVER }, "$version": 1 });
+        assert_eq!(
+            document,
+            json!({
+                "deviceId": "d", "etag": null, "deviceEtag": identity.etag,
+                "status": "enabled", "statusUpdateTime": NEVER,
+                "connectionState": "Connected", "lastActivityTime": NEVER,
+                "cloudToDeviceMessageCount": 0, "authenticationType": "sas",
+                "x509Thumbprint": { "primaryThumbprint": null, "secondaryThumbprint": null },
+                "version": 1,
+                "tags": {},
+                "properties": { "desired": untouched, "reported": untouched },
+                "capabilities": { "iotEdge": false },
+            })
+        );
+        assert_eq!(get(&registry, "/twins/d").await.unwrap()["etag"], etag);
+
+        let patch = TwinPatch::parse(br#"{"a":{"b":1}}"#).unwrap();
+        registry.patch_reported(&module, patch).await.unwrap();
+        let document = get(&registry, "/twins/d/modules/m").await.unwrap();
+        assert_eq!(document["moduleId"], "m");
+        assert_eq!(document["version"], 2);
+        assert_eq!(document["capabilities"], Value::Null);
+        let reported = &document["properties"]["reported"];
+        assert_eq!(
+            (&reported["a"]["b"], &reported["$version"]),
+            (&1.into(), &2.into())
+        );
+        let at = reported["$metadata"]["a"]["b"]["$lastUpdated"].as_str();
+        assert_eq!(at.unwrap().len(), "2023-11-14T22:13:20.0000000Z".len());
+
+        for (path, code) in [
+            ("/twins/D", 404_001),
+            ("/twins/d/modules/x", 404_010),
+            ("/twins/x/modules/m", 404_010),
+            ("/twins/a b", 400_004),
+        ] {
+            assert_eq!(get(&registry, path).await, Err(code), "{path}");
+        }
+        for method in [Method::PATCH, Method::PUT, Method::DELETE, Method::POST] {
+            assert_eq!(call(&registry, &method, "/twins/d").await, Err(405_000));
+        }
+        registry.delete(&device, IfMatch::Any).await.unwrap();
+        assert_eq!(get(&registry, "/twins/d").await, Err(404_001));
+    }
+
+    #[test]
+    fn other_paths_are_none_of_ours() {
+        for path in [
+            &["twins"][..],
+            &["twins", "d", "modules"],
+            &["devices", "d"],
+        ] {
+            assert_eq!(permission(path), None);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Columns to values and back.
+
+use common::identity::{DeviceId, DeviceIdentity, ModuleId};
+use common::secret::{Secret, SharedKey};
+use rusqlite::Row;
+
+use super::super::{
+    Authentication, Identity, Permissions, Policy, RegistryError, Status, Thumbprint,
+};
+use super::Result;
+
+/// The two credential columns.
+pub(super) fn credentials(authentication: &Authentication) -> (Option<Secret>, Option<Secret>) {
+    let thumbprint = |t: &Option<Thumbprint>| t.as_ref().map(|t| Secret::new(t.as_str()));
+    match authentication {
+        Authentication::Sas { primary, secondary } => {
+            (Some(primary.to_base64()), Some(secondary.to_base64()))
+        }
+        Authentication::SelfSigned { primary, secondary } => {
+            (thumbprint(primary), thumbprint(secondary))
+        }
+        Authentication::CertificateAuthority | Authentication::None => (None, None),
+    }
+}
+
+/// A column does not hold what we write there.
+pub(super) fn damaged(what: &str) -> RegistryError {
+    RegistryError::Store(format!(
+        "the {what} of an identity or a policy in the database cannot be read"
+    ))
+}
+
+/// An identity's two columns.
+pub(super) fn id(device: &str, module: &str) -> Result<DeviceIdentity> {
+    let device = DeviceId::parse(device).map_err(|_| damaged("id"))?;
+    let module = match module {
+        "" => None,
+        text => Some(ModuleId::parse(text).map_err(|_| damaged("id"))?),
+    };
+    Ok(DeviceIdentity { device, module })
+}
+
+fn key(column: Option<String>) -> Result<SharedKey> {
+    let text = Secret::new(column.unwrap_or_default());
+    SharedKey::parse(text.expose()).map_err(|_| damaged("key"))
+}
+
+/// A row of [`super::SELECT`].
+pub(super) fn identity(row: &Row<'_>) -> Result<Identity> {
+    let (primary, secondary) = (row.get(8)?, row.get(9)?);
+    let thumbprint = |column: Option<String>| {
+        column
+            .map(|text| Thumbprint::parse(&text).ok_or_else(|| damaged("thumbprint")))
+            .transpose()
+    };
+    let authentication = match row.get::<_, String>(7)?.as_str() {
+        "sas" => Authentication::Sas {
+            primary: key(primary)?,
+            secondary: key(secondary)?,
+        },
+        "selfSigned" => Authentication::SelfSigned {
+            primary: thumbprint(primary)?,
+            secondary: thumbprint(secondary)?,
+        },
+        "certificateAuthority" => Authentication::CertificateAuthority,
+        "none" => Authentication::None,
+        _ => return Err(damaged("kind of authentication")),
+    };
+    Ok(Identity {
+        id: id(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?,
+        generation_id: row.get(2)?,
+        etag: row.get(3)?,
+        status: if row.get(4)? {
+            Status::Enabled
+        } else {
+            Status::Disabled
+        },
+        status_reason: row.get(5)?,
+        status_updated: row.get::<_, Option<i64>>(6)?.map(i64::unsigned_abs),
+        authentication,
+    })
+}
+
+/// A row of [`super::SELECT_POLICY`].
+pub(super) fn policy(row: &Row<'_>) -> Result<Policy> {
+    Ok(Policy {
+        name: row.get(0)?,
+        permissions: Permissions {
+            registry_read: row.get(1)?,
+            registry_write: row.get(2)?,
+            service_connect: row.get(3)?,
+            device_connect: row.get(4)?,
+        },
+        primary: key(row.get(5)?)?,
+        secondary: key(row.get(6)?)?,
+    })
+}
