@@ -122,6 +122,8 @@ pub const SESSION_CREDIT_SHARED: u64 = 32 << 20;
 pub const SESSION_ROUND_TRIP_LEAST: Duration = Duration::from_millis(2);
 /// Connections at once in one session.
 pub const SESSION_CONNECTIONS: usize = 4_096;
+/// Inner connections at once in all sessions of a device-proxy.
+pub const DEVICE_CONNECTIONS: usize = 8_192;
 /// Sessions at once, detached ones included.
 pub const SESSIONS: usize = 1_024;
 /// Bytes that all detached sessions of a process may hold.

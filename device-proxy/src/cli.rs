@@ -78,6 +78,10 @@ pub struct Cli {
     #[arg(long, value_enum, value_name = "MODE", env = "DEVICE_PROXY_SESSION", default_value_t = SessionMode::Auto)]
     pub session: SessionMode,
 
+    /// How many seconds a session is kept while no stream carries it.
+    #[arg(long, value_name = "SECONDS", env = "DEVICE_PROXY_SESSION_GRACE", default_value_t = common::limits::SESSION_GRACE.as_secs())]
+    pub session_grace: u64,
+
     /// Port of `--transport mqtt`.
     #[arg(long, value_name = "PORT", default_value_t = common::hub_address::MQTTS_PORT)]
     pub mqtts_port: u16,

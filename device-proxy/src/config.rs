@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::connection_string::{ConnectionStringError, DeviceConnectionString, DeviceCredential};
 use common::secret::Secret;
@@ -72,6 +73,8 @@ pub struct Config {
     pub transport: Transport,
     /// Whether streams may outlive the network connections that carry them.
     pub session: SessionMode,
+    /// How long a session is kept while no stream carries it.
+    pub session_grace: Duration,
     /// Port of MQTT over TLS.
     pub mqtts_port: u16,
     /// Trust, and the client certificate if there is one.
@@ -150,6 +153,8 @@ impl Config {
             targets,
             transport: cli.transport,
             session: cli.session,
+            // Far beyond the life of a process is as good as for ever.
+            session_grace: Duration::from_secs(cli.session_grace.min(100 * 365 * 24 * 3600)),
             mqtts_port: cli.mqtts_port,
             max_streams: cli.max_streams,
             sample_output: cli.sample_output,

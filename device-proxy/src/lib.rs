@@ -2,13 +2,14 @@
 //! tunnel to an allowed local target.
 //!
 //! CLI → config → hub session → stream handshake (request, policy, dial the target,
-//! accept or reject) → streaming endpoint → pump.
+//! accept or reject) → streaming endpoint → pump, or a session of many connections.
 
 pub mod cli;
 pub mod clock_check;
 pub mod config;
 pub mod hub_session;
 pub mod sample_output;
+mod session;
 pub mod stream;
 pub mod target;
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use common::dial::{self, DialError};
 use common::limits;
+use common::session::STREAM_PREFIX;
 use tokio::net::TcpStream;
 
 /// The name of the built-in echo target.
@@ -43,6 +44,11 @@ pub enum TargetError {
     /// The name has other characters than stream names.
     #[error("the target's name {0:?} may have letters, digits and . _ - only")]
     Name(String),
+    /// The name is one of ours.
+    #[error(
+        "a target's name may not begin with {STREAM_PREFIX} as {0:?} does: streams of session mode do"
+    )]
+    Reserved(String),
     /// No port number.
     #[error("{0:?} is not a port number (1 to 65535)")]
     Port(String),
@@ -86,6 +92,11 @@ impl Target {
             && common::identity::StreamName::parse(name).is_err()
         {
             return Err(TargetError::Name(name.to_owned()));
+        }
+        if let Some(name) = name
+            && name.starts_with(STREAM_PREFIX)
+        {
+            return Err(TargetError::Reserved(name.to_owned()));
         }
         let form = || TargetError::Form(text.to_owned());
         let (host, port) = address.rsplit_once(':').ok_or_else(form)?;
@@ -232,6 +243,7 @@ mod tests {
         assert!(matches!(error("::1:22"), E::Form(_)));
         assert!(matches!(error("a b=h:1"), E::Name(_)));
         assert!(matches!(error("=h:1"), E::Name(_)));
+        assert!(matches!(error("_session.x=h:1"), E::Reserved(_)));
         assert!(matches!(error("h:0"), E::Port(_)));
         assert!(matches!(error("h:ssh"), E::Port(_)));
         assert!(matches!(error(":22"), E::Form(_)));

@@ -164,6 +164,7 @@ pub fn device_config(
         targets: Targets::parse(&targets, true)?,
         transport: Transport::MqttWs,
         session: SessionMode::Auto,
+        session_grace: common::limits::SESSION_GRACE,
         mqtts_port: common::hub_address::MQTTS_PORT,
         tls: tls::client_config(Some(ca_file), None)?,
         max_streams: common::limits::STREAMS_PER_DEVICE,

@@ -22,6 +22,27 @@ pub(super) struct State {
     readers: HashMap<ConnectionId, Waker>,
     carrier: Option<Waker>,
     incoming: Option<Waker>,
+    /// How often the session was frozen.
+    freezes: u64,
+}
+
+/// A session without a carrier, whose reported offset stays true until it is attached.
+#[derive(Debug)]
+pub struct Frozen {
+    /// Bytes that have come from the peer.
+    pub received: u64,
+    freeze: u64,
+}
+
+/// Why a session did not take a carrier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AttachError {
+    /// It was frozen again in the meantime: another carrier has come, or will.
+    #[error("another stream has taken the session over")]
+    Stale,
+    /// The peer cannot have received what it says.
+    #[error(transparent)]
+    Violation(#[from] Violation),
 }
 
 /// A handle to one end of a session; clones are the same one.
@@ -49,6 +70,7 @@ impl Live {
                 readers: HashMap::new(),
                 carrier: None,
                 incoming: None,
+                freezes: 0,
             })),
             turns: watch::Sender::new(()),
         }
@@ -165,26 +187,41 @@ impl Live {
 
     // --- Carriers ---
 
-    /// See [`Session::freeze`].
-    pub fn freeze(&self) -> u64 {
-        self.with(|state| state.session.freeze(Instant::now()))
+    /// Gives up the carrier, if there is one: nothing that it may still bring is taken.
+    pub fn freeze(&self) -> Frozen {
+        self.with(|state| {
+            state.freezes += 1;
+            Frozen {
+                received: state.session.freeze(Instant::now()),
+                freeze: state.freezes,
+            }
+        })
     }
 
-    /// See [`Session::attach`].
+    /// The same for a peer that has received so much, if that can be.
     ///
     /// # Errors
     /// [`Violation`], without a change.
-    pub fn attach(&self, peer_received: u64) -> Result<CarrierId, Violation> {
-        self.with(|state| {
+    pub fn freeze_for(&self, peer_received: u64) -> Result<Frozen, Violation> {
+        self.with(|state| state.session.check_offset(peer_received))?;
+        Ok(self.freeze())
+    }
+
+    /// Goes on over a new carrier, with a peer that has received so much.
+    ///
+    /// # Errors
+    /// [`AttachError`], without a change.
+    pub fn attach(&self, frozen: &Frozen, peer_received: u64) -> Result<CarrierId, AttachError> {
+        let (carrier, readers) = self.with_output(|state| {
+            if state.freezes != frozen.freeze {
+                return Err(AttachError::Stale);
+            }
             let carrier = state.session.attach(peer_received, Instant::now())?;
             // Who had no room without a carrier has some now.
-            let readers = std::mem::take(&mut state.readers);
-            Ok((carrier, readers))
-        })
-        .map(|(carrier, readers)| {
-            readers.into_values().for_each(Waker::wake);
-            carrier
-        })
+            Ok((carrier, std::mem::take(&mut state.readers)))
+        })?;
+        readers.into_values().for_each(Waker::wake);
+        Ok(carrier)
     }
 
     /// Since when there is no carrier; `None` while there is one.

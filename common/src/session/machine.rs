@@ -144,18 +144,28 @@ impl Session {
         self.received
     }
 
+    /// Whether a peer can have received just so much.
+    ///
+    /// # Errors
+    /// [`Violation`] says why not.
+    pub fn check_offset(&self, peer_received: u64) -> Result<(), Violation> {
+        if peer_received < self.replay.acknowledged() {
+            return Err(Violation("it has lost what it had"));
+        }
+        if peer_received > self.replay.end() {
+            return Err(Violation("it has more than was sent"));
+        }
+        Ok(())
+    }
+
     /// Goes on over a new carrier, with a peer that has received all before
     /// `peer_received`. What it has not is sent again.
     ///
     /// # Errors
     /// [`Violation`] when the peer cannot have received that; nothing has changed then.
     pub fn attach(&mut self, peer_received: u64, now: Instant) -> Result<CarrierId, Violation> {
-        if peer_received < self.replay.acknowledged() {
-            return Err(Violation("it has lost what it had"));
-        }
-        if self.replay.acknowledge(peer_received, now).is_none() {
-            return Err(Violation("it has more than was sent"));
-        }
+        self.check_offset(peer_received)?;
+        self.replay.acknowledge(peer_received, now);
         self.freeze(now);
         self.replay.rewind();
         self.next_carrier += 1;

@@ -41,6 +41,6 @@ pub use connection::Inbound;
 pub use frame::Code;
 pub use handshake::{STREAM_PREFIX, SessionId, target_of};
 pub use inner::{ConnectionId, RefusedCode};
-pub use live::Live;
+pub use live::{AttachError, Frozen, Live};
 pub use machine::{CarrierId, Heard, Over, Role, Session, Violation};
 pub use pipe::{PipeEnd, PipeOutcome, pipe};

@@ -3,6 +3,7 @@
 
 use common::backoff::Backoff;
 use common::connection_string::DeviceCredential;
+use common::path_watch::path_is_back;
 use common::report;
 use common::wire::stream::StreamAnswer;
 use tokio::sync::mpsc;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{ConnectError, Verdict, connect};
 use super::session::{Session, SessionEnd};
 use super::twin::Reporter;
+use crate::cli::Transport;
 use crate::clock_check::{self, Skew};
 use crate::config::Config;
 use crate::stream::Streams;
@@ -36,6 +38,9 @@ pub enum Fatal {
 
 /// A session that held this long was a good one: the next failure starts afresh.
 const STABLE: Duration = Duration::from_secs(30);
+/// After a session that held this long the next attempt is made at once, if somebody
+/// waits for this device.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// So many sessions in a row that did not hold are no accident.
 const SHORT_SESSIONS: u32 = 3;
 /// The same reason is told again after this time.
@@ -72,9 +77,14 @@ impl Supervisor {
         let mut ever_connected = false;
         let mut short_sessions = 0;
         let mut reporter = Reporter::new(self.config.session, streams.boot_id());
+        // Since when the hub is out of reach.
+        let mut lost = Instant::now();
         loop {
+            let is_waited_for = ever_connected && streams.are_waited_for();
             let attempt = tokio::select! {
                 attempt = connect(&self.config) => attempt,
+                // An attempt that hangs in TCP's retransmissions would miss the moment.
+                () = self.path_is_back(lost), if is_waited_for => continue,
                 () = stop.cancelled() => return Ok(()),
             };
             let delay = match attempt {
@@ -90,6 +100,7 @@ impl Supervisor {
                     let since = Instant::now();
                     let session = Session::new(connected, &mut reporter);
                     let end = session.run(streams, &mut self.outbox, stop).await;
+                    lost = Instant::now();
                     if since.elapsed() >= STABLE {
                         self.network.reset();
                         self.refused.reset();
@@ -104,7 +115,11 @@ impl Supervisor {
                             Duration::ZERO
                         }
                         end => {
-                            let delay = self.network.next_delay();
+                            let delay = if since.elapsed() >= AT_ONCE && streams.are_waited_for() {
+                                Duration::ZERO
+                            } else {
+                                self.network.next_delay()
+                            };
                             let hint = if short_sessions >= SHORT_SESSIONS {
                                 " (again and again: does another device-proxy use the same identity?)"
                             } else {
@@ -122,9 +137,20 @@ impl Supervisor {
             };
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
+                () = self.path_is_back(lost), if streams.are_waited_for() => {}
                 () = stop.cancelled() => return Ok(()),
             }
         }
+    }
+
+    /// Ends when the hub can be reached again after it could not.
+    async fn path_is_back(&self, lost: Instant) {
+        let host = self.config.connection.connect_host();
+        let port = match self.config.transport {
+            Transport::Mqtt => self.config.mqtts_port,
+            Transport::MqttWs => host.https_port(),
+        };
+        path_is_back(host.name(), port, lost).await;
     }
 
     /// How long to wait after a failed attempt.

@@ -2,17 +2,38 @@
 //! is a promise, so the target is dialled first.
 
 use common::report;
+use common::session::{STREAM_PREFIX, target_of};
 use common::tunnel::{LocalSocket, Outcome, Traffic, pump};
-use common::websocket;
 use common::wire::stream::StreamRequest;
 
+use std::sync::Arc;
+
 use super::{Shared, echo, printable};
-use crate::sample_output;
+use crate::cli::SessionMode;
 use crate::target::Target;
+use crate::{sample_output, session};
 
 /// Serves one request to its end.
-pub(super) async fn serve(shared: &Shared, request: StreamRequest) {
+pub(super) async fn serve(shared: &Arc<Shared>, request: StreamRequest) {
     let name = printable(&request.name);
+    if shared.session_mode != SessionMode::Never
+        && let Some(target) = target_of(&name)
+    {
+        return session::serve(shared, &request, target).await;
+    }
+    let is_session = name.starts_with(STREAM_PREFIX);
+    if is_session || shared.session_mode == SessionMode::Always {
+        let which = if is_session {
+            "session mode"
+        } else {
+            "plain streams"
+        };
+        tracing::warn!(
+            name,
+            "rejected a stream: {which} may not be used (--session)"
+        );
+        return shared.answer(&request, false).await;
+    }
     if shared.sample_output {
         sample_output::request(&name);
     }
@@ -61,18 +82,10 @@ async fn carry<L: LocalSocket>(
 ) {
     // A stream that comes to nothing is no end of the target's connection in due form.
     local.arm();
-    // Neither waits for the other: the hub knows the leg before its accept.
-    let opening = async {
-        let leg = websocket::connect(&request.url, &request.token, &shared.tls);
-        tokio::join!(shared.answer(request, true), leg).1
-    };
-    let leg = tokio::select! {
-        leg = opening => leg,
-        () = shared.stop.cancelled() => return,
-    };
-    let stream = match leg {
-        Ok(stream) => stream,
-        Err(error) => {
+    let stream = match shared.open_leg(request).await {
+        Some(Ok(stream)) => stream,
+        None => return,
+        Some(Err(error)) => {
             tracing::warn!(name, %target, "accepted a stream, but: {}", report::chain(&error));
             return;
         }

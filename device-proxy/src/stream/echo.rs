@@ -11,7 +11,7 @@ use tokio::io::{AsyncWrite, simplex};
 use crate::sample_output;
 
 /// A local socket that gives back what it is given; at most one message waits in it.
-pub(super) fn socket(sample_output: bool) -> impl LocalSocket {
+pub(crate) fn socket(sample_output: bool) -> impl LocalSocket {
     let (input, output) = simplex(limits::STREAM_MESSAGE);
     Pipes::new(
         input,

@@ -1,48 +1,60 @@
 //! One stream request from arrival to end.
 
 mod carry;
-mod echo;
+pub(crate) mod echo;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::limits;
+use common::session::budget::Budget;
+use common::websocket::{self, ConnectError, WebSocket};
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::twin::BootId;
 use rustls::ClientConfig;
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cli::SessionMode;
 use crate::config::Config;
+use crate::session::Sessions;
 use crate::target::Targets;
 
 /// All streams of this device.
 pub struct Streams {
     shared: Arc<Shared>,
-    tasks: TaskTracker,
 }
 
+/// Our leg of an open stream.
+pub(crate) type DeviceLeg = WebSocket<TlsStream<TcpStream>>;
+
 /// What every stream needs.
-struct Shared {
+pub(crate) struct Shared {
     /// Names this run of the program.
     pub(crate) boot_id: BootId,
-    targets: Targets,
+    pub(crate) targets: Targets,
     tls: Arc<ClientConfig>,
     answers: mpsc::Sender<StreamAnswer>,
-    permits: Semaphore,
+    pub(crate) permits: Semaphore,
+    session_mode: SessionMode,
+    pub(crate) sessions: Sessions,
+    tasks: TaskTracker,
     /// Requests at once, those that wait for a reject included.
     most_requests: usize,
     /// Requests that are being served, by their URL, and what was answered: a hub
     /// sends a pending request again when the session was replaced.
     open: Mutex<HashMap<String, Option<bool>>>,
     sample_output: bool,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
 }
 
 impl Streams {
-    /// Starts with none, in the run of this name. Answers go to `answers`; tunnels end when `stop` is cancelled.
+    /// Starts with none, in the run of this name. Answers go to `answers`; tunnels end
+    /// when `stop` is cancelled.
     pub fn new(
         config: &Config,
         boot_id: BootId,
@@ -56,6 +68,9 @@ impl Streams {
                 tls: Arc::clone(&config.tls),
                 answers,
                 permits: Semaphore::new(config.max_streams),
+                session_mode: config.session,
+                sessions: Sessions::new(config.session_grace, Budget::default()),
+                tasks: TaskTracker::new(),
                 most_requests: config
                     .max_streams
                     .saturating_add(limits::STREAMS_PER_DEVICE),
@@ -63,13 +78,17 @@ impl Streams {
                 sample_output: config.sample_output,
                 stop,
             }),
-            tasks: TaskTracker::new(),
         }
     }
 
     /// Names this run of the program.
     pub fn boot_id(&self) -> BootId {
         self.shared.boot_id
+    }
+
+    /// Whether somebody may be waiting for this device to come back: a session is open.
+    pub fn are_waited_for(&self) -> bool {
+        self.shared.sessions.any()
     }
 
     /// Takes a request; the rest happens in a task of its own.
@@ -79,7 +98,7 @@ impl Streams {
         if let Some(answered) = open.get(&request.url) {
             if let Some(accepted) = *answered {
                 drop(open);
-                self.tasks
+                self.shared
                     .spawn(async move { shared.answer(&request, accepted).await });
             }
             return;
@@ -90,7 +109,7 @@ impl Streams {
         }
         open.insert(request.url.clone(), None);
         drop(open);
-        self.tasks.spawn(async move {
+        self.shared.spawn(async move {
             let url = request.url.clone();
             carry::serve(&shared, request).await;
             shared.open().remove(&url);
@@ -99,8 +118,8 @@ impl Streams {
 
     /// Waits until all have ended.
     pub async fn drain(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
     }
 }
 
@@ -110,8 +129,29 @@ impl Shared {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Runs something to its end; [`Streams::drain`] waits for it.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Accepts a request and opens our leg; `None` when the program stops.
+    pub(crate) async fn open_leg(
+        &self,
+        request: &StreamRequest,
+    ) -> Option<Result<DeviceLeg, ConnectError>> {
+        // Neither waits for the other: the hub knows the leg before its accept.
+        let opening = async {
+            let leg = websocket::connect(&request.url, &request.token, &self.tls);
+            tokio::join!(self.answer(request, true), leg).1
+        };
+        tokio::select! {
+            leg = opening => Some(leg),
+            () = self.stop.cancelled() => None,
+        }
+    }
+
     /// Sends an answer, now or when the hub session is back.
-    async fn answer(&self, request: &StreamRequest, accepted: bool) {
+    pub(crate) async fn answer(&self, request: &StreamRequest, accepted: bool) {
         if let Some(answered) = self.open().get_mut(&request.url) {
             *answered = Some(accepted);
         }

@@ -1,0 +1,173 @@
+//! One stream that carries a session: greet, begin or go on, carry to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::report;
+use common::session::frame::Code;
+use common::session::greet::{Exchange, GreetError, ResumeWish, Wish};
+use common::session::handshake::ResumeSecret;
+use common::session::{CarrierEnd, CarrierId, Live, Role, SessionId, carry};
+use common::wire::stream::StreamRequest;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::{Entry, keep};
+use crate::stream::Shared;
+use crate::target::Target;
+
+type Leg = TlsStream<TcpStream>;
+
+/// Serves a request whose stream is to carry a session to the target of this name.
+pub(crate) async fn serve(shared: &Arc<Shared>, request: &StreamRequest, name: &str) {
+    let Some(target) = shared.targets.select(name) else {
+        tracing::warn!(name, "rejected a session: no target has this name");
+        return shared.answer(request, false).await;
+    };
+    // Held as long as the stream, as for any other.
+    let Ok(_permit) = shared.permits.try_acquire() else {
+        tracing::warn!(name, %target, "rejected a session: too many streams at once");
+        return shared.answer(request, false).await;
+    };
+    let leg = match shared.open_leg(request).await {
+        Some(Ok(leg)) => leg,
+        Some(Err(error)) => {
+            tracing::warn!(name, %target, "accepted a session, but: {}", report::chain(&error));
+            return;
+        }
+        None => return,
+    };
+    let mut exchange = Exchange::new(leg);
+    let wish = tokio::select! {
+        wish = exchange.greet(shared.boot_id) => wish,
+        () = shared.stop.cancelled() => {
+            let _ = exchange.refuse(Code::Stopping, "").await;
+            return;
+        }
+    };
+    let begun = match wish {
+        Ok(Wish::New { id, secret, grace }) => {
+            begin(shared, &mut exchange, id, secret, grace, (name, target)).await
+        }
+        Ok(Wish::Resume(wish)) => go_on(shared, &mut exchange, &wish, name).await,
+        Err(error) => Err(error),
+    };
+    match begun {
+        Ok(Some((entry, carrier))) => {
+            let (leg, already_read) = exchange.into_parts();
+            run(shared, &entry, carrier, leg, already_read).await;
+        }
+        Ok(None) => exchange.close().await,
+        Err(error) => tracing::warn!(name, %target, "a stream came to no session: {error}"),
+    }
+}
+
+/// A session on a carrier; `None` when it was refused, which the service knows by then.
+type Begun = Result<Option<(Arc<Entry>, CarrierId)>, GreetError>;
+
+async fn begin(
+    shared: &Arc<Shared>,
+    exchange: &mut Exchange<Leg>,
+    id: SessionId,
+    secret: ResumeSecret,
+    service_grace: Duration,
+    (name, target): (&str, &Target),
+) -> Begun {
+    let live = Live::new(id, Role::Device);
+    let entry = Entry {
+        live: live.clone(),
+        secret,
+        name: name.to_owned(),
+        target: target.clone(),
+    };
+    let Some(entry) = shared.sessions.insert(entry) else {
+        tracing::warn!(session = %id, name, %target, "refused a session: too many at once");
+        exchange.refuse(Code::Limit, "").await?;
+        return Ok(None);
+    };
+    let Ok(carrier) = live.attach(&live.freeze(), 0) else {
+        return Ok(None);
+    };
+    // Kept even if the stream is lost right now: the service may know of it already.
+    shared.spawn(keep::keep(Arc::clone(shared), Arc::clone(&entry)));
+    tracing::info!(session = %id, name, %target, "session opened");
+    tracing::debug!(session = %id, ?service_grace, "the service keeps it as long");
+    if let Err(error) = exchange.welcome(shared.sessions.grace).await {
+        live.freeze();
+        return Err(error);
+    }
+    Ok(Some((entry, carrier)))
+}
+
+async fn go_on(
+    shared: &Shared,
+    exchange: &mut Exchange<Leg>,
+    wish: &ResumeWish,
+    name: &str,
+) -> Begun {
+    let id = wish.id;
+    let Some(entry) = shared.sessions.find(id) else {
+        tracing::warn!(session = %id, name, "refused to go on with a session: it is not known here");
+        exchange.refuse(Code::Unknown, "").await?;
+        return Ok(None);
+    };
+    // Nothing of the session changes before the proof holds.
+    if entry.name != name || !wish.is_proven(&entry.secret) {
+        tracing::warn!(session = %id, name, "refused to go on with a session: it is another's");
+        exchange.refuse(Code::Foreign, "").await?;
+        return Ok(None);
+    }
+    let lost_for = entry.live.detached_since().map(|since| since.elapsed());
+    // From here on nothing is taken from an older carrier, so that the offset stays true.
+    let frozen = match entry.live.freeze_for(wish.received) {
+        Ok(frozen) => frozen,
+        Err(violation) => {
+            tracing::warn!(session = %id, name, "refused to go on with a session: {violation}");
+            exchange
+                .refuse(Code::Protocol, "the offsets do not fit")
+                .await?;
+            return Ok(None);
+        }
+    };
+    exchange
+        .resumed(wish, &entry.secret, frozen.received)
+        .await?;
+    match entry.live.attach(&frozen, wish.received) {
+        Ok(carrier) => {
+            let seconds = lost_for.unwrap_or_default().as_secs_f32();
+            tracing::info!(session = %id, name, seconds, "session resumed");
+            Ok(Some((entry, carrier)))
+        }
+        Err(error) => {
+            tracing::debug!(session = %id, name, "{error}");
+            Ok(None)
+        }
+    }
+}
+
+async fn run(
+    shared: &Shared,
+    entry: &Entry,
+    carrier: CarrierId,
+    leg: common::websocket::WebSocket<Leg>,
+    already_read: Bytes,
+) {
+    let end = carry(&entry.live, carrier, leg, already_read).await;
+    let (session, name) = (entry.live.id(), &entry.name);
+    match &end {
+        // Who keeps the session tells of its end.
+        CarrierEnd::Over => {}
+        CarrierEnd::Superseded => {
+            tracing::debug!(%session, name, "{end}");
+        }
+        _ => {
+            tracing::warn!(
+                %session, name,
+                connections = entry.live.connections(), held = entry.live.held(),
+                "session detached: {}; kept for {} s", report::chain(&end), shared.sessions.grace.as_secs()
+            );
+            shared.sessions.keep_to_budget();
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! One inner connection on the device: dial the session's target, and pipe. No other
+//! target can be reached over it.
+
+use std::io;
+use std::sync::Arc;
+
+use common::dial::DialError;
+use common::report;
+use common::session::{ConnectionId, PipeEnd, PipeOutcome, RefusedCode, pipe};
+use common::tunnel::{LocalSocket, Traffic};
+
+use super::Entry;
+use crate::stream::{Shared, echo};
+use crate::target::Target;
+
+/// Serves one connection to its end.
+pub(super) async fn serve(shared: Arc<Shared>, entry: Arc<Entry>, id: ConnectionId) {
+    let (live, name, target) = (&entry.live, &entry.name, &entry.target);
+    let session = live.id();
+    let refuse = |code: RefusedCode, text: &str| {
+        tracing::warn!(%session, connection = %id, name, %target, "connection refused: {code}{}", with_colon(text));
+        live.refuse(id, code, text.to_owned());
+    };
+    let Ok(_permit) = shared.sessions.connections.try_acquire() else {
+        return refuse(RefusedCode::Limit, "");
+    };
+    match target {
+        Target::Echo => carry(&entry, id, echo::socket(false)).await,
+        Target::Tcp { host, port } => {
+            let dialled = tokio::select! {
+                dialled = Target::dial(host, *port) => dialled,
+                () = live.given_up(id) => {
+                    tracing::debug!(%session, connection = %id, name, %target, "the service gave it up");
+                    return live.release(id);
+                }
+            };
+            match dialled {
+                Ok(socket) => carry(&entry, id, socket).await,
+                Err(error) => refuse(refused_code(&error), &report::chain(&error)),
+            }
+        }
+    }
+}
+
+fn with_colon(text: &str) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!(": {text}")
+    }
+}
+
+fn refused_code(error: &DialError) -> RefusedCode {
+    match error {
+        DialError::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
+            RefusedCode::TargetRefused
+        }
+        DialError::Timeout { .. } => RefusedCode::TimedOut,
+        _ => RefusedCode::Unreachable,
+    }
+}
+
+async fn carry<L: LocalSocket>(entry: &Entry, id: ConnectionId, local: L) {
+    let (live, name, target) = (&entry.live, &entry.name, &entry.target);
+    let session = live.id();
+    live.opened(id);
+    tracing::info!(%session, connection = %id, name, %target, "connection opened");
+    let traffic = Traffic::default();
+    let PipeOutcome {
+        sent,
+        received,
+        duration,
+        end,
+    } = pipe(live, id, local, &traffic, || ()).await;
+    let seconds = format!("{:.1}", duration.as_secs_f32());
+    let how = report::chain(&end);
+    match end {
+        PipeEnd::Finished => {
+            tracing::info!(%session, connection = %id, name, %target, sent, received, seconds = %seconds, "connection closed: {how}");
+        }
+        _ => {
+            tracing::warn!(%session, connection = %id, name, %target, sent, received, seconds = %seconds, "connection broken: {how}");
+        }
+    }
+}

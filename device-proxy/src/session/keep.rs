@@ -1,0 +1,65 @@
+//! Keeps one session: opens what the service wants opened, and ends the session when it
+//! was detached for too long or the program stops.
+
+use std::sync::Arc;
+
+use common::session::{Code, Over};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::task::TaskTracker;
+
+use super::{Entry, connection};
+use crate::stream::Shared;
+
+/// Runs as long as the session, and to the end of its connections.
+pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
+    let live = &entry.live;
+    let began = Instant::now();
+    let grace = shared.sessions.grace;
+    let mut turns = live.turns();
+    let connections = TaskTracker::new();
+    let mut served: u64 = 0;
+    loop {
+        let expires = live.detached_since().map(|since| since + grace);
+        tokio::select! {
+            id = live.next_incoming() => match id {
+                Some(id) => {
+                    served += 1;
+                    connections.spawn(connection::serve(Arc::clone(&shared), Arc::clone(&entry), id));
+                }
+                None => break,
+            },
+            // A session that attaches or detaches has another time to expire.
+            _ = turns.changed() => {}
+            () = async {
+                match expires {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            } => live.reset(Code::Expired, ""),
+            () = shared.stop.cancelled() => live.reset(Code::Stopping, ""),
+        }
+    }
+    connections.close();
+    // Targets take what had come before an end in due form, but not for ever.
+    if timeout(grace, connections.wait()).await.is_err() {
+        live.reset(Code::Expired, "");
+    }
+    shared.sessions.remove(live.id());
+    let (session, name) = (live.id(), &entry.name);
+    let seconds = began.elapsed().as_secs();
+    match live.over() {
+        Some(Over::Ended) => {
+            tracing::info!(%session, name, connections = served, seconds, "session closed");
+        }
+        Some(Over::PeerBroke(code, text)) if text.is_empty() => {
+            tracing::info!(%session, name, connections = served, seconds, "session ended by the service: {code}");
+        }
+        Some(Over::PeerBroke(code, text)) => {
+            tracing::warn!(%session, name, connections = served, seconds, "session ended by the service: {code} ({text})");
+        }
+        Some(Over::Broken(code)) => {
+            tracing::warn!(%session, name, connections = served, seconds, "session ended: {code}");
+        }
+        None => {}
+    }
+}

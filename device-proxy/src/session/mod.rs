@@ -1,0 +1,170 @@
+//! Session mode on the device: which sessions there are, and what they may take.
+//! `docs/session-protocol.md` tells how service and device talk.
+
+mod carrier;
+mod connection;
+mod keep;
+
+pub(crate) use carrier::serve;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use common::limits;
+use common::session::budget::{Budget, Detached};
+use common::session::handshake::ResumeSecret;
+use common::session::{Code, Live, SessionId};
+use tokio::sync::Semaphore;
+
+use crate::target::Target;
+
+/// One session.
+pub(crate) struct Entry {
+    live: Live,
+    secret: ResumeSecret,
+    /// The target's name, as the stream's name gave it: a resume must name the same.
+    name: String,
+    target: Target,
+}
+
+/// All sessions of this device.
+pub(crate) struct Sessions {
+    entries: Mutex<HashMap<SessionId, Arc<Entry>>>,
+    /// How long a detached session is kept.
+    grace: Duration,
+    budget: Budget,
+    /// Inner connections at once, over all sessions.
+    connections: Semaphore,
+}
+
+impl Sessions {
+    /// Starts with none; a detached session is kept for `grace`.
+    pub(crate) fn new(grace: Duration, budget: Budget) -> Self {
+        Self {
+            entries: Mutex::default(),
+            grace,
+            budget,
+            connections: Semaphore::new(limits::DEVICE_CONNECTIONS),
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Entry>>> {
+        // No code panics while it holds the lock; if one did, the map is still whole.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether any session is here: somebody may be waiting for this device to come back.
+    pub(crate) fn any(&self) -> bool {
+        !self.entries().is_empty()
+    }
+
+    /// Takes in a new session; `None` when its name is taken, or all there is room for are
+    /// in use.
+    fn insert(&self, entry: Entry) -> Option<Arc<Entry>> {
+        let is_full = self.entries().len() >= self.budget.sessions;
+        if is_full && !self.evict_one() {
+            return None;
+        }
+        let entry = Arc::new(entry);
+        let mut entries = self.entries();
+        if entries.contains_key(&entry.live.id()) {
+            return None;
+        }
+        entries.insert(entry.live.id(), Arc::clone(&entry));
+        Some(entry)
+    }
+
+    fn find(&self, id: SessionId) -> Option<Arc<Entry>> {
+        self.entries().get(&id).cloned()
+    }
+
+    fn remove(&self, id: SessionId) {
+        self.entries().remove(&id);
+    }
+
+    fn detached(&self) -> Vec<Detached> {
+        let entries = self.entries();
+        let detached = entries.values().filter_map(|entry| {
+            Some(Detached {
+                id: entry.live.id(),
+                since: entry.live.detached_since()?,
+                held: entry.live.held(),
+            })
+        });
+        detached.collect()
+    }
+
+    /// Ends detached sessions until the others keep to the budget; an attached one never.
+    fn keep_to_budget(&self) {
+        for id in self.budget.evicted(self.detached()) {
+            self.evict(id);
+        }
+    }
+
+    /// Makes room for one; whether there was anything to evict.
+    fn evict_one(&self) -> bool {
+        let mut detached = self.detached();
+        detached.sort_by_key(|session| session.since);
+        match detached.first() {
+            Some(session) => {
+                self.evict(session.id);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn evict(&self, id: SessionId) {
+        let Some(entry) = self.entries().remove(&id) else {
+            return;
+        };
+        let evicted = entry.live.connections();
+        entry.live.reset(Code::Evicted, "");
+        tracing::warn!(
+            session = %id, name = entry.name, connections = evicted, held = entry.live.held(),
+            "session evicted: detached sessions need more room than there is"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::session::Role;
+
+    use super::*;
+
+    fn entry(number: u8) -> Entry {
+        Entry {
+            live: Live::new(SessionId([number; 16]), Role::Device),
+            secret: ResumeSecret::random(),
+            name: "ssh".into(),
+            target: Target::Echo,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_detached_makes_room_and_an_attached_one_never_does() {
+        let budget = Budget {
+            sessions: 2,
+            bytes: 1 << 20,
+        };
+        let sessions = Sessions::new(limits::SESSION_GRACE, budget);
+        let first = sessions.insert(entry(1)).unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let second = sessions.insert(entry(2)).unwrap();
+        assert!(sessions.insert(entry(2)).is_none(), "a name is used once");
+        let first_again = sessions.find(first.live.id());
+        assert!(
+            first_again.is_none(),
+            "the oldest made room for the attempt"
+        );
+        let _ = second.live.attach(&second.live.freeze(), 0).unwrap();
+        let third = sessions.insert(entry(3)).unwrap();
+        assert!(sessions.find(first.live.id()).is_none());
+        let _ = third.live.attach(&third.live.freeze(), 0).unwrap();
+        assert!(sessions.insert(entry(4)).is_none(), "all are in use");
+        assert!(second.live.over().is_none() && third.live.over().is_none());
+        assert!(first.live.over().is_some());
+    }
+}
