@@ -26,7 +26,7 @@ pub struct TestHub {
     pub https: SocketAddr,
     /// Where MQTT over TLS listens.
     pub mqtts: SocketAddr,
-    folder: TempDir,
+    folder: Arc<TempDir>,
     stop: CancellationToken,
     running: Option<JoinHandle<()>>,
 }
@@ -45,10 +45,10 @@ pub fn identity(text: &str) -> DeviceIdentity {
 impl TestHub {
     /// Starts a hub that is known as `localhost`.
     pub async fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap()).await
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap())).await
     }
 
-    async fn start_in(folder: TempDir) -> Self {
+    async fn start_in(folder: Arc<TempDir>) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(ServeConfig {
             data_dir: folder.path().join("hub-data"),
@@ -68,6 +68,13 @@ impl TestHub {
             running: Some(tokio::spawn(server.run(stop.clone()))),
             stop,
         }
+    }
+
+    /// Stops the hub, and starts one in the same folder, on other ports.
+    pub async fn restart(self) -> Self {
+        let folder = Arc::clone(&self.folder);
+        self.shut_down().await;
+        Self::start_in(folder).await
     }
 
     /// Stops the hub and waits for its end.
