@@ -18,7 +18,7 @@ use device_proxy::target::{TargetError, Targets};
 use hub::config::{CertificateSource, ServeConfig};
 use hub::registry::{Authentication, IdentitySettings, RegistryError, Status};
 use hub::server::{ServeError, Server};
-use service_proxy::config::{HubConfig, ListenConfig};
+use service_proxy::config::{HubConfig, ListenConfig, SessionConfig};
 use service_proxy::echo::EchoFailure;
 use service_proxy::forward::{Bind, Forward};
 use service_proxy::listener::{ListenError, Listener};
@@ -201,6 +201,10 @@ pub async fn listener(
                 port,
                 name: name.clone(),
             }],
+            session: SessionConfig {
+                mode: service_proxy::cli::SessionMode::Auto,
+                grace: common::limits::SESSION_GRACE,
+            },
             max_connections: common::limits::LOCAL_CONNECTIONS,
             sample_output: SampleOutput::Off,
         })

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::identity::{DeviceId, ModuleId, StreamName};
 use common::limits;
 use common::secret::Secret;
@@ -63,6 +63,17 @@ pub struct Cli {
     /// What to do; without a command: listen on LOCAL_PORT.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// Whether connections may outlive the streams that carry them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SessionMode {
+    /// With devices that can.
+    Auto,
+    /// Never in a plain stream.
+    Always,
+    /// In plain streams only.
+    Never,
 }
 
 /// Options of every command.
@@ -127,6 +138,29 @@ pub struct Options {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_connections: u32,
+
+    /// Session mode: many connections in one stream that outlives network failures (auto:
+    /// with devices that can; always: never a plain stream; never: plain streams only).
+    /// Echo tests always use a plain stream.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "MODE",
+        env = "SERVICE_PROXY_SESSION",
+        default_value_t = SessionMode::Auto
+    )]
+    pub session: SessionMode,
+
+    /// How many seconds a session is kept while no stream carries it.
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        env = "SERVICE_PROXY_SESSION_GRACE",
+        default_value_t = limits::SESSION_GRACE.as_secs()
+    )]
+    pub session_grace: u64,
 
     /// Print the official samples' lines instead of ours, on stdout (with connect: on
     /// stderr).

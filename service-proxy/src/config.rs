@@ -6,14 +6,16 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use common::connection_string::{ConnectionStringError, ServiceConnectionString};
 use common::identity::{DeviceId, DeviceIdentity, IdentityError, StreamName};
 use common::secret::Secret;
+use common::session::STREAM_PREFIX;
 use common::wire::initiation::Timeouts;
 use tracing::level_filters::LevelFilter;
 
-use crate::cli::{Cli, Command, Options};
+use crate::cli::{Cli, Command, Options, SessionMode};
 use crate::echo::EchoPlan;
 use crate::forward::{Forward, ForwardError, ForwardSpec};
 use crate::sample_output::SampleOutput;
@@ -40,6 +42,30 @@ pub struct HubConfig {
     pub timeouts: Timeouts,
 }
 
+/// How connections get through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// In sessions, or in plain streams.
+    pub mode: SessionMode,
+    /// How long a session is kept while no stream carries it.
+    pub grace: Duration,
+}
+
+impl SessionConfig {
+    fn new(options: &Options) -> Self {
+        Self {
+            // The samples' lines tell of plain streams.
+            mode: if options.sample_output {
+                SessionMode::Never
+            } else {
+                options.session
+            },
+            // Far beyond the life of a process is as good as for ever.
+            grace: Duration::from_secs(options.session_grace.min(100 * 365 * 24 * 3600)),
+        }
+    }
+}
+
 /// Listening on local ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenConfig {
@@ -49,6 +75,8 @@ pub struct ListenConfig {
     pub identity: DeviceIdentity,
     /// The ports, and the stream name behind each.
     pub forwards: Vec<Forward>,
+    /// How connections get through.
+    pub session: SessionConfig,
     /// Connections at once, over all ports; more wait.
     pub max_connections: usize,
     /// Whether and where to print the official samples' lines.
@@ -64,6 +92,8 @@ pub struct ConnectConfig {
     pub identity: DeviceIdentity,
     /// The stream's name.
     pub name: StreamName,
+    /// How the connection gets through.
+    pub session: SessionConfig,
     /// Whether and where to print the official samples' lines.
     pub sample_output: SampleOutput,
 }
@@ -141,6 +171,11 @@ pub enum ConfigError {
         "only the connection string may stand before a command; write `--` before a device called echo, listen or connect"
     )]
     BeforeCommand,
+    /// The name is one of ours.
+    #[error(
+        "a target's name may not begin with {STREAM_PREFIX} as {0} does: streams of session mode do"
+    )]
+    Reserved(StreamName),
     /// The log level is none.
     #[error("{LOG} is not a log level: off, error, warn, info, debug or trace")]
     LogLevel,
@@ -275,14 +310,16 @@ fn of_command(command: Command, hub: HubConfig, options: &Options) -> Result<Con
             forwards: forwards
                 .into_iter()
                 .map(|spec| forward(spec, &default))
-                .collect(),
+                .collect::<Result<_, _>>()?,
+            session: SessionConfig::new(options),
             max_connections: max_connections(options),
             sample_output: SampleOutput::on_stdout(options.sample_output),
         }),
         Command::Connect { device, target } => Config::Connect(ConnectConfig {
             hub,
             identity: identity(device),
-            name: target.unwrap_or(default),
+            name: unreserved(target.unwrap_or(default))?,
+            session: SessionConfig::new(options),
             // stdout is the tunnel's.
             sample_output: SampleOutput::on_stderr(options.sample_output),
         }),
@@ -326,12 +363,19 @@ fn positional_form(
     of_command(command, hub, options)
 }
 
-fn forward(spec: ForwardSpec, default: &StreamName) -> Forward {
-    Forward {
+fn forward(spec: ForwardSpec, default: &StreamName) -> Result<Forward, ConfigError> {
+    Ok(Forward {
         bind: spec.bind,
         port: spec.port,
-        name: spec.target.unwrap_or_else(|| default.clone()),
+        name: unreserved(spec.target.unwrap_or_else(|| default.clone()))?,
+    })
+}
+
+fn unreserved(name: StreamName) -> Result<StreamName, ConfigError> {
+    if name.as_str().starts_with(STREAM_PREFIX) {
+        return Err(ConfigError::Reserved(name));
     }
+    Ok(name)
 }
 
 fn max_connections(options: &Options) -> usize {

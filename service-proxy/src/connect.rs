@@ -1,11 +1,16 @@
 //! One stream on standard input and output, for programs that bring their own end of the
 //! connection, such as ssh with ProxyCommand. stdout carries nothing but the tunnel.
 
-use common::tunnel::{End, Pipes};
+use std::sync::Arc;
+
+use common::identity::{DeviceIdentity, StreamName};
+use common::session::{PipeEnd, PipeOutcome, pipe};
+use common::tunnel::{End, Pipes, Traffic};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ConnectConfig;
+use crate::session::{Route, RouteError, Sessions};
 use crate::stream::{SetupError, StreamError, StreamOpener, carry, report_outcome};
 
 /// Why a transfer over stdin and stdout is not complete.
@@ -17,6 +22,22 @@ pub enum ConnectError {
     /// The stream could not be opened.
     #[error(transparent)]
     Stream(#[from] StreamError),
+    /// No way to the device was found.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The connection in the session ended before both sides were done.
+    #[error("the transfer is not complete")]
+    Broken(#[source] PipeEnd),
+    /// The device did not open the connection.
+    #[error("no connection to {identity} ({name}): {end}")]
+    Refused {
+        /// The device, or a module of it.
+        identity: DeviceIdentity,
+        /// The target's name.
+        name: StreamName,
+        /// Why.
+        end: PipeEnd,
+    },
     /// The stream ended before both sides were done.
     #[error("the transfer is not complete")]
     Incomplete(#[source] End),
@@ -44,21 +65,73 @@ where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
-    let ConnectConfig {
-        hub,
-        identity,
-        name,
-        sample_output,
-    } = config;
-    let opener = StreamOpener::new(&hub, sample_output)?;
-    let leg = tokio::select! {
-        opened = opener.open(&identity, &name) => opened?,
-        () = stop.cancelled() => return Err(ConnectError::Incomplete(End::Stopped)),
+    let opener = Arc::new(StreamOpener::new(&config.hub, config.sample_output)?);
+    let sessions = Sessions::new(
+        Arc::clone(&opener),
+        config.identity.clone(),
+        config.session,
+        true,
+    );
+    let stopped = || ConnectError::Incomplete(End::Stopped);
+    let routed = tokio::select! {
+        routed = sessions.route(&config.name) => routed?,
+        () = stop.cancelled() => return Err(stopped()),
     };
     let pipes = Pipes::new(input, output);
-    let outcome = carry(pipes, leg, stop, sample_output).await;
+    match routed {
+        Route::Session(live, id) => {
+            let traffic = Traffic::default();
+            let result = tokio::select! {
+                outcome = pipe(&live, id, pipes, &traffic, || ()) => in_session(&config, outcome),
+                () = stop.cancelled() => Err(stopped()),
+            };
+            // Both ends have said all, or the device is told that nothing follows.
+            sessions.shut_down().await;
+            result
+        }
+        Route::Plain => in_stream(&config, &opener, pipes, stop).await,
+    }
+}
+
+fn in_session(config: &ConnectConfig, outcome: PipeOutcome) -> Result<(), ConnectError> {
+    let PipeOutcome {
+        sent,
+        received,
+        duration,
+        end,
+    } = outcome;
+    let (identity, name) = (&config.identity, &config.name);
+    let seconds = duration.as_secs_f32();
+    tracing::debug!(device = %identity, %name, peer = "stdio", sent, received, seconds, "tunnel closed: {end}");
+    match end {
+        PipeEnd::Finished => Ok(()),
+        PipeEnd::Refused { .. } => Err(ConnectError::Refused {
+            identity: identity.clone(),
+            name: name.clone(),
+            end,
+        }),
+        _ => Err(ConnectError::Broken(end)),
+    }
+}
+
+async fn in_stream<R, W>(
+    config: &ConnectConfig,
+    opener: &StreamOpener,
+    pipes: Pipes<R, W>,
+    stop: &CancellationToken,
+) -> Result<(), ConnectError>
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    let (identity, name) = (&config.identity, &config.name);
+    let leg = tokio::select! {
+        opened = opener.open(identity, name) => opened?,
+        () = stop.cancelled() => return Err(ConnectError::Incomplete(End::Stopped)),
+    };
+    let outcome = carry(pipes, leg, stop, config.sample_output).await;
     // Whoever started us shows our stderr to a person, as ssh does: a normal end is no news.
-    report_outcome(&identity, &name, &"stdio", &outcome, false);
+    report_outcome(identity, name, &"stdio", &outcome, false);
     if outcome.end.is_normal() {
         Ok(())
     } else {

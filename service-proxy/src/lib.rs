@@ -1,10 +1,11 @@
-//! The operator's side of device streams: listens locally, opens one stream to a device
-//! for each connection, and carries its bytes.
+//! The operator's side of device streams: listens locally, and carries each connection to
+//! a device, in a session that all of them share or in a stream of its own.
 //!
 //! ```text
-//! cli → config ─┬─► listener ─┐
-//!               ├─► connect ──┼─► stream ─► hub_api (initiate) · common::websocket (our leg)
-//!               └─► echo ─────┘             common::tunnel (carry)
+//! cli → config ─┬─► listener ─┬─► session ─┐   common::session (carry, pipe)
+//!               ├─► connect ──┤            │
+//!               │             └────────────┼─► stream ─► hub_api · common::websocket (our leg)
+//!               └─► echo ──────────────────┘             common::tunnel (carry)
 //! ```
 
 pub mod cli;
@@ -16,6 +17,7 @@ pub mod forward;
 pub mod hub_api;
 pub mod listener;
 pub mod sample_output;
+pub mod session;
 pub mod stream;
 
 use std::io::{self, Write as _};

@@ -10,7 +10,8 @@ use std::time::Duration;
 use common::backoff::Backoff;
 use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
-use common::tunnel::LocalSocket as _;
+use common::session::{ConnectionId, Live, PipeEnd, PipeOutcome, pipe};
+use common::tunnel::{LocalSocket as _, Traffic};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,7 +21,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::ListenConfig;
 use crate::forward::BindError;
+use crate::session::{Route, Sessions};
 use crate::stream::{SetupError, StreamOpener, carry, report_outcome};
+
+/// After how long a person is told what is being waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the ports could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +64,7 @@ impl Listener {
     /// # Errors
     /// [`ListenError`] names the port or the file at fault.
     pub async fn bind(config: ListenConfig) -> Result<Self, ListenError> {
-        let opener = StreamOpener::new(&config.hub, config.sample_output)?;
+        let opener = Arc::new(StreamOpener::new(&config.hub, config.sample_output)?);
         let mut sockets = Vec::new();
         for forward in &config.forwards {
             for socket in forward.listen().await? {
@@ -73,6 +78,12 @@ impl Listener {
         Ok(Self {
             sockets,
             forwarder: Arc::new(Forwarder {
+                sessions: Sessions::new(
+                    Arc::clone(&opener),
+                    config.identity.clone(),
+                    config.session,
+                    false,
+                ),
                 opener,
                 identity: config.identity,
             }),
@@ -99,6 +110,8 @@ impl Listener {
     /// [`limits::DRAIN`].
     pub async fn run(self, stop: CancellationToken) {
         let tasks = TaskTracker::new();
+        let forwarder = Arc::clone(&self.forwarder);
+        forwarder.sessions.ask_ahead();
         let permits = Arc::new(Semaphore::new(self.max_connections));
         for (socket, listening) in self.sockets {
             let accept = Accept {
@@ -114,6 +127,7 @@ impl Listener {
         stop.cancelled().await;
         tasks.close();
         let in_time = timeout(limits::DRAIN, tasks.wait()).await.is_ok();
+        forwarder.sessions.shut_down().await;
         tracing::debug!(in_time, "stopped listening");
     }
 }
@@ -185,10 +199,16 @@ impl Accept {
 }
 
 /// What all connections share.
-#[derive(Debug)]
 struct Forwarder {
-    opener: StreamOpener,
+    sessions: Sessions,
+    opener: Arc<StreamOpener>,
     identity: DeviceIdentity,
+}
+
+impl std::fmt::Debug for Forwarder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Forwarder({})", self.identity)
+    }
 }
 
 impl Forwarder {
@@ -204,6 +224,106 @@ impl Forwarder {
         tracing::debug!(%device, %name, %peer, "connection accepted");
         // Dropped without a stream, it is reset: nothing of it was carried.
         socket.arm();
+        let routed = tokio::select! {
+            routed = self.sessions.route(name) => routed,
+            () = reset(&socket) => {
+                tracing::debug!(%device, %name, %peer, "the local client left before the session was there");
+                return;
+            }
+            () = stop.cancelled() => return,
+        };
+        match routed {
+            Ok(Route::Session(live, id)) => {
+                tokio::select! {
+                    () = self.in_session(&live, id, socket, peer, name) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+            Ok(Route::Plain) => self.in_stream(socket, peer, name, stop).await,
+            Err(error) => tracing::warn!(%peer, "{error}"),
+        }
+    }
+
+    /// As a connection of a session.
+    async fn in_session(
+        &self,
+        live: &Live,
+        id: ConnectionId,
+        socket: TcpStream,
+        peer: SocketAddr,
+        name: &StreamName,
+    ) {
+        let (device, session) = (&self.identity, live.id());
+        let traffic = Traffic::default();
+        let opened = std::sync::atomic::AtomicBool::new(false);
+        let piping = pipe(live, id, socket, &traffic, || {
+            opened.store(true, std::sync::atomic::Ordering::Relaxed);
+            tracing::info!(%device, %name, %peer, %session, connection = %id, "tunnel opened");
+        });
+        let waiting = self.wait_for_session(live, name, peer, || {
+            opened.load(std::sync::atomic::Ordering::Relaxed)
+        });
+        let outcome = tokio::select! {
+            biased;
+            outcome = piping => outcome,
+            // The pipe is dropped: both ends of the connection are broken off.
+            () = waiting => return,
+        };
+        let PipeOutcome {
+            sent,
+            received,
+            duration,
+            end,
+        } = outcome;
+        let seconds = duration.as_secs_f32();
+        let how = common::report::chain(&end);
+        match end {
+            PipeEnd::Refused { .. } => {
+                tracing::warn!(%peer, %session, connection = %id, "no connection to {device} ({name}): {how}");
+            }
+            _ => {
+                tracing::info!(%device, %name, %peer, %session, connection = %id, sent, received, seconds, "tunnel closed: {how}");
+            }
+        }
+    }
+
+    /// Ends when a connection that was never opened has waited for too long for its
+    /// session to be carried again: a client that hangs helps nobody.
+    async fn wait_for_session(
+        &self,
+        live: &Live,
+        name: &StreamName,
+        peer: SocketAddr,
+        is_opened: impl Fn() -> bool,
+    ) {
+        let device = &self.identity;
+        sleep(PATIENCE).await;
+        if is_opened() {
+            return std::future::pending().await;
+        }
+        if live.detached_since().is_some() {
+            tracing::info!(%device, %name, %peer, "the connection waits for its session, which is interrupted");
+        }
+        loop {
+            sleep(limits::STREAM_HANDSHAKE - PATIENCE).await;
+            if is_opened() {
+                return std::future::pending().await;
+            }
+            if live.detached_since().is_some() {
+                return tracing::warn!(%peer, "no connection to {device} ({name}): its session is interrupted, and was not back within {} s", limits::STREAM_HANDSHAKE.as_secs());
+            }
+        }
+    }
+
+    /// In a stream of its own.
+    async fn in_stream(
+        &self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        name: &StreamName,
+        stop: &CancellationToken,
+    ) {
+        let device = &self.identity;
         let opened = tokio::select! {
             opened = self.opener.open(device, name) => opened,
             () = reset(&socket) => {

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use common::backoff::Backoff;
 use common::connection_string::ServiceConnectionString;
+use common::dial;
 use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
+use common::session::greet::GreetError;
 use common::tls::{self, TlsConfigError};
 use common::tunnel::{Outcome, Traffic};
 use common::websocket::{self, ConnectError, WebSocket};
@@ -70,6 +72,9 @@ pub enum StreamFailure {
         /// How long it was tried.
         waited: Duration,
     },
+    /// The stream is there, but no session came to be on it.
+    #[error("session mode does not work with the device: {0}")]
+    Session(#[source] GreetError),
     /// The device accepted, but our leg could not be opened.
     #[error(
         "the device accepted it, but its streaming endpoint does not work: {}; check that this machine may reach it",
@@ -86,6 +91,8 @@ pub struct StreamOpener {
     tls: Arc<ClientConfig>,
     timeouts: Timeouts,
     sample_output: SampleOutput,
+    /// Where the last stream's endpoint was: the next one's is likely to be there too.
+    endpoint: Mutex<Option<(String, u16)>>,
 }
 
 impl StreamOpener {
@@ -113,7 +120,13 @@ impl StreamOpener {
             tls,
             timeouts,
             sample_output,
+            endpoint: Mutex::default(),
         })
+    }
+
+    /// The hub's service API.
+    pub fn api(&self) -> &HubApi {
+        &self.api
     }
 
     /// Opens a stream; ends by itself, after the time limits of its steps. Dropping the
@@ -126,8 +139,21 @@ impl StreamOpener {
         identity: &DeviceIdentity,
         name: &StreamName,
     ) -> Result<ServiceLeg, StreamError> {
+        self.open_within(identity, name, self.timeouts).await
+    }
+
+    /// The same with time limits of its own.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub async fn open_within(
+        &self,
+        identity: &DeviceIdentity,
+        name: &StreamName,
+        timeouts: Timeouts,
+    ) -> Result<ServiceLeg, StreamError> {
         let step = Progress(Mutex::new(Step::Answer));
-        let opening = self.steps(identity, name, &step);
+        let opening = self.steps(identity, name, timeouts, &step);
         tokio::pin!(opening);
         let opened = tokio::select! {
             biased;
@@ -135,7 +161,7 @@ impl StreamOpener {
             () = sleep(PATIENCE) => {
                 tracing::info!(
                     "stream to {identity} ({name}): waiting for {}",
-                    step.get().describe(self.timeouts)
+                    step.get().describe(timeouts)
                 );
                 opening.await
             }
@@ -151,12 +177,13 @@ impl StreamOpener {
         &self,
         identity: &DeviceIdentity,
         name: &StreamName,
+        timeouts: Timeouts,
         step: &Progress,
     ) -> Result<ServiceLeg, StreamFailure> {
-        let patience = self.timeouts.connect + self.timeouts.response;
+        let patience = timeouts.connect + timeouts.response;
         let attempt = || {
             step.set(Step::Answer);
-            self.api.initiate(identity, name, self.timeouts)
+            self.api.initiate(identity, name, timeouts)
         };
         let throttled = |delay: Duration, first: bool| {
             step.set(Step::Throttled);
@@ -172,7 +199,18 @@ impl StreamOpener {
                 tracing::debug!("{again}");
             }
         };
-        let endpoint = retry_throttled(patience, attempt, throttled).await;
+        let asking = retry_throttled(patience, attempt, throttled);
+        let dialling = self.dial_ahead();
+        tokio::pin!(asking, dialling);
+        // Dialling the endpoint does not wait for the device, nor the device for it.
+        let mut ahead = None;
+        let endpoint = loop {
+            tokio::select! {
+                biased;
+                endpoint = &mut asking => break endpoint,
+                dialled = &mut dialling, if ahead.is_none() => ahead = Some(dialled),
+            }
+        };
         if matches!(
             endpoint,
             Err(StreamFailure::Initiate(InitiateError::Rejected))
@@ -182,9 +220,52 @@ impl StreamOpener {
         let endpoint = endpoint?;
         self.sample_output.response(name, true);
         step.set(Step::Endpoint);
-        websocket::connect(&endpoint.url, &endpoint.token, &self.tls)
+        let ahead = match ahead {
+            Some(dialled) => dialled,
+            None if self.is_ahead(&endpoint.url) => dialling.await,
+            None => None,
+        };
+        self.open_leg(&endpoint, ahead)
             .await
             .map_err(StreamFailure::Endpoint)
+    }
+
+    fn last_endpoint(&self) -> Option<(String, u16)> {
+        let endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        endpoint.clone()
+    }
+
+    /// Whether what was dialled ahead leads to this URL's host.
+    fn is_ahead(&self, url: &str) -> bool {
+        let found = websocket::Endpoint::of(url);
+        found.is_ok_and(|it| self.last_endpoint() == Some((it.host, it.port)))
+    }
+
+    /// A TLS connection to where the last stream's endpoint was.
+    async fn dial_ahead(&self) -> Option<TlsStream<TcpStream>> {
+        let (host, port) = self.last_endpoint()?;
+        dial::tls(&host, port, &self.tls).await.ok()
+    }
+
+    async fn open_leg(
+        &self,
+        endpoint: &Endpoint,
+        ahead: Option<TlsStream<TcpStream>>,
+    ) -> Result<ServiceLeg, ConnectError> {
+        let Endpoint { url, token } = endpoint;
+        if let Some(stream) = ahead.filter(|_| self.is_ahead(url)) {
+            match websocket::connect_over(stream, url, token).await {
+                // It waited for too long, perhaps: a fresh one tells.
+                Err(ConnectError::Handshake { .. }) => {}
+                result => return result,
+            }
+        }
+        let leg = websocket::connect(url, token, &self.tls).await?;
+        if let Ok(found) = websocket::Endpoint::of(url) {
+            let mut last = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = Some((found.host, found.port));
+        }
+        Ok(leg)
     }
 
     /// How the official samples' lines are printed.

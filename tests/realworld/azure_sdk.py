@@ -68,6 +68,22 @@ def python_devices(lab, hub, sdk):
                 )
                 use(hub, client, sdk, stays=2.5 * KEEP_ALIVE, c2d=kind == "device")
 
+    for kind, string in strings.items():
+        for websockets in (False, True):
+            transport = "MQTT over WebSockets" if websockets else "MQTT"
+            with lab.step(f"azure-iot-device, a {kind} over {transport}: reads its twin and reports properties"):
+                client = clients[kind].create_from_connection_string(
+                    string,
+                    server_verification_cert=hub.ca.read_text(),
+                    websockets=websockets,
+                    connection_retry=False,
+                )
+                try:
+                    client.connect()
+                    report(client, sdk)
+                finally:
+                    client.shutdown()
+
     with lab.step("azure-iot-device is told when its key is wrong"):
         client = sdk.IoTHubDeviceClient.create_from_connection_string(
             re.sub("SharedAccessKey=.{6}", "SharedAccessKey=AAAAAA", strings["device"]),
@@ -106,6 +122,22 @@ def use(hub, client, sdk, stays=0, c2d=False):
         equal(states, [True], "connection states")
     finally:
         client.shutdown()
+
+
+def report(client, sdk):
+    """Reads the twin, changes it, and reads it again."""
+    before = client.get_twin()
+    check(before["desired"]["$version"] >= 1, f"no version of desired in {before}")
+    version = before["reported"]["$version"]
+    client.patch_twin_reported_properties({"firmware": {"version": "1.2", "slots": 2}, "gone": True})
+    client.patch_twin_reported_properties({"firmware": {"slots": None}, "gone": None})
+    after = client.get_twin()["reported"]
+    equal(after, {"firmware": {"version": "1.2"}, "$version": version + 2}, "what was reported")
+    try:
+        client.patch_twin_reported_properties({"a.b": 1})
+        raise harness.Failure("a name with a dot was taken")
+    except sdk.exceptions.ClientError:
+        pass
 
 
 def x509_devices(lab, hub, sdk):
@@ -188,6 +220,14 @@ def python_service(lab, hub):
         registry.delete_device(name)
         fails(lambda: registry.get_device(name), 404, "a device that is gone")
         fails(lambda: registry.delete_device(name), 404, "a device that is gone")
+        twin = registry.get_twin(DEVICE)
+        equal((twin.device_id, twin.status, twin.tags), (DEVICE, "enabled", {}), "the twin")
+        equal(twin.properties.reported["firmware"], {"version": "1.2"}, "what the device has reported")
+        check("$lastUpdated" in twin.properties.reported["$metadata"]["firmware"], "no metadata in the twin")
+        equal(registry.get_module_twin(DEVICE, "MyModule").module_id, "MyModule", "the module's twin")
+        session = registry.get_twin("Proxy").properties.reported["deviceStreams"]["session"]
+        equal((session["version"], len(session["bootId"])), (1, 32), "what device-proxy has reported")
+        fails(lambda: registry.get_twin(name), 404, "the twin of a device that is gone")
         reader = IoTHubRegistryManager.from_connection_string(hub.service_string("registryRead"))
         equal(reader.get_device("Proxy").device_id, "Proxy", "what a reader sees")
         fails(lambda: reader.create_device_with_sas(name, "", "", "enabled"), (401, 403), "a reader's wish to write")

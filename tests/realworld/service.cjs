@@ -25,6 +25,10 @@ async function registry() {
   assert.equal(changed.status, 'disabled');
   const listed = (await registry.list()).responseBody.map((one) => one.deviceId);
   assert.ok(listed.includes(deviceId) && listed.includes(device), `both in ${listed}`);
+  const twin = (await registry.getTwin(device)).responseBody;
+  assert.equal(twin.deviceId, device);
+  assert.equal(twin.properties.desired.$version, 1);
+  assert.equal(twin.properties.reported.deviceStreams.session.version, 1);
   await registry.delete(deviceId);
   await assert.rejects(registry.get(deviceId), { name: 'DeviceNotFoundError' });
 }

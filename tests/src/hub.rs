@@ -28,7 +28,7 @@ pub struct TestHub {
     pub https: SocketAddr,
     /// Where clients find MQTT over TLS: the listener, or the link before it.
     pub mqtts: SocketAddr,
-    folder: TempDir,
+    folder: Arc<TempDir>,
     stop: CancellationToken,
     running: Option<JoinHandle<()>>,
 }
@@ -55,7 +55,7 @@ pub fn identity(text: &str) -> DeviceIdentity {
 impl TestHub {
     /// Starts a hub that is known as `localhost`.
     pub async fn start() -> Self {
-        Self::start_as("localhost").await
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), "localhost").await
     }
 
     /// Starts a hub that everybody reaches through links: MQTT over TLS through one,
@@ -66,7 +66,11 @@ impl TestHub {
             https: SlowLink::start(None, settings).await,
             mqtts: SlowLink::start(None, settings).await,
         };
-        let mut hub = Self::start_as(&format!("localhost:{}", links.https.address.port())).await;
+        let mut hub = Self::start_in(
+            Arc::new(tempfile::tempdir().unwrap()),
+            &format!("localhost:{}", links.https.address.port()),
+        )
+        .await;
         links.https.lead_to(hub.https);
         links.mqtts.lead_to(hub.mqtts);
         hub.https = links.https.address;
@@ -74,8 +78,7 @@ impl TestHub {
         (hub, links)
     }
 
-    async fn start_as(address: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    async fn start_in(folder: Arc<TempDir>, address: &str) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(ServeConfig {
             data_dir: folder.path().join("hub-data"),
@@ -95,6 +98,13 @@ impl TestHub {
             running: Some(tokio::spawn(server.run(stop.clone()))),
             stop,
         }
+    }
+
+    /// Stops the hub, and starts one in the same folder, on other ports.
+    pub async fn restart(self) -> Self {
+        let folder = Arc::clone(&self.folder);
+        self.shut_down().await;
+        Self::start_in(folder, "localhost").await
     }
 
     /// Stops the hub and waits for its end.

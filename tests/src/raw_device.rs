@@ -3,11 +3,14 @@
 use common::clock::unix_now;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::dial;
-use common::mqtt::{self, ConnectReturnCode, Packet, PacketIo, Qos, SubEntry, SubOpts, packet};
+use common::mqtt::{
+    self, ConnectReturnCode, Packet, PacketIo, Qos, SubEntry, SubOpts, SubackReturnCode, packet,
+};
 use common::sas_token;
 use common::websocket::{self, WebSocket};
 use common::wire::stream::{REQUEST_FILTER, RESPONSE_FILTER, StreamAnswer, StreamRequest};
 use common::wire::topics;
+use common::wire::twin::{self, TwinResponse};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -105,6 +108,48 @@ impl RawDevice {
         match self.packet().await {
             Packet::Suback(answer) => assert_eq!(answer.return_codes().len(), 2),
             other => panic!("{other:?} instead of SUBACK"),
+        }
+    }
+
+    /// Subscribes the filter for answers about the twin.
+    pub async fn subscribe_twin(&mut self) {
+        let options = SubOpts::new().set_qos(Qos::AtMostOnce);
+        let subscribe = packet::Subscribe::builder()
+            .packet_id(3u16)
+            .entries(vec![SubEntry::new(twin::RESPONSE_FILTER, options).unwrap()])
+            .build()
+            .unwrap();
+        self.io
+            .write(&subscribe.to_continuous_buffer())
+            .await
+            .unwrap();
+        match self.packet().await {
+            Packet::Suback(answer) => {
+                assert_eq!(
+                    answer.return_codes(),
+                    &[SubackReturnCode::SuccessMaximumQos0]
+                );
+            }
+            other => panic!("{other:?} instead of SUBACK"),
+        }
+    }
+
+    /// Publishes with QoS 0.
+    pub async fn publish(&mut self, topic: &str, payload: &[u8]) {
+        let bytes = mqtt::publish_with(topic, payload).unwrap();
+        self.io.write(&bytes).await.unwrap();
+    }
+
+    /// The next answer about the twin, and its payload.
+    pub async fn twin_response(&mut self) -> (TwinResponse, Vec<u8>) {
+        match self.packet().await {
+            Packet::Publish(publish) => {
+                assert_eq!(publish.qos(), Qos::AtMostOnce);
+                let payload = publish.payload().as_slice().to_vec();
+                let response = TwinResponse::from_topic(publish.topic_name());
+                (response.unwrap(), payload)
+            }
+            other => panic!("{other:?} instead of an answer about the twin"),
         }
     }
 

@@ -36,6 +36,8 @@ impl LocalSocket for TcpStream {
 pub struct Pipes<R, W> {
     input: Option<R>,
     output: W,
+    /// The input ends by itself once the output has ended.
+    half_closes: bool,
 }
 
 impl<R, W> Pipes<R, W> {
@@ -44,6 +46,16 @@ impl<R, W> Pipes<R, W> {
         Self {
             input: Some(input),
             output,
+            half_closes: false,
+        }
+    }
+
+    /// The same for an input that ends by itself when it has heard of the output's end: all
+    /// that it still says is taken.
+    pub fn half_closing(input: R, output: W) -> Self {
+        Self {
+            half_closes: true,
+            ..Self::new(input, output)
         }
     }
 }
@@ -83,7 +95,9 @@ impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for Pipes<R, W> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.input = None;
+        if !self.half_closes {
+            self.input = None;
+        }
         ready!(Pin::new(&mut self.output).poll_flush(cx))?;
         Pin::new(&mut self.output).poll_shutdown(cx)
     }

@@ -66,20 +66,24 @@ pub async fn connect(
     token: &Secret,
     tls: &Arc<ClientConfig>,
 ) -> Result<WebSocket<TlsStream<TcpStream>>, ConnectError> {
-    let uri: Uri = url.parse().map_err(|_| ConnectError::BadUrl)?;
-    if uri.scheme_str() != Some("wss") {
-        return Err(ConnectError::BadUrl);
-    }
-    let host = uri.host().ok_or(ConnectError::BadUrl)?;
-    let host = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned();
-    let port = uri.port_u16().unwrap_or(crate::hub_address::HTTPS_PORT);
+    let endpoint = Endpoint::of(url)?;
+    let stream = dial::tls(&endpoint.host, endpoint.port, tls).await?;
+    connect_over(stream, url, token).await
+}
+
+/// The same over a TLS connection to the URL's host that is there already.
+///
+/// # Errors
+/// [`ConnectError`], within [`limits::DIAL`].
+pub async fn connect_over(
+    stream: TlsStream<TcpStream>,
+    url: &str,
+    token: &Secret,
+) -> Result<WebSocket<TlsStream<TcpStream>>, ConnectError> {
+    let Endpoint { uri, host, port } = Endpoint::of(url)?;
     let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
         .map_err(|_| ConnectError::BadUrl)?;
     bearer.set_sensitive(true);
-    let stream = dial::tls(&host, port, tls).await?;
     let stream = upgrade(
         stream,
         uri,
@@ -89,6 +93,36 @@ pub async fn connect(
     )
     .await?;
     Ok(WebSocket::new(stream))
+}
+
+/// Where a stream's URL leads.
+#[derive(Clone)]
+pub struct Endpoint {
+    uri: Uri,
+    /// Host name or address, IPv6 without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Reads a `wss://` URL.
+    ///
+    /// # Errors
+    /// [`ConnectError::BadUrl`].
+    pub fn of(url: &str) -> Result<Self, ConnectError> {
+        let uri: Uri = url.parse().map_err(|_| ConnectError::BadUrl)?;
+        if uri.scheme_str() != Some("wss") {
+            return Err(ConnectError::BadUrl);
+        }
+        let host = uri.host().ok_or(ConnectError::BadUrl)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        Ok(Self {
+            host: host.to_owned(),
+            port: uri.port_u16().unwrap_or(crate::hub_address::HTTPS_PORT),
+            uri,
+        })
+    }
 }
 
 impl WebSocketBytes<TlsStream<TcpStream>> {

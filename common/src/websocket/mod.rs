@@ -10,7 +10,7 @@ mod connect;
 mod upgrade;
 
 pub use bytes::WebSocketBytes;
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, Endpoint, connect, connect_over};
 pub use upgrade::{offered_subprotocol, upgrade_answer};
 
 use std::io;

@@ -13,7 +13,7 @@ use crate::sample_output;
 /// A local socket that gives back what it is given; at most one message waits in it.
 pub(crate) fn socket(sample_output: bool) -> impl LocalSocket {
     let (input, output) = simplex(limits::STREAM_MESSAGE);
-    Pipes::new(
+    Pipes::half_closing(
         input,
         Tap {
             output,

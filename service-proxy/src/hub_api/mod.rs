@@ -1,9 +1,10 @@
 //! The service side of a hub over HTTPS: one client for all requests, with our SAS
-//! token and our TLS configuration. [`streams`] holds the one call there is so far.
+//! token and our TLS configuration. [`streams`] and [`twins`] hold the calls.
 
 mod problem;
 mod streams;
 mod token;
+mod twins;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use rustls::ClientConfig;
 pub use problem::{InitiateError, Skew};
 pub use streams::Endpoint;
 use token::TokenCache;
+pub use twins::TwinError;
 
 /// Idle HTTP connections end before a hub or something between would end them.
 const POOL_IDLE: std::time::Duration = std::time::Duration::from_secs(20);

@@ -89,7 +89,8 @@ impl HubApi {
         ))
     }
 
-    fn unreachable(&self, error: reqwest::Error, limit: Duration) -> InitiateError {
+    /// Why there is no answer.
+    pub(super) fn unreachable(&self, error: reqwest::Error, limit: Duration) -> InitiateError {
         let hub = format!("{}:{}", self.hub.url_host(), self.hub.https_port());
         if let Some(problem) = CertificateProblem::find(&error) {
             return InitiateError::Certificate { hub, problem };
@@ -122,8 +123,8 @@ fn seconds(time: Duration) -> String {
     time.as_secs_f64().to_string()
 }
 
-/// The body up to a limit; what cannot be read is as good as nothing.
-async fn bounded_body(mut answer: reqwest::Response) -> Bytes {
+/// A refusal's body up to a limit; what cannot be read is as good as nothing.
+pub(super) async fn bounded_body(mut answer: reqwest::Response) -> Bytes {
     let mut body = BytesMut::new();
     while let Ok(Some(piece)) = answer.chunk().await {
         if body.len() + piece.len() > limits::HTTP_ANSWER {

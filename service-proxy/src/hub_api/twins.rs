@@ -1,0 +1,100 @@
+//! The twin of a device or module, as far as it tells of sessions (`iot-hub.md`
+//! section 7).
+
+use std::time::{Duration, SystemTime};
+
+use bytes::BytesMut;
+use common::identity::DeviceIdentity;
+use common::limits;
+use common::wire::initiation::Timeouts;
+use common::wire::twin::{self, SessionReport};
+use http::{StatusCode, header};
+use serde_json::Value;
+
+use super::problem::{Refusal, Whom};
+use super::streams::bounded_body;
+use super::{HubApi, InitiateError};
+
+/// Why a twin could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TwinError {
+    /// The hub cannot be reached, or refuses: as for a stream.
+    #[error(transparent)]
+    Hub(#[from] InitiateError),
+    /// The document is larger than a twin can be.
+    #[error(
+        "the hub's twin of {0} is larger than {limit} bytes; is HostName really a hub?",
+        limit = limits::TWIN_DOCUMENT
+    )]
+    TooLarge(DeviceIdentity),
+    /// The document is no JSON.
+    #[error("the hub's twin of {0} is not JSON; is HostName really a hub?")]
+    NotJson(DeviceIdentity),
+}
+
+impl HubApi {
+    /// What a device or module says about session mode in its twin; `None` when it says
+    /// nothing that can be read. Ends within [`limits::TWIN_READ`].
+    ///
+    /// # Errors
+    /// [`TwinError`] is one sentence on why nobody knows.
+    pub async fn session_report(
+        &self,
+        identity: &DeviceIdentity,
+    ) -> Result<Option<SessionReport>, TwinError> {
+        let limit = limits::TWIN_READ;
+        let authorization = self
+            .authorization()
+            .map_err(|_| InitiateError::Protocol("the token cannot be sent".to_owned()))?;
+        let answer = self
+            .http
+            .get(self.url(&twin::path(identity)))
+            .header(header::AUTHORIZATION, authorization)
+            // To the last byte of the answer.
+            .timeout(limit)
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error, limit))?;
+        if answer.status() != StatusCode::OK {
+            let refusal = Refusal {
+                status: answer.status(),
+                headers: answer.headers().clone(),
+                body: bounded_body(answer).await,
+            };
+            let whom = Whom {
+                hub: &self.hub,
+                policy: self.token.policy(),
+                token_expired: self.token.is_expired(),
+                identity,
+                // Nobody waits for the device.
+                timeouts: Timeouts {
+                    connect: Duration::ZERO,
+                    response: Duration::ZERO,
+                },
+            };
+            return Err(refusal.into_error(&whom, SystemTime::now()).into());
+        }
+        let document = self.document(answer, identity, limit).await?;
+        Ok(SessionReport::from_twin(&document))
+    }
+
+    async fn document(
+        &self,
+        mut answer: reqwest::Response,
+        identity: &DeviceIdentity,
+        limit: Duration,
+    ) -> Result<Value, TwinError> {
+        let mut body = BytesMut::new();
+        while let Some(piece) = answer
+            .chunk()
+            .await
+            .map_err(|error| self.unreachable(error, limit))?
+        {
+            if body.len() + piece.len() > limits::TWIN_DOCUMENT {
+                return Err(TwinError::TooLarge(identity.clone()));
+            }
+            body.extend_from_slice(&piece);
+        }
+        serde_json::from_slice(&body).map_err(|_| TwinError::NotJson(identity.clone()))
+    }
+}

@@ -1,0 +1,434 @@
+//! Keeps one session: begins it, runs it over one stream after the other, and ends it.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::backoff::Backoff;
+use common::identity::StreamName;
+use common::limits;
+use common::path_watch::path_is_back;
+use common::report;
+use common::session::frame::Greeting;
+use common::session::greet::{Exchange, GreetError};
+use common::session::handshake::ResumeSecret;
+use common::session::{
+    CarrierEnd, CarrierId, Code, Live, Over, Role, STREAM_PREFIX, SessionId, carry,
+};
+use common::wire::initiation::Timeouts;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, sleep, sleep_until};
+use tokio_rustls::client::TlsStream;
+
+use super::{Phase, Shared};
+use crate::cli::SessionMode;
+use crate::hub_api::InitiateError;
+use crate::stream::{ServiceLeg, StreamError, StreamFailure};
+
+/// Time limits of the requests that open a session again: what is lost in a half-dead
+/// hub session of the device costs seconds.
+const AGAIN: Timeouts = Timeouts {
+    connect: Duration::from_secs(5),
+    response: Duration::from_secs(5),
+};
+/// Delays between attempts that brought nothing.
+const SHORTEST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(5);
+/// An attempt that took this long was a wait by itself.
+const LONG_ATTEMPT: Duration = Duration::from_secs(1);
+/// Rejects in a row that are no accident: the device-proxy there is another one.
+const REJECTS: u32 = 5;
+/// How often an unused session is looked at.
+const IDLE_LOOK: Duration = Duration::from_secs(30);
+
+/// From the first stream to the end of the session; `phases` tells how far it is.
+pub(super) async fn keep(shared: Arc<Shared>, name: StreamName, phases: watch::Sender<Phase>) {
+    let begun = tokio::select! {
+        begun = begin(&shared, &name) => begun,
+        () = shared.stop.cancelled() => return,
+    };
+    let begun = match begun {
+        Ok(begun) => begun,
+        Err(phase) => {
+            phases.send_replace(phase);
+            return;
+        }
+    };
+    let keeper = Keeper {
+        shared: &shared,
+        name: &name,
+        live: begun.live.clone(),
+        secret: begun.secret,
+        greeting: begun.greeting,
+        phases: &phases,
+        backoff: Backoff::new(SHORTEST, LONGEST),
+        progress: 0,
+    };
+    phases.send_replace(Phase::Up(begun.live));
+    keeper
+        .run(begun.carrier, begun.leg, begun.already_read)
+        .await;
+    phases.send_replace(Phase::Over);
+}
+
+type Leg = TlsStream<TcpStream>;
+
+struct Begun {
+    live: Live,
+    secret: ResumeSecret,
+    greeting: Greeting,
+    carrier: CarrierId,
+    leg: ServiceLeg,
+    already_read: Bytes,
+}
+
+/// A new session on its first stream, or what becomes of its connections instead.
+async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, Phase> {
+    let is_auto = shared.config.mode == SessionMode::Auto;
+    let identity = &shared.identity;
+    if is_auto
+        && shared
+            .ability
+            .ask(shared.opener.api(), identity)
+            .await
+            .is_none()
+    {
+        return Err(Phase::Plain);
+    }
+    let Some(stream_name) = stream_name(name) else {
+        tracing::debug!(%identity, %name, "a plain stream: the name is too long for session mode");
+        return Err(Phase::Plain);
+    };
+    let failed = |error| Phase::Failed(Arc::new(error));
+    let leg = match shared.opener.open(identity, &stream_name).await {
+        Ok(leg) => leg,
+        // Perhaps there is no such target; a plain stream will tell.
+        Err(error) if is_auto && is_reject(&error) => {
+            tracing::debug!(%identity, %name, "the device rejects a session; trying a plain stream");
+            shared.ability.doubt();
+            return Err(Phase::Plain);
+        }
+        Err(error) => {
+            return Err(failed(StreamError {
+                name: name.clone(),
+                ..error
+            }));
+        }
+    };
+    let mut exchange = Exchange::new(leg);
+    let (id, secret) = (SessionId::random(), ResumeSecret::random());
+    let saying = async {
+        let greeting = exchange.greeting().await?;
+        exchange.hello(id, &secret, shared.config.grace).await?;
+        Ok::<_, GreetError>(greeting)
+    };
+    let greeting = match saying.await {
+        Ok(greeting) => greeting,
+        Err(error) => {
+            // Told nothing so far, and not told why: it would not understand.
+            shared.tasks.spawn(exchange.close());
+            let is_wrong = !matches!(error, GreetError::Lost(_));
+            if is_auto {
+                if is_wrong {
+                    shared.ability.mark_plain();
+                    tracing::warn!(
+                        %identity, %name,
+                        "the device reports session mode, but: {error}; using plain streams for {} min",
+                        limits::SESSION_PLAIN.as_secs() / 60
+                    );
+                }
+                return Err(Phase::Plain);
+            }
+            return Err(failed(StreamError {
+                identity: identity.clone(),
+                name: name.clone(),
+                failure: StreamFailure::Session(error),
+            }));
+        }
+    };
+    let live = Live::new(id, Role::Service);
+    // Fresh, and nobody else's: it takes its first carrier.
+    let Ok(carrier) = live.attach(&live.freeze(), 0) else {
+        return Err(Phase::Over);
+    };
+    if shared.is_quiet {
+        tracing::debug!(device = %identity, %name, session = %id, "session opened");
+    } else {
+        tracing::info!(device = %identity, %name, session = %id, "session opened");
+    }
+    let (leg, already_read) = exchange.into_parts();
+    Ok(Begun {
+        live,
+        secret,
+        greeting,
+        carrier,
+        leg,
+        already_read,
+    })
+}
+
+fn stream_name(name: &StreamName) -> Option<StreamName> {
+    StreamName::parse(&format!("{STREAM_PREFIX}{name}")).ok()
+}
+
+fn is_reject(error: &StreamError) -> bool {
+    matches!(
+        error.failure,
+        StreamFailure::Initiate(InitiateError::Rejected)
+    )
+}
+
+/// Why a session cannot go on; retrying does not cure it.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("the device-proxy was started anew")]
+    OtherBoot,
+    #[error(transparent)]
+    Refused(GreetError),
+    #[error("{0}")]
+    Stream(StreamFailure),
+    #[error("no way to the device was found for {} s", .0.as_secs())]
+    Grace(Duration),
+    #[error("the program stops")]
+    Stopped,
+    #[error("it ended in the meantime")]
+    Over,
+}
+
+/// What an attempt to go on came to.
+enum Attempt {
+    Done(Box<(CarrierId, ServiceLeg, Bytes)>),
+    Retry(String),
+    Rejected,
+    Never(Lost),
+}
+
+struct Keeper<'a> {
+    shared: &'a Shared,
+    name: &'a StreamName,
+    live: Live,
+    secret: ResumeSecret,
+    /// Of the first stream: a resume is for the same run of the device's program.
+    greeting: Greeting,
+    phases: &'a watch::Sender<Phase>,
+    backoff: Backoff,
+    /// Bytes that had made their way when the last stream was lost.
+    progress: u64,
+}
+
+impl Keeper<'_> {
+    async fn run(mut self, carrier: CarrierId, leg: ServiceLeg, already_read: Bytes) {
+        let (device, name, session) = (&self.shared.identity, self.name, self.live.id());
+        let mut on = (carrier, leg, already_read);
+        loop {
+            let end = self.carry(on).await;
+            if matches!(end, CarrierEnd::Over) || self.live.over().is_some() {
+                break;
+            }
+            let lost = Instant::now();
+            let (connections, held) = (self.live.connections(), self.live.held());
+            tracing::warn!(
+                %device, %name, %session, connections, held,
+                "session interrupted: {}; connections wait, opening it again", report::chain(&end)
+            );
+            match self.open_again(lost).await {
+                Ok(next) => on = next,
+                Err(why) => {
+                    let code = match why {
+                        Lost::Grace(_) => Code::Expired,
+                        Lost::Stopped => Code::Stopping,
+                        _ => Code::Unknown,
+                    };
+                    self.live.reset(code, "");
+                    if !matches!(why, Lost::Stopped | Lost::Over) {
+                        tracing::warn!(%device, %name, %session, connections, "session lost: {why}");
+                    }
+                    return;
+                }
+            }
+            let seconds = lost.elapsed().as_secs_f32();
+            tracing::info!(%device, %name, %session, seconds, "session resumed");
+        }
+        match self.live.over() {
+            Some(Over::Ended) if self.shared.is_quiet => {}
+            Some(Over::Ended) => tracing::info!(%device, %name, %session, "session closed"),
+            Some(Over::PeerBroke(code, text)) if text.is_empty() => {
+                tracing::warn!(%device, %name, %session, "session ended by the device: {code}");
+            }
+            Some(Over::PeerBroke(code, text)) => {
+                tracing::warn!(%device, %name, %session, "session ended by the device: {code} ({text})");
+            }
+            Some(Over::Broken(Code::Stopping)) | None => {}
+            Some(Over::Broken(code)) => {
+                tracing::warn!(%device, %name, %session, "session ended: {code}");
+            }
+        }
+    }
+
+    /// Runs over one stream; an unused session is ended, a stopped one broken off.
+    async fn carry(
+        &self,
+        (carrier, leg, already_read): (CarrierId, ServiceLeg, Bytes),
+    ) -> CarrierEnd {
+        let carrying = carry(&self.live, carrier, leg, already_read);
+        tokio::pin!(carrying);
+        let mut used = Instant::now();
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                end = &mut carrying => return end,
+                () = sleep(IDLE_LOOK) => {
+                    if self.live.connections() > 0 {
+                        used = Instant::now();
+                    } else if used.elapsed() >= limits::SESSION_IDLE {
+                        // Whoever comes from now on begins another session.
+                        self.phases.send_replace(Phase::Over);
+                        self.live.end();
+                    }
+                }
+                () = self.shared.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    self.live.reset(Code::Stopping, "");
+                }
+            }
+        }
+    }
+
+    /// Opens streams until one carries the session again. The first attempt is made at
+    /// once, unless the last stream brought no byte forward.
+    async fn open_again(&mut self, lost: Instant) -> Result<(CarrierId, ServiceLeg, Bytes), Lost> {
+        let grace = self.shared.config.grace;
+        let expires = lost + grace;
+        let progress = self.live.progress();
+        let mut delay = if progress > self.progress {
+            self.backoff.reset();
+            Duration::ZERO
+        } else {
+            self.backoff.next_delay()
+        };
+        self.progress = progress;
+        let hub = self.shared.opener.api().hub();
+        let (host, port) = (hub.name().to_owned(), hub.https_port());
+        let mut turns = self.live.turns();
+        let mut rejects = 0;
+        let mut told = false;
+        loop {
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = path_is_back(&host, port, lost) => {}
+                () = sleep_until(expires) => return Err(Lost::Grace(grace)),
+                () = self.shared.stop.cancelled() => return Err(Lost::Stopped),
+                () = over(&self.live, &mut turns) => return Err(Lost::Over),
+            }
+            let started = Instant::now();
+            let attempt = tokio::select! {
+                attempt = self.attempt() => attempt,
+                // What hangs in TCP's retransmissions would miss the moment.
+                () = path_is_back(&host, port, lost) => {
+                    delay = Duration::ZERO;
+                    continue;
+                }
+                () = sleep_until(expires) => return Err(Lost::Grace(grace)),
+                () = self.shared.stop.cancelled() => return Err(Lost::Stopped),
+                () = over(&self.live, &mut turns) => return Err(Lost::Over),
+            };
+            let why = match attempt {
+                Attempt::Done(on) => return Ok(*on),
+                Attempt::Never(lost) => return Err(lost),
+                Attempt::Rejected => {
+                    rejects += 1;
+                    if rejects >= REJECTS {
+                        return Err(Lost::Stream(InitiateError::Rejected.into()));
+                    }
+                    InitiateError::Rejected.to_string()
+                }
+                Attempt::Retry(why) => why,
+            };
+            delay = self.backoff.next_delay();
+            if started.elapsed() >= LONG_ATTEMPT {
+                delay = SHORTEST;
+            }
+            let (device, name, session) = (&self.shared.identity, self.name, self.live.id());
+            if told {
+                tracing::debug!(%device, %name, %session, ?delay, "still interrupted: {why}");
+            } else {
+                tracing::info!(%device, %name, %session, "still interrupted: {why}; trying on for {} s", grace.as_secs());
+                told = true;
+            }
+        }
+    }
+
+    /// One stream, and the question whether the session goes on over it.
+    async fn attempt(&self) -> Attempt {
+        let Some(stream_name) = stream_name(self.name) else {
+            return Attempt::Never(Lost::Over);
+        };
+        let opening = self
+            .shared
+            .opener
+            .open_within(&self.shared.identity, &stream_name, AGAIN);
+        let leg = match opening.await {
+            Ok(leg) => leg,
+            Err(error) if is_reject(&error) => return Attempt::Rejected,
+            Err(error) => {
+                return if is_final(&error.failure) {
+                    Attempt::Never(Lost::Stream(error.failure))
+                } else {
+                    Attempt::Retry(error.failure.to_string())
+                };
+            }
+        };
+        let mut exchange: Exchange<Leg> = Exchange::new(leg);
+        let greeting = match exchange.greeting().await {
+            Ok(greeting) => greeting,
+            Err(error @ GreetError::Version { .. }) => return Attempt::Never(Lost::Refused(error)),
+            Err(error) => return Attempt::Retry(error.to_string()),
+        };
+        if greeting.boot_id != self.greeting.boot_id {
+            exchange.close().await;
+            return Attempt::Never(Lost::OtherBoot);
+        }
+        let frozen = self.live.freeze();
+        let resuming = exchange.resume(&greeting, self.live.id(), &self.secret, frozen.received);
+        match resuming.await {
+            Ok(received) => match self.live.attach(&frozen, received) {
+                Ok(carrier) => {
+                    let (leg, already_read) = exchange.into_parts();
+                    Attempt::Done(Box::new((carrier, leg, already_read)))
+                }
+                Err(error) => Attempt::Retry(error.to_string()),
+            },
+            Err(error @ (GreetError::Refused { .. } | GreetError::Proof)) => {
+                Attempt::Never(Lost::Refused(error))
+            }
+            Err(error) => Attempt::Retry(error.to_string()),
+        }
+    }
+}
+
+/// Ends when the session is over, which nobody but its keeper's owner brings about.
+async fn over(live: &Live, turns: &mut watch::Receiver<()>) {
+    loop {
+        if live.over().is_some() {
+            return;
+        }
+        if turns.changed().await.is_err() {
+            pending::<()>().await;
+        }
+    }
+}
+
+/// Whether trying again is of no use.
+fn is_final(failure: &StreamFailure) -> bool {
+    match failure {
+        StreamFailure::Initiate(error) => matches!(
+            error,
+            InitiateError::UnknownDevice(_)
+                | InitiateError::UnknownModule(_)
+                | InitiateError::Unauthorised { .. }
+                | InitiateError::TokenExpired
+        ),
+        _ => false,
+    }
+}

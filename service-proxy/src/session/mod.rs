@@ -1,0 +1,212 @@
+//! Session mode on the operator's side: one session for each target of the device, kept
+//! alive through any number of streams, and plain streams where a device knows no
+//! sessions. `docs/session-protocol.md` tells how service and device talk.
+
+mod ability;
+mod keeper;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common::identity::{DeviceIdentity, StreamName};
+use common::limits;
+use common::session::{Code, ConnectionId, Live};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cli::SessionMode;
+use crate::config::SessionConfig;
+use crate::stream::{StreamError, StreamOpener};
+use ability::Ability;
+
+/// How one connection gets to the device.
+pub enum Route {
+    /// As a connection of this session; it is opened.
+    Session(Live, ConnectionId),
+    /// In a plain stream of its own.
+    Plain,
+}
+
+/// Why a connection does not get to the device.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteError {
+    /// The session could not be begun.
+    #[error(transparent)]
+    Stream(Arc<StreamError>),
+    /// The session has no room, or ends as soon as it begins.
+    #[error("no connection to {identity} ({name}): {why}")]
+    Session {
+        /// The device, or a module of it.
+        identity: DeviceIdentity,
+        /// The target's name.
+        name: StreamName,
+        /// What is the matter.
+        why: &'static str,
+    },
+}
+
+/// How far a session has come.
+#[derive(Debug, Clone)]
+enum Phase {
+    Opening,
+    Up(Live),
+    /// The device takes plain streams only.
+    Plain,
+    Failed(Arc<StreamError>),
+    Over,
+}
+
+/// All sessions with one device.
+pub struct Sessions {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    opener: Arc<StreamOpener>,
+    identity: DeviceIdentity,
+    config: SessionConfig,
+    /// That all goes well is no news: somebody else's program shows what we say.
+    is_quiet: bool,
+    ability: Ability,
+    slots: Mutex<HashMap<StreamName, watch::Receiver<Phase>>>,
+    tasks: TaskTracker,
+    /// Sessions are broken off.
+    stop: CancellationToken,
+}
+
+/// A session may be gone when it is to be used; so often another one is begun.
+const ATTEMPTS: usize = 3;
+
+impl Sessions {
+    /// With no session yet. They are opened through `opener`. If `is_quiet`, only what goes
+    /// wrong is told.
+    pub fn new(
+        opener: Arc<StreamOpener>,
+        identity: DeviceIdentity,
+        config: SessionConfig,
+        is_quiet: bool,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                opener,
+                identity,
+                config,
+                is_quiet,
+                ability: Ability::default(),
+                slots: Mutex::default(),
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// Asks already now whether the device knows sessions: the first connection will not
+    /// have to wait for it.
+    pub fn ask_ahead(&self) {
+        if self.shared.config.mode == SessionMode::Auto {
+            let shared = Arc::clone(&self.shared);
+            self.shared.tasks.spawn(async move {
+                tokio::select! {
+                    _ = shared.ability.ask(shared.opener.api(), &shared.identity) => {}
+                    () = shared.stop.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    /// Finds the way for a new connection to this target. Ends by itself, after the time
+    /// limits of opening a stream. Dropping the future is harmless.
+    ///
+    /// # Errors
+    /// [`RouteError`] is one sentence.
+    pub async fn route(&self, name: &StreamName) -> Result<Route, RouteError> {
+        let shared = &self.shared;
+        if shared.config.mode == SessionMode::Never || shared.is_known_as_plain() {
+            return Ok(Route::Plain);
+        }
+        for _ in 0..ATTEMPTS {
+            let mut phases = shared.slot(name);
+            let phase = match phases.wait_for(|it| !matches!(it, Phase::Opening)).await {
+                Ok(phase) => phase.clone(),
+                Err(_) => Phase::Over,
+            };
+            match phase {
+                Phase::Up(live) => match live.open() {
+                    Some(id) => return Ok(Route::Session(live, id)),
+                    None if live.connections() >= limits::SESSION_CONNECTIONS => {
+                        return Err(shared.failure(name, "too many are open already"));
+                    }
+                    None => {}
+                },
+                Phase::Plain => return Ok(Route::Plain),
+                Phase::Failed(error) => return Err(RouteError::Stream(error)),
+                Phase::Opening | Phase::Over => {}
+            }
+        }
+        Err(shared.failure(name, "its session ended again and again; try once more"))
+    }
+
+    /// Ends all sessions: in due form those without connections, the others are broken
+    /// off. Takes [`limits::CLOSE`] at most.
+    pub async fn shut_down(&self) {
+        let slots: Vec<_> = self.shared.slots().values().cloned().collect();
+        for slot in slots {
+            if let Phase::Up(live) = &*slot.borrow() {
+                if live.connections() == 0 && live.detached_since().is_none() {
+                    live.end();
+                } else {
+                    live.reset(Code::Stopping, "");
+                }
+            }
+        }
+        self.shared.tasks.close();
+        let in_time = timeout(limits::CLOSE / 2, self.shared.tasks.wait()).await;
+        if in_time.is_err() {
+            self.shared.stop.cancel();
+            let _ = timeout(limits::CLOSE / 2, self.shared.tasks.wait()).await;
+        }
+    }
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+impl Shared {
+    fn slots(&self) -> MutexGuard<'_, HashMap<StreamName, watch::Receiver<Phase>>> {
+        // No code panics while it holds the lock; if one did, the map is still whole.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_known_as_plain(&self) -> bool {
+        self.config.mode == SessionMode::Auto && self.ability.is_plain()
+    }
+
+    /// The session with this target, or the beginning of a new one.
+    fn slot(self: &Arc<Self>, name: &StreamName) -> watch::Receiver<Phase> {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.get(name) {
+            let is_alive = slot.has_changed().is_ok();
+            if is_alive && matches!(&*slot.borrow(), Phase::Opening | Phase::Up(_)) {
+                return slot.clone();
+            }
+        }
+        let (phases, slot) = watch::channel(Phase::Opening);
+        slots.insert(name.clone(), slot.clone());
+        let keeping = keeper::keep(Arc::clone(self), name.clone(), phases);
+        self.tasks.spawn(keeping);
+        slot
+    }
+
+    fn failure(&self, name: &StreamName, why: &'static str) -> RouteError {
+        RouteError::Session {
+            identity: self.identity.clone(),
+            name: name.clone(),
+            why,
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Twins: what devices report, what services read, and what device-proxy says there of
+//! itself.
+
+use common::clock::unix_now;
+use common::mqtt::Packet;
+use common::wire::twin::SessionReport;
+use hub::registry::{Authentication, Status};
+use reqwest::Method;
+use serde_json::{Value, json};
+use service_proxy::hub_api::{HubApi, InitiateError, TwinError};
+use tests::hub::identity;
+use tests::raw_service::{refusal, token};
+use tests::{RawDevice, RawService, TestDevice, TestHub, soon, wait};
+
+/// A device that takes answers about its twin.
+struct Device(RawDevice);
+
+impl Device {
+    async fn connect(hub: &TestHub, id: &str) -> Self {
+        let connection = hub.create(id).await;
+        let mut device = RawDevice::connect(hub, &connection).await;
+        device.subscribe_twin().await;
+        Self(device)
+    }
+
+    async fn get(&mut self, rid: &str) -> Value {
+        let topic = format!("$iothub/twin/GET/?$rid={rid}");
+        self.0.publish(&topic, b" ").await;
+        let (response, body) = self.0.twin_response().await;
+        assert_eq!(response.request_id.as_str(), rid);
+        assert_eq!((response.status, response.version), (200, None));
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    /// Status and new version, or status and error code.
+    async fn patch(&mut self, body: &str) -> (u16, u64) {
+        let topic = "$iothub/twin/PATCH/properties/reported/?$rid=7";
+        self.0.publish(topic, body.as_bytes()).await;
+        let (response, body) = self.0.twin_response().await;
+        assert_eq!(response.request_id.as_str(), "7");
+        let Some(version) = response.version else {
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert!(body["message"].is_string(), "{body}");
+            return (response.status, body["errorCode"].as_u64().unwrap());
+        };
+        assert!(body.is_empty(), "one SDK trips over a body");
+        (response.status, version)
+    }
+}
+
+async fn read(service: &RawService, path: &str) -> Value {
+    let path = format!("{path}?api-version=2021-04-12");
+    let response = service.call(Method::GET, &path).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn devices_and_modules_read_and_report() {
+    let hub = TestHub::start().await;
+    let mut device = Device::connect(&hub, "d").await;
+    let mut module = Device::connect(&hub, "d/m").await;
+    let service = RawService::new(&hub).await;
+    for (device, path, id) in [
+        (&mut device, "/twins/d", "1"),
+        (&mut module, "/twins/d/modules/m", "0f3c-A.x=:"),
+    ] {
+        assert_eq!(
+            device.get(id).await,
+            json!({ "desired": { "$version": 1 }, "reported": { "$version": 1 } })
+        );
+        assert_eq!(
+            device.patch(r#"{"a":{"b":1,"c":"x"},"d":true}"#).await,
+            (204, 2)
+        );
+        assert_eq!(device.patch(r#"{"a":{"b":null},"d":null}"#).await, (204, 3));
+        assert_eq!(
+            device.get(id).await["reported"],
+            json!({ "a": { "c": "x" }, "$version": 3 })
+        );
+        let twin = read(&service, path).await;
+        assert_eq!(twin["version"], 3);
+        assert_eq!(twin["connectionState"], "Connected");
+        let reported = &twin["properties"]["reported"];
+        assert_eq!(reported["a"], json!({ "c": "x" }));
+        assert!(reported["$metadata"]["a"]["c"]["$lastUpdated"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn bad_patches_are_told_and_change_nothing() {
+    let hub = TestHub::start().await;
+    let mut device = Device::connect(&hub, "d").await;
+    assert_eq!(device.patch(r#"{"a":1}"#).await, (204, 2));
+    let large = json!({ "a": vec!["x".repeat(4000); 9] }).to_string();
+    for bad in [
+        "",
+        "{",
+        "[]",
+        "null",
+        r#"{"$a":1}"#,
+        r#"{"a":9007199254740993}"#,
+    ] {
+        assert_eq!(device.patch(bad).await, (400, 400_004), "{bad}");
+    }
+    assert_eq!(device.patch(&large).await, (413, 413_001));
+    assert_eq!(device.patch(&"x".repeat(200_000)).await, (413, 413_001));
+    assert_eq!(
+        device.get("1").await["reported"],
+        json!({ "a": 1, "$version": 2 })
+    );
+}
+
+#[tokio::test]
+async fn answers_go_to_subscribers_only_and_to_ids_that_fit() {
+    let hub = TestHub::start().await;
+    let connection = hub.create("d").await;
+    let mut device = RawDevice::connect(&hub, &connection).await;
+    // No answer, but done all the same.
+    device.publish("$iothub/twin/GET/?$rid=1", b"").await;
+    let topic = "$iothub/twin/PATCH/properties/reported/?$rid=2";
+    device.publish(topic, br#"{"a":1}"#).await;
+    device.subscribe_twin().await;
+    for rid in ["a/b", "", "a?b"] {
+        let topic = format!("$iothub/twin/GET/?$rid={rid}");
+        device.publish(&topic, b"").await;
+    }
+    device.publish("$iothub/twin/GET/?$rid=3", b"").await;
+    let (response, body) = device.twin_response().await;
+    // The first that could be answered: nothing was sent for the others.
+    assert_eq!(response.request_id.as_str(), "3");
+    let twin: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(twin["reported"], json!({ "a": 1, "$version": 2 }));
+}
+
+#[tokio::test]
+async fn an_id_that_cannot_stand_in_a_topic_does_no_harm() {
+    let hub = TestHub::start().await;
+    let connection = hub.create("d").await;
+    for bad in ["a#", "+", "a\u{1}"] {
+        let mut device = RawDevice::connect(&hub, &connection).await;
+        device.subscribe_twin().await;
+        // Our own codec would not write it.
+        let topic = format!("$iothub/twin/GET/?$rid={bad}");
+        let mut packet = vec![0x30, 2 + topic.len() as u8, 0, topic.len() as u8];
+        packet.extend_from_slice(topic.as_bytes());
+        packet.extend_from_slice(&[0xc0, 0]);
+        device.io.write(&packet).await.unwrap();
+        // The ping behind it is answered, or the session ends; nothing else comes.
+        let next = soon("the hub's reaction", device.io.read()).await;
+        assert!(
+            matches!(next, Ok(Some(Packet::Pingresp) | None) | Err(_)),
+            "{bad:?}: {next:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn only_service_policies_may_read_twins_and_nobody_may_write() {
+    let hub = TestHub::start().await;
+    hub.create("d").await;
+    let service = RawService::new(&hub).await;
+    let call = async |service: &RawService, method, path: &str| {
+        refusal(service.call(method, path).send().await.unwrap()).await
+    };
+    for policy in ["registryRead", "registryReadWrite", "device"] {
+        let other = RawService::with_policy(&hub, policy).await;
+        let seen = call(&other, Method::GET, "/twins/d").await;
+        assert_eq!(seen, (401, 401_002), "{policy}");
+    }
+    let expired = token(&hub.policy("service").await, unix_now() - 3600);
+    let expired = RawService::with_token(&hub, expired);
+    assert_eq!(call(&expired, Method::GET, "/twins/d").await.0, 401);
+    for (method, path, seen) in [
+        (Method::GET, "/twins/x", (404, 404_001)),
+        (Method::GET, "/twins/d/modules/x", (404, 404_010)),
+        (Method::PATCH, "/twins/d", (405, 405_000)),
+        (Method::PUT, "/twins/d", (405, 405_000)),
+        (Method::GET, "/twins/d/streams", (404, 404_000)),
+    ] {
+        assert_eq!(call(&service, method, path).await, seen, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn twins_outlive_the_hub_and_go_with_their_identity() {
+    let hub = TestHub::start().await;
+    let mut device = Device::connect(&hub, "d").await;
+    assert_eq!(device.patch(r#"{"a":1}"#).await, (204, 2));
+    let before = read(&RawService::new(&hub).await, "/twins/d").await;
+    let hub = hub.restart().await;
+    let service = RawService::new(&hub).await;
+    let mut after = read(&service, "/twins/d").await;
+    after["connectionState"] = "Connected".into();
+    assert_eq!(after, before);
+    hub.delete("d").await;
+    let response = service.call(Method::GET, "/twins/d").send().await.unwrap();
+    assert_eq!(refusal(response).await, (404, 404_001));
+    hub.create("d").await;
+    let fresh = read(&service, "/twins/d").await;
+    assert_eq!(fresh["properties"]["reported"]["$version"], 1);
+    assert_ne!(fresh["etag"], before["etag"]);
+}
+
+/// A service-proxy's client.
+async fn api(hub: &TestHub, policy: &str) -> HubApi {
+    HubApi::new(&hub.policy(policy).await, &hub.tls()).unwrap()
+}
+
+/// Waits for what the twin shall say of sessions.
+async fn report(hub: &TestHub, id: &str, wanted: impl Fn(Option<SessionReport>) -> bool) {
+    let api = api(hub, "service").await;
+    soon("the session report", async {
+        while !wanted(api.session_report(&identity(id)).await.unwrap()) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn device_proxies_report_while_they_run() {
+    let hub = TestHub::start().await;
+    for id in ["a+b@c%d", "a+b@c%d/m#1"] {
+        let connection = hub.create(id).await;
+        let api = api(&hub, "service").await;
+        let said = async || api.session_report(&identity(id)).await.unwrap();
+        assert_eq!(said().await, None);
+        let device = TestDevice::start(&hub, &connection, &["--echo"]).await;
+        report(&hub, id, |said| said.is_some_and(|s| s.version == 1)).await;
+        let first = said().await.unwrap();
+        device.shut_down().await.unwrap();
+        assert_eq!(said().await, None, "taken back before the end");
+        let options = ["--echo", "--transport", "mqtt", "--session", "always"];
+        let device = TestDevice::start(&hub, &connection, &options).await;
+        report(&hub, id, |said| said.is_some()).await;
+        assert_ne!(said().await.unwrap().boot_id, first.boot_id);
+        device.shut_down().await.unwrap();
+        assert_eq!(said().await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_report_stays_when_the_session_is_cut_and_never_takes_it_back() {
+    let hub = TestHub::start().await;
+    let connection = hub.create("d").await;
+    let api = api(&hub, "service").await;
+    let said = async || api.session_report(&identity("d")).await.unwrap();
+    let device = TestDevice::start(&hub, &connection, &["--echo"]).await;
+    report(&hub, "d", |said| said.is_some()).await;
+    let first = said().await;
+    hub.set_status("d", Status::Disabled).await;
+    wait("the session's end", || {
+        !hub.state.presence.is_connected(&connection.identity)
+    })
+    .await;
+    assert_eq!(said().await, first, "its sessions may live");
+    // It cannot come in to take it back.
+    device.shut_down().await.unwrap();
+    assert_eq!(said().await, first);
+
+    hub.set_status("d", Status::Enabled).await;
+    let options = ["--echo", "--session", "never"];
+    let device = TestDevice::start(&hub, &connection, &options).await;
+    report(&hub, "d", |said| said.is_none()).await;
+    device.shut_down().await.unwrap();
+    assert_eq!(said().await, None);
+}
+
+#[tokio::test]
+async fn why_a_report_cannot_be_read() {
+    let hub = TestHub::start().await;
+    hub.create_with("d", Authentication::None).await;
+    let why = async |api: &HubApi, id: &str| api.session_report(&identity(id)).await.unwrap_err();
+    let service = api(&hub, "service").await;
+    assert_eq!(
+        why(&service, "x").await,
+        TwinError::Hub(InitiateError::UnknownDevice("x".to_owned()))
+    );
+    assert_eq!(
+        why(&service, "d/x").await,
+        TwinError::Hub(InitiateError::UnknownModule("d/x".to_owned()))
+    );
+    let reader = api(&hub, "registryRead").await;
+    assert!(matches!(
+        why(&reader, "d").await,
+        TwinError::Hub(InitiateError::Unauthorised { .. })
+    ));
+    hub.shut_down().await;
+    assert!(matches!(
+        why(&service, "d").await,
+        TwinError::Hub(InitiateError::Unreachable { .. })
+    ));
+}
