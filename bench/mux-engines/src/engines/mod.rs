@@ -2,6 +2,7 @@
 
 pub mod http2;
 pub mod none;
+pub mod own;
 pub mod yamux;
 
 /// Settings of an engine: as it comes, or with large windows and frames.
@@ -26,4 +27,5 @@ pub fn for_each(visitor: &mut impl Visitor) {
     for tuning in [Tuning::Default, Tuning::Tuned] {
         visitor.visit(http2::Http2::new(tuning));
     }
+    visitor.visit(own::Own);
 }
