@@ -232,6 +232,7 @@ impl Keeper<'_> {
                 %device, %name, %session, connections, held,
                 "session interrupted: {}; connections wait, opening it again", report::chain(&end)
             );
+            self.shared.keep_to_budget();
             match self.open_again(lost).await {
                 Ok(next) => on = next,
                 Err(why) => {

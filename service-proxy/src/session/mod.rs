@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
+use common::session::budget::{Budget, Detached};
 use common::session::{Code, ConnectionId, Live};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -200,6 +201,35 @@ impl Shared {
         let keeping = keeper::keep(Arc::clone(self), name.clone(), phases);
         self.tasks.spawn(keeping);
         slot
+    }
+
+    /// Ends detached sessions until the others keep to the budget: the longest detached
+    /// first, an attached one never.
+    fn keep_to_budget(&self) {
+        let lives: Vec<Live> = {
+            let slots = self.slots();
+            let up = slots.values().filter_map(|slot| match &*slot.borrow() {
+                Phase::Up(live) => Some(live.clone()),
+                _ => None,
+            });
+            up.collect()
+        };
+        let detached = lives.iter().filter_map(|live| {
+            Some(Detached {
+                id: live.id(),
+                since: live.detached_since()?,
+                held: live.held(),
+            })
+        });
+        for id in Budget::default().evicted(detached.collect()) {
+            if let Some(live) = lives.iter().find(|live| live.id() == id) {
+                tracing::warn!(
+                    device = %self.identity, session = %id, held = live.held(), connections = live.connections(),
+                    "session evicted: interrupted sessions need more room than there is"
+                );
+                live.reset(Code::Evicted, "");
+            }
+        }
     }
 
     fn failure(&self, name: &StreamName, why: &'static str) -> RouteError {
