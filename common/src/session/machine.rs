@@ -421,6 +421,7 @@ impl Session {
             connection.broken = true;
             connection.released = true;
             self.owe(id, Inner::Refused { code, text });
+            self.settle(id);
         }
     }
 
@@ -751,6 +752,18 @@ impl Session {
     fn finish_as(&mut self, over: Over) {
         self.over.get_or_insert(over);
         let in_due_form = self.over == Some(Over::Ended);
+        // Of these no local side will ever speak again: it is done with them, or has not
+        // seen them yet.
+        for id in std::mem::take(&mut self.incoming) {
+            self.connections.remove(&id);
+        }
+        let shared_credit = &mut self.shared_credit;
+        self.connections.retain(|_, connection| {
+            if connection.released {
+                *shared_credit += connection.shared_credit();
+            }
+            !connection.released
+        });
         self.touched.extend(self.connections.keys());
         for connection in self.connections.values_mut() {
             if in_due_form && connection.peer_fin {
@@ -761,7 +774,10 @@ impl Session {
                 connection.broken = true;
             }
         }
-        self.incoming.clear();
         self.replay.clear();
     }
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -1,0 +1,40 @@
+use super::*;
+
+/// Both ends on a carrier.
+fn pair(now: Instant) -> [(Session, CarrierId); 2] {
+    [Role::Service, Role::Device].map(|role| {
+        let mut session = Session::new(role, now);
+        let carrier = session.attach(0, now).unwrap();
+        (session, carrier)
+    })
+}
+
+/// Brings all that one end has to say to the other.
+fn bring(from: &mut (Session, CarrierId), to: &mut (Session, CarrierId), now: Instant) {
+    while let Some(message) = from.0.transmit(from.1, now) {
+        to.0.receive(to.1, message, now).unwrap();
+    }
+}
+
+#[test]
+fn a_session_that_is_over_keeps_no_connection_that_nobody_will_release() {
+    let now = Instant::now();
+    let [mut service, mut device] = pair(now);
+    let ids = [(); 3].map(|()| service.0.open().unwrap());
+    bring(&mut service, &mut device, now);
+    // One is refused, one waits for its target, one was not looked at.
+    let [first, second] = [(); 2].map(|()| device.0.next_incoming().unwrap());
+    let no = || (RefusedCode::TimedOut, String::new());
+    device.0.refuse(first, no().0, no().1);
+    device.0.reset(Code::Stopping, "");
+    assert_eq!(device.0.connections(), 1);
+    device.0.refuse(second, no().0, no().1);
+    assert_eq!(device.0.connections(), 0);
+
+    service.0.release(ids[0]);
+    bring(&mut device, &mut service, now);
+    assert_eq!(service.0.connections(), 2);
+    service.0.release(ids[1]);
+    service.0.release(ids[2]);
+    assert_eq!(service.0.connections(), 0);
+}
