@@ -38,3 +38,21 @@ fn a_session_that_is_over_keeps_no_connection_that_nobody_will_release() {
     service.0.release(ids[2]);
     assert_eq!(service.0.connections(), 0);
 }
+
+#[test]
+fn a_refused_connection_takes_no_more_and_leaves_nothing() {
+    let now = Instant::now();
+    let [mut service, mut device] = pair(now);
+    let id = service.0.open().unwrap();
+    bring(&mut service, &mut device, now);
+    let incoming = device.0.next_incoming().unwrap();
+    let code = RefusedCode::TargetRefused;
+    device.0.refuse(incoming, code, String::new());
+    bring(&mut device, &mut service, now);
+    // The local side has not looked yet, and writes on.
+    assert_eq!(service.0.room(id), 0);
+    service.0.send(id, Chunk::copy_of(b"too late"), now);
+    service.0.release(id);
+    bring(&mut service, &mut device, now);
+    assert_eq!(service.0.connections(), 0);
+}
