@@ -355,6 +355,10 @@ impl Session {
             Inner::Rst => {
                 connection.broken = true;
                 connection.discard();
+                if connection.released {
+                    // Nobody there waits for the last words any more.
+                    connection.owed.clear();
+                }
             }
             Inner::Credit(limit) => connection.credited(limit),
         }
@@ -372,6 +376,11 @@ impl Session {
     fn incoming(&mut self, id: ConnectionId) -> Result<(), Violation> {
         if self.role == Role::Service || id.0 <= self.last {
             return Err(Violation("a connection opened out of turn"));
+        }
+        // As many as may be are open, and as many refusals were not even heard of: who
+        // keeps to its own limit cannot ask for more.
+        if self.connections.len() >= 2 * limits::SESSION_CONNECTIONS {
+            return Err(Violation("too many connections"));
         }
         self.last = id.0;
         self.connections.insert(id, Connection::new());

@@ -56,3 +56,32 @@ fn a_refused_connection_takes_no_more_and_leaves_nothing() {
     bring(&mut service, &mut device, now);
     assert_eq!(service.0.connections(), 0);
 }
+
+/// A frame of the service with these inner frames.
+fn said(offset: u64, frames: impl Iterator<Item = (u32, Inner)>) -> Bytes {
+    let mut bytes = BytesMut::new();
+    for (id, frame) in frames {
+        frame.encode(ConnectionId(id), &mut bytes);
+    }
+    control_message(&bytes, offset, false)
+}
+
+#[test]
+fn a_flood_of_connections_has_an_end() {
+    let most = limits::SESSION_CONNECTIONS as u32;
+    let now = Instant::now();
+    let [_, (mut device, carrier)] = pair(now);
+    let first = said(0, (1..=most).map(|id| (id, Inner::Open)));
+    device.receive(carrier, first, now).unwrap();
+    assert_eq!(device.connections(), most as usize);
+    let offset = device.received_bytes();
+    // What is refused and broken off at once is not kept, however slow the path back is.
+    let churn = (most + 1..10 * most).flat_map(|id| [(id, Inner::Open), (id, Inner::Rst)]);
+    device.receive(carrier, said(offset, churn), now).unwrap();
+    let offset = device.received_bytes();
+    assert_eq!(device.connections(), most as usize);
+
+    let flood = (10 * most..20 * most).map(|id| (id, Inner::Open));
+    let flood = device.receive(carrier, said(offset, flood), now);
+    assert_eq!(flood, Err(Violation("too many connections")));
+}
