@@ -80,6 +80,20 @@ struct Carrier {
     ping: bool,
 }
 
+/// What an end keeps in memory, for tests.
+#[cfg(any(test, feature = "fuzzing"))]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Memory {
+    /// Bytes of the stream that were said and not acknowledged.
+    pub(super) unacknowledged: u64,
+    /// Bytes that wait in connections, in both directions.
+    pub(super) waiting: u64,
+    /// What is left of the shared credit.
+    pub(super) shared: u64,
+    /// The carrier's window; 0 without a carrier.
+    pub(super) window: u64,
+}
+
 /// One end of a session.
 #[derive(Debug)]
 pub struct Session {
@@ -556,6 +570,16 @@ impl Session {
     pub fn held(&self) -> u64 {
         let waiting: u64 = self.connections.values().map(Connection::held).sum();
         self.replay.held() + waiting
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn memory(&self) -> Memory {
+        Memory {
+            unacknowledged: self.replay.end() - self.replay.acknowledged(),
+            waiting: self.connections.values().map(Connection::held).sum(),
+            shared: self.shared_credit,
+            window: self.carrier.as_ref().map_or(0, |on| on.window.size()),
+        }
     }
 
     /// All before this place has reached the peer: progress, when it grows.

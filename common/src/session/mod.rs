@@ -12,12 +12,21 @@
 //!   scheduler    whose bytes go next
 //!   connection   one inner connection
 //!   chunk        bytes with room for headers
+//! fuzzing     all of it under events of any kind; for tests only
 //! ```
 
 mod chunk;
 mod collect;
 mod connection;
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "no part of any program: panics are its findings"
+)]
+pub mod fuzzing;
 pub mod handshake;
 pub mod inner;
 mod machine;
