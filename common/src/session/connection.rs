@@ -201,7 +201,8 @@ impl Connection {
         shared: &mut u64,
         now: Instant,
     ) -> bool {
-        if self.peer_fin || self.broken || self.released {
+        // What is due already goes out by itself, and grows no further until then.
+        if self.owes_credit || self.peer_fin || self.broken || self.released {
             return false;
         }
         let unused = self.granted.saturating_sub(self.consumed);
