@@ -146,7 +146,7 @@ impl Application {
             if most == 0 {
                 return;
             }
-            let end = self.written + 1 + choices.below(most);
+            let end = self.written + most - choices.below(most);
             let bytes = bytes_at(id, self.side, self.written..end);
             session.send(id, Chunk::copy_of(&bytes), instant);
             self.written = end;

@@ -170,7 +170,7 @@ impl<'a, 'b> World<'a, 'b> {
                 Some(_) => Link::dead(),
             };
         }
-        self.reconnect_at = alone.map(|_| self.now + self.choices.below(3_000_000));
+        self.reconnect_at = alone.map(|_| self.now + 1 + self.choices.below(3_000_000));
     }
 
     // --- Time ---
@@ -275,7 +275,7 @@ impl<'a, 'b> World<'a, 'b> {
             end.session.carrier_lost(carrier, now);
             end.carrier = None;
             *link = Link::dead();
-            let pause = self.choices.below(2_000_000);
+            let pause = 1 + self.choices.below(2_000_000);
             self.reconnect_at.get_or_insert(self.now + pause);
         }
         is_busy
