@@ -128,7 +128,7 @@ pub const DEVICE_CONNECTIONS: usize = 8_192;
 pub const SESSIONS: usize = 1_024;
 /// Bytes that all detached sessions of a process may hold.
 pub const SESSION_DETACHED_BYTES: u64 = 64 << 20;
-/// Longest text of a peer that is repeated to a person.
+/// Longest text of a peer that is repeated to a person, in bytes: fits in a short frame.
 pub const SESSION_TEXT: usize = 200;
 
 // --- MQTT ---

@@ -187,8 +187,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                 session.over().is_some(),
                 session.is_on(self.carrier),
                 session.is_dead(Instant::now()),
-                // What is due cannot be said now: only death is waited for.
-                if is_blocked {
+                // What is due cannot be said now, or not any more: only death is waited for.
+                if is_blocked || session.over().is_some() {
                     session.dead_at()
                 } else {
                     session.deadline()

@@ -50,12 +50,17 @@ impl Fields for Bytes {
     }
 }
 
-/// What is left of a payload as text for a person: bounded, without control characters.
+/// What is left of a payload as text for a person: without control characters, and bounded
+/// in bytes, so that it fits into a frame again whatever its letters are.
 pub(super) fn text(rest: &[u8]) -> String {
+    let mut length = 0;
     String::from_utf8_lossy(rest)
         .chars()
         .filter(|c| !c.is_control())
-        .take(crate::limits::SESSION_TEXT)
+        .take_while(|c| {
+            length += c.len_utf8();
+            length <= crate::limits::SESSION_TEXT
+        })
         .collect()
 }
 
@@ -84,5 +89,7 @@ mod tests {
     fn text_is_bounded_and_harmless() {
         assert_eq!(text(b"a\x1b[2Jb\n"), "a[2Jb");
         assert_eq!(text(&[b'x'; 9999]).len(), crate::limits::SESSION_TEXT);
+        // A byte that is no text becomes three.
+        assert!(text(&[0xFF; 9999]).len() <= crate::limits::SESSION_TEXT);
     }
 }

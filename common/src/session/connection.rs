@@ -112,12 +112,13 @@ impl Connection {
 
     /// Data or FIN waits for its turn.
     pub(super) fn has_output(&self) -> bool {
-        !self.broken && (self.backlog.is_some() || self.fin == Fin::Queued)
+        !self.is_cut_off() && (self.backlog.is_some() || self.fin == Fin::Queued)
     }
 
     /// Bytes that may be taken from the local socket now.
     pub(super) fn room(&self) -> usize {
-        if self.backlog.is_some() || self.fin != Fin::Open || self.broken || self.released {
+        let is_closed = self.fin != Fin::Open || self.is_cut_off() || self.released;
+        if self.backlog.is_some() || is_closed {
             return 0;
         }
         usize::try_from(self.credit.saturating_sub(self.sent)).unwrap_or(usize::MAX)
@@ -200,7 +201,8 @@ impl Connection {
         shared: &mut u64,
         now: Instant,
     ) -> bool {
-        if self.peer_fin || self.broken || self.released {
+        // What is due already goes out by itself, and grows no further until then.
+        if self.owes_credit || self.peer_fin || self.broken || self.released {
             return false;
         }
         let unused = self.granted.saturating_sub(self.consumed);
@@ -245,9 +247,14 @@ impl Connection {
         self.refused = Some((code, text));
     }
 
+    /// Nobody listens to it any more.
+    fn is_cut_off(&self) -> bool {
+        self.broken || self.refused.is_some()
+    }
+
     /// Whether both ends have said all, in due form or not.
     pub(super) fn is_settled(&self) -> bool {
-        self.broken || self.refused.is_some() || (self.peer_fin && self.fin != Fin::Open)
+        self.is_cut_off() || (self.peer_fin && self.fin != Fin::Open)
     }
 
     /// Whether nothing of it is left to do.

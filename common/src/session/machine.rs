@@ -80,6 +80,20 @@ struct Carrier {
     ping: bool,
 }
 
+/// What an end keeps in memory, for tests.
+#[cfg(any(test, feature = "fuzzing"))]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Memory {
+    /// Bytes of the stream that were said and not acknowledged.
+    pub(super) unacknowledged: u64,
+    /// Bytes that wait in connections, in both directions.
+    pub(super) waiting: u64,
+    /// What is left of the shared credit.
+    pub(super) shared: u64,
+    /// The carrier's window; 0 without a carrier.
+    pub(super) window: u64,
+}
+
 /// One end of a session.
 #[derive(Debug)]
 pub struct Session {
@@ -375,6 +389,10 @@ impl Session {
             Inner::Rst => {
                 connection.broken = true;
                 connection.discard();
+                if connection.released {
+                    // Nobody there waits for the last words any more.
+                    connection.owed.clear();
+                }
             }
             Inner::Credit(limit) => connection.credited(limit),
         }
@@ -392,6 +410,11 @@ impl Session {
     fn incoming(&mut self, id: ConnectionId) -> Result<(), Violation> {
         if self.role == Role::Service || id.0 <= self.last {
             return Err(Violation("a connection opened out of turn"));
+        }
+        // As many as may be are open, and as many refusals were not even heard of: who
+        // keeps to its own limit cannot ask for more.
+        if self.connections.len() >= 2 * limits::SESSION_CONNECTIONS {
+            return Err(Violation("too many connections"));
         }
         self.last = id.0;
         self.connections.insert(id, Connection::new());
@@ -457,6 +480,7 @@ impl Session {
             connection.broken = true;
             connection.released = true;
             self.owe(id, Inner::Refused { code, text });
+            self.settle(id);
         }
     }
 
@@ -580,6 +604,16 @@ impl Session {
     pub fn held(&self) -> u64 {
         let waiting: u64 = self.connections.values().map(Connection::held).sum();
         self.replay.held() + waiting
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn memory(&self) -> Memory {
+        Memory {
+            unacknowledged: self.replay.end() - self.replay.acknowledged(),
+            waiting: self.connections.values().map(Connection::held).sum(),
+            shared: self.shared_credit,
+            window: self.carrier.as_ref().map_or(0, |on| on.window.size()),
+        }
     }
 
     /// All before this place has reached the peer: progress, when it grows.
@@ -788,6 +822,18 @@ impl Session {
     fn finish_as(&mut self, over: Over) {
         self.over.get_or_insert(over);
         let in_due_form = self.over == Some(Over::Ended);
+        // Of these no local side will ever speak again: it is done with them, or has not
+        // seen them yet.
+        for id in std::mem::take(&mut self.incoming) {
+            self.connections.remove(&id);
+        }
+        let shared_credit = &mut self.shared_credit;
+        self.connections.retain(|_, connection| {
+            if connection.released {
+                *shared_credit += connection.shared_credit();
+            }
+            !connection.released
+        });
         self.touched.extend(self.connections.keys());
         for connection in self.connections.values_mut() {
             if in_due_form && connection.peer_fin {
@@ -798,7 +844,10 @@ impl Session {
                 connection.broken = true;
             }
         }
-        self.incoming.clear();
         self.replay.clear();
     }
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

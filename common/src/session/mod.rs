@@ -17,6 +17,7 @@
 //! carry       drives it over one carrier
 //! pipe        one connection: local socket ⇄ session
 //! budget      which detached sessions must go
+//! fuzzing     all of it under events of any kind; for tests only
 //! ```
 
 pub mod budget;
@@ -25,6 +26,14 @@ mod chunk;
 mod collect;
 mod connection;
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "no part of any program: panics are its findings"
+)]
+pub mod fuzzing;
 pub mod greet;
 pub mod handshake;
 pub mod inner;
