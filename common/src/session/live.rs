@@ -212,16 +212,12 @@ impl Live {
     /// # Errors
     /// [`AttachError`], without a change.
     pub fn attach(&self, frozen: &Frozen, peer_received: u64) -> Result<CarrierId, AttachError> {
-        let (carrier, readers) = self.with_output(|state| {
+        self.with_output(|state| {
             if state.freezes != frozen.freeze {
                 return Err(AttachError::Stale);
             }
-            let carrier = state.session.attach(peer_received, Instant::now())?;
-            // Who had no room without a carrier has some now.
-            Ok((carrier, std::mem::take(&mut state.readers)))
-        })?;
-        readers.into_values().for_each(Waker::wake);
-        Ok(carrier)
+            Ok(state.session.attach(peer_received, Instant::now())?)
+        })
     }
 
     /// Since when there is no carrier; `None` while there is one.

@@ -198,6 +198,8 @@ impl Session {
             ping: self.replay.has_more(),
         });
         self.detached_at = None;
+        // Who had no room without a carrier has some now.
+        self.touched.extend(self.connections.keys());
         Ok(id)
     }
 
