@@ -152,7 +152,12 @@ impl Config {
             connection_file: cli.connection_string_file,
             targets,
             transport: cli.transport,
-            session: cli.session,
+            // The samples' lines tell of plain streams.
+            session: if cli.sample_output {
+                SessionMode::Never
+            } else {
+                cli.session
+            },
             // Far beyond the life of a process is as good as for ever.
             session_grace: Duration::from_secs(cli.session_grace.min(100 * 365 * 24 * 3600)),
             mqtts_port: cli.mqtts_port,

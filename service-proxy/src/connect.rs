@@ -85,8 +85,12 @@ where
                 outcome = pipe(&live, id, pipes, &traffic, || ()) => in_session(&config, outcome),
                 () = stop.cancelled() => Err(stopped()),
             };
-            // Both ends have said all, or the device is told that nothing follows.
-            sessions.shut_down().await;
+            if result.is_ok() {
+                // The last bytes may still be on their way.
+                sessions.finish().await;
+            } else {
+                sessions.shut_down().await;
+            }
             result
         }
         Route::Plain => in_stream(&config, &opener, pipes, stop).await,

@@ -128,7 +128,12 @@ async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, Phase> {
         Err(error) => {
             // Told nothing so far, and not told why: it would not understand.
             shared.tasks.spawn(exchange.close());
-            let is_wrong = !matches!(error, GreetError::Lost(_));
+            // What the network or the hub did says nothing of the device.
+            let is_wrong = match &error {
+                GreetError::Lost(_) => false,
+                GreetError::Closed(goodbye) => goodbye.is_normal(),
+                _ => true,
+            };
             if is_auto {
                 if is_wrong {
                     shared.ability.mark_plain();

@@ -149,6 +149,20 @@ impl Sessions {
         Err(shared.failure(name, "its session ended again and again; try once more"))
     }
 
+    /// Ends all sessions in due form: what was said still reaches the device, if that is
+    /// possible within [`limits::STREAM_HANDSHAKE`].
+    pub async fn finish(&self) {
+        let slots: Vec<_> = self.shared.slots().values().cloned().collect();
+        for slot in slots {
+            if let Phase::Up(live) = &*slot.borrow() {
+                live.end();
+            }
+        }
+        self.shared.tasks.close();
+        let _ = timeout(limits::STREAM_HANDSHAKE, self.shared.tasks.wait()).await;
+        self.shut_down().await;
+    }
+
     /// Ends all sessions: in due form those without connections, the others are broken
     /// off. Takes [`limits::CLOSE`] at most.
     pub async fn shut_down(&self) {
