@@ -17,6 +17,8 @@ use crate::limits;
 pub const TARGET_QUEUE: Duration = Duration::from_millis(5);
 /// A round trip that is older than this is no proof of what an idle path takes.
 const BASE_LIFE: Duration = Duration::from_secs(10);
+/// Round trips in a row that show a queue while the window grows fast.
+const LATEST: usize = 4;
 /// Rounds without a queue after which the path has become wider, and the window follows.
 const QUICK_ROUNDS: u8 = 3;
 /// Growth in one round at most, once the path was full.
@@ -33,6 +35,8 @@ pub struct Window {
     base: Option<(Duration, Instant)>,
     /// Shortest round trip of this round.
     shortest: Option<Duration>,
+    /// The latest round trips of this round, newest first.
+    latest: [Option<Duration>; LATEST],
     /// Place whose acknowledgement ends the round.
     round_end: u64,
     /// The window was what held the sender back in this round.
@@ -55,6 +59,7 @@ impl Window {
             quick_rounds: 0,
             base: None,
             shortest: None,
+            latest: [None; LATEST],
             round_end: next,
             limited: false,
             probing: false,
@@ -102,6 +107,10 @@ impl Window {
     ) {
         if let Some(sample) = round_trip {
             self.shortest = Some(self.shortest.map_or(sample, |known| known.min(sample)));
+            self.latest.rotate_right(1);
+            if let Some(latest) = self.latest.first_mut() {
+                *latest = Some(sample);
+            }
             let is_base = |(base, at): (Duration, Instant)| {
                 sample <= base || (self.probing && now - at >= BASE_LIFE)
             };
@@ -113,15 +122,33 @@ impl Window {
             self.ceiling = self.ceiling.saturating_add(newly / 2);
             self.settling = true;
         } else if self.fast && self.limited {
-            self.set(self.size.saturating_add(newly));
+            self.set(self.size.saturating_add(newly / 2));
         }
-        if acked >= self.round_end {
+        // While it grows fast, a queue that has formed is not left to grow for a whole round.
+        if self.fast && self.has_queue_of_late() {
+            self.shortest = self.latest.iter().flatten().min().copied();
+            self.end_round(now);
+            self.round_end = next;
+        } else if acked >= self.round_end {
             self.end_round(now);
             self.round_end = next;
         }
     }
 
+    /// Whether the latest round trips have all waited: for longer than a burst would
+    /// explain, which the growth itself is.
+    fn has_queue_of_late(&self) -> bool {
+        let Some((base, _)) = self.base else {
+            return false;
+        };
+        let long = base + base / 4 + TARGET_QUEUE;
+        self.latest
+            .iter()
+            .all(|sample| sample.is_some_and(|sample| sample >= long))
+    }
+
     fn end_round(&mut self, now: Instant) {
+        self.latest = [None; LATEST];
         let was_limited = std::mem::take(&mut self.limited);
         let was_probing = std::mem::take(&mut self.probing);
         let (Some(shortest), Some((base, at))) = (self.shortest.take(), self.base) else {
@@ -236,6 +263,22 @@ mod tests {
             let (rate, queue) = path.run(30.0);
             assert!(rate > 0.9 * path.rate, "{mbit} Mbit/s, {idle} ms: {rate}");
             assert!(queue < 25.0, "{mbit} Mbit/s, {idle} ms: {queue} ms");
+        }
+    }
+
+    #[test]
+    fn the_first_growth_ends_soon_after_the_path_is_full() {
+        for (mbit, idle) in [(100.0, 50.0), (1000.0, 50.0), (1000.0, 120.0)] {
+            let mut path = Path::new(mbit, idle);
+            let mut longest: f64 = 0.0;
+            for _ in 0..100 {
+                // The second half of each: together a quarter of the time and more.
+                longest = longest.max(path.run(0.02).1);
+            }
+            assert!(
+                longest < idle / 2.0,
+                "{mbit} Mbit/s, {idle} ms: {longest} ms"
+            );
         }
     }
 

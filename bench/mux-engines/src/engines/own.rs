@@ -131,9 +131,9 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Watched<W> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.0).poll_shutdown(cx))?;
-        self.1.store(true, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
+        // Said first: a reader may see the end at once.
+        self.1.store(true, Ordering::SeqCst);
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
@@ -146,7 +146,7 @@ impl AsyncRead for OwnStream {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
         let is_end = buffer.filled().len() == before && buffer.remaining() > 0;
-        if is_end && !self.ended.load(Ordering::Relaxed) {
+        if is_end && !self.ended.load(Ordering::SeqCst) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         Poll::Ready(Ok(()))
