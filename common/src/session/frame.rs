@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
+pub use super::codes::Code;
 use super::collect::{Collect, Fields as _, text};
 use super::handshake::{Challenge, Proof, ResumeSecret, SessionId};
 use crate::wire::twin::BootId;
@@ -38,75 +39,6 @@ mod kind {
     pub(super) const DETACH: u8 = 0x16;
     /// From here on: extensions, skipped by those who do not know them.
     pub(super) const EXTENSION: u8 = 0x80;
-}
-
-/// Why a session, or a wish for one, ends before its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
-    /// The peer broke the protocol.
-    Protocol,
-    /// No session has this id: it has ended, was evicted, or the program started anew.
-    Unknown,
-    /// The proof is wrong, or the session belongs to another target.
-    Foreign,
-    /// None of the offered versions is spoken here.
-    Version,
-    /// Too many sessions.
-    Limit,
-    /// The program stops.
-    Stopping,
-    /// The session was detached for longer than its grace.
-    Expired,
-    /// The session made room for others.
-    Evicted,
-    /// Another carrier has taken over.
-    Superseded,
-    /// One that this version does not know.
-    Other(u8),
-}
-
-impl Code {
-    const ALL: [(Self, u8); 9] = [
-        (Self::Protocol, 1),
-        (Self::Unknown, 2),
-        (Self::Foreign, 3),
-        (Self::Version, 4),
-        (Self::Limit, 5),
-        (Self::Stopping, 6),
-        (Self::Expired, 7),
-        (Self::Evicted, 8),
-        (Self::Superseded, 9),
-    ];
-
-    fn to_u8(self) -> u8 {
-        if let Self::Other(number) = self {
-            return number;
-        }
-        let found = Self::ALL.iter().find(|(code, _)| *code == self);
-        found.map_or(0, |(_, number)| *number)
-    }
-
-    fn from_u8(number: u8) -> Self {
-        let found = Self::ALL.iter().find(|(_, known)| *known == number);
-        found.map_or(Self::Other(number), |(code, _)| *code)
-    }
-}
-
-impl std::fmt::Display for Code {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Protocol => "the session protocol was broken",
-            Self::Unknown => "the session is not known there any more",
-            Self::Foreign => "the session is another's",
-            Self::Version => "the versions of session mode do not match",
-            Self::Limit => "there are too many sessions",
-            Self::Stopping => "the program there stops",
-            Self::Expired => "the session was without a carrier for too long",
-            Self::Evicted => "the session made room for others",
-            Self::Superseded => "another carrier took over",
-            Self::Other(number) => return write!(f, "reason {number}"),
-        })
-    }
 }
 
 /// One frame, or one piece of a data frame.

@@ -7,6 +7,7 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
+pub use super::codes::RefusedCode;
 use super::collect::{Collect, Fields as _, text};
 
 /// Length of a frame's header in bytes.
@@ -33,59 +34,6 @@ pub struct ConnectionId(pub u32);
 impl std::fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// Why the device does not open a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusedCode {
-    /// The target refuses connections: nothing listens there.
-    TargetRefused,
-    /// The target does not answer.
-    TimedOut,
-    /// Too many connections.
-    Limit,
-    /// The target is withdrawn, or the device-proxy stops.
-    Withdrawn,
-    /// The target cannot be reached for another reason.
-    Unreachable,
-    /// One that this version does not know.
-    Other(u8),
-}
-
-impl RefusedCode {
-    const ALL: [(Self, u8); 5] = [
-        (Self::TargetRefused, 1),
-        (Self::TimedOut, 2),
-        (Self::Limit, 3),
-        (Self::Withdrawn, 4),
-        (Self::Unreachable, 5),
-    ];
-
-    fn to_u8(self) -> u8 {
-        if let Self::Other(number) = self {
-            return number;
-        }
-        let found = Self::ALL.iter().find(|(code, _)| *code == self);
-        found.map_or(0, |(_, number)| *number)
-    }
-
-    fn from_u8(number: u8) -> Self {
-        let found = Self::ALL.iter().find(|(_, known)| *known == number);
-        found.map_or(Self::Other(number), |(code, _)| *code)
-    }
-}
-
-impl std::fmt::Display for RefusedCode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::TargetRefused => "nothing listens at the target",
-            Self::TimedOut => "the target does not answer",
-            Self::Limit => "the device has too many connections open",
-            Self::Withdrawn => "the device does not offer this target any more",
-            Self::Unreachable => "the target cannot be reached",
-            Self::Other(number) => return write!(f, "reason {number}"),
-        })
     }
 }
 

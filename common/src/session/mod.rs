@@ -23,6 +23,7 @@
 pub mod budget;
 mod carry;
 mod chunk;
+mod codes;
 mod collect;
 mod connection;
 pub mod frame;
