@@ -1,3 +1,8 @@
+use bytes::BytesMut;
+
+use super::super::chunk::{Chunk, control_message};
+use super::super::connection::Inbound;
+use super::super::inner::{Inner, RefusedCode};
 use super::*;
 
 /// Both ends on a carrier.

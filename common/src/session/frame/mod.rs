@@ -440,5 +440,4 @@ impl Decoder {
 }
 
 #[cfg(test)]
-#[path = "frame_tests.rs"]
 mod tests;

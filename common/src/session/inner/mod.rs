@@ -222,5 +222,4 @@ impl InnerDecoder {
 }
 
 #[cfg(test)]
-#[path = "inner_tests.rs"]
 mod tests;

@@ -1,0 +1,198 @@
+//! Connections from their local sides: open, send, take, release.
+
+use tokio::time::Instant;
+
+use super::super::chunk::Chunk;
+use super::super::connection::{Connection, Fin, Inbound};
+use super::super::inner::{ConnectionId, Inner, RefusedCode};
+use super::{Over, Role, Session};
+use crate::limits;
+
+impl Session {
+    /// Opens a connection; data may follow at once. `None` when the session is over, or as
+    /// many are open as may be.
+    pub fn open(&mut self) -> Option<ConnectionId> {
+        let is_full = self.connections.len() >= limits::SESSION_CONNECTIONS;
+        if self.role != Role::Service || is_full || self.ending || self.over.is_some() {
+            return None;
+        }
+        self.last = self.last.checked_add(1)?;
+        let id = ConnectionId(self.last);
+        self.connections.insert(id, Connection::new());
+        self.owe(id, Inner::Open);
+        Some(id)
+    }
+
+    /// The next connection that the peer wants opened: to be answered with
+    /// [`opened`](Self::opened) or [`refuse`](Self::refuse).
+    pub fn next_incoming(&mut self) -> Option<ConnectionId> {
+        self.incoming.pop_front()
+    }
+
+    /// Whether one waits to be taken by [`next_incoming`](Self::next_incoming).
+    pub fn has_incoming(&self) -> bool {
+        !self.incoming.is_empty()
+    }
+
+    /// Whether frames without data wait to be said.
+    pub fn owes(&self) -> bool {
+        !self.owing.is_empty()
+    }
+
+    /// Whether a connection is broken off, or was never there.
+    pub fn is_broken(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(&id);
+        self.over.is_some() || connection.is_none_or(|connection| connection.broken)
+    }
+
+    /// The target is connected.
+    pub fn opened(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.opened = true;
+            self.owe(id, Inner::Opened);
+        }
+    }
+
+    /// The target cannot be connected; the connection is over.
+    pub fn refuse(&mut self, id: ConnectionId, code: RefusedCode, text: String) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.discard();
+            connection.broken = true;
+            connection.released = true;
+            self.owe(id, Inner::Refused { code, text });
+            self.settle(id);
+        }
+    }
+
+    /// Whether the device has said that the target is connected.
+    pub fn is_opened(&self, id: ConnectionId) -> bool {
+        self.connections
+            .get(&id)
+            .is_some_and(|connection| connection.opened)
+    }
+
+    /// How many bytes of the local socket's input can be taken now.
+    pub fn room(&self, id: ConnectionId) -> usize {
+        // A detached session takes nothing more into its memory.
+        let chunk = self.carrier.as_ref().map_or(0, |on| on.window.chunk());
+        let room = self.connections.get(&id).map_or(0, Connection::room);
+        if self.over.is_some() {
+            0
+        } else {
+            room.min(chunk)
+        }
+    }
+
+    /// Takes input of the local socket, at most as much as there is [`room`](Self::room)
+    /// for; more is not taken at all.
+    pub fn send(&mut self, id: ConnectionId, chunk: Chunk, now: Instant) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && !chunk.is_empty()
+            && chunk.len() <= connection.room()
+        {
+            connection.queue(chunk);
+            self.scheduler.ready(id, &mut connection.turn, now);
+        }
+    }
+
+    /// The local socket's input has ended in due form.
+    pub fn finish(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && connection.fin == Fin::Open
+        {
+            connection.fin = Fin::Queued;
+            self.scheduler.ready(id, &mut connection.turn, now);
+        }
+    }
+
+    /// The next thing for the local socket.
+    pub fn take(&mut self, id: ConnectionId, now: Instant) -> Inbound {
+        // What had come before an end in due form is still delivered.
+        if self.over.as_ref().is_some_and(|over| *over != Over::Ended) {
+            return Inbound::Reset;
+        }
+        let round_trip = self
+            .carrier
+            .as_ref()
+            .and_then(|on| on.window.round_trip())
+            .unwrap_or_default();
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return Inbound::Reset;
+        };
+        let inbound = connection.take();
+        if connection.wants_credit(round_trip, &mut self.shared_credit, now) {
+            connection.owes_credit = true;
+            self.list(id);
+        }
+        inbound
+    }
+
+    /// The local side is done with the connection. Unless both ends have ended it in due
+    /// form, or the peer knows already, the peer's side is broken off.
+    pub fn release(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.released = true;
+        if !connection.is_settled() {
+            connection.discard();
+            connection.broken = true;
+            // Refused while it was never opened, or broken off.
+            self.owe(id, Inner::Rst);
+        }
+        self.settle(id);
+    }
+
+    pub(super) fn owe(&mut self, id: ConnectionId, frame: Inner) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.owed.push_back(frame);
+            self.list(id);
+        }
+    }
+
+    pub(super) fn list(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && !connection.is_listed
+        {
+            connection.is_listed = true;
+            self.owing.push_back(id);
+        }
+    }
+
+    /// Forgets a connection of which nothing is left to do.
+    pub(super) fn settle(&mut self, id: ConnectionId) {
+        let is_over = self.over.is_some();
+        if let Some(connection) = self.connections.get(&id)
+            && (connection.is_over() || (is_over && connection.released))
+        {
+            self.shared_credit += connection.shared_credit();
+            self.connections.remove(&id);
+        }
+    }
+
+    /// Connections for which something has changed since the last call.
+    pub fn touched(&mut self) -> std::vec::Drain<'_, ConnectionId> {
+        self.touched.drain(..)
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Bytes of memory that wait here, in both directions.
+    pub fn held(&self) -> u64 {
+        let waiting: u64 = self.connections.values().map(Connection::held).sum();
+        self.replay.held() + waiting
+    }
+
+    /// All before this place has reached the peer: progress, when it grows.
+    pub fn acknowledged_bytes(&self) -> u64 {
+        self.replay.acknowledged()
+    }
+
+    /// All before this place has come from the peer: progress, when it grows.
+    pub fn received_bytes(&self) -> u64 {
+        self.received
+    }
+}

@@ -1,0 +1,457 @@
+//! One end of a session, without I/O and without a clock: messages, wishes and the time
+//! come in; messages and news go out. It lives through any number of carriers, one at a
+//! time, between which nothing is lost, doubled or put in another order.
+
+mod local;
+mod output;
+mod peer;
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+use tokio::time::{Duration, Instant};
+
+use super::connection::{Connection, Fin};
+use super::frame::{Code, Decoder, Frame};
+use super::inner::{ConnectionId, InnerDecoder};
+use super::replay::Replay;
+use super::scheduler::Scheduler;
+use super::window::Window;
+use crate::limits;
+
+/// Which end of the session this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Opens connections, and ends the session.
+    Service,
+    /// Is asked to open them at its target.
+    Device,
+}
+
+/// Names one carrier of a session, to tell it from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CarrierId(u64);
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Over {
+    /// In due form: no connection was open.
+    Ended,
+    /// We broke it off.
+    Broken(Code),
+    /// The peer broke it off.
+    PeerBroke(Code, String),
+}
+
+/// The peer's words make no sense; the session is over and the peer is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the peer broke the session protocol: {0}")]
+pub struct Violation(pub &'static str);
+
+/// What a carrier's own frames ask of its driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Go on.
+    Nothing,
+    /// The peer gives up this carrier, not the session.
+    Detached(Code),
+    /// The session is over: see [`Session::over`].
+    Over,
+}
+
+/// The carrier in use.
+#[derive(Debug)]
+struct Carrier {
+    id: CarrierId,
+    decoder: Decoder,
+    window: Window,
+    heard: Instant,
+    said: Instant,
+    /// When an acknowledgement must go at latest.
+    ack_at: Option<Instant>,
+    /// When the newest byte came that it will acknowledge.
+    ack_since: Instant,
+    /// Last place that was acknowledged on this carrier.
+    acked: u64,
+    /// Bytes said since an acknowledgement was asked for.
+    unasked: u64,
+    asked_at: Option<Instant>,
+    /// Replay or not, the first bytes of a carrier are to be acknowledged at once.
+    ping: bool,
+}
+
+/// What an end keeps in memory, for tests.
+#[cfg(any(test, feature = "fuzzing"))]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Memory {
+    /// Bytes of the stream that were said and not acknowledged.
+    pub(super) unacknowledged: u64,
+    /// Bytes that wait in connections, in both directions.
+    pub(super) waiting: u64,
+    /// What is left of the shared credit.
+    pub(super) shared: u64,
+    /// The carrier's window; 0 without a carrier.
+    pub(super) window: u64,
+}
+
+/// One end of a session.
+#[derive(Debug)]
+pub struct Session {
+    role: Role,
+    carrier: Option<Carrier>,
+    next_carrier: u64,
+    detached_at: Option<Instant>,
+
+    replay: Replay,
+    received: u64,
+    inner: InnerDecoder,
+
+    connections: HashMap<ConnectionId, Connection>,
+    /// The last connection that was ever opened.
+    last: u32,
+    scheduler: Scheduler,
+    /// Connections with frames to say that are no data.
+    owing: VecDeque<ConnectionId>,
+    shared_credit: u64,
+
+    touched: Vec<ConnectionId>,
+    incoming: VecDeque<ConnectionId>,
+    welcomed: bool,
+    ending: bool,
+    over: Option<Over>,
+    farewell: Option<Frame>,
+}
+
+impl Session {
+    /// A session without a carrier and without connections.
+    pub fn new(role: Role, now: Instant) -> Self {
+        Self {
+            role,
+            carrier: None,
+            next_carrier: 0,
+            detached_at: Some(now),
+            replay: Replay::default(),
+            received: 0,
+            inner: InnerDecoder::default(),
+            connections: HashMap::new(),
+            last: 0,
+            scheduler: Scheduler::default(),
+            owing: VecDeque::new(),
+            shared_credit: limits::SESSION_CREDIT_SHARED,
+            touched: Vec::new(),
+            incoming: VecDeque::new(),
+            welcomed: false,
+            ending: false,
+            over: None,
+            farewell: None,
+        }
+    }
+
+    // --- Carriers ---
+
+    /// Gives up the carrier, if there is one: from now on nothing that it may still bring
+    /// is taken, so that the offset that is reported next stays true. Returns that offset.
+    pub fn freeze(&mut self, now: Instant) -> u64 {
+        if self.carrier.take().is_some() {
+            self.detached_at = Some(now);
+        }
+        self.received
+    }
+
+    /// Whether a peer can have received just so much.
+    ///
+    /// # Errors
+    /// [`Violation`] says why not.
+    pub fn check_offset(&self, peer_received: u64) -> Result<(), Violation> {
+        if peer_received < self.replay.acknowledged() {
+            return Err(Violation("it has lost what it had"));
+        }
+        if peer_received > self.replay.end() {
+            return Err(Violation("it has more than was sent"));
+        }
+        Ok(())
+    }
+
+    /// Goes on over a new carrier, with a peer that has received all before
+    /// `peer_received`. What it has not is sent again.
+    ///
+    /// # Errors
+    /// [`Violation`] when the peer cannot have received that; nothing has changed then.
+    pub fn attach(&mut self, peer_received: u64, now: Instant) -> Result<CarrierId, Violation> {
+        self.check_offset(peer_received)?;
+        self.replay.acknowledge(peer_received, now);
+        self.freeze(now);
+        self.replay.rewind();
+        self.next_carrier += 1;
+        let id = CarrierId(self.next_carrier);
+        self.carrier = Some(Carrier {
+            id,
+            decoder: Decoder::default(),
+            window: Window::new(self.replay.acknowledged()),
+            heard: now,
+            said: now,
+            ack_at: None,
+            ack_since: now,
+            acked: self.received,
+            unasked: 0,
+            asked_at: None,
+            ping: self.replay.has_more(),
+        });
+        self.detached_at = None;
+        // Who had no room without a carrier has some now.
+        self.touched.extend(self.connections.keys());
+        Ok(id)
+    }
+
+    /// The carrier is lost; without effect when it is not the present one.
+    pub fn carrier_lost(&mut self, carrier: CarrierId, now: Instant) {
+        if self.is_on(carrier) {
+            self.freeze(now);
+        }
+    }
+
+    /// Whether this is the present carrier.
+    pub fn is_on(&self, carrier: CarrierId) -> bool {
+        self.carrier
+            .as_ref()
+            .is_some_and(|known| known.id == carrier)
+    }
+
+    /// Since when there is no carrier.
+    pub fn detached_since(&self) -> Option<Instant> {
+        self.detached_at
+    }
+
+    /// Takes what came over a carrier: any piece of it, of any size. A carrier that is not
+    /// the present one is not listened to.
+    ///
+    /// # Errors
+    /// [`Violation`]: the session is over, and the peer is told so if it listens.
+    pub fn receive(
+        &mut self,
+        carrier: CarrierId,
+        mut piece: Bytes,
+        now: Instant,
+    ) -> Result<Heard, Violation> {
+        loop {
+            let Some(on) = self.carrier.as_mut().filter(|on| on.id == carrier) else {
+                return Ok(Heard::Nothing);
+            };
+            if self.over.is_some() {
+                return Ok(Heard::Over);
+            }
+            on.heard = now;
+            let frame = match on.decoder.next(&mut piece) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(Heard::Nothing),
+                Err(_) => return Err(self.violated("malformed frame")),
+            };
+            match self.frame(frame, now) {
+                Ok(Heard::Nothing) => {}
+                Ok(heard) => return Ok(heard),
+                Err(Violation(what)) => return Err(self.violated(what)),
+            }
+        }
+    }
+
+    fn violated(&mut self, what: &'static str) -> Violation {
+        self.reset(Code::Protocol, what);
+        Violation(what)
+    }
+
+    fn frame(&mut self, frame: Frame, now: Instant) -> Result<Heard, Violation> {
+        match frame {
+            Frame::Data {
+                offset,
+                bytes,
+                wants_ack,
+            } => self.data(offset, bytes, wants_ack, now)?,
+            Frame::Ack { received, delay } => self.acknowledged(received, delay, now)?,
+            Frame::Ping => self.owe_ack(now, now),
+            Frame::End => {
+                if self.role == Role::Service {
+                    return Err(Violation("the device may not end a session"));
+                }
+                self.finish_as(Over::Ended);
+                return Ok(Heard::Over);
+            }
+            Frame::Reset { code, text } => {
+                self.finish_as(Over::PeerBroke(code, text));
+                return Ok(Heard::Over);
+            }
+            Frame::Detach { code } => return Ok(Heard::Detached(code)),
+            // The answer to hello; what else there is to say does not wait for it.
+            Frame::Welcome { .. } if self.role == Role::Service && !self.welcomed => {
+                self.welcomed = true;
+            }
+            Frame::Refused { code, text } if self.role == Role::Service && !self.welcomed => {
+                self.finish_as(Over::PeerBroke(code, text));
+                return Ok(Heard::Over);
+            }
+            Frame::Greeting(_)
+            | Frame::Hello { .. }
+            | Frame::Welcome { .. }
+            | Frame::Resume { .. }
+            | Frame::Resumed { .. }
+            | Frame::Refused { .. } => return Err(Violation("a second handshake")),
+        }
+        Ok(Heard::Nothing)
+    }
+
+    fn data(
+        &mut self,
+        offset: u64,
+        mut bytes: Bytes,
+        wants_ack: bool,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        // What a replay brings twice is not taken twice.
+        let known = self
+            .received
+            .checked_sub(offset)
+            .ok_or(Violation("a gap in the stream"))?;
+        let known = usize::try_from(known)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        let _ = bytes.split_to(known);
+        self.received = self
+            .received
+            .checked_add(bytes.len() as u64)
+            .ok_or(Violation("the stream is too long"))?;
+        loop {
+            match self.inner.next(&mut bytes) {
+                Ok(Some((id, frame))) => self.inner_frame(id, frame)?,
+                Ok(None) => break,
+                Err(_) => return Err(Violation("malformed inner frame")),
+            }
+        }
+        let by = if wants_ack {
+            now
+        } else {
+            now + limits::SESSION_ACK_DELAY
+        };
+        self.owe_ack(by, now);
+        Ok(())
+    }
+
+    /// An acknowledgement must go by then, or when much has come.
+    fn owe_ack(&mut self, by: Instant, now: Instant) {
+        let received = self.received;
+        let Some(on) = &mut self.carrier else { return };
+        on.ack_since = now;
+        let is_much = received.saturating_sub(on.acked) >= limits::SESSION_ACK_BYTES;
+        let by = if is_much { now } else { by };
+        on.ack_at = Some(on.ack_at.map_or(by, |at| at.min(by)));
+    }
+
+    fn acknowledged(
+        &mut self,
+        received: u64,
+        delay: Duration,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        let (newly, trip) = self
+            .replay
+            .acknowledge(received, now)
+            .ok_or(Violation("an acknowledgement of what was not sent"))?;
+        let next = self.replay.next();
+        if let Some(on) = &mut self.carrier {
+            let trip = trip.map(|trip| trip.saturating_sub(delay));
+            on.window
+                .acknowledged(newly, self.replay.acknowledged(), next, trip, now);
+        }
+        Ok(())
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(in crate::session) fn memory(&self) -> Memory {
+        Memory {
+            unacknowledged: self.replay.end() - self.replay.acknowledged(),
+            waiting: self.connections.values().map(Connection::held).sum(),
+            shared: self.shared_credit,
+            window: self.carrier.as_ref().map_or(0, |on| on.window.size()),
+        }
+    }
+
+    // --- Time ---
+
+    /// When [`transmit`](Self::transmit) or [`is_dead`](Self::is_dead) must be asked again
+    /// at latest; `None` without a carrier.
+    pub fn deadline(&self) -> Option<Instant> {
+        let on = self.carrier.as_ref()?;
+        let ping = on.said + limits::SESSION_PING;
+        let silence = on.heard + limits::SESSION_SILENCE;
+        let earliest = ping.min(silence);
+        Some(on.ack_at.map_or(earliest, |at| at.min(earliest)))
+    }
+
+    /// When a peer that stays silent is dead; `None` without a carrier.
+    pub fn dead_at(&self) -> Option<Instant> {
+        Some(self.carrier.as_ref()?.heard + limits::SESSION_SILENCE)
+    }
+
+    /// Whether the peer was silent for too long on this carrier.
+    pub fn is_dead(&self, now: Instant) -> bool {
+        self.dead_at().is_some_and(|at| now >= at)
+    }
+
+    /// The shortest round trip seen on this carrier.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.carrier.as_ref()?.window.round_trip()
+    }
+
+    // --- Ends ---
+
+    /// Ends the session in due form, as soon as no connection is left; none can be opened
+    /// any more. The service's right.
+    pub fn end(&mut self) {
+        self.ending = true;
+    }
+
+    /// Breaks the session off, and all connections with it. The peer is told if it listens.
+    pub fn reset(&mut self, code: Code, text: &str) {
+        if self.over.is_none() {
+            self.farewell = Some(Frame::Reset {
+                code,
+                text: text.to_owned(),
+            });
+            self.finish_as(Over::Broken(code));
+        }
+    }
+
+    /// How the session ended, if it did.
+    pub fn over(&self) -> Option<&Over> {
+        self.over.as_ref()
+    }
+
+    fn finish_as(&mut self, over: Over) {
+        self.over.get_or_insert(over);
+        let in_due_form = self.over == Some(Over::Ended);
+        // Of these no local side will ever speak again: it is done with them, or has not
+        // seen them yet.
+        for id in std::mem::take(&mut self.incoming) {
+            self.connections.remove(&id);
+        }
+        let shared_credit = &mut self.shared_credit;
+        self.connections.retain(|_, connection| {
+            if connection.released {
+                *shared_credit += connection.shared_credit();
+            }
+            !connection.released
+        });
+        self.touched.extend(self.connections.keys());
+        for connection in self.connections.values_mut() {
+            if in_due_form && connection.peer_fin {
+                connection.backlog = None;
+                connection.fin = Fin::Sent;
+            } else {
+                connection.discard();
+                connection.broken = true;
+            }
+        }
+        self.replay.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;
