@@ -6,6 +6,21 @@ pub fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
+/// Lets this process open so many, if it may.
+pub fn allow_descriptors(count: u64) {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        if limit.current.is_some_and(|now| now < count) {
+            limit.current = Some(limit.maximum.map_or(count, |most| most.min(count)));
+            setrlimit(Resource::Nofile, limit).unwrap();
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = count;
+}
+
 /// Resident memory in bytes; zero where the system does not tell.
 pub fn memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
