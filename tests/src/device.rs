@@ -5,6 +5,7 @@ use common::connection_string::DeviceConnectionString;
 use device_proxy::cli::Cli;
 use device_proxy::config::Config;
 use device_proxy::hub_session::Fatal;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -66,5 +67,42 @@ impl TestDevice {
 impl Drop for TestDevice {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// A device-proxy that can be killed: everything of it is on threads of its own.
+pub struct MortalDevice(Option<Runtime>);
+
+impl MortalDevice {
+    /// Starts one as [`TestDevice::start`] does.
+    pub async fn start(
+        hub: &TestHub,
+        connection: &DeviceConnectionString,
+        arguments: &[&str],
+    ) -> Self {
+        let config = config(hub, connection, arguments);
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.spawn(device_proxy::run(config, CancellationToken::new()));
+        let identity = &connection.identity;
+        wait("the device-proxy's hub session", || {
+            hub.state.presence.is_subscribed(identity)
+        })
+        .await;
+        Self(Some(runtime))
+    }
+
+    /// Ends it without a chance to say goodbye: its sockets are closed, and no more.
+    pub fn kill(self) {}
+}
+
+impl Drop for MortalDevice {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }

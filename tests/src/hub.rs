@@ -107,6 +107,19 @@ impl TestHub {
         Self::start_in(folder, "localhost").await
     }
 
+    /// The same for a hub behind links: known and reached by the same addresses.
+    pub async fn restart_behind(self, links: &Links) -> Self {
+        let folder = Arc::clone(&self.folder);
+        let address = self.state.address.to_string();
+        self.shut_down().await;
+        let mut hub = Self::start_in(folder, &address).await;
+        links.https.lead_to(hub.https);
+        links.mqtts.lead_to(hub.mqtts);
+        hub.https = links.https.address;
+        hub.mqtts = links.mqtts.address;
+        hub
+    }
+
     /// Stops the hub and waits for its end.
     pub async fn shut_down(mut self) {
         self.stop.cancel();

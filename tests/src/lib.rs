@@ -8,11 +8,16 @@
 //! deadline fails the story with a message. Everything ends when it is dropped.
 
 pub mod device;
+pub mod holdings;
 pub mod hub;
+pub mod logs;
+pub mod noise;
 pub mod programs;
 pub mod raw_device;
 pub mod raw_service;
+pub mod raw_session;
 pub mod service;
+pub mod session_story;
 pub mod slow_link;
 pub mod target;
 pub mod wait;
@@ -21,7 +26,9 @@ pub use device::TestDevice;
 pub use hub::TestHub;
 pub use raw_device::RawDevice;
 pub use raw_service::RawService;
+pub use raw_session::RawSession;
 pub use service::TestService;
+pub use session_story::SessionStory;
 pub use slow_link::SlowLink;
 pub use target::Target;
 pub use wait::{soon, wait};

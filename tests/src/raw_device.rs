@@ -1,5 +1,8 @@
 //! A hand-driven device: MQTT packet by packet.
 
+use std::future::poll_fn;
+
+use bytes::Bytes;
 use common::clock::unix_now;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::dial;
@@ -7,14 +10,31 @@ use common::mqtt::{
     self, ConnectReturnCode, Packet, PacketIo, Qos, SubEntry, SubOpts, SubackReturnCode, packet,
 };
 use common::sas_token;
-use common::websocket::{self, WebSocket};
+use common::websocket::{self, Data, Incoming, WebSocket};
 use common::wire::stream::{REQUEST_FILTER, RESPONSE_FILTER, StreamAnswer, StreamRequest};
 use common::wire::topics;
-use common::wire::twin::{self, TwinResponse};
+use common::wire::twin::{self, BootId, SessionReport, TwinResponse};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::{TestHub, soon};
+
+/// A leg of the device.
+pub type DeviceLeg = WebSocket<TlsStream<TcpStream>>;
+
+/// Says something on a leg.
+pub async fn say(leg: &mut DeviceLeg, bytes: Bytes) {
+    poll_fn(|cx| leg.poll_ready(cx)).await.unwrap();
+    leg.start_send(Data::binary(bytes)).unwrap();
+    poll_fn(|cx| leg.poll_flush(cx)).await.unwrap();
+}
+
+/// Sends back what comes, to the end of the leg.
+pub async fn echo(mut leg: DeviceLeg) {
+    while let Ok(Incoming::Data(data)) = poll_fn(|cx| leg.poll_incoming(cx)).await {
+        say(&mut leg, data.into_bytes()).await;
+    }
+}
 
 /// One MQTT connection of a device.
 pub struct RawDevice {
@@ -153,6 +173,20 @@ impl RawDevice {
         }
     }
 
+    /// Says in its twin that it knows sessions.
+    pub async fn report_sessions(&mut self) {
+        self.subscribe_twin().await;
+        let report = SessionReport {
+            version: twin::SESSION_VERSION,
+            boot_id: BootId::random(),
+        };
+        let patch = report.to_patch().to_string();
+        let topic = "$iothub/twin/PATCH/properties/reported/?$rid=1";
+        self.publish(topic, patch.as_bytes()).await;
+        let (response, _) = self.twin_response().await;
+        assert!(response.is_success());
+    }
+
     /// The next packet.
     pub async fn packet(&mut self) -> Packet {
         match soon("an MQTT packet", self.io.read()).await {
@@ -188,7 +222,7 @@ impl RawDevice {
     }
 
     /// Opens the device's leg.
-    pub async fn leg(&self, request: &StreamRequest) -> WebSocket<TlsStream<TcpStream>> {
+    pub async fn leg(&self, request: &StreamRequest) -> DeviceLeg {
         websocket::connect(&request.url, &request.token, &self.tls)
             .await
             .unwrap()

@@ -137,7 +137,7 @@ async fn both_proxies_recover_when_the_hub_is_killed_and_started_again() {
     let target = Target::start(Manner::Echo).await;
     let device = hub.device(&connection, &target.address.to_string());
     device.line("connected").await;
-    let (service, port) = hub.service(&["MyDevice", "0"]).await;
+    let (service, port) = hub.service(&["--session", "never", "MyDevice", "0"]).await;
     assert!(soon("the first echo", echoes(port)).await);
 
     hub.program.kill().await;
@@ -164,8 +164,41 @@ async fn both_proxies_recover_when_the_hub_is_killed_and_started_again() {
     drop(service);
 }
 
-/// While data flows, a kill of any of the three is an aborted connection at both ends,
-/// not a hang and not an end.
+/// In session mode the connection itself goes on.
+#[tokio::test]
+async fn a_connection_outlives_the_hub_that_carried_it() {
+    let mut hub = Hub::start().await;
+    let connection = hub.admin(&["device", "create", "MyDevice"]);
+    let target = Target::start(Manner::Echo).await;
+    let device = hub.device(&connection, &target.address.to_string());
+    device.line("connected").await;
+    let options = ["--session", "always", "MyDevice", "0"];
+    let (service, port) = hub.service(&options).await;
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut line = [0; 6];
+    socket.write_all(b"before").await.unwrap();
+    soon("the echo", socket.read_exact(&mut line))
+        .await
+        .unwrap();
+    hub.program.kill().await;
+    service.line("session interrupted").await;
+    device.line("connecting again").await;
+    socket.write_all(b"during").await.unwrap();
+    hub.start_again().await;
+    let back = std::time::Instant::now();
+    soon("the echo after the kill", socket.read_exact(&mut line))
+        .await
+        .unwrap();
+    assert_eq!(&line, b"during");
+    println!(
+        "hub killed and started again: echo after {:?}",
+        back.elapsed()
+    );
+    assert_eq!(target.counters.connections(), 1);
+}
+
+/// While data flows, a kill of any of the three is an aborted connection at both ends of
+/// a plain stream, not a hang and not an end.
 #[tokio::test]
 async fn a_kill_while_data_flows_aborts_both_ends() {
     for victim in ["hub", "device-proxy", "service-proxy"] {
@@ -174,7 +207,7 @@ async fn a_kill_while_data_flows_aborts_both_ends() {
         let target = Target::start(Manner::Flood).await;
         let mut device = hub.device(&connection, &target.address.to_string());
         device.line("connected").await;
-        let (mut service, port) = hub.service(&["MyDevice", "0"]).await;
+        let (mut service, port) = hub.service(&["--session", "never", "MyDevice", "0"]).await;
         let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let mut some = vec![0; 1 << 20];
         soon("data", socket.read_exact(&mut some)).await.unwrap();
@@ -211,7 +244,7 @@ async fn a_kill_during_an_upload_is_no_end_of_input() {
         let target = Target::start(Manner::Sink).await;
         let mut device = hub.device(&connection, &target.address.to_string());
         device.line("connected").await;
-        let (mut service, port) = hub.service(&["MyDevice", "0"]).await;
+        let (mut service, port) = hub.service(&["--session", "never", "MyDevice", "0"]).await;
         let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         socket.write_all(&[1; 4096]).await.unwrap();
         let arrived = || target.counters.received.load(Relaxed) == 4096;
@@ -335,7 +368,7 @@ async fn admin_commands_work_on_a_running_hub() {
     let target = Target::start(Manner::Echo).await;
     let device = hub.device(&connection, &target.address.to_string());
     device.line("connected").await;
-    let (_service, port) = hub.service(&["MyDevice", "0"]).await;
+    let (_service, port) = hub.service(&["--session", "never", "MyDevice", "0"]).await;
     let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     socket.write_all(b"x").await.unwrap();
     let mut byte = [0];
@@ -371,17 +404,25 @@ async fn admin_commands_work_on_a_running_hub() {
 
 #[tokio::test]
 async fn no_secret_is_printed_at_any_level() {
+    for mode in ["never", "always"] {
+        no_secret_is_printed_in_mode(mode).await;
+    }
+}
+
+async fn no_secret_is_printed_in_mode(mode: &str) {
     let hub = Hub::start().await;
     let connection = hub.admin(&["device", "create", "MyDevice"]);
     let policy = hub.admin(&["policy", "connection-string", "service"]);
     let target = Target::start(Manner::Echo).await;
     let device = hub.device(&connection, &target.address.to_string());
     device.line("connected").await;
-    let (service, port) = hub.service(&["MyDevice", "0"]).await;
+    let options = ["--session", mode, "MyDevice", "0"];
+    let (mut service, port) = hub.service(&options).await;
     assert!(soon("the echo", echoes(port)).await);
     // A refusal too.
     let wrong = connection.replace("MyDevice", "Nobody");
     let (_, refused) = hub.device(&wrong, "localhost:1").ended().await;
+    service.kill().await;
     wait("the stream's end", || {
         hub.program.count("stream closed") > 0
     })

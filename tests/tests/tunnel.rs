@@ -11,22 +11,28 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+/// What holds in plain streams holds in session mode too.
+const MODES: [&str; 2] = ["never", "always"];
+
 struct Story {
+    mode: &'static str,
     hub: TestHub,
     device: TestDevice,
     service: TestService,
     target: Target,
 }
 
-/// A device with one unnamed target of this manner, and a port that leads to it.
-async fn story(manner: Manner) -> Story {
+/// A device with one unnamed target of this manner, and a port that leads to it, in
+/// plain streams or in a session.
+async fn story(manner: Manner, mode: &'static str) -> Story {
     let hub = TestHub::start().await;
     let connection = hub.create("MyDevice").await;
     let target = Target::start(manner).await;
     let address = target.address.to_string();
     let device = TestDevice::start(&hub, &connection, &["--target", &address]).await;
-    let service = TestService::listen(&hub, &["MyDevice", "0"]).await;
+    let service = TestService::listen(&hub, &["--session", mode, "MyDevice", "0"]).await;
     Story {
+        mode,
         hub,
         device,
         service,
@@ -55,8 +61,10 @@ async fn round_trip(mut socket: TcpStream, data: Vec<u8>) {
 }
 
 async fn nothing_left(story: &Story) {
+    // An unused session keeps its stream for a while.
+    let streams = usize::from(story.mode == "always");
     wait("the streams to end", || {
-        story.hub.state.rendezvous.count() == 0
+        story.hub.state.rendezvous.count() == streams
     })
     .await;
     wait("the target's connections to end", || {
@@ -67,9 +75,11 @@ async fn nothing_left(story: &Story) {
 
 #[tokio::test]
 async fn eight_mebibytes_there_and_back() {
-    let story = story(Manner::Echo).await;
-    round_trip(story.service.connect().await, pattern(8 << 20, 1)).await;
-    nothing_left(&story).await;
+    for mode in MODES {
+        let story = story(Manner::Echo, mode).await;
+        round_trip(story.service.connect().await, pattern(8 << 20, 1)).await;
+        nothing_left(&story).await;
+    }
 }
 
 #[tokio::test]
@@ -93,132 +103,150 @@ async fn modules_too() {
 
 #[tokio::test]
 async fn two_hundred_connections_at_once_through_one_port() {
-    let story = story(Manner::Echo).await;
-    let mut clients = JoinSet::new();
-    for number in 0..200 {
-        let address = story.service.addresses[0];
-        clients.spawn(async move {
-            let socket = TcpStream::connect(address).await.unwrap();
-            round_trip(socket, pattern(10_000 + number, number)).await;
-        });
+    for mode in MODES {
+        let story = story(Manner::Echo, mode).await;
+        let mut clients = JoinSet::new();
+        for number in 0..200 {
+            let address = story.service.addresses[0];
+            clients.spawn(async move {
+                let socket = TcpStream::connect(address).await.unwrap();
+                round_trip(socket, pattern(10_000 + number, number)).await;
+            });
+        }
+        while let Some(client) = clients.join_next().await {
+            client.unwrap();
+        }
+        nothing_left(&story).await;
     }
-    while let Some(client) = clients.join_next().await {
-        client.unwrap();
-    }
-    nothing_left(&story).await;
 }
 
 #[tokio::test]
 async fn names_select_targets_and_the_rest_is_rejected() {
-    let hub = TestHub::start().await;
-    let connection = hub.create("MyDevice").await;
-    let echo = Target::start(Manner::Echo).await;
-    let count = Target::start(Manner::Flood).await;
-    let (a, b) = (
-        format!("a={}", echo.address),
-        format!("b={}", count.address),
-    );
-    let _device = TestDevice::start(&hub, &connection, &["--target", &a, "--target", &b]).await;
-    let service = TestService::listen(&hub, &["MyDevice", "0:a", "0:b", "0:c", "0"]).await;
-    let connect =
-        async |number: usize| TcpStream::connect(service.addresses[number]).await.unwrap();
-    round_trip(connect(0).await, pattern(100, 1)).await;
-    let mut noise = [0; 100];
-    soon("noise", connect(1).await.read_exact(&mut noise))
-        .await
-        .unwrap();
-    for number in [2, 3] {
-        let error = soon("a reject", connect(number).await.read(&mut noise))
+    for mode in MODES {
+        let hub = TestHub::start().await;
+        let connection = hub.create("MyDevice").await;
+        let echo = Target::start(Manner::Echo).await;
+        let count = Target::start(Manner::Flood).await;
+        let (a, b) = (
+            format!("a={}", echo.address),
+            format!("b={}", count.address),
+        );
+        let _device = TestDevice::start(&hub, &connection, &["--target", &a, "--target", &b]).await;
+        let service = TestService::listen(
+            &hub,
+            &["--session", mode, "MyDevice", "0:a", "0:b", "0:c", "0"],
+        )
+        .await;
+        let connect =
+            async |number: usize| TcpStream::connect(service.addresses[number]).await.unwrap();
+        round_trip(connect(0).await, pattern(100, 1)).await;
+        let mut noise = [0; 100];
+        soon("noise", connect(1).await.read_exact(&mut noise))
             .await
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+            .unwrap();
+        for number in [2, 3] {
+            let error = soon("a reject", connect(number).await.read(&mut noise))
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        }
+        // And the listener goes on.
+        round_trip(connect(0).await, pattern(100, 2)).await;
     }
-    // And the listener goes on.
-    round_trip(connect(0).await, pattern(100, 2)).await;
 }
 
 #[tokio::test]
 async fn a_target_that_refuses_costs_one_connection() {
-    let hub = TestHub::start().await;
-    let connection = hub.create("MyDevice").await;
-    let nowhere = Target::nowhere().await.to_string();
-    let device = TestDevice::start(&hub, &connection, &["--target", &nowhere]).await;
-    let service = TestService::listen(&hub, &["MyDevice", "0"]).await;
-    for _ in 0..2 {
-        let mut byte = [0];
-        let refused = soon("a reject", service.connect().await.read(&mut byte)).await;
-        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    for mode in MODES {
+        let hub = TestHub::start().await;
+        let connection = hub.create("MyDevice").await;
+        let nowhere = Target::nowhere().await.to_string();
+        let device = TestDevice::start(&hub, &connection, &["--target", &nowhere]).await;
+        let service = TestService::listen(&hub, &["--session", mode, "MyDevice", "0"]).await;
+        for _ in 0..2 {
+            let mut byte = [0];
+            let refused = soon("a reject", service.connect().await.read(&mut byte)).await;
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        }
+        device.shut_down().await.unwrap();
     }
-    device.shut_down().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_target_that_closes_at_once_is_a_normal_end() {
-    let story = story(Manner::CloseAtOnce).await;
-    let mut all = Vec::new();
-    let end = soon(
-        "the end",
-        story.service.connect().await.read_to_end(&mut all),
-    )
-    .await;
-    assert_eq!(end.unwrap(), 0);
-    nothing_left(&story).await;
+    for mode in MODES {
+        let story = story(Manner::CloseAtOnce, mode).await;
+        let mut all = Vec::new();
+        let end = soon(
+            "the end",
+            story.service.connect().await.read_to_end(&mut all),
+        )
+        .await;
+        assert_eq!(end.unwrap(), 0);
+        nothing_left(&story).await;
+    }
 }
 
 #[tokio::test]
 async fn a_target_that_hangs_is_left_when_the_client_leaves() {
-    let story = story(Manner::Silent).await;
-    let socket = story.service.connect().await;
-    wait("the target's connection", || {
-        story.target.counters.connections() == 1
-    })
-    .await;
-    drop(socket);
-    nothing_left(&story).await;
+    for mode in MODES {
+        let story = story(Manner::Silent, mode).await;
+        let socket = story.service.connect().await;
+        wait("the target's connection", || {
+            story.target.counters.connections() == 1
+        })
+        .await;
+        drop(socket);
+        nothing_left(&story).await;
+    }
 }
 
 #[tokio::test]
 async fn a_reader_that_stops_stops_the_writer() {
-    let story = story(Manner::Flood).await;
-    let mut socket = story.service.connect().await;
-    let mut some = vec![0; 1 << 20];
-    soon("the flood", socket.read_exact(&mut some))
-        .await
-        .unwrap();
-    // The flood comes to rest when the buffers in between are full.
-    let mut before = u64::MAX;
-    let rest = async {
-        loop {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            let now = story.target.counters.sent.load(Relaxed);
-            if now == before {
-                return now;
+    for mode in MODES {
+        let story = story(Manner::Flood, mode).await;
+        let mut socket = story.service.connect().await;
+        let mut some = vec![0; 1 << 20];
+        soon("the flood", socket.read_exact(&mut some))
+            .await
+            .unwrap();
+        // The flood comes to rest when the buffers in between are full.
+        let mut before = u64::MAX;
+        let rest = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let now = story.target.counters.sent.load(Relaxed);
+                if now == before {
+                    return now;
+                }
+                before = now;
             }
-            before = now;
-        }
-    };
-    let sent = soon("the flood to come to rest", rest).await;
-    // And goes on when somebody reads.
-    let mut more = vec![0; sent as usize];
-    soon("the flood to go on", socket.read_exact(&mut more))
-        .await
-        .unwrap();
-    assert!(more.iter().all(|byte| *byte == 0x5a));
-    drop(socket);
-    nothing_left(&story).await;
+        };
+        let sent = soon("the flood to come to rest", rest).await;
+        // And goes on when somebody reads.
+        let mut more = vec![0; sent as usize];
+        soon("the flood to go on", socket.read_exact(&mut more))
+            .await
+            .unwrap();
+        assert!(more.iter().all(|byte| *byte == 0x5a));
+        drop(socket);
+        nothing_left(&story).await;
+    }
 }
 
 #[tokio::test]
 async fn bytes_after_the_local_end_of_input_still_arrive() {
-    let story = story(Manner::Echo).await;
-    let mut socket = story.service.connect().await;
-    socket.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-    socket.shutdown().await.unwrap();
-    let mut back = [0; 18];
-    soon("the answer", socket.read_exact(&mut back))
-        .await
-        .unwrap();
-    assert_eq!(&back, b"GET / HTTP/1.0\r\n\r\n");
+    for mode in MODES {
+        let story = story(Manner::Echo, mode).await;
+        let mut socket = story.service.connect().await;
+        socket.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        socket.shutdown().await.unwrap();
+        let mut back = [0; 18];
+        soon("the answer", socket.read_exact(&mut back))
+            .await
+            .unwrap();
+        assert_eq!(&back, b"GET / HTTP/1.0\r\n\r\n");
+    }
 }
 
 #[tokio::test]
@@ -235,7 +263,7 @@ async fn an_offline_device_costs_one_connection() {
 
 #[tokio::test]
 async fn a_disabled_devices_tunnel_is_cut() {
-    let story = story(Manner::Echo).await;
+    let story = story(Manner::Echo, "never").await;
     let mut socket = story.service.connect().await;
     socket.write_all(b"x").await.unwrap();
     let mut byte = [0];
@@ -253,34 +281,36 @@ async fn a_disabled_devices_tunnel_is_cut() {
 
 #[tokio::test]
 async fn stopping_each_program_cuts_its_tunnels_and_ends() {
-    let first = story(Manner::Echo).await;
-    let mut socket = first.service.connect().await;
-    socket.write_all(b"x").await.unwrap();
-    let mut byte = [0];
-    soon("the echo", socket.read_exact(&mut byte))
-        .await
-        .unwrap();
-    first.device.shut_down().await.unwrap();
-    let cut = soon("the cut", socket.read(&mut byte)).await;
-    assert_eq!(cut.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    wait("the stream's end", || {
-        first.hub.state.rendezvous.count() == 0
-    })
-    .await;
-    first.service.shut_down().await;
-    first.hub.shut_down().await;
+    for mode in MODES {
+        let first = story(Manner::Echo, mode).await;
+        let mut socket = first.service.connect().await;
+        socket.write_all(b"x").await.unwrap();
+        let mut byte = [0];
+        soon("the echo", socket.read_exact(&mut byte))
+            .await
+            .unwrap();
+        first.device.shut_down().await.unwrap();
+        let cut = soon("the cut", socket.read(&mut byte)).await;
+        assert_eq!(cut.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        wait("the stream's end", || {
+            first.hub.state.rendezvous.count() == 0
+        })
+        .await;
+        first.service.shut_down().await;
+        first.hub.shut_down().await;
 
-    let second = story(Manner::Echo).await;
-    let mut socket = second.service.connect().await;
-    socket.write_all(b"x").await.unwrap();
-    soon("the echo", socket.read_exact(&mut byte))
-        .await
-        .unwrap();
-    second.service.shut_down().await;
-    wait("the target's end", || {
-        second.target.counters.connections() == 0
-    })
-    .await;
-    second.hub.shut_down().await;
-    second.device.shut_down().await.unwrap();
+        let second = story(Manner::Echo, mode).await;
+        let mut socket = second.service.connect().await;
+        socket.write_all(b"x").await.unwrap();
+        soon("the echo", socket.read_exact(&mut byte))
+            .await
+            .unwrap();
+        second.service.shut_down().await;
+        wait("the target's end", || {
+            second.target.counters.connections() == 0
+        })
+        .await;
+        second.hub.shut_down().await;
+        second.device.shut_down().await.unwrap();
+    }
 }

@@ -15,6 +15,7 @@ use common::session::handshake::ResumeSecret;
 use common::session::{
     CarrierEnd, CarrierId, Code, Live, Over, Role, STREAM_PREFIX, SessionId, carry,
 };
+use common::websocket::ConnectError;
 use common::wire::initiation::Timeouts;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -103,9 +104,10 @@ async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, Phase> {
     let failed = |error| Phase::Failed(Arc::new(error));
     let leg = match shared.opener.open(identity, &stream_name).await {
         Ok(leg) => leg,
-        // Perhaps there is no such target; a plain stream will tell.
-        Err(error) if is_auto && is_reject(&error) => {
-            tracing::debug!(%identity, %name, "the device rejects a session; trying a plain stream");
+        // Perhaps there is no such target, or the device took one look at the stream and
+        // left; a plain stream will tell.
+        Err(error) if is_auto && (is_reject(&error) || is_gone(&error)) => {
+            tracing::debug!(%identity, %name, "the device takes no session; trying a plain stream: {error}");
             shared.ability.doubt();
             return Err(Phase::Plain);
         }
@@ -181,6 +183,14 @@ fn is_reject(error: &StreamError) -> bool {
     matches!(
         error.failure,
         StreamFailure::Initiate(InitiateError::Rejected)
+    )
+}
+
+/// Whether the device had left the stream before we came.
+fn is_gone(error: &StreamError) -> bool {
+    matches!(
+        error.failure,
+        StreamFailure::Endpoint(ConnectError::Refused { .. })
     )
 }
 

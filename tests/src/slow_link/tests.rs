@@ -197,7 +197,7 @@ async fn everybody_meets_a_hub_through_its_links() {
     let device = TestDevice::start(&hub, &connection, &arguments).await;
     let before = links.https.counts();
     assert_eq!(before.connections, 1, "the device's session");
-    let service = TestService::listen(&hub, &["MyDevice", "0"]).await;
+    let service = TestService::listen(&hub, &["--session", "never", "MyDevice", "0"]).await;
     let start = Instant::now();
     let mut client = service.connect().await;
     client.write_all(b"hello").await.unwrap();

@@ -1,0 +1,48 @@
+//! What this process holds: to see that it does not grow. Descriptors and memory are
+//! the whole process's, so a story that looks at them has a test binary for itself.
+
+/// Open descriptors; zero where the system does not tell.
+pub fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+/// Lets this process open so many, if it may.
+pub fn allow_descriptors(count: u64) {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        if limit.current.is_some_and(|now| now < count) {
+            limit.current = Some(limit.maximum.map_or(count, |most| most.min(count)));
+            setrlimit(Resource::Nofile, limit).unwrap();
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = count;
+}
+
+/// Resident memory in bytes; zero where the system does not tell.
+pub fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kib.map_or(0, |kib| kib.trim().parse::<u64>().unwrap() << 10)
+}
+
+/// Tasks of this runtime that are not at their end.
+pub fn tasks() -> usize {
+    tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks()
+}
+
+/// MiB that the volume checks move, and `default` without a wish; 1024 with `--full`.
+pub fn volume_mib(default: u64) -> u64 {
+    let wish = std::env::var("VOLUME_MIB").ok();
+    wish.map_or(default, |mib| mib.parse().unwrap())
+}
+
+/// Whether the full figures are wanted.
+pub fn is_full() -> bool {
+    volume_mib(0) >= 1024
+}

@@ -1,0 +1,222 @@
+//! What detached sessions may take from a device: so many, and so many bytes. The one
+//! that was detached longest makes room, and one that is attached never does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::limits;
+use common::session::{ConnectionId, pipe};
+use common::tunnel::{Pipes, Traffic};
+use tests::session_story::{DEVICE, reset, talk};
+use tests::{RawService, RawSession, TestDevice, TestHub, holdings, logs, soon, wait};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+struct Story {
+    _hub: TestHub,
+    device: TestDevice,
+    service: Arc<RawService>,
+    target: TcpListener,
+}
+
+/// A device with one target of this name, for the logs.
+async fn story(name: &str, options: &[&str]) -> Story {
+    logs::keep();
+    holdings::allow_descriptors(12_000);
+    let hub = TestHub::start().await;
+    let connection = hub.create(DEVICE).await;
+    // Small buffers, so that what is sent waits in the session and not in the system.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(8 << 10).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let target = socket.listen(128).unwrap();
+    let option = format!("{name}={}", target.local_addr().unwrap());
+    let options = [&["--target", &option], options].concat();
+    Story {
+        device: TestDevice::start(&hub, &connection, &options).await,
+        service: Arc::new(RawService::new(&hub).await),
+        _hub: hub,
+        target,
+    }
+}
+
+impl Story {
+    /// A session with one connection: both, the client's end and the target's.
+    async fn session(&self, name: &str) -> (RawSession, TcpStream, TcpStream) {
+        let session = RawSession::begin(&self.service, DEVICE, name).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let live = session.live.clone();
+        let id: ConnectionId = live.open().unwrap();
+        tokio::spawn(async move {
+            let traffic = Traffic::default();
+            pipe(&live, id, socket, &traffic, || ()).await
+        });
+        let (there, _) = soon("the target", self.target.accept()).await.unwrap();
+        (session, here, there)
+    }
+}
+
+/// Whether the connection is still there: nothing has come, not even an end.
+fn is_open(socket: &TcpStream) -> bool {
+    let mut byte = [0];
+    matches!(socket.try_read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+#[tokio::test]
+async fn too_many_sessions_cost_the_longest_detached() {
+    let name = "count";
+    let story = story(name, &[]).await;
+    let (_attached, mut here, mut there) = story.session(name).await;
+    talk(&mut here, &mut there).await;
+    let mut detached = Vec::new();
+    // One place of them all is the attached one's.
+    for _ in 0..limits::SESSIONS - 1 {
+        let (mut session, here, mut there) = story.session(name).await;
+        there.write_all(b"nobody reads this").await.unwrap();
+        session.lose().await;
+        detached.push((session, here, there));
+    }
+    assert!(detached.iter().all(|(_, _, there)| is_open(there)));
+    wait("all of them to be detached", || {
+        logs::lines(&["session detached", "name=\"count\""]).len() == detached.len()
+    })
+    .await;
+    // Each newcomer costs the one that was detached longest.
+    for number in 0..5 {
+        let (mut session, here, there) = story.session(name).await;
+        reset(&mut detached[number].2).await;
+        session.lose().await;
+        detached.push((session, here, there));
+        let (first, kept) = (&detached[number], &detached[number + 1]);
+        assert!(is_open(&kept.2), "one for one");
+        logs::line(&[
+            "session evicted",
+            &format!("session={}", first.0.id),
+            "name=\"count\"",
+        ])
+        .await;
+    }
+    // One that was evicted is unknown; one that was not goes on; the attached one lives.
+    let evicted = detached[0].0.go_on(&story.service, DEVICE, name).await;
+    let evicted = evicted.unwrap_err().to_string();
+    assert!(evicted.contains("not known there any more"), "{evicted}");
+    detached[5]
+        .0
+        .go_on(&story.service, DEVICE, name)
+        .await
+        .unwrap();
+    talk(&mut here, &mut there).await;
+    assert_eq!(logs::lines(&["session evicted", "name=\"count\""]).len(), 5);
+    soon("the device-proxy's end", story.device.shut_down())
+        .await
+        .unwrap();
+}
+
+/// What this line says of bytes.
+fn held(line: &str) -> u64 {
+    let (_, rest) = line.split_once("held=").unwrap();
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+    digits.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn too_many_bytes_cost_the_longest_detached() {
+    let name = "bytes";
+    let story = story(name, &[]).await;
+    let (_attached, mut here, mut there) = story.session(name).await;
+    talk(&mut here, &mut there).await;
+    // Uploads without end to targets that read nothing; then their streams are lost.
+    let mut kept = Vec::new();
+    let evicted = ["session evicted", "name=\"bytes\""];
+    while logs::lines(&evicted).len() < 2 {
+        assert!(kept.len() < 100, "{} sessions and no end", kept.len());
+        let mut session = RawSession::begin(&story.service, DEVICE, name).await;
+        let mut uploads = JoinSet::new();
+        let mut targets = Vec::new();
+        for _ in 0..64 {
+            let live = session.live.clone();
+            let id = live.open().unwrap();
+            uploads.spawn(async move {
+                let endless = Pipes::half_closing(tokio::io::repeat(0x5a), tokio::io::sink());
+                let traffic = Traffic::default();
+                pipe(&live, id, endless, &traffic, || ()).await
+            });
+            let accepted = soon("the target", story.target.accept()).await;
+            targets.push(accepted.unwrap().0);
+        }
+        let mut before = u64::MAX;
+        soon("the uploads to come to rest", async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(60)).await;
+                let now = session.live.progress();
+                if std::mem::replace(&mut before, now) == now {
+                    break;
+                }
+            }
+        })
+        .await;
+        session.lose().await;
+        let id = format!("session={}", session.id);
+        logs::line(&["session detached", &id]).await;
+        kept.push((session, uploads, targets));
+    }
+    let detached = logs::lines(&["session detached", "name=\"bytes\""]);
+    let evicted = logs::lines(&evicted);
+    let bytes: u64 = detached.iter().map(|line| held(line)).sum();
+    let first: u64 = detached
+        .iter()
+        .take(evicted.len())
+        .map(|line| held(line))
+        .sum();
+    println!(
+        "{} sessions held {} MiB, and {} were evicted: {} MiB are left",
+        detached.len(),
+        bytes >> 20,
+        evicted.len(),
+        (bytes - first) >> 20
+    );
+    assert!(bytes > limits::SESSION_DETACHED_BYTES);
+    assert!(bytes - first <= limits::SESSION_DETACHED_BYTES);
+    for (line, (session, _, targets)) in evicted.iter().zip(&mut kept) {
+        assert!(line.contains(&format!("session={}", session.id)), "{line}");
+        reset(&mut targets[0]).await;
+    }
+    let (session, _, _) = kept.last_mut().unwrap();
+    session.go_on(&story.service, DEVICE, name).await.unwrap();
+    talk(&mut here, &mut there).await;
+    soon("the device-proxy's end", story.device.shut_down())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn expired_sessions_are_closed() {
+    let name = "expired";
+    let story = story(name, &["--session-grace", "1"]).await;
+    let (_attached, mut here, mut there) = story.session(name).await;
+    let mut sessions = Vec::new();
+    for _ in 0..10 {
+        let (mut session, here, there) = story.session(name).await;
+        session.lose().await;
+        sessions.push((session, here, there));
+    }
+    for (_, _, there) in &mut sessions {
+        reset(there).await;
+    }
+    let said = [
+        "keep: session ended: the session was without a carrier for too long",
+        "name=\"expired\"",
+    ];
+    wait("ten lines", || logs::lines(&said).len() == 10).await;
+    let expired = sessions[0].0.go_on(&story.service, DEVICE, name).await;
+    let expired = expired.unwrap_err().to_string();
+    assert!(expired.contains("not known there any more"), "{expired}");
+    tokio::time::timeout(Duration::from_secs(5), talk(&mut here, &mut there))
+        .await
+        .unwrap();
+}

@@ -1,0 +1,239 @@
+//! Connections in a session begin and end as TCP connections do: every end arrives as
+//! what it is.
+
+use std::time::Duration;
+
+use tests::session_story::{DEVICE, break_off, pass, reset, rest, talk};
+use tests::{SessionStory, Target, TestDevice, TestHub, TestService, logs, noise, soon};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+#[tokio::test]
+async fn a_half_close_of_the_client_arrives_as_one() {
+    let story = SessionStory::start("half-close").await;
+    let (mut here, mut there) = story.pair().await;
+    // As `printf … | nc -N` does.
+    here.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    here.shutdown().await.unwrap();
+    assert_eq!(rest(&mut there).await, b"GET / HTTP/1.0\r\n\r\n");
+    // The other way is open as long as the target likes.
+    for _ in 0..3 {
+        pass(&mut there, &mut here, b"a line of the answer").await;
+    }
+    drop(there);
+    assert_eq!(rest(&mut here).await, b"");
+}
+
+#[tokio::test]
+async fn a_half_close_of_the_target_arrives_as_one() {
+    let story = SessionStory::start("half-close").await;
+    let (mut here, mut there) = story.pair().await;
+    there.shutdown().await.unwrap();
+    assert_eq!(rest(&mut here).await, b"");
+    let (sent, received) = soon("the bytes after it", async {
+        tokio::join!(
+            noise::send(&mut here, 1, 3 << 20),
+            noise::receive(&mut there)
+        )
+    })
+    .await;
+    assert_eq!(received, (3 << 20, sent));
+}
+
+#[tokio::test]
+async fn a_reset_arrives_as_a_reset() {
+    let story = SessionStory::start("reset").await;
+    let (mut here, mut there) = story.pair().await;
+    talk(&mut here, &mut there).await;
+    break_off(here);
+    reset(&mut there).await;
+
+    let (mut here, mut there) = story.pair().await;
+    talk(&mut here, &mut there).await;
+    break_off(there);
+    reset(&mut here).await;
+    // And also after the other's half-close.
+    let (mut here, mut there) = story.pair().await;
+    here.shutdown().await.unwrap();
+    assert_eq!(rest(&mut there).await, b"");
+    break_off(there);
+    reset(&mut here).await;
+    // The session goes on.
+    let (mut here, mut there) = story.pair().await;
+    talk(&mut here, &mut there).await;
+}
+
+#[tokio::test]
+async fn a_connection_without_a_byte_ends_in_due_form() {
+    let story = SessionStory::start("zero").await;
+    let (here, mut there) = story.pair().await;
+    drop(here);
+    assert_eq!(rest(&mut there).await, b"");
+    let (mut here, there) = story.pair().await;
+    drop(there);
+    assert_eq!(rest(&mut here).await, b"");
+    // Gone before the connection can be open anywhere.
+    drop(story.service.connect().await);
+    let (mut there, _) = soon("the target's connection", story.target.accept())
+        .await
+        .unwrap();
+    assert_eq!(rest(&mut there).await, b"");
+}
+
+#[tokio::test]
+async fn either_side_may_speak_first() {
+    let story = SessionStory::start("first").await;
+    let (mut here, mut there) = story.pair().await;
+    pass(&mut there, &mut here, b"220 ready\r\n").await;
+    pass(&mut here, &mut there, b"EHLO\r\n").await;
+    // Also what is said before the connection is open.
+    let mut here = story.service.connect().await;
+    here.write_all(b"early").await.unwrap();
+    here.shutdown().await.unwrap();
+    let (mut there, _) = soon("the target's connection", story.target.accept())
+        .await
+        .unwrap();
+    assert_eq!(rest(&mut there).await, b"early");
+}
+
+#[tokio::test]
+async fn what_was_sent_before_a_close_arrives() {
+    let story = SessionStory::start("linger").await;
+    for number in 0..8 {
+        let (mut here, mut there) = story.pair().await;
+        let send = async {
+            let hash = noise::send(&mut here, number, 1 << 20).await;
+            drop(here);
+            hash
+        };
+        let (sent, received) = soon("the bytes", async {
+            tokio::join!(send, noise::receive(&mut there))
+        })
+        .await;
+        assert_eq!(received, (1 << 20, sent));
+        // Nobody is there for the answer.
+        while there.write_all(b"an answer").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A port to this target, and what the client of a connection to it sees: a reset.
+async fn refused(name: &str, target: &str) {
+    logs::keep();
+    let hub = TestHub::start().await;
+    let connection = hub.create(DEVICE).await;
+    let option = format!("{name}={target}");
+    let _device = TestDevice::start(&hub, &connection, &["--target", &option]).await;
+    let port = format!("0:{name}");
+    let service = TestService::listen(&hub, &["--session", "always", DEVICE, &port]).await;
+    reset(&mut service.connect().await).await;
+}
+
+#[tokio::test]
+async fn a_target_that_refuses_is_named() {
+    let nowhere = Target::nowhere().await.to_string();
+    refused("nobody-listens", &nowhere).await;
+    let why = logs::line(&[
+        "WARN",
+        "no connection to MyDevice (nobody-listens): nothing listens at the target",
+    ]);
+    assert!(why.await.contains(&nowhere));
+    logs::line(&["WARN", "connection refused", "name=\"nobody-listens\""]).await;
+}
+
+#[tokio::test]
+async fn a_target_that_cannot_be_reached_is_named() {
+    refused("unreachable", "255.255.255.255:9").await;
+    logs::line(&[
+        "no connection to MyDevice (unreachable): the target cannot be reached",
+        "255.255.255.255:9",
+    ])
+    .await;
+}
+
+/// A port with a full queue: the system answers no more connection requests.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_target_that_does_not_answer_is_named() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full: TcpListener = socket.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut queue = Vec::new();
+    let short = Duration::from_millis(300);
+    while let Ok(Ok(queued)) = tokio::time::timeout(short, TcpStream::connect(address)).await {
+        queue.push(queued);
+    }
+    refused("silence", &address.to_string()).await;
+    logs::line(&["no connection to MyDevice (silence): the target does not answer"]).await;
+}
+
+#[tokio::test]
+async fn sixty_four_at_once_of_all_sizes() {
+    let story = SessionStory::start("many").await;
+    let target = async {
+        let mut tasks = JoinSet::new();
+        for _ in 0..64 {
+            let (mut there, _) = story.target.accept().await.unwrap();
+            tasks.spawn(async move {
+                let (mut reader, mut writer) = there.split();
+                tokio::io::copy(&mut reader, &mut writer).await.unwrap();
+                writer.shutdown().await.unwrap();
+            });
+        }
+        tasks.join_all().await;
+    };
+    let mut clients = JoinSet::new();
+    let address = story.service.addresses[0];
+    for number in 0..64_u64 {
+        clients.spawn(async move {
+            let mut here = TcpStream::connect(address).await.unwrap();
+            let size = number * number * 91;
+            let (mut reader, mut writer) = here.split();
+            let (sent, received) = tokio::join!(
+                noise::send(&mut writer, number, size),
+                noise::receive(&mut reader)
+            );
+            assert_eq!(received, (size, sent), "{number}");
+        });
+    }
+    let all = async { tokio::join!(target, clients.join_all()) };
+    soon("all connections", all).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_stops_nobody_else() {
+    let story = SessionStory::start("stall").await;
+    let (mut stalled, mut flood) = story.pair().await;
+    let flooding = tokio::spawn(async move {
+        let piece = vec![0; 64 << 10];
+        let mut sent = 0;
+        while sent < 64 << 20 && flood.write_all(&piece).await.is_ok() {
+            sent += piece.len();
+        }
+        sent
+    });
+    // The flood comes to rest somewhere.
+    let mut first = [0; 4096];
+    soon("the flood", stalled.read_exact(&mut first))
+        .await
+        .unwrap();
+    let (mut here, mut there) = story.pair().await;
+    for _ in 0..20 {
+        talk(&mut here, &mut there).await;
+    }
+    let (sent, received) = soon("bulk beside it", async {
+        tokio::join!(
+            noise::send(&mut there, 2, 8 << 20),
+            noise::receive(&mut here)
+        )
+    })
+    .await;
+    assert_eq!(received, (8 << 20, sent));
+    assert!(!flooding.is_finished(), "64 MiB were buffered for nobody");
+    break_off(stalled);
+    let sent = soon("the flood's end", flooding).await.unwrap();
+    assert!(sent < 64 << 20, "its writer was reset");
+}

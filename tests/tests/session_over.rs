@@ -1,0 +1,176 @@
+//! How sessions end when they cannot, or must not, go on: the connections in them are
+//! reset at both ends, at once, and somebody says why.
+
+use std::time::Duration;
+
+use tests::device::MortalDevice;
+use tests::session_story::{DEVICE, reset, talk};
+use tests::{SessionStory, TestDevice, TestHub, TestService, logs, slow_link, soon, wait};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+const SOON: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn a_session_that_nobody_can_reach_expires_at_both_ends() {
+    logs::keep();
+    let (hub, links) = TestHub::start_behind(slow_link::Settings::default()).await;
+    let options = ["--session-grace", "1"];
+    let story = SessionStory::on(hub, "expires", &options, &options).await;
+    let (mut here, mut there) = story.pair().await;
+    talk(&mut here, &mut there).await;
+    links.https.refuse().await;
+    links.https.reset_all();
+    let cut = Instant::now();
+    reset(&mut here).await;
+    reset(&mut there).await;
+    let took = cut.elapsed();
+    assert!(took > Duration::from_millis(900), "{took:?}");
+    logs::line(&[
+        "session lost: no way to the device was found for 1 s",
+        "name=expires",
+    ])
+    .await;
+    logs::line(&[
+        "session ended: the session was without a carrier for too long",
+        "name=\"expires\"",
+    ])
+    .await;
+    // The next connection begins another one.
+    links.https.allow().await;
+    let (mut here, mut there) = story.pair().await;
+    talk(&mut here, &mut there).await;
+}
+
+#[tokio::test]
+async fn a_device_proxy_that_was_killed_and_started_anew_is_known_at_once() {
+    logs::keep();
+    let hub = TestHub::start().await;
+    let connection = hub.create(DEVICE).await;
+    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let option = format!("anew={}", target.local_addr().unwrap());
+    let options = ["--target", &option];
+    let first = MortalDevice::start(&hub, &connection, &options).await;
+    let service = TestService::listen(&hub, &["--session", "always", DEVICE, "0:anew"]).await;
+    let pair = async || {
+        let here = service.connect().await;
+        let (there, _) = soon("the target", target.accept()).await.unwrap();
+        (here, there)
+    };
+    let (mut here, mut there) = pair().await;
+    talk(&mut here, &mut there).await;
+    first.kill();
+    reset(&mut there).await;
+    // Until somebody comes who does not know the session it may still be there.
+    let waiting = logs::line(&["session interrupted", "name=anew"]).await;
+    assert!(waiting.contains("connections=1"), "{waiting}");
+    let started = Instant::now();
+    let _second = TestDevice::start(&hub, &connection, &options).await;
+    reset(&mut here).await;
+    println!("started anew: known after {:?}", started.elapsed());
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+    let why = logs::line(&["session lost:", "name=anew"]).await;
+    assert!(why.contains("the device-proxy was started anew"), "{why}");
+    let (mut here, mut there) = pair().await;
+    talk(&mut here, &mut there).await;
+}
+
+#[tokio::test]
+async fn a_device_proxy_that_stops_resets_its_clients_at_once() {
+    logs::keep();
+    let story = SessionStory::start("device-stops").await;
+    let (mut here, mut there) = story.pair().await;
+    talk(&mut here, &mut there).await;
+    let stopped = Instant::now();
+    let stopping = tokio::spawn(story.device.shut_down());
+    reset(&mut here).await;
+    reset(&mut there).await;
+    assert!(stopped.elapsed() < SOON, "{:?}", stopped.elapsed());
+    stopping.await.unwrap().unwrap();
+    assert!(stopped.elapsed() < SOON, "{:?}", stopped.elapsed());
+    logs::line(&[
+        "session ended by the device: the program there stops",
+        "name=device-stops",
+    ])
+    .await;
+    wait("no stream", || story.hub.state.rendezvous.count() == 0).await;
+}
+
+#[tokio::test]
+async fn a_service_proxy_that_stops_resets_its_targets_at_once() {
+    logs::keep();
+    let story = SessionStory::start("service-stops").await;
+    let (mut here, mut there) = story.pair().await;
+    talk(&mut here, &mut there).await;
+    let stopped = Instant::now();
+    let stopping = tokio::spawn(story.service.shut_down());
+    reset(&mut there).await;
+    reset(&mut here).await;
+    assert!(stopped.elapsed() < SOON, "{:?}", stopped.elapsed());
+    stopping.await.unwrap();
+    assert!(stopped.elapsed() < SOON, "{:?}", stopped.elapsed());
+    // Its connections first, and then a session without any.
+    logs::line(&["session closed", "name=\"service-stops\""]).await;
+    wait("no stream", || story.hub.state.rendezvous.count() == 0).await;
+}
+
+#[tokio::test]
+async fn each_program_stops_while_its_session_is_interrupted() {
+    for device_first in [true, false] {
+        let name = if device_first {
+            "dark-device"
+        } else {
+            "dark-service"
+        };
+        let (hub, links) = TestHub::start_behind(slow_link::Settings::default()).await;
+        let story = SessionStory::on(hub, name, &[], &[]).await;
+        let (mut here, mut there) = story.pair().await;
+        talk(&mut here, &mut there).await;
+        links.https.refuse().await;
+        links.https.reset_all();
+        links.https.is_empty().await;
+        let stopped = Instant::now();
+        if device_first {
+            let stopping = tokio::spawn(story.device.shut_down());
+            reset(&mut there).await;
+            stopping.await.unwrap().unwrap();
+        } else {
+            let stopping = tokio::spawn(story.service.shut_down());
+            reset(&mut here).await;
+            stopping.await.unwrap();
+        }
+        println!("{name}: stopped after {:?}", stopped.elapsed());
+        assert!(stopped.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_is_deleted_ends_the_session() {
+    logs::keep();
+    let story = SessionStory::start("deleted").await;
+    let (mut here, mut there) = story.pair().await;
+    talk(&mut here, &mut there).await;
+    story.hub.delete(DEVICE).await;
+    let deleted = Instant::now();
+    reset(&mut here).await;
+    assert!(deleted.elapsed() < SOON, "{:?}", deleted.elapsed());
+    let why = logs::line(&["session lost:", "name=deleted"]).await;
+    println!("{why}");
+}
+
+#[tokio::test]
+async fn the_end_of_one_service_proxy_is_not_the_others() {
+    let story = SessionStory::start("two-ports").await;
+    let port = format!("0:{}", story.name);
+    let options = ["--session", "always", DEVICE, &port];
+    let other = TestService::listen(&story.hub, &options).await;
+    let (mut here, mut there) = story.pair().await;
+    let mut here_too = other.connect().await;
+    let (mut there_too, _) = soon("the target", story.target.accept()).await.unwrap();
+    talk(&mut here, &mut there).await;
+    talk(&mut here_too, &mut there_too).await;
+    assert_eq!(story.hub.state.rendezvous.count(), 2);
+    other.shut_down().await;
+    reset(&mut there_too).await;
+    talk(&mut here, &mut there).await;
+}

@@ -1,0 +1,175 @@
+//! A session outlives its stream: whatever is cut, restarted or frozen between both
+//! proxies, the connections go on. Recovery times are printed, and only bounded.
+
+use std::time::Duration;
+
+use tests::session_story::{break_off, pass, reset, rest, talk};
+use tests::{SessionStory, logs, noise, soon, wait};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+/// How long it takes until a keystroke is through, after the path was cut.
+async fn recovery(what: &str, here: &mut TcpStream, there: &mut TcpStream) -> Duration {
+    let cut = Instant::now();
+    pass(here, there, b"k").await;
+    pass(there, here, b"k").await;
+    let took = cut.elapsed();
+    println!("{what}: echo after {:.1} ms", took.as_secs_f32() * 1e3);
+    took
+}
+
+#[tokio::test]
+async fn a_cut_stream_is_opened_again_unnoticed() {
+    let (story, links) = SessionStory::behind_links("cut").await;
+    let (mut here, mut there) = story.pair().await;
+    talk(&mut here, &mut there).await;
+    for round in 1..=5 {
+        links.https.reset_all();
+        let took = recovery(&format!("stream cut, round {round}"), &mut here, &mut there).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+    // Also with the device's hub session. One that has held for a second is opened again
+    // at once, so somebody types for a while.
+    for round in 1..=3 {
+        let identity = &story.connection.identity;
+        wait("the device's hub session", || {
+            story.hub.state.presence.is_subscribed(identity)
+        })
+        .await;
+        let typing = Instant::now();
+        while typing.elapsed() < Duration::from_millis(1_200) {
+            talk(&mut here, &mut there).await;
+        }
+        links.https.reset_all();
+        links.mqtts.reset_all();
+        let what = format!("stream and hub session cut, round {round}");
+        let took = recovery(&what, &mut here, &mut there).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+    assert_eq!(story.hub.state.rendezvous.count(), 1);
+}
+
+#[tokio::test]
+async fn a_path_that_is_gone_for_a_while() {
+    let (story, links) = SessionStory::behind_links("gone").await;
+    let (mut here, mut there) = story.pair().await;
+    talk(&mut here, &mut there).await;
+    for link in [&links.https, &links.mqtts] {
+        link.refuse().await;
+        link.reset_all();
+    }
+    wait("the path to be empty", || {
+        links.https.counts().connections == 0 && links.mqtts.counts().connections == 0
+    })
+    .await;
+    // Typed meanwhile, on both sides; and somebody comes meanwhile.
+    here.write_all(b"typed in the dark").await.unwrap();
+    there.write_all(b"printed in the dark").await.unwrap();
+    let mut newcomer = story.service.connect().await;
+    newcomer.write_all(b"hello").await.unwrap();
+    for link in [&links.https, &links.mqtts] {
+        link.allow().await;
+    }
+    let back = Instant::now();
+    let mut arrived = [0; 17];
+    timeout(Duration::from_secs(10), there.read_exact(&mut arrived))
+        .await
+        .expect("within 10 s")
+        .unwrap();
+    assert_eq!(&arrived, b"typed in the dark");
+    let mut arrived = [0; 19];
+    here.read_exact(&mut arrived).await.unwrap();
+    assert_eq!(&arrived, b"printed in the dark");
+    println!(
+        "path back: bytes after {:.1} ms",
+        back.elapsed().as_secs_f32() * 1e3
+    );
+    let (mut welcome, _) = soon("the newcomer", story.target.accept()).await.unwrap();
+    pass(&mut welcome, &mut newcomer, b"welcome").await;
+}
+
+#[tokio::test]
+async fn a_hub_that_restarts_in_the_middle_of_a_copy() {
+    let (mut story, links) = SessionStory::behind_links("restart").await;
+    let (mut shell, mut shell_there) = story.pair().await;
+    talk(&mut shell, &mut shell_there).await;
+    let (mut here, mut there) = story.pair().await;
+    // Nobody reads before the restart, so that it cannot be done by then.
+    let bytes = 48 << 20;
+    let sending = tokio::spawn(async move { (noise::send(&mut here, 1, bytes).await, here) });
+    let begun = links.https.counts().bytes_forward + (8 << 20);
+    wait("the copy to be under way", || {
+        links.https.counts().bytes_forward > begun
+    })
+    .await;
+    story.hub = story.hub.restart_behind(&links).await;
+    assert!(!sending.is_finished(), "all of it was buffered");
+    let took = recovery("hub restarted", &mut shell, &mut shell_there).await;
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    let copied = timeout(Duration::from_secs(60), noise::receive(&mut there)).await;
+    let received = copied.expect("the copy in time");
+    assert_eq!(received, (bytes, sending.await.unwrap().0));
+}
+
+#[tokio::test]
+async fn a_frozen_path_is_noticed_within_20_s_and_goes_on_when_it_thaws() {
+    logs::keep();
+    let (story, links) = SessionStory::behind_links("frozen").await;
+    let (mut here, mut there) = story.pair().await;
+    talk(&mut here, &mut there).await;
+    links.https.freeze();
+    let frozen = Instant::now();
+    here.write_all(b"into the ice").await.unwrap();
+    let noticed = async {
+        for said in [
+            [
+                "session interrupted: the other end was silent",
+                "name=frozen",
+            ],
+            [
+                "session detached: the other end was silent",
+                "name=\"frozen\"",
+            ],
+        ] {
+            while logs::lines(&said).is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            println!("{}: after {:.1} s", said[0], frozen.elapsed().as_secs_f32());
+        }
+    };
+    // 20 s, and what a busy machine takes.
+    timeout(Duration::from_millis(20_900), noticed)
+        .await
+        .expect("within 20 s");
+    links.https.thaw();
+    let thawed = Instant::now();
+    let mut arrived = [0; 12];
+    timeout(Duration::from_secs(15), there.read_exact(&mut arrived))
+        .await
+        .expect("the bytes after the thaw")
+        .unwrap();
+    assert_eq!(&arrived, b"into the ice");
+    println!(
+        "thawed: bytes after {:.1} ms",
+        thawed.elapsed().as_secs_f32() * 1e3
+    );
+    talk(&mut here, &mut there).await;
+}
+
+#[tokio::test]
+async fn a_session_interrupted_under_way_closes_what_is_closed_meanwhile() {
+    let (story, links) = SessionStory::behind_links("ends-in-the-dark").await;
+    let (mut first, mut first_there) = story.pair().await;
+    let (second, mut second_there) = story.pair().await;
+    links.https.refuse().await;
+    links.https.reset_all();
+    links.https.is_empty().await;
+    first.write_all(b"last words").await.unwrap();
+    first.shutdown().await.unwrap();
+    break_off(second);
+    links.https.allow().await;
+    assert_eq!(rest(&mut first_there).await, b"last words");
+    reset(&mut second_there).await;
+    pass(&mut first_there, &mut first, b"goodbye").await;
+}
