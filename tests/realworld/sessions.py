@@ -87,11 +87,13 @@ class Tunnel:
     def pulse(self):
         return Pulse(self.connect("pulse"))
 
-    def shell(self, *options):
-        """A terminal on the device: through the listening port, unless the options say
-        otherwise."""
-        way = options or ["-p", str(self.ports["ssh"])]
-        return Shell([*self.service_under, self.ssh, "-tt", *self.sshd.client_options, *way, self.me], self.lab)
+    def shell(self, proxy_command=None):
+        """A terminal on the device, through the listening port or a ProxyCommand."""
+        if proxy_command:
+            way = ["-o", f"ProxyCommand={proxy_command}", f"{self.sshd.user}@{DEVICE}"]
+        else:
+            way = ["-p", self.ports["ssh"], self.me]
+        return Shell([*self.service_under, self.ssh, "-tt", *self.sshd.client_options, *way], self.lab)
 
     def run_ssh(self, command, **options):
         client = [*self.sshd.client_options, "-p", str(self.ports["ssh"])]
@@ -133,6 +135,10 @@ class Shell:
         return self
 
     def __exit__(self, *_):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            os.write(self.terminal, b"exit\n")
+            # Killed, its ProxyCommand would leave a session behind.
+            self.process.wait(5)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -289,7 +295,8 @@ def timeline(tunnel, begin, end, title):
             lines += [(at, program, level, text) for at, level, text in log_lines(process, begin, end)]
     print(f"        {title}:")
     for at, program, level, text in sorted(lines)[:60]:
-        if level != "TRACE":
+        # A look at the path ends before its TLS handshake.
+        if level != "TRACE" and "tls handshake eof" not in text:
             print(f"          {(at - begin) * 1000:7.1f} ms  {program:13} {text[:150]}")
 
 
