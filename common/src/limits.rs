@@ -108,6 +108,15 @@ pub const SESSION_WINDOW_LEAST: u64 = 64 << 10;
 pub const SESSION_WINDOW_MOST: u64 = 16 << 20;
 /// By so much what is small may exceed a full window: keystrokes do not wait for bulk.
 pub const SESSION_WINDOW_SMALL: u64 = 64 << 10;
+/// Connections that a device has ready for sessions that are about to be opened again.
+pub const SESSION_AHEAD: usize = 4;
+/// How long after its loss such a session is expected back any moment.
+pub const SESSION_AHEAD_TIME: Duration = Duration::from_secs(120);
+/// A hub waits 30 s for the first words on a connection; it is made anew before that.
+pub const SESSION_AHEAD_LIFE: Duration = Duration::from_secs(20);
+/// Between attempts to make one, and the most that is waited for an answer on one: it
+/// may be dead.
+pub const SESSION_AHEAD_RETRY: Duration = Duration::from_secs(1);
 /// Largest chunk of a connection: with its headers one message of the streaming endpoint.
 pub const SESSION_CHUNK: usize = STREAM_MESSAGE - 32;
 /// Smallest limit of a chunk, on slow paths.

@@ -93,7 +93,7 @@ def use_venv():
         os.execv(python, [str(python), *sys.argv])
 
 
-def wait_until(condition, timeout, what):
+def wait_until(condition, timeout, what, pause=0.02):
     """The first true value of `condition()`; a condition, never a guess at a time."""
     deadline = time.monotonic() + timeout
     while True:
@@ -102,7 +102,7 @@ def wait_until(condition, timeout, what):
             return value
         if time.monotonic() > deadline:
             raise Failure(f"{what}: not within {timeout:g} s")
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def transfer_timeout(mib):
@@ -181,7 +181,7 @@ class Process:
     def running(self):
         return self.popen.poll() is None
 
-    def wait_for(self, pattern, timeout=20):
+    def wait_for(self, pattern, timeout=20, pause=0.02):
         """The first match of the pattern in what the program has printed."""
         wanted = re.compile(pattern, re.MULTILINE)
 
@@ -194,7 +194,7 @@ class Process:
                 )
             return match
 
-        return wait_until(seen, timeout, f"{self.name} says {pattern!r}")
+        return wait_until(seen, timeout, f"{self.name} says {pattern!r}", pause)
 
     def wait(self, timeout=20):
         """The exit code."""
@@ -412,7 +412,8 @@ class Hub:
         """As connection strings and tokens carry it."""
         return self.host if self.https == 443 else f"{self.host}:{self.https}"
 
-    def start(self, under=(), **options):
+    def start(self, under=(), pause=0.02, **options):
+        """`pause` is how often it is looked whether it is ready."""
         self.process = self.lab.start_ours(
             "stream-hub", "serve",
             "--data-dir", self.data,
@@ -421,7 +422,7 @@ class Hub:
             "--mqtts", f"{self.listen_address}:{self.mqtts}",
             name=self.name, under=[*self.under, *under], **options,
         )  # fmt: skip
-        self.process.wait_for(r"\bready\b")
+        self.process.wait_for(r"\bready\b", pause=pause)
         return self
 
     def cli(self, *arguments):
@@ -451,10 +452,10 @@ class Hub:
         file = self.lab.secret_file(f"service-{len(self.lab.processes)}", self.service_string(policy))
         return ["--connection-string-file", file, "--ca-file", self.ca]
 
-    def listen(self, *mappings, device=DEVICE, name=None, **options):
+    def listen(self, *mappings, device=DEVICE, name=None, arguments=(), **options):
         """A service-proxy with one port for each mapping, and the ports it chose."""
         process = self.lab.start_ours(
-            "service-proxy", *self.service_options(), "listen", device,
+            "service-proxy", *self.service_options(), *arguments, "listen", device,
             *(f"0:{mapping}" if mapping else "0" for mapping in mappings),
             name=name, **options,
         )  # fmt: skip

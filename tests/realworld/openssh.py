@@ -98,8 +98,8 @@ def main(lab):
 class Sshd:
     """An sshd for the current user, with a key made for this run."""
 
-    def __init__(self, lab, sshd, keygen, port=None):
-        folder = lab.folder / "ssh"
+    def __init__(self, lab, sshd, keygen, port=None, name="ssh", under=()):
+        folder = lab.folder / name
         folder.mkdir(mode=0o700)
         self.user = getpass.getuser()
         self.port = port or harness.free_port()
@@ -128,7 +128,7 @@ class Sshd:
         # As root sshd insists on this folder; on a machine that never ran it, it is missing.
         if os.geteuid() == 0:
             pathlib.Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        process = lab.start("sshd", [sshd, "-D", "-e", "-f", folder / "sshd_config"])
+        process = lab.start(f"{name}d", [*under, sshd, "-D", "-e", "-f", folder / "sshd_config"])
         process.wait_for(r"Server listening on")
         self.client_options = [
             "-F", "/dev/null",

@@ -19,7 +19,8 @@ pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
     let connections = TaskTracker::new();
     let mut served: u64 = 0;
     loop {
-        let expires = live.detached_since().map(|since| since + grace);
+        let detached = live.detached_since();
+        let expires = detached.map(|since| since + grace);
         tokio::select! {
             id = live.next_incoming() => match id {
                 Some(id) => {
@@ -36,6 +37,12 @@ pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
                     None => std::future::pending().await,
                 }
             } => live.reset(Code::Expired, ""),
+            () = async {
+                match detached {
+                    Some(since) => shared.dial_ahead(since).await,
+                    None => std::future::pending().await,
+                }
+            } => {}
             () = shared.stop.cancelled() => live.reset(Code::Stopping, ""),
         }
     }

@@ -1,5 +1,6 @@
 //! One stream request from arrival to end.
 
+mod ahead;
 mod carry;
 pub(crate) mod echo;
 
@@ -8,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::limits;
 use common::session::budget::Budget;
-use common::websocket::{self, ConnectError, WebSocket};
+use common::websocket::{ConnectError, WebSocket};
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::twin::BootId;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,6 +24,7 @@ use crate::cli::SessionMode;
 use crate::config::Config;
 use crate::session::Sessions;
 use crate::target::Targets;
+use ahead::Ahead;
 
 /// All streams of this device.
 pub struct Streams {
@@ -38,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) boot_id: BootId,
     pub(crate) targets: Targets,
     tls: Arc<ClientConfig>,
+    ahead: Ahead,
     answers: mpsc::Sender<StreamAnswer>,
     pub(crate) permits: Semaphore,
     session_mode: SessionMode,
@@ -66,6 +69,7 @@ impl Streams {
                 boot_id,
                 targets: config.targets.clone(),
                 tls: Arc::clone(&config.tls),
+                ahead: Ahead::default(),
                 answers,
                 permits: Semaphore::new(config.max_streams),
                 session_mode: config.session,
@@ -141,13 +145,19 @@ impl Shared {
     ) -> Option<Result<DeviceLeg, ConnectError>> {
         // Neither waits for the other: the hub knows the leg before its accept.
         let opening = async {
-            let leg = websocket::connect(&request.url, &request.token, &self.tls);
+            let leg = self.ahead.open(request, &self.tls);
             tokio::join!(self.answer(request, true), leg).1
         };
         tokio::select! {
             leg = opening => Some(leg),
             () = self.stop.cancelled() => None,
         }
+    }
+
+    /// Has a connection ready for the next stream of a session that is detached since
+    /// then. Never ends; to be dropped.
+    pub(crate) async fn dial_ahead(&self, detached: Instant) {
+        self.ahead.provide(detached, &self.tls).await;
     }
 
     /// Sends an answer, now or when the hub session is back.
