@@ -150,8 +150,15 @@ struct Pipe<'a, L, F> {
 
 impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PipeEnd> {
-        // Whatever the local socket is waited for: a reset must be heard.
-        self.live.with(|state| state.register(self.id, cx));
+        // Whatever the local socket is waited for: a reset must be heard, also by one that
+        // takes no more bytes.
+        let is_broken = self.live.with(|state| {
+            state.register(self.id, cx);
+            state.session.is_broken(self.id)
+        });
+        if is_broken {
+            return Poll::Ready(self.broken());
+        }
         if let Poll::Ready(end) = self.poll_down(cx) {
             return Poll::Ready(end);
         }
@@ -284,4 +291,50 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
 
 fn local_failed(error: io::Error) -> Poll<PipeEnd> {
     Poll::Ready(PipeEnd::LocalFailed(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::super::handshake::SessionId;
+    use super::super::machine::Role;
+    use super::*;
+    use crate::tunnel::Pipes;
+
+    #[tokio::test]
+    async fn a_reader_that_has_stopped_does_not_hide_the_session_s_end() {
+        let live = Live::new(SessionId::random(), Role::Device);
+        let carrier = live.attach(&live.freeze(), 0).unwrap();
+        let id = ConnectionId(1);
+        let mut said = bytes::BytesMut::new();
+        super::super::inner::Inner::Open.encode(id, &mut said);
+        super::super::inner::Inner::Data(Bytes::from(vec![7; 1000])).encode(id, &mut said);
+        let said = super::super::frame::Frame::Data {
+            offset: 0,
+            bytes: said.freeze(),
+            wants_ack: false,
+        };
+        let now = Instant::now();
+        live.with(|state| state.session.receive(carrier, said.encode(), now))
+            .unwrap();
+        assert_eq!(live.next_incoming().await, Some(id));
+        // Room for ten bytes, and nobody reads them.
+        let (near, _far) = duplex(10);
+        let (input, output) = tokio::io::split(near);
+        let traffic = Traffic::default();
+        let piping = pipe(&live, id, Pipes::new(input, output), &traffic, || ());
+        let ending = async {
+            while traffic.received() < 10 {
+                tokio::task::yield_now().await;
+            }
+            live.reset(Code::Evicted, "");
+        };
+        let (outcome, ()) = tokio::join!(piping, ending);
+        assert!(
+            matches!(outcome.end, PipeEnd::SessionOver(Code::Evicted)),
+            "{:?}",
+            outcome.end
+        );
+    }
 }

@@ -97,9 +97,20 @@ impl Sessions {
 
     /// Ends detached sessions until the others keep to the budget; an attached one never.
     fn keep_to_budget(&self) {
-        for id in self.budget.evicted(self.detached()) {
+        let evicted = self.budget.evicted(self.detached());
+        if evicted.is_empty() {
+            return;
+        }
+        for id in evicted {
             self.evict(id);
         }
+        let left = self.detached();
+        let held: u64 = left.iter().map(|session| session.held).sum();
+        tracing::info!(
+            sessions = left.len(),
+            held,
+            "detached sessions are kept to the budget"
+        );
     }
 
     /// Makes room for one; whether there was anything to evict.

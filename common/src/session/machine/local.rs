@@ -39,10 +39,11 @@ impl Session {
         !self.owing.is_empty()
     }
 
-    /// Whether a connection is broken off, or was never there.
+    /// Whether a connection is broken off, or was never there: nothing of it is delivered
+    /// any more.
     pub fn is_broken(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(&id);
-        self.over.is_some() || connection.is_none_or(|connection| connection.broken)
+        connection.is_none_or(|connection| connection.broken)
     }
 
     /// The target is connected.
