@@ -4,10 +4,12 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 
+use common::dial;
 use common::hub_address::HubAddress;
 use common::identity::{DeviceIdentity, Leg, StreamId};
 use common::limits;
 use common::report;
+use common::session::STREAM_PREFIX;
 use common::websocket::{Data, Incoming};
 use common::wire::initiation::encode_segment;
 use tokio::sync::oneshot;
@@ -44,6 +46,9 @@ pub fn parse_path(segments: &[&str]) -> Option<(StreamId, Leg)> {
 /// Serves one leg to its end. Its token was good, and its place is claimed.
 pub async fn serve(leg: Leg, socket: LegSocket, mut place: LegPlace<LegSocket>, peer: SocketAddr) {
     tracing::debug!(device = %place.identity, name = place.name, %leg, %peer, "leg connected");
+    if place.name.starts_with(STREAM_PREFIX) {
+        dial::steady(socket.get_ref().get_ref().0);
+    }
     match place.meet(socket) {
         Meeting::Second => {}
         Meeting::Gone(socket) => abort(socket).await,

@@ -231,6 +231,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
+    /// What it runs over.
+    pub fn get_ref(&self) -> &S {
+        self.inner.get_ref()
+    }
+
     /// The next non-empty data message, or the peer's goodbye. Pings are answered and
     /// sent on the way, and a dead peer is noticed here.
     pub fn poll_incoming(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::dial;
 use common::report;
 use common::session::frame::Code;
 use common::session::greet::{Exchange, GreetError, ResumeWish, Wish};
@@ -38,6 +39,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, request: &StreamRequest, name: &
         }
         None => return,
     };
+    dial::steady(leg.get_ref().get_ref().0);
     let mut exchange = Exchange::new(leg);
     let wish = tokio::select! {
         wish = exchange.greet(shared.boot_id) => wish,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::backoff::Backoff;
+use common::dial;
 use common::identity::StreamName;
 use common::limits;
 use common::path_watch::path_is_back;
@@ -118,6 +119,7 @@ async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, Phase> {
             }));
         }
     };
+    dial::steady(leg.get_ref().get_ref().0);
     let mut exchange = Exchange::new(leg);
     let (id, secret) = (SessionId::random(), ResumeSecret::random());
     let saying = async {
@@ -395,6 +397,7 @@ impl Keeper<'_> {
                 };
             }
         };
+        dial::steady(leg.get_ref().get_ref().0);
         let mut exchange: Exchange<Leg> = Exchange::new(leg);
         let greeting = match exchange.greeting().await {
             Ok(greeting) => greeting,
