@@ -32,7 +32,7 @@ async fn a_session_that_nobody_can_reach_expires_at_both_ends() {
     ])
     .await;
     logs::line(&[
-        "session ended: the session was without a carrier for too long",
+        "session ended: the session was without a stream for too long",
         "name=\"expires\"",
     ])
     .await;

@@ -98,7 +98,7 @@ async fn a_hub_that_restarts_in_the_middle_of_a_copy() {
     // Nobody reads before the restart, so that it cannot be done by then.
     let bytes = 48 << 20;
     let sending = tokio::spawn(async move { (noise::send(&mut here, 1, bytes).await, here) });
-    let begun = links.https.counts().bytes_forward + (8 << 20);
+    let begun = links.https.counts().bytes_forward + (1 << 20);
     wait("the copy to be under way", || {
         links.https.counts().bytes_forward > begun
     })
