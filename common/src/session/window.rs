@@ -22,6 +22,9 @@ const QUICK_ROUNDS: u8 = 3;
 /// Growth in one round at most, once the path was full.
 const QUICK_GROWTH: f64 = 1.25;
 
+/// How much of what the path itself holds is left on it to see it idle.
+const DRAINED: f64 = 0.8;
+
 /// The window of one direction of a session.
 #[derive(Debug, Clone)]
 pub struct Window {
@@ -110,7 +113,7 @@ impl Window {
             }
         }
         if !self.probing && self.ceiling < self.size {
-            self.ceiling = self.ceiling.saturating_add(newly / 2);
+            self.ceiling = self.ceiling.saturating_add(newly / 4);
             self.settling = true;
         } else if self.fast && self.limited {
             self.set(self.size.saturating_add(newly));
@@ -154,7 +157,13 @@ impl Window {
         }
         self.probing = was_limited && now - at >= BASE_LIFE;
         self.ceiling = if self.probing {
-            (self.size / 4).max(2 * limits::SESSION_CHUNK_LEAST as u64)
+            // Empties the queue and little of the path: the hole is a burst when it is
+            // filled, and stands as a queue in front of all others then.
+            let share = base.as_secs_f64() / shortest.as_secs_f64().max(1e-6);
+            let drained = (self.size as f64 * share.min(1.0) * DRAINED) as u64;
+            drained
+                .max(self.size / 4)
+                .max(2 * limits::SESSION_CHUNK_LEAST as u64)
         } else {
             u64::MAX
         };
