@@ -51,12 +51,14 @@ class World:
     from the hub to the others. Left behind, all of it and what runs in it is gone.
 
     `rate` is each line's, like "100mbit"; `tcp_memory_mib` lets the kernels' windows
-    grow further than by default, which one fast connection over a long line needs."""
+    grow further than by default, which one fast connection over a long line needs;
+    `congestion` is the kernels' congestion control, where the machine's is not meant."""
 
-    def __init__(self, lab, delay_ms=0, rate=None, mtu=1500, queue=None, tcp_memory_mib=None):
+    def __init__(self, lab, delay_ms=0, rate=None, mtu=1500, queue=None, tcp_memory_mib=None, congestion=None):
         self.lab = lab
         self.options = {"delay_ms": delay_ms, "rate": rate, "mtu": mtu, "queue": queue}
         self.tcp_memory_mib = tcp_memory_mib
+        self.congestion = congestion
         self.hub_address = HUB_ADDRESS
         self.hub_name = HUB_NAME
         self.stack = contextlib.ExitStack()
@@ -103,6 +105,8 @@ class World:
                 most = self.tcp_memory_mib * harness.MIB
                 namespace.set("net/ipv4/tcp_rmem", f"4096 131072 {most}")
                 namespace.set("net/ipv4/tcp_wmem", f"4096 16384 {most}")
+            if self.congestion:
+                namespace.set("net/ipv4/tcp_congestion_control", self.congestion)
             setattr(self, role, namespace)
         self.stack.callback(self._stop_inhabitants)
         # Nobody reaches the service or the device but from the hub itself.

@@ -39,6 +39,10 @@ def main(lab):
             idle = results["idle"]["p99"]
             for name, result in results.items():
                 more = result["p99"] - idle
+                if len(BULKS[name]) > 1:
+                    # A goal beside the promise, which is of one copy.
+                    print(f"        {name}: p99 {more:.1f} ms longer than idle; the goal is {KEY_SLACK_MS}")
+                    continue
                 check(more <= KEY_SLACK_MS, f"{name}: p99 is {more:.1f} ms longer than idle, not {KEY_SLACK_MS} at most")
 
     with network.World(lab, delay_ms=0) as world:
