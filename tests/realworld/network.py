@@ -33,7 +33,7 @@ import threading
 import time
 
 import harness
-from harness import Failure, Skip, check
+from harness import Failure, Impossible, Skip, check
 
 HUB_ADDRESS = "10.77.0.1"
 HUB_NAME = "hub.stream.test"
@@ -72,7 +72,7 @@ class World:
         if os.geteuid() != 0:
             raise Skip("network namespaces need root")
         if not os.path.exists("/dev/net/tun"):
-            raise Skip("there is no /dev/net/tun here: the kernel's module `tun` is not loaded")
+            raise Impossible("there is no /dev/net/tun here: the kernel's module `tun` is not loaded")
         harness.need("ip")
         harness.binary("stream-link")
         try:
@@ -237,7 +237,7 @@ class Link:
             )
         said = self._line()
         if said != "ready":
-            raise Skip(self.log.read_text().strip() or "stream-link does not start")
+            raise Impossible(self.log.read_text().strip() or "stream-link does not start")
 
     def stop(self):
         if self.process:

@@ -13,13 +13,13 @@ import time
 import harness
 import network
 import sessions
-from harness import Failure, check
+from harness import FULL, Failure, check
 
 TRAFFIC = pathlib.Path(__file__).with_name("traffic.py")
 
 LEG_DELAY_MS = 12.5  # one way, on each of the two lines: 50 ms of round trip in all
 RATE = "100mbit"
-KEYS = 1000
+KEYS = 1000 if FULL else 300
 GAP_MS = 10
 KEY_SLACK_MS = 20  # the promise: by so much the p99 beside a bulk copy may be longer
 WARM_UP = 3.0
@@ -43,8 +43,10 @@ def main(lab):
                     # A goal beside the promise, which is of one copy.
                     print(f"        {name}: p99 {more:.1f} ms longer than idle; the goal is {KEY_SLACK_MS}")
                     continue
-                check(more <= KEY_SLACK_MS, f"{name}: p99 is {more:.1f} ms longer than idle, not {KEY_SLACK_MS} at most")
+                check(more <= KEY_SLACK_MS or not FULL, f"{name}: p99 is {more:.1f} ms longer than idle, not {KEY_SLACK_MS} at most")
 
+    if not FULL:
+        return
     with network.World(lab, delay_ms=0) as world:
         world.service_link.set_delay(FAT_DELAY_MS)
         world.service_link.set_rate(FAT_RATE)
