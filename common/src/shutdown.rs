@@ -31,3 +31,22 @@ async fn signal() {
 async fn signal() {
     let _ = tokio::signal::ctrl_c().await;
 }
+
+/// Ends when whoever started us hangs up; never where there is no such signal. Once it was
+/// polled, the signal no longer ends the process.
+#[cfg(unix)]
+pub async fn hangup() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::hangup()) {
+        Ok(mut hangup) => {
+            hangup.recv().await;
+        }
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Ends when whoever started us hangs up; never where there is no such signal.
+#[cfg(not(unix))]
+pub async fn hangup() {
+    std::future::pending().await
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use common::identity::{DeviceIdentity, StreamName};
 use common::session::{PipeEnd, PipeOutcome, pipe};
+use common::shutdown;
 use common::tunnel::{End, Pipes, Traffic};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::ConnectConfig;
 use crate::session::{Route, RouteError, Sessions};
 use crate::stream::{SetupError, StreamError, StreamOpener, carry, report_outcome};
+
+/// Exit code of a process that SIGHUP has ended.
+const HUNG_UP: i32 = 128 + 1;
 
 /// Why a transfer over stdin and stdout is not complete.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +52,19 @@ pub enum ConnectError {
 /// # Errors
 /// [`ConnectError`], unless the stream ended normally.
 pub async fn run(config: ConnectConfig, stop: &CancellationToken) -> Result<(), ConnectError> {
-    run_on(config, tokio::io::stdin(), tokio::io::stdout(), stop).await
+    let gone = stop.child_token();
+    let running = run_on(config, tokio::io::stdin(), tokio::io::stdout(), &gone);
+    tokio::pin!(running);
+    tokio::select! {
+        result = &mut running => result,
+        // ssh's way to end its ProxyCommand: the device is to know that nobody comes back,
+        // and the person at the terminal, who has left, need not be told.
+        () = shutdown::hangup() => {
+            gone.cancel();
+            let _ = running.await;
+            std::process::exit(HUNG_UP);
+        }
+    }
 }
 
 /// Carries one stream on any pair of pipes.

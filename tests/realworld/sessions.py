@@ -137,8 +137,12 @@ class Shell:
     def __exit__(self, *_):
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             os.write(self.terminal, b"exit\n")
-            # Killed, its ProxyCommand would leave a session behind.
             self.process.wait(5)
+            # Killed, its ProxyCommand would leave a session behind.
+            deadline = time.monotonic() + 5
+            while time.monotonic() < deadline:
+                os.killpg(self.process.pid, 0)
+                time.sleep(0.02)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
