@@ -114,8 +114,9 @@ pub const SESSION_AHEAD: usize = 4;
 pub const SESSION_AHEAD_TIME: Duration = Duration::from_secs(120);
 /// A hub waits 30 s for the first words on a connection; it is made anew before that.
 pub const SESSION_AHEAD_LIFE: Duration = Duration::from_secs(20);
-/// Between attempts to make one, and the most that is waited for an answer on one: it
-/// may be dead.
+/// The most that is waited for an answer on one: it may be dead.
+pub const SESSION_AHEAD_ANSWER: Duration = Duration::from_secs(3);
+/// Between attempts to make one.
 pub const SESSION_AHEAD_RETRY: Duration = Duration::from_secs(1);
 /// Largest chunk of a connection: with its headers one message of the streaming endpoint.
 pub const SESSION_CHUNK: usize = STREAM_MESSAGE - 32;

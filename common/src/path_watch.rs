@@ -2,6 +2,8 @@
 //! between whole attempts may be long and an attempt that is under way may hang in TCP's
 //! retransmissions; a bare connect, made often, is cheap, and tells at once.
 
+use std::net::SocketAddr;
+
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep, timeout};
@@ -10,8 +12,11 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Connects that may be under way at once.
 const AT_ONCE: usize = 24;
-/// A path that works is looked at this often.
-const WORKING: Duration = Duration::from_millis(500);
+/// How much longer the pauses are while the path works.
+const WORKING: u32 = 5;
+/// So many looks in a row that found nothing: one may be a lost packet, or an answer that
+/// came a moment too late.
+const MISSES: u32 = 3;
 
 /// The time between two looks at a path that was lost so long ago: short while somebody
 /// is likely to be waiting in front of it.
@@ -26,34 +31,55 @@ fn interval(lost_for: Duration) -> Duration {
 /// Ends when `host:port` accepts a connection after it did not: never, while it always
 /// does. The path was lost at `lost`. Cancel-safe.
 pub async fn path_is_back(host: &str, port: u16, lost: Instant) {
-    let mut looks: JoinSet<bool> = JoinSet::new();
-    let mut was_down = false;
+    let mut looks: JoinSet<Look> = JoinSet::new();
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    let mut is_asking = false;
+    let mut misses = 0;
     loop {
-        let pause = if was_down {
-            interval(lost.elapsed())
-        } else {
-            WORKING.min(interval(lost.elapsed()) * 2)
-        };
-        if looks.len() < AT_ONCE {
+        if addresses.is_empty() && !is_asking {
+            // One lookup at a time: where the path is lost, so may be the resolver.
+            is_asking = true;
             let host = host.to_owned();
             looks.spawn(async move {
-                let connect = TcpStream::connect((host.as_str(), port));
-                matches!(timeout(PATIENCE, connect).await, Ok(Ok(_)))
+                let found = tokio::net::lookup_host((host.as_str(), port)).await;
+                Look::Resolved(found.map(Iterator::collect).unwrap_or_default())
+            });
+        } else if addresses.is_empty() {
+            misses += 1;
+        } else if looks.len() < AT_ONCE {
+            let addresses = addresses.clone();
+            looks.spawn(async move {
+                let connect = TcpStream::connect(addresses.as_slice());
+                Look::Connected(matches!(timeout(PATIENCE, connect).await, Ok(Ok(_))))
             });
         }
+        // A path that works is looked at less often.
+        let pause = interval(lost.elapsed()) * if misses == 0 { WORKING } else { 1 };
         let pausing = sleep(pause);
         tokio::pin!(pausing);
         loop {
             tokio::select! {
                 Some(look) = looks.join_next() => match look {
-                    Ok(true) if was_down => return,
-                    Ok(true) => {}
-                    Ok(false) | Err(_) => was_down = true,
+                    Ok(Look::Connected(true)) if misses >= MISSES => return,
+                    Ok(Look::Connected(true)) => misses = 0,
+                    Ok(Look::Connected(false)) | Err(_) => misses += 1,
+                    Ok(Look::Resolved(found)) => {
+                        is_asking = false;
+                        addresses = found;
+                    }
                 },
                 () = &mut pausing => break,
             }
         }
     }
+}
+
+/// What one look has found.
+enum Look {
+    /// The host's addresses; none, if nobody knows them.
+    Resolved(Vec<SocketAddr>),
+    /// Whether it accepts a connection.
+    Connected(bool),
 }
 
 #[cfg(test)]
@@ -80,7 +106,7 @@ mod tests {
         };
         timeout(Duration::from_secs(10), refused).await.unwrap();
         // It must have seen the port closed before it opens again.
-        sleep(Duration::from_millis(300)).await;
+        sleep(Duration::from_secs(1)).await;
         let _listener = TcpListener::bind(address).await.unwrap();
         timeout(Duration::from_secs(10), watching)
             .await

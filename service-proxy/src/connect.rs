@@ -103,10 +103,12 @@ where
             };
             if result.is_ok() {
                 // The last bytes may still be on their way.
-                sessions.finish().await;
-            } else {
-                sessions.shut_down().await;
+                tokio::select! {
+                    () = sessions.finish() => {}
+                    () = stop.cancelled() => {}
+                }
             }
+            sessions.shut_down().await;
             result
         }
         Route::Plain => in_stream(&config, &opener, pipes, stop).await,

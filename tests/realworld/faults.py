@@ -29,6 +29,8 @@ IDLE_SECONDS = 45  # until connections kept for a next request are given up
 
 
 def main(lab):
+    # What a fault does to a plain stream; suite `session` tells what it does to a session.
+    os.environ["SERVICE_PROXY_SESSION"] = "never"
     hub = harness.Hub(lab).start()
     target = harness.TcpServer(harness.echo_back)
     device_string = hub.create_device()

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::limits;
 use common::session::frame::Greeting;
 use common::session::greet::{Exchange, GreetError};
 use common::session::handshake::ResumeSecret;
@@ -44,7 +45,7 @@ impl RawSession {
     /// Begins one with this target.
     pub async fn begin(service: &RawService, device: &str, target: &str) -> Self {
         let mut opening = service.opening(device, target).await;
-        let greeting = opening.greeting().await.unwrap();
+        let greeting = opening.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
         let (id, secret) = (SessionId::random(), ResumeSecret::random());
         let grace = Duration::from_secs(60);
         opening.hello(id, &secret, grace).await.unwrap();
@@ -71,7 +72,7 @@ impl RawSession {
         target: &str,
     ) -> Result<(), GreetError> {
         let mut opening = service.opening(device, target).await;
-        let greeting = opening.greeting().await?;
+        let greeting = opening.greeting(limits::SESSION_HANDSHAKE).await?;
         let frozen = self.live.freeze();
         let received = opening
             .resume(&greeting, self.id, &self.secret, frozen.received)

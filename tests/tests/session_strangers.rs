@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::limits;
 use common::session::frame::{Code, Decoder, Frame};
 use common::session::greet::GreetError;
 use common::session::handshake::{Challenge, Proof, Prover, ResumeSecret, VERSION};
@@ -121,7 +122,7 @@ async fn ask(
     received: u64,
 ) -> Result<u64, GreetError> {
     let mut opening: Opening = service.opening(DEVICE, target).await;
-    let greeting = opening.greeting().await.unwrap();
+    let greeting = opening.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
     opening.resume(&greeting, id, secret, received).await
 }
 
@@ -150,10 +151,10 @@ async fn foreign_resumes_are_refused_and_harm_nothing() {
     }
     // A new session may not take another's name either.
     let mut opening = service.opening(DEVICE, "ssh").await;
-    opening.greeting().await.unwrap();
+    opening.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
     let grace = Duration::from_secs(1);
     opening.hello(id, &guess, grace).await.unwrap();
-    let answer = opening.greeting().await;
+    let answer = opening.greeting(limits::SESSION_HANDSHAKE).await;
     assert!(
         matches!(
             answer,
@@ -191,7 +192,7 @@ async fn a_recorded_resume_is_worth_nothing() {
         proof: Proof::new(Prover::Service, &session.secret, id, asked, 0),
     };
     let mut opening = story.service.opening(DEVICE, "ssh").await;
-    opening.greeting().await.unwrap();
+    opening.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
     let mut leg = Listener::new(opening);
     leg.say(&recorded).await;
     let told = leg.next().await;
@@ -214,7 +215,7 @@ async fn a_resume_takes_over_from_a_stream_that_looks_alive() {
     for _ in 0..3 {
         // Only the offsets are told: our end looks as if it had lost nothing.
         let mut opening = story.service.opening(DEVICE, "ssh").await;
-        let greeting = opening.greeting().await.unwrap();
+        let greeting = opening.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
         let received = {
             // What is under way on the old stream stays unread from here on.
             session.carrying.abort();
@@ -245,7 +246,7 @@ async fn the_stream_that_was_taken_over_is_told() {
     let story = story().await;
     let (id, secret) = (SessionId::random(), ResumeSecret::random());
     let mut first = story.service.opening(DEVICE, "ssh").await;
-    first.greeting().await.unwrap();
+    first.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
     let grace = Duration::from_secs(60);
     first.hello(id, &secret, grace).await.unwrap();
     let mut first = Listener::new(first);
@@ -283,7 +284,7 @@ async fn a_target_that_is_not_offered_is_rejected() {
 async fn a_session_that_breaks_the_protocol_is_reset() {
     let story = story().await;
     let mut opening = story.service.opening(DEVICE, "ssh").await;
-    opening.greeting().await.unwrap();
+    opening.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
     let (id, secret) = (SessionId::random(), ResumeSecret::random());
     let grace = Duration::from_secs(60);
     opening.hello(id, &secret, grace).await.unwrap();

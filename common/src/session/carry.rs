@@ -160,7 +160,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
         while let Poll::Ready(ready) = self.stream.poll_ready(cx) {
             ready.map_err(CarrierEnd::Lost)?;
             let message = self.live.with(|state| {
-                state.register_carrier(cx);
+                // Not in the place of the carrier that has taken over.
+                if state.session.is_on(self.carrier) {
+                    state.register_carrier(cx);
+                }
                 state.session.transmit(self.carrier, Instant::now())
             });
             let Some(message) = message else {

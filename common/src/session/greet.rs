@@ -113,12 +113,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
 
     // --- The service's side ---
 
-    /// Waits for the device's greeting, [`limits::SESSION_HANDSHAKE`] at most.
+    /// Waits for the device's greeting, for `patience` at most.
     ///
     /// # Errors
     /// [`GreetError`].
-    pub async fn greeting(&mut self) -> Result<Greeting, GreetError> {
-        match self.next(limits::SESSION_HANDSHAKE).await? {
+    pub async fn greeting(&mut self, patience: Duration) -> Result<Greeting, GreetError> {
+        match self.next(patience).await? {
             Frame::Greeting(greeting) => {
                 let Greeting {
                     lowest, highest, ..
@@ -353,7 +353,14 @@ mod tests {
         let (mut service, mut device) = pair().await;
         let told = secret.clone();
         let asking = async {
-            assert_eq!(service.greeting().await.unwrap().boot_id, boot_id);
+            assert_eq!(
+                service
+                    .greeting(limits::SESSION_HANDSHAKE)
+                    .await
+                    .unwrap()
+                    .boot_id,
+                boot_id
+            );
             let grace = Duration::from_secs(7);
             service.hello(id, &told, grace).await.unwrap();
         };
@@ -371,7 +378,7 @@ mod tests {
 
         let (mut service, mut device) = pair().await;
         let asking = async {
-            let greeting = service.greeting().await.unwrap();
+            let greeting = service.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
             service.resume(&greeting, id, &secret, 11).await
         };
         let answering = async {
@@ -391,7 +398,7 @@ mod tests {
         let (id, secret) = (SessionId::random(), ResumeSecret::random());
         let (mut service, mut device) = pair().await;
         let asking = async {
-            let greeting = service.greeting().await.unwrap();
+            let greeting = service.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
             service.resume(&greeting, id, &secret, 0).await
         };
         let answering = async {
@@ -408,7 +415,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_and_rubbish() {
         let (mut service, device) = pair().await;
-        let error = service.greeting().await.unwrap_err();
+        let error = service
+            .greeting(limits::SESSION_HANDSHAKE)
+            .await
+            .unwrap_err();
         assert!(matches!(error, GreetError::Silent(_)), "{error}");
         drop(device);
 
@@ -419,7 +429,7 @@ mod tests {
             stream.start_send(banner).unwrap();
             poll_fn(|cx| stream.poll_flush(cx)).await.unwrap();
         };
-        let (error, ()) = tokio::join!(service.greeting(), banner);
+        let (error, ()) = tokio::join!(service.greeting(limits::SESSION_HANDSHAKE), banner);
         let shown = error.unwrap_err().to_string();
         assert!(shown.contains("SSH-2.0-OpenSSH"), "{shown}");
     }

@@ -26,11 +26,13 @@ pub(crate) async fn serve(shared: &Arc<Shared>, request: &StreamRequest, name: &
         tracing::warn!(name, "rejected a session: no target has this name");
         return shared.answer(request, false).await;
     };
-    // Held as long as the stream, as for any other.
-    let Ok(_permit) = shared.permits.try_acquire() else {
+    // Held as long as the stream, as for any other. One that may be to go on with a session
+    // is let in: the session's last stream may hold a permit still, and look alive.
+    let permit = shared.permits.try_acquire();
+    if permit.is_err() && !shared.sessions.has(name) {
         tracing::warn!(name, %target, "rejected a session: too many streams at once");
         return shared.answer(request, false).await;
-    };
+    }
     let leg = match shared.open_leg(request).await {
         Some(Ok(leg)) => leg,
         Some(Err(error)) => {
@@ -97,6 +99,7 @@ async fn begin(
     tracing::debug!(session = %id, ?service_grace, "the service keeps it as long");
     if let Err(error) = exchange.welcome(shared.sessions.grace).await {
         live.freeze();
+        shared.sessions.keep_to_budget();
         return Err(error);
     }
     Ok(Some((entry, carrier)))
@@ -132,9 +135,10 @@ async fn go_on(
             return Ok(None);
         }
     };
-    exchange
-        .resumed(wish, &entry.secret, frozen.received)
-        .await?;
+    if let Err(error) = exchange.resumed(wish, &entry.secret, frozen.received).await {
+        shared.sessions.keep_to_budget();
+        return Err(error);
+    }
     match entry.live.attach(&frozen, wish.received) {
         Ok(carrier) => {
             let seconds = lost_for.unwrap_or_default().as_secs_f32();

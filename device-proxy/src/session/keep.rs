@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use common::session::{Code, Over};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Entry, connection};
@@ -17,6 +18,7 @@ pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
     let grace = shared.sessions.grace;
     let mut turns = live.turns();
     let connections = TaskTracker::new();
+    let cut = CancellationToken::new();
     let mut served: u64 = 0;
     loop {
         let detached = live.detached_since();
@@ -25,7 +27,14 @@ pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
             id = live.next_incoming() => match id {
                 Some(id) => {
                     served += 1;
-                    connections.spawn(connection::serve(Arc::clone(&shared), Arc::clone(&entry), id));
+                    let serving = connection::serve(Arc::clone(&shared), Arc::clone(&entry), id);
+                    let cut = cut.clone();
+                    connections.spawn(async move {
+                        tokio::select! {
+                            () = serving => {}
+                            () = cut.cancelled() => {}
+                        }
+                    });
                 }
                 None => break,
             },
@@ -48,9 +57,13 @@ pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
     }
     connections.close();
     // Targets take what had come before an end in due form, but not for ever.
-    if timeout(grace, connections.wait()).await.is_err() {
-        live.reset(Code::Expired, "");
+    tokio::select! {
+        () = connections.wait() => {}
+        () = sleep_until(Instant::now() + grace) => {}
+        () = shared.stop.cancelled() => {}
     }
+    cut.cancel();
+    connections.wait().await;
     shared.sessions.remove(live.id());
     let (session, name) = (live.id(), &entry.name);
     let seconds = began.elapsed().as_secs();

@@ -59,6 +59,11 @@ impl Sessions {
         !self.entries().is_empty()
     }
 
+    /// Whether there is a session with the target of this name.
+    fn has(&self, name: &str) -> bool {
+        self.entries().values().any(|entry| entry.name == name)
+    }
+
     /// Takes in a new session; `None` when its name is taken, or all there is room for are
     /// in use.
     fn insert(&self, entry: Entry) -> Option<Arc<Entry>> {

@@ -8,6 +8,7 @@ use common::wire::stream::StreamRequest;
 use common::{dial, limits};
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::client::TlsStream;
 
@@ -16,8 +17,21 @@ use super::DeviceLeg;
 type Stream = TlsStream<TcpStream>;
 
 /// Where the last stream's endpoint was, and connections that lead there.
-#[derive(Debug, Default)]
-pub(super) struct Ahead(Mutex<State>);
+#[derive(Debug)]
+pub(super) struct Ahead {
+    state: Mutex<State>,
+    /// One for each connection that is made or kept.
+    slots: Semaphore,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            slots: Semaphore::new(limits::SESSION_AHEAD),
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -30,7 +44,7 @@ struct State {
 impl Ahead {
     fn state(&self) -> MutexGuard<'_, State> {
         // No code panics while it holds the lock; if one did, the state is still whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps one connection in store for a session that was detached then, for as long as
@@ -40,7 +54,7 @@ impl Ahead {
         while Instant::now() < until {
             let endpoint = self.state().endpoint.clone();
             if let Some((host, port)) = endpoint
-                && self.state().waiting.len() < limits::SESSION_AHEAD
+                && let Ok(_slot) = self.slots.try_acquire()
                 && let Ok(stream) = dial::tls(&host, port, tls).await
             {
                 let _stored = Stored::new(self, stream);
@@ -72,7 +86,7 @@ impl Ahead {
         };
         if let Some((_, stream)) = stored {
             let opening = websocket::connect_over(stream, url, token);
-            match timeout(limits::SESSION_AHEAD_RETRY, opening).await {
+            match timeout(limits::SESSION_AHEAD_ANSWER, opening).await {
                 // Dead meanwhile, perhaps: a fresh one tells.
                 Err(_) | Ok(Err(ConnectError::Handshake { .. })) => {}
                 Ok(result) => return result,

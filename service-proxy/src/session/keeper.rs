@@ -123,7 +123,7 @@ async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, Phase> {
     let mut exchange = Exchange::new(leg);
     let (id, secret) = (SessionId::random(), ResumeSecret::random());
     let saying = async {
-        let greeting = exchange.greeting().await?;
+        let greeting = exchange.greeting(limits::SESSION_HANDSHAKE).await?;
         exchange.hello(id, &secret, shared.config.grace).await?;
         Ok::<_, GreetError>(greeting)
     };
@@ -134,7 +134,7 @@ async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, Phase> {
             shared.tasks.spawn(exchange.close());
             // What the network or the hub did says nothing of the device.
             let is_wrong = match &error {
-                GreetError::Lost(_) => false,
+                GreetError::Lost(_) | GreetError::Refused { .. } => false,
                 GreetError::Closed(goodbye) => goodbye.is_normal(),
                 _ => true,
             };
@@ -146,6 +146,8 @@ async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, Phase> {
                         "the device reports session mode, but: {error}; using plain streams for {} min",
                         limits::SESSION_PLAIN.as_secs() / 60
                     );
+                } else {
+                    shared.ability.doubt();
                 }
                 return Err(Phase::Plain);
             }
@@ -356,7 +358,8 @@ impl Keeper<'_> {
                 Attempt::Never(lost) => return Err(lost),
                 Attempt::Rejected => {
                     rejects += 1;
-                    if rejects >= REJECTS {
+                    // The device may count the stream that was lost for as long as it looks alive.
+                    if rejects >= REJECTS && lost.elapsed() > limits::SESSION_SILENCE {
                         return Err(Lost::Stream(InitiateError::Rejected.into()));
                     }
                     InitiateError::Rejected.to_string()
@@ -399,7 +402,8 @@ impl Keeper<'_> {
         };
         dial::steady(leg.get_ref().get_ref().0);
         let mut exchange: Exchange<Leg> = Exchange::new(leg);
-        let greeting = match exchange.greeting().await {
+        // It is known to speak session mode, and may be at the end of a bad path.
+        let greeting = match exchange.greeting(limits::SESSION_RESUME).await {
             Ok(greeting) => greeting,
             Err(error @ GreetError::Version { .. }) => return Attempt::Never(Lost::Refused(error)),
             Err(error) => return Attempt::Retry(error.to_string()),

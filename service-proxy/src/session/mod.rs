@@ -150,7 +150,8 @@ impl Sessions {
     }
 
     /// Ends all sessions in due form: what was said still reaches the device, if that is
-    /// possible within [`limits::STREAM_HANDSHAKE`].
+    /// possible within [`limits::STREAM_HANDSHAKE`]. Cancel-safe;
+    /// [`shut_down`](Self::shut_down) comes after it.
     pub async fn finish(&self) {
         let slots: Vec<_> = self.shared.slots().values().cloned().collect();
         for slot in slots {
@@ -160,7 +161,6 @@ impl Sessions {
         }
         self.shared.tasks.close();
         let _ = timeout(limits::STREAM_HANDSHAKE, self.shared.tasks.wait()).await;
-        self.shut_down().await;
     }
 
     /// Ends all sessions: in due form those without connections, the others are broken
