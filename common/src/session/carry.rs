@@ -180,6 +180,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                 Poll::Ready(flushed) => {
                     flushed.map_err(CarrierEnd::Lost)?;
                     self.unflushed = false;
+                    if is_blocked {
+                        // The way has become free since the loop above: nobody would wake us
+                        // for what it has left.
+                        return Ok(false);
+                    }
                 }
                 Poll::Pending => {}
             }
