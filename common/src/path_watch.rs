@@ -50,7 +50,11 @@ pub async fn path_is_back(host: &str, port: u16, lost: Instant) {
             let addresses = addresses.clone();
             looks.spawn(async move {
                 let connect = TcpStream::connect(addresses.as_slice());
-                Look::Connected(matches!(timeout(PATIENCE, connect).await, Ok(Ok(_))))
+                match timeout(PATIENCE, connect).await {
+                    Ok(Ok(_)) => Look::Open,
+                    Ok(Err(_)) => Look::Closed,
+                    Err(_) => Look::Nothing,
+                }
             });
         }
         // A path that works is looked at less often.
@@ -60,12 +64,17 @@ pub async fn path_is_back(host: &str, port: u16, lost: Instant) {
         loop {
             tokio::select! {
                 Some(look) = looks.join_next() => match look {
-                    Ok(Look::Connected(true)) if misses >= MISSES => return,
-                    Ok(Look::Connected(true)) => misses = 0,
-                    Ok(Look::Connected(false)) | Err(_) => misses += 1,
+                    Ok(Look::Open) if misses >= MISSES => return,
+                    Ok(Look::Open) => misses = 0,
+                    // Somebody said so: that is no lost packet.
+                    Ok(Look::Closed) => misses = misses.max(MISSES),
+                    Ok(Look::Nothing) | Err(_) => misses += 1,
                     Ok(Look::Resolved(found)) => {
                         is_asking = false;
                         addresses = found;
+                        if !addresses.is_empty() {
+                            break;
+                        }
                     }
                 },
                 () = &mut pausing => break,
@@ -78,8 +87,12 @@ pub async fn path_is_back(host: &str, port: u16, lost: Instant) {
 enum Look {
     /// The host's addresses; none, if nobody knows them.
     Resolved(Vec<SocketAddr>),
-    /// Whether it accepts a connection.
-    Connected(bool),
+    /// It accepts a connection.
+    Open,
+    /// It, or something before it, refuses.
+    Closed,
+    /// Nobody answers.
+    Nothing,
 }
 
 #[cfg(test)]
