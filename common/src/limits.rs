@@ -74,10 +74,11 @@ pub const DRAIN: Duration = Duration::from_secs(5);
 pub const STREAM_MESSAGE: usize = 65_536;
 /// Largest WebSocket message that is accepted on a leg: some SDKs join chunks.
 pub const STREAM_MESSAGE_ACCEPTED: usize = 16 << 20;
-/// Read buffer of a WebSocket; grows only while a larger message is assembled.
-pub const WEBSOCKET_READ_BUFFER: usize = 16 << 10;
+/// Read buffer of a WebSocket while bulk comes: two messages; what is passed on from it
+/// keeps it in memory.
+pub const WEBSOCKET_READ_BUFFER: usize = 128 << 10;
 /// Bytes a WebSocket gathers before it writes without being flushed.
-pub const WEBSOCKET_WRITE_BUFFER: usize = 128 << 10;
+pub const WEBSOCKET_WRITE_BUFFER: usize = 256 << 10;
 
 // --- Session mode (`docs/session-protocol.md`) ---
 

@@ -119,20 +119,16 @@ impl Way {
         Poll::Pending
     }
 
-    /// Sends the next piece of the message in hand.
+    /// Sends the message in hand.
     fn poll_send<B: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         to: &mut WebSocket<B>,
     ) -> Poll<Result<(), WebSocketError>> {
         ready!(to.poll_ready(cx))?;
-        if let Some(data) = &mut self.held {
-            let piece = data.split_to(limits::STREAM_MESSAGE);
-            if data.is_empty() {
-                self.held = None;
-            }
-            let length = piece.len() as u64;
-            to.start_send(piece)?;
+        if let Some(data) = self.held.take() {
+            let length = data.len() as u64;
+            to.start_send(data)?;
             self.bytes += length;
             self.unflushed = true;
         }

@@ -13,8 +13,8 @@ use crate::presence::EndReason;
 use crate::registry::{RegistryError, Status};
 use crate::state::HubState;
 
-/// How often the registry is asked for changes.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often the registry is asked for changes: each look wakes an idle machine.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Follows the registry's changes for ever.
 pub async fn follow(state: HubState) {

@@ -325,7 +325,8 @@ impl Forwarder {
     ) {
         let device = &self.identity;
         let opened = tokio::select! {
-            opened = self.opener.open(device, name) => opened,
+            // What it needs is given back before the tunnel's long life.
+            opened = Box::pin(self.opener.open(device, name)) => opened,
             () = reset(&socket) => {
                 tracing::debug!(%device, %name, %peer, "the local client left before the stream was there");
                 return;

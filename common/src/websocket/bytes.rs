@@ -5,42 +5,39 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use ::bytes::{Buf as _, Bytes};
-use futures_util::{Sink as _, Stream as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::Role;
-use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::config;
+use super::decoder::Event;
+use super::frames::{Frames, Role};
+use super::{Data, Goodbye, Kind, WebSocketError};
 use crate::limits;
 
 /// Binary messages in and out, seen as one stream of bytes; a Close is its end.
 pub struct WebSocketBytes<S> {
-    inner: WebSocketStream<S>,
+    frames: Frames<S>,
     unread: Bytes,
+    is_over: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
     /// The server's end of an upgraded connection; `read` is what came behind the
     /// upgrade request.
-    pub async fn server(stream: S, read: Vec<u8>) -> Self {
-        let config = config(limits::MQTT_WEBSOCKET_MESSAGE);
-        Self::new(
-            WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await,
-        )
+    pub fn server(stream: S, read: &[u8]) -> Self {
+        Self::new(stream, Role::Server, read)
     }
 
-    pub(super) fn new(inner: WebSocketStream<S>) -> Self {
+    pub(super) fn new(stream: S, role: Role, read: &[u8]) -> Self {
         Self {
-            inner,
+            frames: Frames::new(stream, role, limits::MQTT_WEBSOCKET_MESSAGE, read),
             unread: Bytes::new(),
+            is_over: false,
         }
     }
 }
 
-fn io_error(error: tungstenite::Error) -> io::Error {
+fn io_error(error: WebSocketError) -> io::Error {
     match error {
-        tungstenite::Error::Io(error) => crate::dial::plain(error),
+        WebSocketError::Lost(error) => error,
         other => io::Error::other(other),
     }
 }
@@ -51,18 +48,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketBytes<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while self.unread.is_empty() {
-            match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
-                Some(Ok(Message::Binary(bytes))) => self.unread = bytes,
-                Some(Ok(Message::Close(_))) | None => return Poll::Ready(Ok(())),
-                Some(Ok(Message::Text(_))) => {
+        while self.unread.is_empty() && !self.is_over {
+            match ready!(self.frames.poll_event(cx)).map_err(io_error)? {
+                Event::Data(data) if data.kind() == Kind::Binary => self.unread = data.into_bytes(),
+                Event::Data(_) => {
                     return Poll::Ready(Err(io::Error::new(
                         io::ErrorKind::InvalidData,
                         "a text message under MQTT",
                     )));
                 }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
+                Event::Close(_) => self.is_over = true,
+                Event::Nothing | Event::Ping(_) | Event::Pong => {}
             }
         }
         let length = buffer.remaining().min(self.unread.len());
@@ -78,20 +74,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketBytes<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(Pin::new(&mut self.inner).poll_ready(cx)).map_err(io_error)?;
+        ready!(self.frames.poll_ready(cx)).map_err(io_error)?;
         let length = bytes.len().min(limits::STREAM_MESSAGE);
         let piece = bytes.get(..length).unwrap_or_default();
-        Pin::new(&mut self.inner)
-            .start_send(Message::Binary(Bytes::copy_from_slice(piece)))
+        self.frames
+            .send(Data::binary(Bytes::copy_from_slice(piece)))
             .map_err(io_error)?;
         Poll::Ready(Ok(length))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx).map_err(io_error)
+        self.frames.poll_flush(cx).map_err(io_error)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_close(cx).map_err(io_error)
+        if !self.frames.is_closing() {
+            self.frames
+                .send_close(Goodbye::NORMAL, "")
+                .map_err(io_error)?;
+        }
+        self.frames.poll_flush(cx).map_err(io_error)
     }
 }

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use ::bytes::{Buf as _, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
-use tokio_tungstenite::client_async_with_config;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{self};
+use tungstenite::client::IntoClientRequest as _;
+use tungstenite::handshake::client::{Request, Response, generate_request};
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::handshake::machine::TryParse as _;
 
-use super::{WebSocket, WebSocketBytes, config};
+use super::frames::Role;
+use super::{WebSocket, WebSocketBytes};
 use crate::dial::{self, DialError};
 use crate::limits;
 use crate::secret::Secret;
@@ -84,15 +87,9 @@ pub async fn connect_over(
     let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
         .map_err(|_| ConnectError::BadUrl)?;
     bearer.set_sensitive(true);
-    let stream = upgrade(
-        stream,
-        uri,
-        (&host, port),
-        (header::AUTHORIZATION, bearer),
-        config(limits::STREAM_MESSAGE_ACCEPTED),
-    )
-    .await?;
-    Ok(WebSocket::new(stream))
+    let header = (header::AUTHORIZATION, bearer);
+    let (stream, read) = upgrade(stream, uri, (&host, port), header).await?;
+    Ok(WebSocket::client(stream, &read))
 }
 
 /// Where a stream's URL leads.
@@ -144,39 +141,96 @@ impl WebSocketBytes<TlsStream<TcpStream>> {
             header::SEC_WEBSOCKET_PROTOCOL,
             HeaderValue::from_static(MQTT_SUBPROTOCOL),
         );
-        let config = config(limits::MQTT_WEBSOCKET_MESSAGE);
-        let stream = upgrade(stream, uri, (host, port), subprotocol, config).await?;
-        Ok(Self::new(stream))
+        let (stream, read) = upgrade(stream, uri, (host, port), subprotocol).await?;
+        Ok(Self::new(stream, Role::Client, &read))
     }
 }
 
-async fn upgrade(
-    stream: TlsStream<TcpStream>,
+/// Asks for the upgrade; the stream comes back with what the host sent behind its answer.
+async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
     uri: Uri,
     (host, port): (&str, u16),
     (name, value): (HeaderName, HeaderValue),
-    config: WebSocketConfig,
-) -> Result<tokio_tungstenite::WebSocketStream<TlsStream<TcpStream>>, ConnectError> {
+) -> Result<(S, Bytes), ConnectError> {
     let mut request = uri
         .into_client_request()
         .map_err(|_| ConnectError::BadUrl)?;
     request.headers_mut().insert(name, value);
-    let handshake = client_async_with_config(request, stream, Some(config));
-    match timeout(limits::DIAL, handshake).await {
+    match timeout(limits::DIAL, handshake(&mut stream, request)).await {
         Err(_) => Err(ConnectError::Timeout {
             host: host.to_owned(),
             port,
         }),
-        Ok(Ok((stream, _))) => Ok(stream),
-        Ok(Err(tungstenite::Error::Http(response))) => Err(ConnectError::Refused {
+        Ok(Ok(read)) => Ok((stream, read)),
+        Ok(Err(HandshakeError::Status(status))) => Err(ConnectError::Refused {
             host: host.to_owned(),
             port,
-            status: response.status(),
+            status,
         }),
-        Ok(Err(error)) => Err(ConnectError::Handshake {
+        Ok(Err(HandshakeError::Failed(reason))) => Err(ConnectError::Handshake {
             host: host.to_owned(),
             port,
-            reason: error.to_string(),
+            reason,
         }),
     }
 }
+
+enum HandshakeError {
+    Status(StatusCode),
+    Failed(String),
+}
+
+async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    request: Request,
+) -> Result<Bytes, HandshakeError> {
+    let failed = |reason: &dyn ToString| HandshakeError::Failed(reason.to_string());
+    let lost = |error| failed(&dial::plain(error));
+    let (request, key) = generate_request(request).map_err(|error| failed(&error))?;
+    stream.write_all(&request).await.map_err(lost)?;
+    stream.flush().await.map_err(lost)?;
+    let mut read = BytesMut::with_capacity(1 << 10);
+    let response = loop {
+        let count = stream.read_buf(&mut read).await.map_err(lost)?;
+        let parsed = Response::try_parse(&read).map_err(|error| failed(&error))?;
+        if let Some((size, response)) = parsed {
+            read.advance(size);
+            break response;
+        }
+        if count == 0 {
+            return Err(lost(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        if read.len() > limits::HTTP_HEAD {
+            return Err(failed(&"its answer is too long"));
+        }
+    };
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(HandshakeError::Status(response.status()));
+    }
+    // RFC 6455, 4.1.
+    let headers = response.headers();
+    let is_accepted = has_token(headers, header::UPGRADE, "websocket")
+        && has_token(headers, header::CONNECTION, "upgrade")
+        && headers
+            .get(header::SEC_WEBSOCKET_ACCEPT)
+            .is_some_and(|accept| {
+                accept.as_bytes() == derive_accept_key(key.as_bytes()).as_bytes()
+            });
+    if !is_accepted {
+        return Err(failed(&"its answer is not that of a WebSocket server"));
+    }
+    Ok(read.freeze())
+}
+
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The server's side of the upgrade, for hubs that parse HTTP with another library.
 
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use tungstenite::handshake::server::create_response_with_body;
 
 /// The 101 for an upgrade request, with the subprotocol exactly as it was offered.
 /// Extensions are declined by silence. `None`: the request is no WebSocket upgrade.

@@ -19,7 +19,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, request: StreamRequest) {
     if shared.session_mode != SessionMode::Never
         && let Some(target) = target_of(&name)
     {
-        return session::serve(shared, &request, target).await;
+        return Box::pin(session::serve(shared, &request, target)).await;
     }
     let is_session = name.starts_with(STREAM_PREFIX);
     if is_session || shared.session_mode == SessionMode::Always {
@@ -59,7 +59,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, request: StreamRequest) {
         }
         Target::Tcp { host, port } => {
             let dialled = tokio::select! {
-                dialled = Target::dial(host, *port) => dialled,
+                dialled = Box::pin(Target::dial(host, *port)) => dialled,
                 () = shared.stop.cancelled() => return,
             };
             match dialled {
@@ -82,7 +82,8 @@ async fn carry<L: LocalSocket>(
 ) {
     // A stream that comes to nothing is no end of the target's connection in due form.
     local.arm();
-    let stream = match shared.open_leg(request).await {
+    // What it needs is given back before the tunnel's long life.
+    let stream = match Box::pin(shared.open_leg(request)).await {
         Some(Ok(stream)) => stream,
         None => return,
         Some(Err(error)) => {

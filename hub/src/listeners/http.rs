@@ -134,7 +134,7 @@ impl Connection {
         let (listener, peer) = (self.listener.clone(), self.peer);
         let certificate = self.certificate.clone();
         self.upgrade(&mut request, move |stream, read| async move {
-            let bytes = WebSocketBytes::server(stream, read).await;
+            let bytes = WebSocketBytes::server(stream, &read);
             let stop = &listener.stop_sessions;
             device_session::serve(&listener.state, bytes, certificate, peer, "mqtt-ws", stop).await;
         });
@@ -170,7 +170,7 @@ impl Connection {
         };
         let peer = self.peer;
         self.upgrade(&mut request, move |io, read| async move {
-            streaming::serve(leg, WebSocket::server(io, read).await, place, peer).await;
+            streaming::serve(leg, WebSocket::server(io, &read), place, peer).await;
         });
         answer.map(|()| Full::default())
     }
@@ -179,7 +179,7 @@ impl Connection {
     /// request included.
     fn upgrade<F, S>(&self, request: &mut Request<Incoming>, serve: F)
     where
-        F: FnOnce(LegStream, Vec<u8>) -> S + Send + 'static,
+        F: FnOnce(LegStream, Bytes) -> S + Send + 'static,
         S: Future<Output = ()> + Send,
     {
         let upgrade = hyper::upgrade::on(request);
@@ -190,7 +190,7 @@ impl Connection {
             };
             if let Ok(parts) = upgraded.downcast::<TokioIo<WriteDeadline<LegStream>>>() {
                 let stream = parts.io.into_inner().into_inner();
-                serve(stream, parts.read_buf.to_vec()).await;
+                serve(stream, parts.read_buf).await;
             }
             drop(permit);
         });

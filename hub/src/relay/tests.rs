@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use common::websocket::Kind;
-use futures_util::SinkExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
@@ -22,7 +22,7 @@ async fn story(pipe: usize) -> Story {
     let (pipe, story) = raw_story(pipe).await;
     let (device, cancel, outcome) = story;
     Story {
-        service: WebSocket::client(pipe).await,
+        service: WebSocket::client(pipe, &[]),
         device,
         cancel,
         outcome,
@@ -46,11 +46,11 @@ async fn raw_story(pipe: usize) -> (DuplexStream, Rest) {
     let (device, device_leg) = duplex(pipe);
     let cancel = CancellationToken::new();
     let token = cancel.clone();
-    let first = WebSocket::server(service_leg, Vec::new()).await;
-    let second = WebSocket::server(device_leg, Vec::new()).await;
+    let first = WebSocket::server(service_leg, &[]);
+    let second = WebSocket::server(device_leg, &[]);
     let outcome =
         tokio::spawn(async move { relay(Leg::Service, first, None, second, &token).await });
-    let device = WebSocket::client(device).await;
+    let device = WebSocket::client(device, &[]);
     (service, (device, cancel, outcome))
 }
 
@@ -162,10 +162,18 @@ async fn sixteen_mebibytes_go_on_in_pieces() {
 async fn a_larger_message_ends_the_stream() {
     let (mut service, mut device, outcome) = foreign_story(1 << 20).await;
     let huge = Bytes::from(vec![0; limits::STREAM_MESSAGE_ACCEPTED + 1]);
-    let sender = tokio::spawn(async move { service.send(Message::Binary(huge)).await });
+    let sender = tokio::spawn(async move {
+        service.send(Message::Binary(huge)).await.unwrap();
+        service.next().await.unwrap().unwrap()
+    });
     assert_eq!(closed(&mut device).await.code, Goodbye::ERROR);
     drop(device);
-    assert!(sender.await.unwrap().is_err());
+    // Who sent it is told why.
+    let told = sender.await.unwrap();
+    assert!(
+        matches!(&told, Message::Close(Some(frame)) if frame.code == CloseCode::Size),
+        "{told:?}"
+    );
     let outcome = outcome.await.unwrap();
     assert!(
         matches!(
@@ -259,8 +267,8 @@ async fn what_a_leg_said_before_it_went_is_delivered() {
     let total = 64 * limits::STREAM_MESSAGE;
     let (service, service_leg) = duplex(2 * total);
     let (device, device_leg) = duplex(1 << 10);
-    let mut service = WebSocket::client(service).await;
-    let mut device = WebSocket::client(device).await;
+    let mut service = WebSocket::client(service, &[]);
+    let mut device = WebSocket::client(device, &[]);
     let piece = Bytes::from(vec![3u8; limits::STREAM_MESSAGE]);
     for _ in 0..64 {
         send(&mut service, Data::binary(piece.clone())).await;
@@ -270,8 +278,8 @@ async fn what_a_leg_said_before_it_went_is_delivered() {
     drop(service);
     // Words for a leg that takes none any more.
     send(&mut device, Data::binary(Bytes::from_static(b"hi"))).await;
-    let first = WebSocket::server(service_leg, Vec::new()).await;
-    let second = WebSocket::server(device_leg, Vec::new()).await;
+    let first = WebSocket::server(service_leg, &[]);
+    let second = WebSocket::server(device_leg, &[]);
     let outcome = tokio::spawn(async move {
         relay(Leg::Service, first, None, second, &CancellationToken::new()).await
     });

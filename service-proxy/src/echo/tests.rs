@@ -12,7 +12,7 @@ use super::*;
 type Answer = fn(u64, Bytes) -> (Vec<Bytes>, bool);
 
 async fn peer(stream: DuplexStream, answer: Answer) {
-    let mut leg = WebSocket::server(stream, Vec::new()).await;
+    let mut leg = WebSocket::server(stream, &[]);
     for number in 1.. {
         let Ok(Incoming::Data(data)) = poll_fn(|cx| leg.poll_incoming(cx)).await else {
             let _ = poll_fn(|cx| leg.poll_flush(cx)).await;
@@ -34,7 +34,7 @@ async fn tested(plan: EchoPlan, answer: Answer) -> EchoReport {
     let (near, far) = duplex(1 << 20);
     tokio::spawn(peer(far, answer));
     let stop = CancellationToken::new();
-    let leg = WebSocket::client(near).await;
+    let leg = WebSocket::client(near, &[]);
     run_on(leg, &plan, &stop, |_| {}).await
 }
 
@@ -134,7 +134,7 @@ async fn stopping_keeps_the_statistics() {
         payload: Payload::Pattern(8),
         interval: Duration::from_millis(1),
     };
-    let leg = WebSocket::client(near).await;
+    let leg = WebSocket::client(near, &[]);
     let report = run_on(leg, &plan, &stop, |event| {
         if matches!(event, EchoEvent::Reply { seq: 3, .. }) {
             stop.cancel();

@@ -40,13 +40,13 @@ impl Engine for Own {
 
     async fn client<C: Carrier>(self, carrier: C) -> io::Result<End> {
         let (live, id) = fresh(Role::Service)?;
-        let stream = WebSocket::client(carrier).await;
+        let stream = WebSocket::client(carrier, &[]);
         Ok(start(live, id, stream))
     }
 
     async fn server<C: Carrier>(self, carrier: C) -> io::Result<End> {
         let (live, id) = fresh(Role::Device)?;
-        let stream = WebSocket::server(carrier, Vec::new()).await;
+        let stream = WebSocket::server(carrier, &[]);
         Ok(start(live, id, stream))
     }
 }

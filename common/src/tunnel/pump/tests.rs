@@ -74,12 +74,12 @@ async fn story(size: usize) -> Story {
     };
     let stop = CancellationToken::new();
     let stopper = stop.clone();
-    let stream = WebSocket::client(near).await;
+    let stream = WebSocket::client(near, &[]);
     let outcome =
         tokio::spawn(async move { pump(local, stream, &Traffic::default(), &stopper).await });
     Story {
         person,
-        peer: WebSocket::server(far, Vec::new()).await,
+        peer: WebSocket::server(far, &[]),
         aborted,
         stop,
         outcome,
@@ -277,7 +277,7 @@ async fn what_the_peer_said_before_it_went_is_delivered() {
     let (mut person, pipe) = duplex(1024);
     let (near, far) = duplex(2 * total);
     let aborted = Arc::new(AtomicBool::new(false));
-    let mut peer = WebSocket::server(far, Vec::new()).await;
+    let mut peer = WebSocket::server(far, &[]);
     for _ in 0..64 {
         send(&mut peer, &[1; limits::STREAM_MESSAGE]).await;
     }
@@ -291,7 +291,7 @@ async fn what_the_peer_said_before_it_went_is_delivered() {
         disarmed: AtomicBool::new(false),
         aborted: Arc::clone(&aborted),
     };
-    let stream = WebSocket::client(near).await;
+    let stream = WebSocket::client(near, &[]);
     let outcome = tokio::spawn(async move {
         pump(
             local,
@@ -366,11 +366,11 @@ async fn an_end_is_normal_when_the_local_side_has_all_however_slow_it_is() {
         timer: Box::pin(sleep(10 * limits::CLOSE)),
         unflushed: false,
     };
-    let mut peer = WebSocket::server(far, Vec::new()).await;
+    let mut peer = WebSocket::server(far, &[]);
     send(&mut peer, b"last words").await;
     peer.start_close(Goodbye::NORMAL, "").unwrap();
     poll_fn(|cx| peer.poll_flush(cx)).await.unwrap();
-    let stream = WebSocket::client(near).await;
+    let stream = WebSocket::client(near, &[]);
     let stop = CancellationToken::new();
     let outcome = pump(local, stream, &Traffic::default(), &stop).await;
     assert!(matches!(outcome.end, End::PeerClosed), "{:?}", outcome.end);

@@ -1,0 +1,68 @@
+use tokio::io::duplex;
+
+use super::*;
+
+/// A host that answers the upgrade with what `answer` makes of the request's key.
+async fn asked(answer: impl FnOnce(&str) -> String) -> Result<Bytes, ConnectError> {
+    let (near, mut far) = duplex(1 << 16);
+    let uri = Uri::from_static("wss://h.example.net/p");
+    let header = (header::AUTHORIZATION, HeaderValue::from_static("Bearer x"));
+    let host = async {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            far.read_buf(&mut request).await.unwrap();
+        }
+        let request = String::from_utf8(request).unwrap();
+        let key = request
+            .lines()
+            .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "))
+            .unwrap();
+        let accept = derive_accept_key(key.as_bytes());
+        far.write_all(answer(&accept).as_bytes()).await.unwrap();
+        far
+    };
+    let (result, _far) = tokio::join!(upgrade(near, uri, ("h.example.net", 443), header), host);
+    result.map(|(_, read)| read)
+}
+
+#[tokio::test]
+async fn what_comes_behind_the_answer_is_kept() {
+    let answer = |accept: &str| {
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\n\
+             connection: keep-alive, Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\nfirst"
+        )
+    };
+    assert_eq!(asked(answer).await.unwrap(), "first");
+}
+
+#[tokio::test]
+async fn other_answers_are_refused() {
+    let refused = asked(|_| "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n".into()).await;
+    assert!(
+        matches!(&refused, Err(ConnectError::Refused { status, .. }) if status.as_u16() == 401),
+        "{refused:?}"
+    );
+    for head in [
+        "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: rubbish",
+        "upgrade: websocket\r\nconnection: upgrade",
+        "upgrade: h2c\r\nconnection: upgrade",
+        "x: y",
+    ] {
+        let answer = format!("HTTP/1.1 101 Switching Protocols\r\n{head}\r\n\r\n");
+        let refused = asked(|_| answer).await;
+        assert!(
+            matches!(refused, Err(ConnectError::Handshake { .. })),
+            "{head}: {refused:?}"
+        );
+    }
+    let endless = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nx: {}",
+        "y".repeat(20_000)
+    );
+    let refused = asked(|_| endless).await;
+    assert!(
+        matches!(refused, Err(ConnectError::Handshake { .. })),
+        "{refused:?}"
+    );
+}
