@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Duration, Instant, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 
 /// How long one connect may take: a path that needs longer is not back.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -17,6 +17,11 @@ const WORKING: u32 = 5;
 /// So many looks in a row that found nothing: one may be a lost packet, or an answer that
 /// came a moment too late.
 const MISSES: u32 = 3;
+/// A path that comes and goes is no news more often than this: each costs the hub a whole
+/// attempt, and the attempt that is under way its life.
+const APART: Duration = Duration::from_millis(500);
+/// The host may be elsewhere by now, or we in another network.
+const RESOLVED_FOR: Duration = Duration::from_secs(10);
 
 /// The time between two looks at a path that was lost so long ago: short while somebody
 /// is likely to be waiting in front of it.
@@ -28,65 +33,116 @@ fn interval(lost_for: Duration) -> Duration {
     }
 }
 
-/// Ends when `host:port` accepts a connection after it did not: never, while it always
-/// does. The path was lost at `lost`. Cancel-safe.
-pub async fn path_is_back(host: &str, port: u16, lost: Instant) {
-    let mut looks: JoinSet<Look> = JoinSet::new();
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    let mut is_asking = false;
-    let mut misses = 0;
-    loop {
-        if addresses.is_empty() && !is_asking {
-            // One lookup at a time: where the path is lost, so may be the resolver.
-            is_asking = true;
-            let host = host.to_owned();
-            looks.spawn(async move {
+/// Looks at `host:port` while [`PathWatch::is_back`] is awaited. One is for a whole outage:
+/// what it has seen before an attempt is what tells, after it, that the path is back.
+#[derive(Debug)]
+pub struct PathWatch {
+    host: String,
+    port: u16,
+    addresses: Vec<SocketAddr>,
+    /// When the addresses were asked for.
+    asked: Option<Instant>,
+    is_asking: bool,
+    looks: JoinSet<Look>,
+    sight: Sight,
+}
+
+impl PathWatch {
+    /// For a path that was lost now.
+    pub fn new(host: &str, port: u16) -> Self {
+        Self {
+            host: host.to_owned(),
+            port,
+            addresses: Vec::new(),
+            asked: None,
+            is_asking: false,
+            looks: JoinSet::new(),
+            sight: Sight::new(Instant::now()),
+        }
+    }
+
+    /// Ends when the host accepts a connection after it did not: never, while it always
+    /// does, and once for each time. Cancel-safe: dropped, it goes on with the next call.
+    pub async fn is_back(&mut self) {
+        loop {
+            let now = Instant::now();
+            if self.sight.take_news(now) {
+                return;
+            }
+            if self.sight.due() <= now {
+                self.look(now);
+            }
+            tokio::select! {
+                Some(look) = self.looks.join_next() => match look {
+                    Ok(Look::Resolved(found)) => {
+                        self.is_asking = false;
+                        let is_first = self.addresses.is_empty();
+                        let now = Instant::now();
+                        // Where the path is lost, so may be the resolver.
+                        if !found.is_empty() {
+                            self.addresses = found;
+                            if is_first {
+                                self.look(now);
+                            }
+                        } else if is_first {
+                            self.sight.note(now, Seen::Nothing);
+                        }
+                    }
+                    Ok(Look::Seen(begun, seen)) => self.sight.note(begun, seen),
+                    Err(_) => {}
+                },
+                () = sleep_until(self.sight.wake()) => {}
+            }
+        }
+    }
+
+    /// Begins a look, and a lookup if it is time for one.
+    fn look(&mut self, now: Instant) {
+        self.sight.looked = Some(now);
+        let asked = self.asked.map(|asked| now - asked);
+        // One lookup at a time.
+        if !self.is_asking
+            && (self.addresses.is_empty() || asked.is_none_or(|ago| ago >= RESOLVED_FOR))
+        {
+            self.is_asking = true;
+            self.asked = Some(now);
+            let (host, port) = (self.host.clone(), self.port);
+            self.looks.spawn(async move {
                 let found = tokio::net::lookup_host((host.as_str(), port)).await;
                 Look::Resolved(found.map(Iterator::collect).unwrap_or_default())
             });
-        } else if addresses.is_empty() {
-            misses += 1;
-        } else if looks.len() < AT_ONCE {
-            let addresses = addresses.clone();
-            looks.spawn(async move {
-                let connect = TcpStream::connect(addresses.as_slice());
-                match timeout(PATIENCE, connect).await {
-                    Ok(Ok(_)) => Look::Open,
-                    Ok(Err(_)) => Look::Closed,
-                    Err(_) => Look::Nothing,
-                }
-            });
         }
-        // A path that works is looked at less often.
-        let pause = interval(lost.elapsed()) * if misses == 0 { WORKING } else { 1 };
-        let pausing = sleep(pause);
-        tokio::pin!(pausing);
-        loop {
-            tokio::select! {
-                Some(look) = looks.join_next() => match look {
-                    Ok(Look::Open) if misses >= MISSES => return,
-                    Ok(Look::Open) => misses = 0,
-                    // Somebody said so: that is no lost packet.
-                    Ok(Look::Closed) => misses = misses.max(MISSES),
-                    Ok(Look::Nothing) | Err(_) => misses += 1,
-                    Ok(Look::Resolved(found)) => {
-                        is_asking = false;
-                        addresses = found;
-                        if !addresses.is_empty() {
-                            break;
-                        }
-                    }
-                },
-                () = &mut pausing => break,
+        if self.addresses.is_empty() {
+            // One that hangs tells as much as one that fails.
+            if self.is_asking && asked.is_some_and(|ago| ago >= PATIENCE) {
+                self.sight.note(now, Seen::Nothing);
             }
+        } else if self.looks.len() < AT_ONCE {
+            let addresses = self.addresses.clone();
+            self.looks.spawn(async move {
+                let connect = TcpStream::connect(addresses.as_slice());
+                let seen = match timeout(PATIENCE, connect).await {
+                    Ok(Ok(_)) => Seen::Open,
+                    Ok(Err(_)) => Seen::Closed,
+                    Err(_) => Seen::Nothing,
+                };
+                Look::Seen(now, seen)
+            });
         }
     }
 }
 
-/// What one look has found.
+/// What a task of the watch brings.
+#[derive(Debug)]
 enum Look {
     /// The host's addresses; none, if nobody knows them.
     Resolved(Vec<SocketAddr>),
+    /// What a look found that began then.
+    Seen(Instant, Seen),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Seen {
     /// It accepts a connection.
     Open,
     /// It, or something before it, refuses.
@@ -95,35 +151,203 @@ enum Look {
     Nothing,
 }
 
+/// What the looks have told so far.
+#[derive(Debug)]
+struct Sight {
+    lost: Instant,
+    /// When the last look began.
+    looked: Option<Instant>,
+    /// When the last one began whose result counts.
+    known: Option<Instant>,
+    is_open: bool,
+    misses: u32,
+    is_news: bool,
+    /// When there was news.
+    told: Option<Instant>,
+}
+
+impl Sight {
+    fn new(lost: Instant) -> Self {
+        Self {
+            lost,
+            looked: None,
+            known: None,
+            is_open: false,
+            misses: 0,
+            is_news: false,
+            told: None,
+        }
+    }
+
+    fn is_down(&self) -> bool {
+        self.misses >= MISSES
+    }
+
+    fn note(&mut self, begun: Instant, seen: Seen) {
+        // One that hung is no news of a path that has answered since.
+        if self.known.is_some_and(|known| begun < known) {
+            return;
+        }
+        self.known = Some(begun);
+        match seen {
+            Seen::Open => {
+                self.is_news |= self.is_down();
+                self.misses = 0;
+            }
+            // Somebody said so: that is no lost packet.
+            Seen::Closed => self.misses = self.misses.max(MISSES),
+            Seen::Nothing => self.misses = self.misses.saturating_add(1),
+        }
+        self.is_open = matches!(seen, Seen::Open);
+        self.is_news &= !self.is_down();
+    }
+
+    /// When the next look begins: one at a path that works can wait.
+    fn due(&self) -> Instant {
+        let pause =
+            |looked: Instant| interval(looked - self.lost) * if self.is_open { WORKING } else { 1 };
+        self.looked
+            .map_or(self.lost, |looked| looked + pause(looked))
+    }
+
+    /// When there is something to do that no look brings.
+    fn wake(&self) -> Instant {
+        match self.told {
+            Some(told) if self.is_news => self.due().min(told + APART),
+            _ => self.due(),
+        }
+    }
+
+    /// Whether the path is back, and it is time to tell.
+    fn take_news(&mut self, now: Instant) -> bool {
+        let is_due = self.told.is_none_or(|told| now - told >= APART);
+        let is_news = self.is_news && is_due;
+        if is_news {
+            self.is_news = false;
+            self.told = Some(now);
+        }
+        is_news
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
 
+    const MS: Duration = Duration::from_millis(1);
+
+    /// What `sight` says when looks find this, 100 ms apart.
+    fn news(sight: &mut Sight, found: &[Seen]) -> Vec<bool> {
+        let start = sight.known.map_or(sight.lost, |known| known + 100 * MS);
+        let mut at = start;
+        let mut news = Vec::new();
+        for seen in found {
+            sight.note(at, *seen);
+            news.push(sight.take_news(at));
+            at += 100 * MS;
+        }
+        news
+    }
+
+    #[test]
+    fn open_is_news_after_a_refusal_or_three_misses() {
+        use Seen::{Closed, Nothing, Open};
+        for (found, expected) in [
+            (vec![Open, Open], vec![false, false]),
+            (vec![Closed, Open, Open], vec![false, true, false]),
+            (vec![Open, Nothing, Nothing, Open], vec![false; 4]),
+            (
+                vec![Nothing, Nothing, Nothing, Open],
+                vec![false, false, false, true],
+            ),
+        ] {
+            let mut sight = Sight::new(Instant::now());
+            assert_eq!(news(&mut sight, &found), expected, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_look_that_hung_says_nothing_of_a_path_that_answered_since() {
+        let start = Instant::now();
+        let mut sight = Sight::new(start);
+        for number in 0..10 {
+            sight.note(start + number * MS, Seen::Nothing);
+        }
+        sight.note(start + 100 * MS, Seen::Open);
+        assert!(sight.take_news(start + 150 * MS));
+        for number in 10..20 {
+            sight.note(start + number * MS, Seen::Nothing);
+        }
+        sight.note(start + 1000 * MS, Seen::Open);
+        assert!(!sight.take_news(start + 1050 * MS));
+    }
+
+    #[test]
+    fn a_path_that_comes_and_goes_is_news_at_intervals() {
+        use Seen::{Closed, Open};
+        let mut sight = Sight::new(Instant::now());
+        let flaps = [Closed, Open].repeat(20);
+        let told = news(&mut sight, &flaps)
+            .iter()
+            .filter(|told| **told)
+            .count();
+        assert!((6..=8).contains(&told), "{told} times in 4 s");
+        // What was held back is told in time, if it still holds.
+        let mut sight = Sight::new(Instant::now());
+        assert_eq!(news(&mut sight, &[Closed, Open]), [false, true]);
+        assert_eq!(news(&mut sight, &[Closed, Open]), [false, false]);
+        let told = sight.told.unwrap();
+        assert_eq!(sight.wake(), sight.due().min(told + APART));
+        assert!(sight.take_news(told + APART));
+        assert!(!sight.take_news(told + 2 * APART));
+    }
+
+    #[test]
+    fn what_a_look_finds_sets_the_pace_at_once() {
+        let start = Instant::now();
+        let mut sight = Sight::new(start);
+        assert_eq!(sight.due(), start);
+        sight.looked = Some(start);
+        for (seen, pause) in [
+            (None, 50),
+            (Some(Seen::Open), 250),
+            (Some(Seen::Closed), 50),
+            (Some(Seen::Open), 250),
+            (Some(Seen::Nothing), 50),
+        ] {
+            if let Some(seen) = seen {
+                sight.note(start, seen);
+            }
+            assert_eq!(sight.due() - start, pause * MS, "{seen:?}");
+        }
+    }
+
     #[tokio::test]
-    async fn a_port_that_opens_is_noticed() {
+    async fn what_was_seen_outlives_the_wait() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let watching = tokio::spawn(async move {
-            path_is_back("127.0.0.1", address.port(), Instant::now()).await;
-        });
-        // A path that works is no news.
-        drop(timeout(Duration::from_millis(300), listener.accept()).await);
-        assert!(!watching.is_finished());
-        drop(listener);
-        let refused = async {
-            while TcpStream::connect(address).await.is_ok() {
-                tokio::task::yield_now().await;
+        let mut watch = PathWatch::new("127.0.0.1", address.port());
+        let limit = Duration::from_secs(10);
+        let until = async |watch: &mut PathWatch, wanted: fn(&Sight) -> bool| {
+            while !wanted(&watch.sight) {
+                tokio::select! {
+                    () = watch.is_back() => panic!("the path was never away, or is still"),
+                    () = tokio::time::sleep(5 * MS) => {}
+                }
             }
         };
-        timeout(Duration::from_secs(10), refused).await.unwrap();
-        // It must have seen the port closed before it opens again.
-        sleep(Duration::from_secs(1)).await;
-        let _listener = TcpListener::bind(address).await.unwrap();
-        timeout(Duration::from_secs(10), watching)
+        // A path that works is no news.
+        timeout(limit, until(&mut watch, |sight| sight.is_open))
             .await
-            .unwrap()
             .unwrap();
+        drop(listener);
+        timeout(limit, until(&mut watch, Sight::is_down))
+            .await
+            .unwrap();
+        // Nobody waits for the watch while the port opens, as while an attempt ends.
+        let _listener = TcpListener::bind(address).await.unwrap();
+        timeout(limit, watch.is_back()).await.unwrap();
     }
 }

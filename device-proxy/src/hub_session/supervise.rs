@@ -3,7 +3,7 @@
 
 use common::backoff::Backoff;
 use common::connection_string::DeviceCredential;
-use common::path_watch::path_is_back;
+use common::path_watch::PathWatch;
 use common::report;
 use common::wire::stream::StreamAnswer;
 use tokio::sync::mpsc;
@@ -77,14 +77,14 @@ impl Supervisor {
         let mut ever_connected = false;
         let mut short_sessions = 0;
         let mut reporter = Reporter::new(self.config.session, streams.boot_id());
-        // Since when the hub is out of reach.
-        let mut lost = Instant::now();
+        // One for each time the hub is out of reach.
+        let mut path = self.path_watch();
         loop {
             let is_waited_for = ever_connected && streams.are_waited_for();
             let attempt = tokio::select! {
                 attempt = connect(&self.config) => attempt,
                 // An attempt that hangs in TCP's retransmissions would miss the moment.
-                () = self.path_is_back(lost), if is_waited_for => continue,
+                () = path.is_back(), if is_waited_for => continue,
                 () = stop.cancelled() => return Ok(()),
             };
             let delay = match attempt {
@@ -100,7 +100,7 @@ impl Supervisor {
                     let since = Instant::now();
                     let session = Session::new(connected, &mut reporter);
                     let end = session.run(streams, &mut self.outbox, stop).await;
-                    lost = Instant::now();
+                    path = self.path_watch();
                     if since.elapsed() >= STABLE {
                         self.network.reset();
                         self.refused.reset();
@@ -137,20 +137,20 @@ impl Supervisor {
             };
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                () = self.path_is_back(lost), if streams.are_waited_for() => {}
+                () = path.is_back(), if streams.are_waited_for() => {}
                 () = stop.cancelled() => return Ok(()),
             }
         }
     }
 
-    /// Ends when the hub can be reached again after it could not.
-    async fn path_is_back(&self, lost: Instant) {
+    /// Notices that the hub can be reached again.
+    fn path_watch(&self) -> PathWatch {
         let host = self.config.connection.connect_host();
         let port = match self.config.transport {
             Transport::Mqtt => self.config.mqtts_port,
             Transport::MqttWs => host.https_port(),
         };
-        path_is_back(host.name(), port, lost).await;
+        PathWatch::new(host.name(), port)
     }
 
     /// How long to wait after a failed attempt.

@@ -8,7 +8,7 @@ use common::backoff::Backoff;
 use common::dial;
 use common::identity::StreamName;
 use common::limits;
-use common::path_watch::path_is_back;
+use common::path_watch::PathWatch;
 use common::report;
 use common::session::frame::Greeting;
 use common::session::greet::{Exchange, GreetError};
@@ -329,14 +329,15 @@ impl Keeper<'_> {
         };
         self.progress = progress;
         let hub = self.shared.opener.api().hub();
-        let (host, port) = (hub.name().to_owned(), hub.https_port());
+        // One for the whole outage: a new one would not know that the path was away.
+        let mut path = PathWatch::new(hub.name(), hub.https_port());
         let mut turns = self.live.turns();
         let mut rejects = 0;
         let mut told = false;
         loop {
             tokio::select! {
                 () = sleep(delay) => {}
-                () = path_is_back(&host, port, lost) => {}
+                () = path.is_back() => {}
                 () = sleep_until(expires) => return Err(Lost::Grace(grace)),
                 () = self.shared.stop.cancelled() => return Err(Lost::Stopped),
                 () = over(&self.live, &mut turns) => return Err(Lost::Over),
@@ -345,7 +346,7 @@ impl Keeper<'_> {
             let attempt = tokio::select! {
                 attempt = self.attempt() => attempt,
                 // What hangs in TCP's retransmissions would miss the moment.
-                () = path_is_back(&host, port, lost) => {
+                () = path.is_back() => {
                     delay = Duration::ZERO;
                     continue;
                 }
