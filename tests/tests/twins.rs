@@ -379,6 +379,23 @@ async fn a_report_stays_when_the_session_is_cut_and_never_takes_it_back() {
 }
 
 #[tokio::test]
+async fn twins_tell_who_is_disabled() {
+    let hub = TestHub::start().await;
+    let api = api(&hub, "service").await;
+    for id in ["d", "d/m"] {
+        hub.create(id).await;
+        assert!(!api.is_disabled(&identity(id)).await.unwrap());
+    }
+    hub.set_status("d", Status::Disabled).await;
+    for id in ["d", "d/m"] {
+        assert!(api.is_disabled(&identity(id)).await.unwrap(), "{id}");
+    }
+    assert!(api.is_disabled(&identity("x")).await.is_err());
+    hub.set_status("d", Status::Enabled).await;
+    assert!(!api.is_disabled(&identity("d")).await.unwrap());
+}
+
+#[tokio::test]
 async fn why_a_report_cannot_be_read() {
     let hub = TestHub::start().await;
     hub.create_with("d", Authentication::None).await;

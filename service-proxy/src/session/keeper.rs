@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::backoff::Backoff;
 use common::dial;
-use common::identity::StreamName;
+use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
 use common::path_watch::path_is_back;
 use common::report;
@@ -190,6 +190,14 @@ fn is_reject(error: &StreamError) -> bool {
     )
 }
 
+/// Whether the device has no hub session, as far as the hub tells.
+fn is_offline(error: &StreamError) -> bool {
+    matches!(
+        error.failure,
+        StreamFailure::Initiate(InitiateError::DeviceOffline { .. })
+    )
+}
+
 /// Whether the device had left the stream before we came.
 fn is_gone(error: &StreamError) -> bool {
     matches!(
@@ -203,6 +211,8 @@ fn is_gone(error: &StreamError) -> bool {
 enum Lost {
     #[error("the device-proxy was started anew")]
     OtherBoot,
+    #[error("the device {0} is disabled at the hub; once it is enabled again, connect anew")]
+    Disabled(DeviceIdentity),
     #[error(transparent)]
     Refused(GreetError),
     #[error("{0}")]
@@ -343,7 +353,7 @@ impl Keeper<'_> {
             }
             let started = Instant::now();
             let attempt = tokio::select! {
-                attempt = self.attempt() => attempt,
+                attempt = self.attempt(lost) => attempt,
                 // What hangs in TCP's retransmissions would miss the moment.
                 () = path_is_back(&host, port, lost) => {
                     delay = Duration::ZERO;
@@ -381,7 +391,7 @@ impl Keeper<'_> {
     }
 
     /// One stream, and the question whether the session goes on over it.
-    async fn attempt(&self) -> Attempt {
+    async fn attempt(&self, lost: Instant) -> Attempt {
         let Some(stream_name) = stream_name(self.name) else {
             return Attempt::Never(Lost::Over);
         };
@@ -392,6 +402,10 @@ impl Keeper<'_> {
         let leg = match opening.await {
             Ok(leg) => leg,
             Err(error) if is_reject(&error) => return Attempt::Rejected,
+            // Its operator may have seen to that: it will not come back by itself.
+            Err(error) if is_offline(&error) && self.is_disabled(lost).await => {
+                return Attempt::Never(Lost::Disabled(self.shared.identity.clone()));
+            }
             Err(error) => {
                 return if is_final(&error.failure) {
                     Attempt::Never(Lost::Stream(error.failure))
@@ -427,6 +441,18 @@ impl Keeper<'_> {
             }
             Err(error) => Attempt::Retry(error.to_string()),
         }
+    }
+
+    async fn is_disabled(&self, lost: Instant) -> bool {
+        let Shared {
+            ability,
+            opener,
+            identity,
+            ..
+        } = self.shared;
+        ability
+            .is_disabled(opener.api(), identity, lost.elapsed())
+            .await
     }
 }
 
