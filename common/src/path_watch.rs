@@ -31,6 +31,11 @@ fn interval(lost_for: Duration) -> Duration {
 /// Ends when `host:port` accepts a connection after it did not: never, while it always
 /// does. The path was lost at `lost`. Cancel-safe.
 pub async fn path_is_back(host: &str, port: u16, lost: Instant) {
+    watch(host, port, lost, |_| ()).await;
+}
+
+/// The same; `seen` hears of each look.
+async fn watch(host: &str, port: u16, lost: Instant, mut seen: impl FnMut(&Look)) {
     let mut looks: JoinSet<Look> = JoinSet::new();
     let mut addresses: Vec<SocketAddr> = Vec::new();
     let mut is_asking = false;
@@ -63,20 +68,24 @@ pub async fn path_is_back(host: &str, port: u16, lost: Instant) {
         tokio::pin!(pausing);
         loop {
             tokio::select! {
-                Some(look) = looks.join_next() => match look {
-                    Ok(Look::Open) if misses >= MISSES => return,
-                    Ok(Look::Open) => misses = 0,
-                    // Somebody said so: that is no lost packet.
-                    Ok(Look::Closed) => misses = misses.max(MISSES),
-                    Ok(Look::Nothing) | Err(_) => misses += 1,
-                    Ok(Look::Resolved(found)) => {
-                        is_asking = false;
-                        addresses = found;
-                        if !addresses.is_empty() {
-                            break;
+                Some(look) = looks.join_next() => {
+                    let look = look.unwrap_or(Look::Nothing);
+                    seen(&look);
+                    match look {
+                        Look::Open if misses >= MISSES => return,
+                        Look::Open => misses = 0,
+                        // Somebody said so: that is no lost packet.
+                        Look::Closed => misses = misses.max(MISSES),
+                        Look::Nothing => misses += 1,
+                        Look::Resolved(found) => {
+                            is_asking = false;
+                            addresses = found;
+                            if !addresses.is_empty() {
+                                break;
+                            }
                         }
                     }
-                },
+                }
                 () = &mut pausing => break,
             }
         }
@@ -98,6 +107,7 @@ enum Look {
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -105,21 +115,24 @@ mod tests {
     async fn a_port_that_opens_is_noticed() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let (tell, mut looks) = mpsc::unbounded_channel();
         let watching = tokio::spawn(async move {
-            path_is_back("127.0.0.1", address.port(), Instant::now()).await;
+            watch("127.0.0.1", address.port(), Instant::now(), |look| {
+                let _ = tell.send(std::mem::discriminant(look));
+            })
+            .await;
         });
+        let mut until = async |wanted: Look| {
+            let wanted = std::mem::discriminant(&wanted);
+            let seeing = async { while looks.recv().await.unwrap() != wanted {} };
+            timeout(Duration::from_secs(10), seeing).await.unwrap();
+        };
         // A path that works is no news.
-        drop(timeout(Duration::from_millis(300), listener.accept()).await);
+        until(Look::Open).await;
+        until(Look::Open).await;
         assert!(!watching.is_finished());
         drop(listener);
-        let refused = async {
-            while TcpStream::connect(address).await.is_ok() {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(Duration::from_secs(10), refused).await.unwrap();
-        // It must have seen the port closed before it opens again.
-        sleep(Duration::from_secs(1)).await;
+        until(Look::Closed).await;
         let _listener = TcpListener::bind(address).await.unwrap();
         timeout(Duration::from_secs(10), watching)
             .await
