@@ -115,6 +115,11 @@ impl ProgramHub {
         (program, port)
     }
 
+    /// A service-proxy that carries one connection on stdin and stdout.
+    pub fn connect(&self, arguments: &[&str]) -> Program {
+        self.service_program(&[&["connect"], arguments].concat())
+    }
+
     fn service_program(&self, arguments: &[&str]) -> Program {
         let connection = self.admin(&["policy", "connection-string", "service"]);
         let ca_file = self.ca_file();

@@ -87,6 +87,28 @@ async fn a_connection_outlives_the_hub_that_carried_it() {
     assert_eq!(target.counters.connections(), 1);
 }
 
+/// As when the person at ssh's terminal is gone: the device, and its target, hear of it.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_hangup_ends_connect_and_its_connection_at_the_device() {
+    let hub = Hub::start().await;
+    let connection = hub.admin(&["device", "create", "MyDevice"]);
+    let target = Target::start(Manner::Echo).await;
+    let device = hub.device(&connection, &target.address.to_string());
+    device.line("connected").await;
+    let mut connect = hub.connect(&["--session", "always", "MyDevice"]);
+    connect.say("a line\n").await;
+    connect.line("a line").await;
+    assert_eq!(target.counters.connections(), 1);
+    assert_eq!(device.count("connection broken: "), 0);
+    connect.hang_up();
+    let (success, output) = connect.ended().await;
+    assert!(!success, "{output}");
+    device.line("connection broken: ").await;
+    let gone = || target.counters.connections() == 0;
+    wait("the end at the target", gone).await;
+}
+
 /// While data flows, a kill of any of the three is an aborted connection at both ends of
 /// a plain stream, not a hang and not an end.
 #[tokio::test]
