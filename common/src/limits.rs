@@ -169,9 +169,14 @@ pub const TWIN_DEPTH: usize = 10;
 pub const TWIN_INTEGER_MIN: i64 = -(1 << 52);
 /// Largest whole number.
 pub const TWIN_INTEGER_MAX: i64 = (1 << 52) - 1;
-/// Twin writes of one hub at a time: the database has one writer, and more that wait
-/// for it would keep threads from the reads that admit devices.
-pub const TWIN_WRITES: usize = 1;
+/// Requests about its twin that a hub keeps of one session, the one it is at included. A
+/// device that asks for more meanwhile is not read from.
+pub const TWIN_REQUESTS: usize = 8;
+/// Twin writes of one hub in one transaction: the database has one writer, and the disk's
+/// time for one is its time for many.
+pub const TWIN_WRITES: usize = 256;
+/// How long what a device has asked for before it left is still carried out.
+pub const TWIN_FINISH: Duration = Duration::from_secs(30);
 /// A device-proxy's wait for the hub's word on its report. Nothing depends on it; C
 /// devices wait 300 s, but a hub without twins should be told from a busy one.
 pub const TWIN_ANSWER: Duration = Duration::from_secs(30);

@@ -12,6 +12,7 @@ pub mod holdings;
 pub mod hub;
 pub mod logs;
 pub mod noise;
+pub mod program_hub;
 pub mod programs;
 pub mod raw_device;
 pub mod raw_service;

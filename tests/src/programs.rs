@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Child;
 
 use crate::wait;
@@ -62,7 +62,7 @@ impl Program {
         let mut child = tokio::process::Command::new(binary(name))
             .args(arguments)
             .envs(environment.iter().copied())
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -113,6 +113,21 @@ impl Program {
     pub fn count(&self, text: &str) -> usize {
         let lines = self.output.lock().unwrap();
         lines.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Gives it something to read on stdin, which is open and empty otherwise.
+    pub async fn say(&mut self, text: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Tells it that its terminal is gone (SIGHUP).
+    #[cfg(unix)]
+    pub fn hang_up(&self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        let id = id.and_then(Pid::from_raw).unwrap();
+        kill_process(id, Signal::HUP).unwrap();
     }
 
     /// Kills it without a chance to say goodbye (SIGKILL).

@@ -4,122 +4,12 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tests::programs::{Program, run};
+use tests::program_hub::ProgramHub as Hub;
+use tests::programs::Program;
 use tests::target::Manner;
 use tests::{Target, soon, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-
-/// A hub in a folder of its own, on ports that stay the same when it is started again.
-struct Hub {
-    folder: tempfile::TempDir,
-    https: u16,
-    mqtts: u16,
-    program: Program,
-}
-
-async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-impl Hub {
-    async fn start() -> Self {
-        Self::start_as("localhost").await
-    }
-
-    async fn start_as(hostname: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (https, mqtts) = (free_port().await, free_port().await);
-        let program = Self::serve(&folder, hostname, https, mqtts).await;
-        Self {
-            folder,
-            https,
-            mqtts,
-            program,
-        }
-    }
-
-    async fn serve(folder: &tempfile::TempDir, hostname: &str, https: u16, mqtts: u16) -> Program {
-        let (https, mqtts) = (format!("127.0.0.1:{https}"), format!("127.0.0.1:{mqtts}"));
-        let data_dir = folder.path().join("hub-data");
-        let arguments = [
-            "serve",
-            "--https",
-            &https,
-            "--mqtts",
-            &mqtts,
-            "--log-level",
-            "trace",
-        ];
-        let environment = [
-            ("STREAM_HUB_DATA_DIR", data_dir.to_str().unwrap()),
-            ("STREAM_HUB_HOSTNAME", hostname),
-        ];
-        let program = Program::start("stream-hub", &arguments, &environment);
-        program.line("ready").await;
-        program
-    }
-
-    async fn start_again(&mut self) {
-        self.program = Self::serve(&self.folder, "localhost", self.https, self.mqtts).await;
-    }
-
-    fn data_dir(&self) -> String {
-        self.folder
-            .path()
-            .join("hub-data")
-            .to_str()
-            .unwrap()
-            .to_owned()
-    }
-
-    fn ca_file(&self) -> String {
-        format!("{}/tls/ca.pem", self.data_dir())
-    }
-
-    /// Runs an admin command, which must succeed; its stdout.
-    fn admin(&self, arguments: &[&str]) -> String {
-        let data_dir = self.data_dir();
-        let line = [arguments, &["--data-dir", &data_dir]].concat();
-        let (ok, out, talk) = run("stream-hub", &line);
-        assert!(ok, "{line:?}: {talk}");
-        out.trim_end().to_owned()
-    }
-
-    fn device(&self, connection: &str, target: &str) -> Program {
-        let arguments = [
-            "--target",
-            target,
-            "--echo",
-            "--ca-file",
-            &self.ca_file(),
-            "--log-level",
-            "trace",
-        ];
-        Program::start(
-            "device-proxy",
-            &arguments,
-            &[("IOTHUB_DEVICE_CONNECTION_STRING", connection)],
-        )
-    }
-
-    /// A service-proxy and the port that it listens on.
-    async fn service(&self, arguments: &[&str]) -> (Program, u16) {
-        let connection = self.admin(&["policy", "connection-string", "service"]);
-        let ca_file = self.ca_file();
-        let line = [arguments, &["--ca-file", &ca_file, "--log-level", "trace"]].concat();
-        let program = Program::start(
-            "service-proxy",
-            &line,
-            &[("IOTHUB_CONNECTION_STRING", &connection)],
-        );
-        let line = program.line("listening on 127.0.0.1:").await;
-        let rest = line.split("127.0.0.1:").nth(1).unwrap();
-        let port = rest.split(' ').next().unwrap().parse().unwrap();
-        (program, port)
-    }
-}
+use tokio::net::TcpStream;
 
 /// Whether a byte makes its way there and back through this port.
 async fn echoes(port: u16) -> bool {
@@ -195,6 +85,28 @@ async fn a_connection_outlives_the_hub_that_carried_it() {
         back.elapsed()
     );
     assert_eq!(target.counters.connections(), 1);
+}
+
+/// As when the person at ssh's terminal is gone: the device, and its target, hear of it.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_hangup_ends_connect_and_its_connection_at_the_device() {
+    let hub = Hub::start().await;
+    let connection = hub.admin(&["device", "create", "MyDevice"]);
+    let target = Target::start(Manner::Echo).await;
+    let device = hub.device(&connection, &target.address.to_string());
+    device.line("connected").await;
+    let mut connect = hub.connect(&["--session", "always", "MyDevice"]);
+    connect.say("a line\n").await;
+    connect.line("a line").await;
+    assert_eq!(target.counters.connections(), 1);
+    assert_eq!(device.count("connection broken: "), 0);
+    connect.hang_up();
+    let (success, output) = connect.ended().await;
+    assert!(!success, "{output}");
+    device.line("connection broken: ").await;
+    let gone = || target.counters.connections() == 0;
+    wait("the end at the target", gone).await;
 }
 
 /// While data flows, a kill of any of the three is an aborted connection at both ends of

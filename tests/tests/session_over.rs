@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use hub::registry::Status;
 use tests::device::MortalDevice;
 use tests::session_story::{DEVICE, reset, talk};
 use tests::{SessionStory, TestDevice, TestHub, TestService, logs, slow_link, soon, wait};
@@ -142,6 +143,25 @@ async fn each_program_stops_while_its_session_is_interrupted() {
         println!("{name}: stopped after {:?}", stopped.elapsed());
         assert!(stopped.elapsed() < Duration::from_secs(10));
     }
+}
+
+#[tokio::test]
+async fn a_device_that_is_disabled_ends_the_session() {
+    logs::keep();
+    let story = SessionStory::start("disabled").await;
+    let (mut here, mut there) = story.pair().await;
+    talk(&mut here, &mut there).await;
+    // Its streams end with it.
+    story.hub.set_status(DEVICE, Status::Disabled).await;
+    logs::line(&["session interrupted", "name=disabled"]).await;
+    // The hub lets the first request wait for a while, and then says no more than that the
+    // device is not there.
+    reset(&mut here).await;
+    let why = logs::line(&["session lost:", "name=disabled"]).await;
+    assert!(why.contains("the device MyDevice is disabled"), "{why}");
+    // The device does not know why it is refused: its end keeps the session.
+    let kept = there.try_read(&mut [0]).unwrap_err();
+    assert_eq!(kept.kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[tokio::test]

@@ -1,9 +1,13 @@
 //! Twins: what devices report, what services read, and what device-proxy says there of
 //! itself.
 
+use std::time::Duration;
+
 use common::clock::unix_now;
-use common::mqtt::Packet;
-use common::wire::twin::SessionReport;
+use common::limits;
+use common::mqtt::{self, Packet};
+use common::wire::initiation::InitiationResult;
+use common::wire::twin::{SessionReport, TwinResponse};
 use hub::registry::{Authentication, Status};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -155,6 +159,113 @@ async fn an_id_that_cannot_stand_in_a_topic_does_no_harm() {
     }
 }
 
+/// Another process that keeps the registry to itself until it is dropped.
+struct Busy {
+    _database: rusqlite::Connection,
+}
+
+impl Busy {
+    fn new(hub: &TestHub) -> Self {
+        let database = rusqlite::Connection::open(hub.data_dir().join("hub.db")).unwrap();
+        database.busy_timeout(Duration::from_secs(5)).unwrap();
+        database.execute_batch("BEGIN IMMEDIATE").unwrap();
+        Self {
+            _database: database,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_waits_holds_up_nothing_else_of_its_session() {
+    let hub = TestHub::start().await;
+    let mut device = Device::connect(&hub, "d").await.0;
+    let service = RawService::new(&hub).await;
+    let busy = Busy::new(&hub);
+    let topic = |rid: usize| format!("$iothub/twin/PATCH/properties/reported/?$rid={rid}");
+    device.publish(&topic(1), br#"{"a":1}"#).await;
+    device.publish("$iothub/twin/GET/?$rid=2", b"").await;
+    for _ in 0..3 {
+        device.io.write(&[0xc0, 0]).await.unwrap();
+        assert!(matches!(device.packet().await, Packet::Pingresp));
+        let (answer, ()) = tokio::join!(service.initiate("d", "s", 10.0, 10.0), async {
+            let request = device.request().await;
+            device.answer(&request, false).await;
+        });
+        let answer = InitiationResult::from_headers(answer.headers());
+        assert!(matches!(answer, Ok(InitiationResult::Rejected)));
+    }
+    drop(busy);
+    let (response, _) = device.twin_response().await;
+    assert_eq!((response.request_id.as_str(), response.status), ("1", 204));
+    let (response, body) = device.twin_response().await;
+    assert_eq!((response.request_id.as_str(), response.status), ("2", 200));
+    let twin: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(twin["reported"]["a"], 1, "in the order of the requests");
+}
+
+#[tokio::test]
+async fn requests_wait_in_their_order_and_more_than_a_few_are_not_read() {
+    let hub = TestHub::start().await;
+    let mut device = Device::connect(&hub, "d").await.0;
+    let busy = Busy::new(&hub);
+    let count = 3 * limits::TWIN_REQUESTS;
+    let mut packets = Vec::new();
+    for rid in 0..count {
+        let topic = format!("$iothub/twin/PATCH/properties/reported/?$rid={rid}");
+        let patch = json!({ "n": rid }).to_string();
+        packets.extend(mqtt::publish_with(&topic, patch.as_bytes()).unwrap());
+    }
+    // Read in the end all the same, like the goodbye behind it.
+    packets.extend([0xc0, 0]);
+    device.io.write(&packets).await.unwrap();
+    drop(busy);
+    let mut pinged = false;
+    let mut seen = 0;
+    while seen < count {
+        match device.packet().await {
+            Packet::Pingresp => pinged = true,
+            Packet::Publish(publish) => {
+                let response = TwinResponse::from_topic(publish.topic_name()).unwrap();
+                assert_eq!(response.request_id.as_str(), seen.to_string());
+                assert_eq!(response.version, Some(seen as u64 + 2));
+                seen += 1;
+            }
+            other => panic!("{other:?} instead of an answer"),
+        }
+        let is_early = seen + limits::TWIN_REQUESTS < count;
+        assert!(!(pinged && is_early), "read before there was room");
+    }
+    if !pinged {
+        assert!(matches!(device.packet().await, Packet::Pingresp));
+    }
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_goodbye_is_carried_out() {
+    let hub = TestHub::start().await;
+    let mut device = Device::connect(&hub, "d").await.0;
+    let busy = Busy::new(&hub);
+    for name in ["a", "b", "c"] {
+        let topic = format!("$iothub/twin/PATCH/properties/reported/?$rid={name}");
+        let patch = json!({ name: 1 }).to_string();
+        device.publish(&topic, patch.as_bytes()).await;
+    }
+    device.io.write(&[0xe0, 0]).await.unwrap();
+    let id = identity("d");
+    wait("the goodbye", || !hub.state.presence.is_subscribed(&id)).await;
+    drop(busy);
+    wait("the session's end", || {
+        !hub.state.presence.is_connected(&id)
+    })
+    .await;
+    let twin = read(&RawService::new(&hub).await, "/twins/d").await;
+    let reported = &twin["properties"]["reported"];
+    assert_eq!(
+        (&reported["a"], &reported["b"], &reported["c"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+}
+
 #[tokio::test]
 async fn only_service_policies_may_read_twins_and_nobody_may_write() {
     let hub = TestHub::start().await;
@@ -212,7 +323,7 @@ async fn report(hub: &TestHub, id: &str, wanted: impl Fn(Option<SessionReport>) 
     let api = api(hub, "service").await;
     soon("the session report", async {
         while !wanted(api.session_report(&identity(id)).await.unwrap()) {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
@@ -265,6 +376,23 @@ async fn a_report_stays_when_the_session_is_cut_and_never_takes_it_back() {
     report(&hub, "d", |said| said.is_none()).await;
     device.shut_down().await.unwrap();
     assert_eq!(said().await, None);
+}
+
+#[tokio::test]
+async fn twins_tell_who_is_disabled() {
+    let hub = TestHub::start().await;
+    let api = api(&hub, "service").await;
+    for id in ["d", "d/m"] {
+        hub.create(id).await;
+        assert!(!api.is_disabled(&identity(id)).await.unwrap());
+    }
+    hub.set_status("d", Status::Disabled).await;
+    for id in ["d", "d/m"] {
+        assert!(api.is_disabled(&identity(id)).await.unwrap(), "{id}");
+    }
+    assert!(api.is_disabled(&identity("x")).await.is_err());
+    hub.set_status("d", Status::Enabled).await;
+    assert!(!api.is_disabled(&identity("d")).await.unwrap());
 }
 
 #[tokio::test]

@@ -40,11 +40,37 @@ pub enum Fatal {
 const STABLE: Duration = Duration::from_secs(30);
 /// After a session that held this long the next attempt is made at once, if somebody
 /// waits for this device.
-const AT_ONCE: Duration = Duration::from_secs(1);
+const HELD: Duration = Duration::from_secs(1);
+/// After a shorter one too, but not again within this time: a hub that takes sessions and
+/// drops them is not asked in a hot loop.
+const AT_ONCE_AGAIN: Duration = Duration::from_secs(10);
 /// So many sessions in a row that did not hold are no accident.
 const SHORT_SESSIONS: u32 = 3;
 /// The same reason is told again after this time.
 const REMIND: Duration = Duration::from_secs(300);
+
+/// After which lost sessions the next attempt is made without a delay.
+#[derive(Default)]
+struct AtOnce {
+    /// When that was granted to a session that had hardly begun.
+    granted: Option<Instant>,
+}
+
+impl AtOnce {
+    /// Whether it may be made at once now, after a session that was up for so long.
+    fn may(&mut self, up_for: Duration) -> bool {
+        if up_for >= HELD {
+            return true;
+        }
+        let is_due = self
+            .granted
+            .is_none_or(|granted| granted.elapsed() >= AT_ONCE_AGAIN);
+        if is_due {
+            self.granted = Some(Instant::now());
+        }
+        is_due
+    }
+}
 
 /// Keeps a hub session up.
 pub struct Supervisor {
@@ -76,6 +102,7 @@ impl Supervisor {
     pub async fn run(mut self, streams: &Streams, stop: &CancellationToken) -> Result<(), Fatal> {
         let mut ever_connected = false;
         let mut short_sessions = 0;
+        let mut at_once = AtOnce::default();
         let mut reporter = Reporter::new(self.config.session, streams.boot_id());
         // One for each time the hub is out of reach.
         let mut path = self.path_watch();
@@ -115,7 +142,7 @@ impl Supervisor {
                             Duration::ZERO
                         }
                         end => {
-                            let delay = if since.elapsed() >= AT_ONCE && streams.are_waited_for() {
+                            let delay = if streams.are_waited_for() && at_once.may(since.elapsed()) {
                                 Duration::ZERO
                             } else {
                                 self.network.next_delay()
@@ -226,5 +253,42 @@ impl Supervisor {
             "{proof}, or the identity does not exist there (ids have case), or it is disabled, or the hub goes by another name than {}; {clocks}. See `stream-hub device show {device}` and `stream-hub device connection-string {device}`",
             self.config.connection.host.name(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_was_up_at_all_is_opened_again_at_once() {
+        let mut at_once = AtOnce::default();
+        assert!(at_once.may(Duration::from_millis(5)));
+        // Those that held always are, and do not count.
+        for _ in 0..3 {
+            advance(HELD).await;
+            assert!(at_once.may(HELD));
+        }
+        advance(AT_ONCE_AGAIN).await;
+        assert!(at_once.may(Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hub_that_takes_sessions_and_drops_them_is_left_in_peace() {
+        let mut at_once = AtOnce::default();
+        let mut network = Backoff::new(Duration::from_millis(300), Duration::from_secs(5));
+        let begun = Instant::now();
+        let mut attempts = 0;
+        while begun.elapsed() < Duration::from_secs(60) {
+            attempts += 1;
+            let up_for = Duration::from_millis(1);
+            advance(up_for).await;
+            if !at_once.may(up_for) {
+                advance(network.next_delay()).await;
+            }
+        }
+        assert!((10..40).contains(&attempts), "{attempts}");
     }
 }

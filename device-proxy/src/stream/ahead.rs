@@ -118,3 +118,6 @@ impl Drop for Stored<'_> {
         state.waiting.retain(|(number, _)| *number != self.number);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use common::identity::DeviceIdentity;
 use common::limits;
 use common::mqtt::{self, PacketIo, ReadError};
 use rustls::pki_types::CertificateDer;
@@ -16,7 +15,6 @@ use super::connect::{Admitted, accept, connect};
 use super::protocol::{self, Effect, Violation};
 use super::{Peer, Refused, SessionEnd, twin};
 use crate::presence::{EndReason, PresenceGuard};
-use crate::registry::Registry;
 use crate::state::HubState;
 
 /// Serves one device connection from its CONNECT to its end, over any byte stream.
@@ -60,6 +58,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     tracing::info!(device = %peer.identity, peer = %peer.address, transport = peer.transport, "device connected");
     let end = Session {
         state,
+        twin: twin::Requests::new(Arc::clone(&state.registry), identity.clone()),
         io,
         presence,
         admitted,
@@ -80,6 +79,8 @@ struct Session<'a, S> {
     subscribed: bool,
     /// The device takes answers to twin requests.
     twin_responses: bool,
+    /// What it has asked of its twin.
+    twin: twin::Requests,
     stop: &'a CancellationToken,
 }
 
@@ -111,10 +112,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Ok(Ok(())) => self.converse().await,
             _ => SessionEnd::Lost,
         };
+        self.finish_twin(&end).await;
         // Gone from presence first: nobody shall wait for what is closing.
         drop(self.presence);
         let _ = timeout(limits::CLOSE, self.io.shutdown()).await;
         end
+    }
+
+    /// Carries out what the device has asked of its twin before it left: some report and
+    /// say goodbye in one breath. Still present meanwhile, so that its next session, whose
+    /// reports must not be overtaken by older ones, puts an end to it.
+    async fn finish_twin(&mut self, end: &SessionEnd) {
+        if matches!(end, SessionEnd::Stopping | SessionEnd::Ended(_)) {
+            return;
+        }
+        self.presence.set_subscribed(false);
+        tokio::select! {
+            biased;
+            _ = ended(self.stop, &mut self.presence.end) => {}
+            _ = timeout(limits::TWIN_FINISH, self.twin.finish()) => {}
+        }
     }
 
     async fn converse(&mut self) -> SessionEnd {
@@ -122,6 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         let mut heard = Instant::now();
         loop {
             let silent_at = heard + self.admitted.silence;
+            let may_ask = self.twin.has_room();
             tokio::select! {
                 // The hub's word counts before the device's.
                 biased;
@@ -142,7 +160,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                         return end;
                     }
                 }
-                packet = self.io.read() => {
+                answer = self.twin.next() => {
+                    if !may_ask {
+                        // Not listened to in between.
+                        heard = Instant::now();
+                    }
+                    if let Some(bytes) = answer.filter(|_| self.twin_responses)
+                        && let Err(end) = self.write(&bytes).await
+                    {
+                        return end;
+                    }
+                }
+                packet = self.io.read(), if may_ask => {
                     heard = Instant::now();
                     let effects = match packet {
                         Ok(Some(packet)) => protocol::receive(&self.admitted.principal.identity, packet),
@@ -159,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                         }
                     }
                 }
-                () = sleep_until(silent_at) => return SessionEnd::Silent,
+                () = sleep_until(silent_at), if may_ask => return SessionEnd::Silent,
             }
         }
     }
@@ -187,16 +216,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             }
             Effect::TwinGet(_) if !self.twin_responses => Ok(()),
             Effect::TwinGet(request_id) => {
-                let (registry, identity) = self.twin();
-                let answer = async move { twin::get(&*registry, &identity, request_id).await };
-                self.answer_twin(answer).await
+                self.twin.push(twin::Request::Get(request_id), false);
+                Ok(())
             }
             Effect::TwinPatch { request_id, body } => {
-                let (registry, identity) = self.twin();
-                let answer = async move {
-                    twin::patch_reported(&*registry, &identity, request_id, &body).await
-                };
-                self.answer_twin(answer).await
+                let request = twin::Request::PatchReported(request_id, body);
+                self.twin.push(request, !self.twin_responses);
+                Ok(())
             }
             Effect::Disconnect => Err(SessionEnd::Disconnect),
         }
@@ -221,29 +247,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             }
         }
         Ok(())
-    }
-
-    fn twin(&self) -> (Arc<dyn Registry>, DeviceIdentity) {
-        let registry = Arc::clone(&self.state.registry);
-        (registry, self.admitted.principal.identity.clone())
-    }
-
-    /// Sends what a twin request comes to, if the device takes answers. One request at a
-    /// time: a device that asks faster than it is answered is not read from.
-    async fn answer_twin(
-        &mut self,
-        answer: impl Future<Output = Option<Vec<u8>>>,
-    ) -> Result<(), SessionEnd> {
-        let answer = tokio::select! {
-            // Others may keep the registry busy.
-            biased;
-            end = ended(self.stop, &mut self.presence.end) => return Err(end),
-            answer = answer => answer,
-        };
-        match answer {
-            Some(bytes) if self.twin_responses => self.write(&bytes).await,
-            _ => Ok(()),
-        }
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), SessionEnd> {

@@ -216,7 +216,7 @@ pub struct Changes {
 }
 
 /// Why the registry did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum RegistryError {
     /// There is no such identity.
     #[error("{0} does not exist")]

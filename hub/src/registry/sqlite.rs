@@ -9,12 +9,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};
-use common::limits;
 use common::secret::Secret;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
-use tokio::sync::Semaphore;
 
 use self::rows::{credentials, id, identity, policy};
+use self::twin_writes::TwinWrites;
 use super::{
     Changes, Identity, IdentitySettings, IfMatch, Policy, Registry, RegistryError, Statistics,
     Status, Twin, TwinPatch, schema,
@@ -22,6 +21,7 @@ use super::{
 use crate::data_dir::DataDir;
 
 mod rows;
+mod twin_writes;
 mod twins;
 
 type Result<T> = std::result::Result<T, RegistryError>;
@@ -39,9 +39,8 @@ const SELECT_POLICY: &str = "SELECT name, registry_read, registry_write, service
 pub struct SqliteRegistry {
     reader: Arc<Mutex<Connection>>,
     writer: Arc<Mutex<Connection>>,
-    /// Devices write twins as often as they like: theirs wait here, where waiting costs
-    /// no thread.
-    twin_writes: Arc<Semaphore>,
+    /// Devices write twins as often as they like.
+    twin_writes: Arc<TwinWrites>,
 }
 
 impl SqliteRegistry {
@@ -61,7 +60,7 @@ impl SqliteRegistry {
         Ok(Self {
             reader: Arc::new(Mutex::new(reader)),
             writer: Arc::new(Mutex::new(writer)),
-            twin_writes: Arc::new(Semaphore::new(limits::TWIN_WRITES)),
+            twin_writes: Arc::default(),
         })
     }
 
@@ -227,14 +226,7 @@ impl Registry for SqliteRegistry {
     }
 
     async fn patch_reported(&self, id: &DeviceIdentity, patch: TwinPatch) -> Result<u64> {
-        let id = id.clone();
-        let permit = Arc::clone(&self.twin_writes).acquire_owned().await.ok();
-        self.write(move |connection| {
-            // Held to the end of the write, also when nobody waits for it any more.
-            let _permit = permit;
-            twins::patch_reported(connection, &id, patch)
-        })
-        .await
+        self.write_twin(id.clone(), patch).await
     }
 
     async fn statistics(&self) -> Result<Statistics> {

@@ -1,5 +1,5 @@
-//! The twin of a device or module, as far as it tells of sessions (`iot-hub.md`
-//! section 7).
+//! The twin of a device or module: what it tells of sessions, and whether it is disabled
+//! (`iot-hub.md` section 7).
 
 use std::time::{Duration, SystemTime};
 
@@ -42,6 +42,23 @@ impl HubApi {
         &self,
         identity: &DeviceIdentity,
     ) -> Result<Option<SessionReport>, TwinError> {
+        let document = self.twin(identity).await?;
+        Ok(SessionReport::from_twin(&document))
+    }
+
+    /// Whether a device, or a module's device, may not connect, as its twin says. A twin
+    /// that says nothing of it is no reason to think so. Ends within
+    /// [`limits::TWIN_READ`].
+    ///
+    /// # Errors
+    /// [`TwinError`] is one sentence on why nobody knows.
+    pub async fn is_disabled(&self, identity: &DeviceIdentity) -> Result<bool, TwinError> {
+        let document = self.twin(identity).await?;
+        let status = document.get("status").and_then(Value::as_str);
+        Ok(status.is_some_and(|status| status.eq_ignore_ascii_case("disabled")))
+    }
+
+    async fn twin(&self, identity: &DeviceIdentity) -> Result<Value, TwinError> {
         let limit = limits::TWIN_READ;
         let authorization = self
             .authorization()
@@ -74,8 +91,7 @@ impl HubApi {
             };
             return Err(refusal.into_error(&whom, SystemTime::now()).into());
         }
-        let document = self.document(answer, identity, limit).await?;
-        Ok(SessionReport::from_twin(&document))
+        self.document(answer, identity, limit).await
     }
 
     async fn document(

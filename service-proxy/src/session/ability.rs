@@ -1,5 +1,5 @@
 //! Whether the device knows sessions: what its twin says, for a while, and what was
-//! learnt when that was wrong.
+//! learnt when that was wrong. And whether it is disabled, when it is not there.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +15,11 @@ use crate::hub_api::HubApi;
 const YES: Duration = Duration::from_secs(300);
 /// How long a no is: the device may be about to start.
 const NO: Duration = Duration::from_secs(10);
+/// Between two looks at whether a device that is away is disabled: a share of the time
+/// that it was away already, within bounds.
+const STATUS_SHARE: u32 = 4;
+const STATUS_SHORTEST: Duration = Duration::from_secs(5);
+const STATUS_LONGEST: Duration = Duration::from_secs(60);
 
 /// What is known of one device.
 #[derive(Debug, Default)]
@@ -24,6 +29,8 @@ pub(super) struct Ability(Mutex<Known>);
 struct Known {
     report: Option<(Option<SessionReport>, Instant)>,
     plain_until: Option<Instant>,
+    /// Whether it is disabled, as far as is known, and when somebody looked.
+    disabled: Option<(bool, Instant)>,
 }
 
 impl Ability {
@@ -73,6 +80,43 @@ impl Ability {
         self.known().report = Some((report, Instant::now()));
         report
     }
+
+    /// Whether the device, which was not to be reached for so long, is disabled. Asks the
+    /// hub from time to time, whoever of the device's sessions comes first; a twin that
+    /// cannot be read means no.
+    pub(super) async fn is_disabled(
+        &self,
+        api: &HubApi,
+        identity: &DeviceIdentity,
+        away_for: Duration,
+    ) -> bool {
+        if let Some(known) = self.known_status(away_for) {
+            return known;
+        }
+        let is_disabled = match api.is_disabled(identity).await {
+            Ok(is_disabled) => is_disabled,
+            Err(error) => {
+                tracing::debug!(%identity, "whether it is disabled is not known, since the twin cannot be read: {}", common::report::chain(&error));
+                false
+            }
+        };
+        self.known().disabled = Some((is_disabled, Instant::now()));
+        is_disabled
+    }
+
+    /// What is known of the device's status; `None` when somebody shall look, which is
+    /// the caller from then on.
+    fn known_status(&self, away_for: Duration) -> Option<bool> {
+        let pause = (away_for / STATUS_SHARE).clamp(STATUS_SHORTEST, STATUS_LONGEST);
+        let mut known = self.known();
+        if let Some((is_disabled, at)) = known.disabled
+            && at.elapsed() < pause
+        {
+            return Some(is_disabled);
+        }
+        known.disabled = Some((false, Instant::now()));
+        None
+    }
 }
 
 #[cfg(test)]
@@ -92,5 +136,29 @@ mod tests {
         assert!(ability.is_plain());
         tokio::time::advance(NO).await;
         assert!(!ability.is_plain());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_status_is_looked_at_ever_less_often() {
+        let ability = Ability::default();
+        let begun = Instant::now();
+        let mut looks = Vec::new();
+        // A request each second, for the usual grace of a session.
+        while begun.elapsed() < limits::SESSION_GRACE {
+            if ability.known_status(begun.elapsed()).is_none() {
+                looks.push(Instant::now());
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let pauses: Vec<_> = looks.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!((looks[0], pauses[0]), (begun, STATUS_SHORTEST));
+        assert!(pauses.is_sorted(), "{pauses:?}");
+        assert_eq!(pauses.last(), Some(&STATUS_LONGEST));
+        assert!(looks.len() < 50, "{}", looks.len());
+        // What was found out holds for everybody, until the next look.
+        ability.known().disabled = Some((true, Instant::now()));
+        assert_eq!(ability.known_status(Duration::ZERO), Some(true));
+        tokio::time::advance(STATUS_SHORTEST).await;
+        assert_eq!(ability.known_status(Duration::ZERO), None);
     }
 }

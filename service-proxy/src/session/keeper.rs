@@ -1,4 +1,4 @@
-//! Keeps one session: begins it, runs it over one stream after the other, and ends it.
+//! Keeps one session: has it begun, runs it over one stream after the other, and ends it.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -6,25 +6,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::backoff::Backoff;
 use common::dial;
-use common::identity::StreamName;
+use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
 use common::path_watch::PathWatch;
 use common::report;
 use common::session::frame::Greeting;
 use common::session::greet::{Exchange, GreetError};
 use common::session::handshake::ResumeSecret;
-use common::session::{
-    CarrierEnd, CarrierId, Code, Live, Over, Role, STREAM_PREFIX, SessionId, carry,
-};
-use common::websocket::ConnectError;
+use common::session::{CarrierEnd, CarrierId, Code, Live, Over, carry};
 use common::wire::initiation::Timeouts;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
-use tokio_rustls::client::TlsStream;
 
+use super::begin::{begin, is_reject, stream_name};
 use super::{Phase, Shared};
-use crate::cli::SessionMode;
 use crate::hub_api::InitiateError;
 use crate::stream::{ServiceLeg, StreamError, StreamFailure};
 
@@ -74,135 +69,13 @@ pub(super) async fn keep(shared: Arc<Shared>, name: StreamName, phases: watch::S
     phases.send_replace(Phase::Over);
 }
 
-type Leg = TlsStream<TcpStream>;
-
-struct Begun {
-    live: Live,
-    secret: ResumeSecret,
-    greeting: Greeting,
-    carrier: CarrierId,
-    leg: ServiceLeg,
-    already_read: Bytes,
-}
-
-/// A new session on its first stream, or what becomes of its connections instead.
-async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, Phase> {
-    let is_auto = shared.config.mode == SessionMode::Auto;
-    let identity = &shared.identity;
-    if is_auto
-        && shared
-            .ability
-            .ask(shared.opener.api(), identity)
-            .await
-            .is_none()
-    {
-        return Err(Phase::Plain);
-    }
-    let Some(stream_name) = stream_name(name) else {
-        tracing::debug!(%identity, %name, "a plain stream: the name is too long for session mode");
-        return Err(Phase::Plain);
-    };
-    let failed = |error| Phase::Failed(Arc::new(error));
-    let leg = match shared.opener.open(identity, &stream_name).await {
-        Ok(leg) => leg,
-        // Perhaps there is no such target, or the device took one look at the stream and
-        // left; a plain stream will tell.
-        Err(error) if is_auto && (is_reject(&error) || is_gone(&error)) => {
-            tracing::debug!(%identity, %name, "the device takes no session; trying a plain stream: {error}");
-            shared.ability.doubt();
-            return Err(Phase::Plain);
-        }
-        Err(error) => {
-            return Err(failed(StreamError {
-                name: name.clone(),
-                ..error
-            }));
-        }
-    };
-    dial::steady(leg.get_ref().get_ref().0);
-    let mut exchange = Exchange::new(leg);
-    let (id, secret) = (SessionId::random(), ResumeSecret::random());
-    let saying = async {
-        let greeting = exchange.greeting(limits::SESSION_HANDSHAKE).await?;
-        exchange.hello(id, &secret, shared.config.grace).await?;
-        Ok::<_, GreetError>(greeting)
-    };
-    let greeting = match saying.await {
-        Ok(greeting) => greeting,
-        Err(error) => {
-            // Told nothing so far, and not told why: it would not understand.
-            shared.tasks.spawn(exchange.close());
-            // What the network or the hub did says nothing of the device.
-            let is_wrong = match &error {
-                GreetError::Lost(_) | GreetError::Refused { .. } => false,
-                GreetError::Closed(goodbye) => goodbye.is_normal(),
-                _ => true,
-            };
-            if is_auto {
-                if is_wrong {
-                    shared.ability.mark_plain();
-                    tracing::warn!(
-                        %identity, %name,
-                        "the device reports session mode, but: {error}; using plain streams for {} min",
-                        limits::SESSION_PLAIN.as_secs() / 60
-                    );
-                } else {
-                    shared.ability.doubt();
-                }
-                return Err(Phase::Plain);
-            }
-            return Err(failed(StreamError {
-                identity: identity.clone(),
-                name: name.clone(),
-                failure: StreamFailure::Session(error),
-            }));
-        }
-    };
-    let live = Live::new(id, Role::Service);
-    // Fresh, and nobody else's: it takes its first carrier.
-    let Ok(carrier) = live.attach(&live.freeze(), 0) else {
-        return Err(Phase::Over);
-    };
-    if shared.is_quiet {
-        tracing::debug!(device = %identity, %name, session = %id, "session opened");
-    } else {
-        tracing::info!(device = %identity, %name, session = %id, "session opened");
-    }
-    let (leg, already_read) = exchange.into_parts();
-    Ok(Begun {
-        live,
-        secret,
-        greeting,
-        carrier,
-        leg,
-        already_read,
-    })
-}
-
-fn stream_name(name: &StreamName) -> Option<StreamName> {
-    StreamName::parse(&format!("{STREAM_PREFIX}{name}")).ok()
-}
-
-fn is_reject(error: &StreamError) -> bool {
-    matches!(
-        error.failure,
-        StreamFailure::Initiate(InitiateError::Rejected)
-    )
-}
-
-/// Whether the device had left the stream before we came.
-fn is_gone(error: &StreamError) -> bool {
-    matches!(
-        error.failure,
-        StreamFailure::Endpoint(ConnectError::Refused { .. })
-    )
-}
-
 /// Why a session cannot go on; retrying does not cure it.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
     #[error("the device-proxy was started anew")]
     OtherBoot,
+    #[error("the device {0} is disabled at the hub; once it is enabled again, connect anew")]
+    Disabled(DeviceIdentity),
     #[error(transparent)]
     Refused(GreetError),
     #[error("{0}")]
@@ -344,7 +217,7 @@ impl Keeper<'_> {
             }
             let started = Instant::now();
             let attempt = tokio::select! {
-                attempt = self.attempt() => attempt,
+                attempt = self.attempt(lost) => attempt,
                 // What hangs in TCP's retransmissions would miss the moment.
                 () = path.is_back() => {
                     delay = Duration::ZERO;
@@ -382,7 +255,7 @@ impl Keeper<'_> {
     }
 
     /// One stream, and the question whether the session goes on over it.
-    async fn attempt(&self) -> Attempt {
+    async fn attempt(&self, lost: Instant) -> Attempt {
         let Some(stream_name) = stream_name(self.name) else {
             return Attempt::Never(Lost::Over);
         };
@@ -393,6 +266,10 @@ impl Keeper<'_> {
         let leg = match opening.await {
             Ok(leg) => leg,
             Err(error) if is_reject(&error) => return Attempt::Rejected,
+            // Its operator may have seen to that: it will not come back by itself.
+            Err(error) if is_offline(&error) && self.is_disabled(lost).await => {
+                return Attempt::Never(Lost::Disabled(self.shared.identity.clone()));
+            }
             Err(error) => {
                 return if is_final(&error.failure) {
                     Attempt::Never(Lost::Stream(error.failure))
@@ -402,7 +279,7 @@ impl Keeper<'_> {
             }
         };
         dial::steady(leg.get_ref().get_ref().0);
-        let mut exchange: Exchange<Leg> = Exchange::new(leg);
+        let mut exchange = Exchange::new(leg);
         // It is known to speak session mode, and may be at the end of a bad path.
         let greeting = match exchange.greeting(limits::SESSION_RESUME).await {
             Ok(greeting) => greeting,
@@ -429,6 +306,18 @@ impl Keeper<'_> {
             Err(error) => Attempt::Retry(error.to_string()),
         }
     }
+
+    async fn is_disabled(&self, lost: Instant) -> bool {
+        let Shared {
+            ability,
+            opener,
+            identity,
+            ..
+        } = self.shared;
+        ability
+            .is_disabled(opener.api(), identity, lost.elapsed())
+            .await
+    }
 }
 
 /// Ends when the session is over, which nobody but its keeper's owner brings about.
@@ -441,6 +330,14 @@ async fn over(live: &Live, turns: &mut watch::Receiver<()>) {
             pending::<()>().await;
         }
     }
+}
+
+/// Whether the device has no hub session, as far as the hub tells.
+fn is_offline(error: &StreamError) -> bool {
+    matches!(
+        error.failure,
+        StreamFailure::Initiate(InitiateError::DeviceOffline { .. })
+    )
 }
 
 /// Whether trying again is of no use.

@@ -3,6 +3,7 @@
 //! sessions. `docs/session-protocol.md` tells how service and device talk.
 
 mod ability;
+mod begin;
 mod keeper;
 
 use std::collections::HashMap;

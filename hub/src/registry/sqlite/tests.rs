@@ -408,6 +408,62 @@ async fn reports_at_the_same_time_are_all_kept() {
     assert_eq!(twin.reported.properties.len(), 20);
 }
 
+/// Frames of the write-ahead log that end a transaction.
+fn transactions(folder: &Folder) -> usize {
+    let mut path = folder.dir.database().unwrap().into_os_string();
+    path.push("-wal");
+    let log = std::fs::read(path).unwrap();
+    let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+    let page = number(&log[8..12]) as usize;
+    let frames = log[32..].chunks(24 + page);
+    frames.filter(|frame| number(&frame[4..8]) > 0).count()
+}
+
+#[tokio::test]
+async fn reports_that_wait_share_a_transaction_and_nothing_else() {
+    let folder = Folder::new();
+    let registry = folder.open();
+    let devices: Vec<_> = (0..100).map(|n| device(&format!("d{n}"))).collect();
+    for id in devices.iter().skip(1) {
+        registry
+            .create(id, settings(Status::Enabled))
+            .await
+            .unwrap();
+    }
+    let before = transactions(&folder);
+    // Another process is at it: they all wait.
+    let other = schema::connect(&folder.dir.database().unwrap()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let reports = devices.iter().map(|id| {
+        let patch = if *id == devices[1] {
+            json!({ "a": vec!["x".repeat(4000); 9] })
+        } else {
+            json!({ "a": 1 })
+        };
+        report(&registry, id, patch)
+    });
+    let dropped = report(&registry, &devices[2], json!({ "b": 2 }));
+    let (results, ()) = tokio::join!(futures_util::future::join_all(reports), async {
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(1), dropped).await;
+        other.execute_batch("ROLLBACK").unwrap();
+    });
+    assert!(matches!(&results[0], Err(RegistryError::NotFound(id)) if *id == devices[0]));
+    assert!(matches!(&results[1], Err(RegistryError::TwinRule(_))));
+    for result in &results[2..] {
+        assert_eq!(*result.as_ref().unwrap(), 2);
+    }
+    // The first, and all that came while it waited.
+    assert!(transactions(&folder) - before <= 2);
+    let last = report(&registry, &devices[1], json!({ "a": 1 })).await;
+    assert_eq!(last.unwrap(), 2);
+    let twin = registry.twin(&devices[2]).await.unwrap().unwrap();
+    assert_eq!(
+        twin.for_device()["reported"],
+        json!({ "a": 1, "b": 2, "$version": 3 }),
+        "who was dropped was written for all the same"
+    );
+}
+
 #[tokio::test]
 async fn a_database_from_before_twins_gets_them() {
     let folder = Folder::new();

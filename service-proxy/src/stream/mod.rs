@@ -1,15 +1,16 @@
 //! Opening one stream: initiate it at the hub, wait when the hub throttles, open our leg
 //! at the streaming endpoint; and one line for a person who waits.
 
+mod progress;
+mod throttle;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use common::backoff::Backoff;
 use common::connection_string::ServiceConnectionString;
 use common::dial;
 use common::identity::{DeviceIdentity, StreamName};
-use common::limits;
 use common::session::greet::GreetError;
 use common::tls::{self, TlsConfigError};
 use common::tunnel::{Outcome, Traffic};
@@ -17,21 +18,20 @@ use common::websocket::{self, ConnectError, WebSocket};
 use common::wire::initiation::Timeouts;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::HubConfig;
 use crate::hub_api::{Endpoint, HubApi, HubApiError, InitiateError};
 use crate::sample_output::SampleOutput;
+use progress::{Progress, Step};
+use throttle::retry_throttled;
 
 /// Our leg of an open stream.
 pub type ServiceLeg = WebSocket<TlsStream<TcpStream>>;
 
 /// After how long a person is told what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Delays between attempts when the hub throttles and does not say for how long.
-const THROTTLE_SHORTEST: Duration = Duration::from_millis(500);
-const THROTTLE_LONGEST: Duration = Duration::from_secs(8);
 
 /// Why streams cannot be opened at all.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +152,7 @@ impl StreamOpener {
         name: &StreamName,
         timeouts: Timeouts,
     ) -> Result<ServiceLeg, StreamError> {
-        let step = Progress(Mutex::new(Step::Answer));
+        let step = Progress::new(Step::Answer);
         let opening = self.steps(identity, name, timeouts, &step);
         tokio::pin!(opening);
         let opened = tokio::select! {
@@ -274,78 +274,6 @@ impl StreamOpener {
     }
 }
 
-/// The step that is being taken, for the person who waits.
-struct Progress(Mutex<Step>);
-
-impl Progress {
-    fn set(&self, step: Step) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = step;
-    }
-
-    fn get(&self) -> Step {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What is being waited for.
-#[derive(Clone, Copy)]
-enum Step {
-    Answer,
-    Throttled,
-    Endpoint,
-}
-
-impl Step {
-    fn describe(self, timeouts: Timeouts) -> String {
-        let handshake = (timeouts.connect + timeouts.response).min(limits::STREAM_HANDSHAKE);
-        match self {
-            Self::Answer => format!(
-                "the device to connect to the hub and to answer, up to {} s",
-                handshake.as_secs_f32()
-            ),
-            Self::Throttled => format!(
-                "the hub, which throttles, up to {} s",
-                (timeouts.connect + timeouts.response).as_secs_f32()
-            ),
-            Self::Endpoint => format!(
-                "the streaming endpoint, up to {} s",
-                2 * limits::DIAL.as_secs()
-            ),
-        }
-    }
-}
-
-/// Tries again while the hub throttles, when it says or after a jittered delay, and as
-/// long as the waits add up to less than `patience`. `throttled` hears of each wait.
-async fn retry_throttled<F>(
-    patience: Duration,
-    mut attempt: impl FnMut() -> F,
-    mut throttled: impl FnMut(Duration, bool),
-) -> Result<Endpoint, StreamFailure>
-where
-    F: Future<Output = Result<Endpoint, InitiateError>>,
-{
-    let started = Instant::now();
-    let mut backoff = Backoff::new(THROTTLE_SHORTEST, THROTTLE_LONGEST);
-    let mut first = true;
-    loop {
-        let retry_after = match attempt().await {
-            Err(InitiateError::Throttled { retry_after }) => retry_after,
-            result => return Ok(result?),
-        };
-        // Never a hot loop, even when the hub says zero.
-        let delay = retry_after.unwrap_or_default().max(backoff.next_delay());
-        if started.elapsed() + delay >= patience {
-            return Err(StreamFailure::Throttled {
-                waited: started.elapsed(),
-            });
-        }
-        throttled(delay, first);
-        first = false;
-        sleep(delay).await;
-    }
-}
-
 /// One line for a tunnel that is over: info when somebody wants to see it, else debug.
 pub(crate) fn report_outcome(
     identity: &DeviceIdentity,
@@ -380,83 +308,4 @@ pub(crate) async fn carry<L: common::tunnel::LocalSocket>(
     };
     sample_output.done();
     outcome
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::ready;
-
-    use common::secret::Secret;
-
-    use super::*;
-
-    fn endpoint() -> Endpoint {
-        Endpoint {
-            url: "wss://h:1/p".into(),
-            token: Secret::new("t"),
-        }
-    }
-
-    fn busy(seconds: Option<u64>) -> Result<Endpoint, InitiateError> {
-        Err(InitiateError::Throttled {
-            retry_after: seconds.map(Duration::from_secs),
-        })
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_throttled_stream_is_tried_again_when_the_hub_says() {
-        let started = Instant::now();
-        let mut answers = vec![Ok(endpoint()), busy(Some(9)), busy(Some(5))];
-        let mut waits = Vec::new();
-        let result = retry_throttled(
-            Duration::from_secs(60),
-            || ready(answers.pop().unwrap()),
-            |delay, first| waits.push((delay.as_secs(), first)),
-        )
-        .await;
-        assert!(result.is_ok());
-        assert_eq!(waits, [(5, true), (9, false)]);
-        assert_eq!(started.elapsed().as_secs(), 14);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn waiting_for_a_throttling_hub_ends() {
-        let started = Instant::now();
-        let mut attempts = 0;
-        let result = retry_throttled(
-            Duration::from_secs(60),
-            || {
-                attempts += 1;
-                ready(busy(None))
-            },
-            |_, _| {},
-        )
-        .await;
-        let error = result.unwrap_err();
-        assert!(matches!(error, StreamFailure::Throttled { .. }), "{error}");
-        assert!(started.elapsed() < Duration::from_secs(60));
-        assert!((6..100).contains(&attempts), "{attempts}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn other_refusals_are_final() {
-        let mut attempts = 0;
-        let result = retry_throttled(
-            Duration::from_secs(60),
-            || {
-                attempts += 1;
-                ready(Err(InitiateError::Rejected))
-            },
-            |_, _| {},
-        )
-        .await;
-        assert!(result.is_err());
-        assert_eq!(attempts, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_patience_nothing_is_tried_again() {
-        let result = retry_throttled(Duration::ZERO, || ready(busy(Some(0))), |_, _| {}).await;
-        assert!(matches!(result, Err(StreamFailure::Throttled { .. })));
-    }
 }

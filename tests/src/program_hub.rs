@@ -1,0 +1,133 @@
+//! A hub and its proxies as the real programs, for stories in which a process must die.
+
+use tokio::net::TcpListener;
+
+use crate::programs::{Program, run};
+
+/// A hub in a folder of its own, on ports that stay the same when it is started again.
+pub struct ProgramHub {
+    folder: tempfile::TempDir,
+    /// Its port for HTTPS.
+    pub https: u16,
+    mqtts: u16,
+    /// The running hub.
+    pub program: Program,
+}
+
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+impl ProgramHub {
+    /// Starts one that is known as `localhost`.
+    pub async fn start() -> Self {
+        Self::start_as("localhost").await
+    }
+
+    /// Starts one that goes by this name.
+    pub async fn start_as(hostname: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (https, mqtts) = (free_port().await, free_port().await);
+        let program = Self::serve(&folder, hostname, https, mqtts).await;
+        Self {
+            folder,
+            https,
+            mqtts,
+            program,
+        }
+    }
+
+    async fn serve(folder: &tempfile::TempDir, hostname: &str, https: u16, mqtts: u16) -> Program {
+        let (https, mqtts) = (format!("127.0.0.1:{https}"), format!("127.0.0.1:{mqtts}"));
+        let data_dir = folder.path().join("hub-data");
+        let arguments = [
+            "serve",
+            "--https",
+            &https,
+            "--mqtts",
+            &mqtts,
+            "--log-level",
+            "trace",
+        ];
+        let environment = [
+            ("STREAM_HUB_DATA_DIR", data_dir.to_str().unwrap()),
+            ("STREAM_HUB_HOSTNAME", hostname),
+        ];
+        let program = Program::start("stream-hub", &arguments, &environment);
+        program.line("ready").await;
+        program
+    }
+
+    /// Starts it again after its end, in the same place.
+    pub async fn start_again(&mut self) {
+        self.program = Self::serve(&self.folder, "localhost", self.https, self.mqtts).await;
+    }
+
+    /// The data folder.
+    pub fn data_dir(&self) -> String {
+        self.folder
+            .path()
+            .join("hub-data")
+            .to_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// The CA's certificate.
+    pub fn ca_file(&self) -> String {
+        format!("{}/tls/ca.pem", self.data_dir())
+    }
+
+    /// Runs an admin command, which must succeed; its stdout.
+    pub fn admin(&self, arguments: &[&str]) -> String {
+        let data_dir = self.data_dir();
+        let line = [arguments, &["--data-dir", &data_dir]].concat();
+        let (ok, out, talk) = run("stream-hub", &line);
+        assert!(ok, "{line:?}: {talk}");
+        out.trim_end().to_owned()
+    }
+
+    /// A device-proxy with this target, which also echoes.
+    pub fn device(&self, connection: &str, target: &str) -> Program {
+        let arguments = [
+            "--target",
+            target,
+            "--echo",
+            "--ca-file",
+            &self.ca_file(),
+            "--log-level",
+            "trace",
+        ];
+        Program::start(
+            "device-proxy",
+            &arguments,
+            &[("IOTHUB_DEVICE_CONNECTION_STRING", connection)],
+        )
+    }
+
+    /// A service-proxy and the port that it listens on.
+    pub async fn service(&self, arguments: &[&str]) -> (Program, u16) {
+        let program = self.service_program(arguments);
+        let line = program.line("listening on 127.0.0.1:").await;
+        let rest = line.split("127.0.0.1:").nth(1).unwrap();
+        let port = rest.split(' ').next().unwrap().parse().unwrap();
+        (program, port)
+    }
+
+    /// A service-proxy that carries one connection on stdin and stdout.
+    pub fn connect(&self, arguments: &[&str]) -> Program {
+        self.service_program(&[&["connect"], arguments].concat())
+    }
+
+    fn service_program(&self, arguments: &[&str]) -> Program {
+        let connection = self.admin(&["policy", "connection-string", "service"]);
+        let ca_file = self.ca_file();
+        let line = [arguments, &["--ca-file", &ca_file, "--log-level", "trace"]].concat();
+        Program::start(
+            "service-proxy",
+            &line,
+            &[("IOTHUB_CONNECTION_STRING", &connection)],
+        )
+    }
+}
