@@ -1,0 +1,10 @@
+"""The chains of programs that `bench/compare` can measure, by name.
+
+A new one is a class in a file here and a name in `ALL`; see `bench/README.md`.
+"""
+
+from chains.direct import Direct
+from chains.haproxy import Haproxy
+from chains.ours import Plain, Session
+
+ALL = {chain.name: chain for chain in (Direct, Haproxy, Plain, Session)}

@@ -1,0 +1,93 @@
+"""What processes cost, from /proc: CPU seconds, resident memory, descriptors. Always of
+the given processes and of all that they have started."""
+
+import os
+import pathlib
+import time
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def tree(pids):
+    """These processes and their descendants."""
+    children = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (fields := stat(entry)):
+            children.setdefault(int(fields[1]), []).append(int(entry))
+    found, waiting = [], list(pids)
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        waiting += children.get(pid, [])
+    return found
+
+
+def stat(pid):
+    """The fields of /proc/PID/stat from the state on; None when the process is gone."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+class CpuClock:
+    """CPU seconds of processes, in two ways: the clock ticks of all that ever ran in them
+    (10 ms), and the scheduler's nanoseconds of the threads that are alive."""
+
+    def __init__(self, pids):
+        self.pids = list(pids)
+        self.start = self.read()
+
+    def read(self):
+        ticks, threads = 0, {}
+        for pid in tree(self.pids):
+            fields = stat(pid)
+            if fields:
+                # utime, stime, and those of children that have ended.
+                ticks += sum(map(int, fields[11:15]))
+            for task in pathlib.Path(f"/proc/{pid}/task").glob("*"):
+                try:
+                    threads[int(task.name)] = int((task / "schedstat").read_text().split()[0])
+                except (OSError, ValueError, IndexError):
+                    continue
+        return time.monotonic(), ticks, threads
+
+    def seconds(self):
+        """CPU seconds since the start: in nanoseconds where no thread has ended since,
+        else in ticks."""
+        _, ticks, threads = self.read()
+        _, ticks_before, before = self.start
+        if threads and before.keys() <= threads.keys():
+            return sum(count - before.get(task, 0) for task, count in threads.items()) / 1e9
+        return (ticks - ticks_before) / TICKS
+
+    def share(self):
+        """Per cent of one core since the start."""
+        return 100 * self.seconds() / (time.monotonic() - self.start[0])
+
+
+def memory(pids, what="rss"):
+    """MiB of all of them: `rss`, or `pss`, where what several share counts once."""
+    total = 0
+    for pid in tree(pids):
+        try:
+            total += _kib(pid, what)
+        except (OSError, StopIteration):
+            continue
+    return total / 1024
+
+
+def _kib(pid, what):
+    name, label = ("status", "VmRSS:") if what == "rss" else ("smaps_rollup", "Pss:")
+    with open(f"/proc/{pid}/{name}") as file:
+        return int(next(line for line in file if line.startswith(label)).split()[1])
+
+
+def descriptors(pids):
+    count = 0
+    for pid in tree(pids):
+        try:
+            count += len(os.listdir(f"/proc/{pid}/fd"))
+        except OSError:
+            continue
+    return count
