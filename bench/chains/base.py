@@ -17,7 +17,7 @@ class Chain:
 
     name = ""
     about = ""  # one line for the table's legend
-    needs = ()  # commands that must be found
+    needs = ()  # commands that must be found, alternatives as "a|b"
     install = ""  # how to get them
 
     def __init__(self, lab, daemon):
@@ -31,7 +31,7 @@ class Chain:
     @classmethod
     def missing(cls):
         """What is not installed; None when the chain can run."""
-        missing = [name for name in cls.needs if not harness.find_tool(name)]
+        missing = [names for names in cls.needs if not any(map(harness.find_tool, names.split("|")))]
         return ", ".join(missing) or None
 
     @classmethod
