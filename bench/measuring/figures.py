@@ -58,6 +58,7 @@ class Results:
     def __init__(self, chains):
         self.values = {chain: {} for chain in chains}
         self.errors = {chain: [] for chain in chains}
+        self.disturbed = []
 
     def add(self, chain, **figures):
         for key, value in figures.items():

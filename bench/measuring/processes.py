@@ -66,6 +66,32 @@ class CpuClock:
         return 100 * self.seconds() / (time.monotonic() - self.start[0])
 
 
+class OthersClock:
+    """What programs that are no part of the measuring take of the machine meanwhile."""
+
+    def __init__(self):
+        self.cores = len(os.sched_getaffinity(0))
+        self.start = self.read()
+
+    def read(self):
+        ours = set(tree([os.getpid()]))
+        ticks = {}
+        for entry in os.listdir("/proc"):
+            # The kernel's own threads work for everybody.
+            if entry.isdigit() and int(entry) not in ours and (fields := stat(entry)) and fields[1] != "2":
+                ticks[int(entry)] = sum(map(int, fields[11:15]))
+        return time.monotonic(), ticks
+
+    def share(self):
+        """Per cent of all cores since the start."""
+        now, ticks = self.read()
+        begun, before = self.start
+        # A process that has ended is in its parent's count; one that is new began at zero.
+        spent = sum(ticks.values()) - sum(count for pid, count in before.items() if pid in ticks)
+        gone = sum(count for pid, count in before.items() if pid not in ticks)
+        return 100 * max(0, spent - gone) / TICKS / max(now - begun, 0.01) / self.cores
+
+
 def memory(pids, what="rss"):
     """MiB of all of them: `rss`, or `pss`, where what several share counts once."""
     total = 0

@@ -93,5 +93,32 @@ def check_against(results, other):
         holds = ours / theirs >= CUBIC_BOUND
         good = good and holds
         verdict = "ok" if holds else "MISSED"
-        print(f"  {verdict:7} {BY_KEY[key].title:28} ≥ {CUBIC_BOUND}× {name} ({other['congestion']})   seen {ours / theirs:.3g}")
+        bound = f"≥ {CUBIC_BOUND}× {name} ({other['congestion']})"
+        print(f"  {verdict:7} {BY_KEY[key].title:28} {bound}   seen {ours / theirs:.3g}")
+    return good
+
+
+# The hub alone, and the device's program: `bench/hub`.
+HUB_TITLES = {
+    "device_kib": "memory per idle device, KiB",
+    "connects": "device connects, 1/s",
+    "hub_idle_cpu": "hub's CPU with all idle, % of a core",
+    "stream_kib": "memory per idle stream, KiB",
+    "initiations": "stream initiations, 8 at a time, 1/s",
+    "initiation_p50": "stream initiation p50, µs",
+    "initiation_p99": "stream initiation p99, µs",
+    "device_proxy_mib": "device-proxy idle, MiB",
+    "device_proxy_cpu": "device-proxy idle CPU, % of a core",
+    "device_proxy_size": "device-proxy stripped, MiB",
+}
+HUB_MOST = {"device_kib": 24, "device_proxy_mib": 6, "device_proxy_size": 5}
+
+
+def check_hub(figures):
+    good = True
+    print("targets")
+    for key, most in HUB_MOST.items():
+        holds = figures[key] <= most
+        good = good and holds
+        print(f"  {'ok' if holds else 'MISSED':7} {HUB_TITLES[key]:44} ≤ {most}   seen {figures[key]:.3g}")
     return good

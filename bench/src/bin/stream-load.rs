@@ -2,10 +2,12 @@
 
 use std::io::Read as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bench::load::bulk::Direction;
+use bench::load::hub::{Hub, HubArguments, device, streams};
 use bench::load::{LoadError, bulk, echo, hold, raise_descriptor_limit, serve, within};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
@@ -94,6 +96,45 @@ enum Command {
         #[arg(long, default_value_t = 1000)]
         connections: usize,
     },
+    /// Idle devices, each with an MQTT session over TLS of its own.
+    Devices {
+        #[command(flatten)]
+        hub: HubArguments,
+        /// Number of the first device.
+        #[arg(long, default_value_t = 0)]
+        first: u32,
+        /// Devices.
+        #[arg(long, default_value_t = 10_000)]
+        count: u32,
+        /// Connected at the same time.
+        #[arg(long, default_value_t = 32)]
+        concurrency: usize,
+    },
+    /// Stream initiations in a second, each accepted by the device.
+    Initiations {
+        #[command(flatten)]
+        hub: HubArguments,
+        /// A file with a service's connection string.
+        #[arg(long)]
+        service_string_file: PathBuf,
+        /// So many at a time.
+        #[arg(long, default_value_t = 8)]
+        concurrency: u32,
+        /// For so long.
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
+    },
+    /// Idle streams at the hub: both legs, no proxies.
+    Streams {
+        #[command(flatten)]
+        hub: HubArguments,
+        /// A file with a service's connection string.
+        #[arg(long)]
+        service_string_file: PathBuf,
+        /// Streams.
+        #[arg(long, default_value_t = 1000)]
+        count: usize,
+    },
 }
 
 fn main() -> ExitCode {
@@ -128,7 +169,7 @@ async fn run(cli: Cli) -> Result<Value, LoadError> {
             let refused = |source| LoadError::Listen { at: listen, source };
             let listener = TcpListener::bind(listen).await.map_err(refused)?;
             let address = listener.local_addr().map_err(refused)?;
-            println!("{}", json!({ "listening": address.to_string() }));
+            say(&json!({ "listening": address.to_string() }));
             serve::run(listener, end_of_input()).await;
             Ok(json!({}))
         }
@@ -155,11 +196,45 @@ async fn run(cli: Cli) -> Result<Value, LoadError> {
             within(limit, "the openings", work).await
         }
         Command::Hold { to, connections } => {
-            let ready = || println!("{}", json!({ "ready": connections }));
+            let ready = || say(&json!({ "ready": connections }));
             let work = hold::run(to, connections, ready, end_of_input());
             within(limit, "opening and holding", work).await
         }
+        Command::Devices {
+            hub,
+            first,
+            count,
+            concurrency,
+        } => {
+            let hub = Hub::new(&hub)?;
+            let work = device::hold(hub, first, count, concurrency, say, end_of_input());
+            within(limit, "connecting and holding", work).await
+        }
+        Command::Initiations {
+            hub,
+            service_string_file,
+            concurrency,
+            seconds,
+        } => {
+            let hub = Hub::new(&hub)?;
+            let work = streams::initiations(hub, &service_string_file, concurrency, seconds);
+            within(limit, "the initiations", work).await
+        }
+        Command::Streams {
+            hub,
+            service_string_file,
+            count,
+        } => {
+            let hub = Hub::new(&hub)?;
+            let work = streams::hold(hub, &service_string_file, count, say, end_of_input());
+            within(limit, "opening and holding", work).await
+        }
     }
+}
+
+/// A first line: what is held is there.
+fn say(result: &Value) {
+    println!("{result}");
 }
 
 /// Over when standard input is: whoever started this program has ended.

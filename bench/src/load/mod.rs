@@ -3,12 +3,13 @@
 //! [`protocol`] says what goes over a connection: a header that names the work and its
 //! length, since a plain device stream carries no half-close. Every byte is one of a known
 //! [`pattern`], and is checked at the far end. [`serve`] is the daemon; [`bulk`], [`echo`]
-//! and [`hold`] are what measures. All of it runs on one thread for each process, so that
+//! and [`hold`] are what measures, and [`hub`] is for the hub alone. All of it runs on one thread for each process, so that
 //! it costs little beside what it measures.
 
 pub mod bulk;
 pub mod echo;
 pub mod hold;
+pub mod hub;
 pub mod pattern;
 pub mod protocol;
 pub mod serve;
@@ -66,6 +67,9 @@ pub enum LoadError {
         /// The time there was.
         limit: Duration,
     },
+    /// The hub does not do as it should, or its files are wrong.
+    #[error("the hub: {0}")]
+    Hub(String),
     /// The arguments do not fit together.
     #[error("{0}")]
     Usage(&'static str),
