@@ -17,17 +17,22 @@ DESCRIPTORS = 65_536
 def describe():
     model = next((line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?: ?")
     memory = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
-    commit = subprocess.run(
-        ["git", "-C", harness.ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
     return {
         "cpu": model.partition(":")[2].strip(),
         "cores": len(os.sched_getaffinity(0)),
         "architecture": platform.machine(),
         "memory_gib": round(memory / 1024 / 1024, 1),
         "kernel": platform.release(),
-        "source": commit.stdout.strip() or "?",
+        "source": _commit(),
     }
+
+
+def _commit():
+    words = ["git", "-C", harness.ROOT, "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "?"
 
 
 def in_words(machine):
