@@ -2,5 +2,8 @@
 //!
 //! [`link`] is a line of known delay and rate that can be frozen and cut, for kernels
 //! without netem; the binary `stream-link` puts it between two network namespaces.
+//! [`load`] is the load that is put on a chain of programs, and the daemon behind it; the
+//! binary is `stream-load`, and `bench/compare` runs it.
 
 pub mod link;
+pub mod load;

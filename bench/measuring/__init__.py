@@ -1,0 +1,1 @@
+"""How `bench/compare` measures: the load, the processes, the figures and the table."""

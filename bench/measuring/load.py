@@ -1,0 +1,69 @@
+"""`stream-load` as it is run: its daemon, its measurements, its held connections."""
+
+import contextlib
+import json
+import resource
+import subprocess
+
+import harness
+from harness import Failure, check
+
+MIB = 1024 * 1024
+
+
+def binary():
+    """Beside the programs, or where cargo puts it."""
+    for folder in (harness.BIN_DIR, harness.TARGET / "release"):
+        if (folder / "stream-load").exists():
+            return folder / "stream-load"
+    raise Failure("stream-load is not built: cargo build --release -p bench")
+
+
+class Daemon:
+    """What is at the far end of every chain."""
+
+    def __init__(self, lab):
+        self.process = lab.start(
+            "stream-load-daemon",
+            [binary(), "serve", "--listen", "127.0.0.1:0"],
+            stdin=subprocess.PIPE,
+        )
+        match = self.process.wait_for(r'"listening":"127\.0\.0\.1:(\d+)"')
+        self.port = int(match[1])
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+
+def run(*words, timeout=300):
+    """One measurement; its result, with the CPU seconds that the load itself took."""
+    argv = [str(binary()), "--timeout", str(timeout), *map(str, words)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    try:
+        result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout + 10)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"stream-load {words[0]} hangs") from None
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    check(result.returncode == 0, result.stderr.strip().removeprefix("stream-load: ") or "stream-load failed")
+    figures = harness.json_of(result.stdout)
+    figures["load_cpu"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return figures
+
+
+@contextlib.contextmanager
+def held(lab, name, *words, timeout=300):
+    """Something that is held as long as the block runs; yields its first line. At the end
+    it must be able to say that all of it is alive."""
+    process = lab.start(
+        name,
+        [binary(), "--timeout", str(timeout), *words],
+        stdin=subprocess.PIPE,
+    )
+    try:
+        line = process.wait_for(r"^\{.*\}$", timeout=timeout)
+        yield json.loads(line[0])
+        process.popen.stdin.close()
+        check(process.wait(60) == 0, f"{name}: {process.stderr.strip()}")
+    finally:
+        process.stop()

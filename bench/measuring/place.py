@@ -1,0 +1,33 @@
+"""Where a measurement runs: its programs, which end with it, and its folder."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+
+
+def prepare():
+    """Nothing asks a proxy for loopback; and when this program is told to stop, what it
+    started is ended, and what it changed is given back."""
+    for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[variable]
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+
+
+@contextlib.contextmanager
+def of(name):
+    """A lab of the real-world tests, whose logs stay in target/realworld."""
+    import harness
+
+    lab = harness.Lab(f"bench-{name}")
+    try:
+        yield lab
+    finally:
+        running = [process for process in lab.processes if process.popen.returncode is None]
+        for process in reversed(running):
+            process.signal(signal.SIGTERM)
+        for process in reversed(running):
+            process.stop()
+        shutil.rmtree(lab.folder, ignore_errors=True)

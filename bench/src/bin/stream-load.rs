@@ -1,0 +1,250 @@
+//! Load for a chain of programs, and the daemon behind it; see `bench::load`.
+
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bench::load::bulk::Direction;
+use bench::load::hub::{Hub, HubArguments, device, streams};
+use bench::load::{LoadError, bulk, echo, hold, raise_descriptor_limit, serve, within};
+use clap::{Parser, Subcommand};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// Measures what is between it and its own daemon, and checks every byte.
+///
+/// The result is one JSON object on standard output. What holds something, or serves, says
+/// so with a first line of JSON, and ends when its standard input does.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    /// The whole measurement may take so many seconds.
+    #[arg(long, default_value_t = 300)]
+    timeout: u64,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The daemon at the far end: echoes, takes and gives bytes, as it is asked.
+    Serve {
+        /// Where to listen; port 0 picks one.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// How fast bytes go one way.
+    Bulk {
+        /// Where the chain begins.
+        #[arg(long)]
+        to: SocketAddr,
+        /// To the daemon, or from it.
+        #[arg(long)]
+        direction: Direction,
+        /// Connections that share the bytes.
+        #[arg(long, default_value_t = 1)]
+        connections: u32,
+        /// Bytes in all.
+        #[arg(long)]
+        bytes: u64,
+    },
+    /// Round trips on one connection.
+    Ping {
+        /// Where the chain begins.
+        #[arg(long)]
+        to: SocketAddr,
+        /// Bytes there and back.
+        #[arg(long, default_value_t = 1)]
+        size: u32,
+        /// Round trips.
+        #[arg(long, default_value_t = 10_000)]
+        count: u64,
+    },
+    /// From connecting to the first echo, one connection after the other.
+    Open {
+        /// Where the chain begins.
+        #[arg(long)]
+        to: SocketAddr,
+        /// Connections.
+        #[arg(long, default_value_t = 500)]
+        count: u64,
+    },
+    /// Connections opened in a second, each with an echo.
+    Opens {
+        /// Where the chain begins.
+        #[arg(long)]
+        to: SocketAddr,
+        /// So many at a time.
+        #[arg(long, default_value_t = 32)]
+        concurrency: u32,
+        /// For so long.
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
+        /// At most so many.
+        #[arg(long, default_value_t = u64::MAX)]
+        count: u64,
+    },
+    /// Idle connections, each with an echo at its beginning and its end.
+    Hold {
+        /// Where the chain begins.
+        #[arg(long)]
+        to: SocketAddr,
+        /// Connections.
+        #[arg(long, default_value_t = 1000)]
+        connections: usize,
+    },
+    /// Idle devices, each with an MQTT session over TLS of its own.
+    Devices {
+        #[command(flatten)]
+        hub: HubArguments,
+        /// Number of the first device.
+        #[arg(long, default_value_t = 0)]
+        first: u32,
+        /// Devices.
+        #[arg(long, default_value_t = 10_000)]
+        count: u32,
+        /// Connected at the same time.
+        #[arg(long, default_value_t = 32)]
+        concurrency: usize,
+    },
+    /// Stream initiations in a second, each accepted by the device.
+    Initiations {
+        #[command(flatten)]
+        hub: HubArguments,
+        /// A file with a service's connection string.
+        #[arg(long)]
+        service_string_file: PathBuf,
+        /// So many at a time.
+        #[arg(long, default_value_t = 8)]
+        concurrency: u32,
+        /// For so long.
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
+    },
+    /// Idle streams at the hub: both legs, no proxies.
+    Streams {
+        #[command(flatten)]
+        hub: HubArguments,
+        /// A file with a service's connection string.
+        #[arg(long)]
+        service_string_file: PathBuf,
+        /// Streams.
+        #[arg(long, default_value_t = 1000)]
+        count: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("stream-load: the system gives no event loop: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(result) => {
+            println!("{result}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("stream-load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<Value, LoadError> {
+    let limit = Duration::from_secs(cli.timeout);
+    match cli.command {
+        Command::Serve { listen } => {
+            let refused = |source| LoadError::Listen { at: listen, source };
+            let listener = TcpListener::bind(listen).await.map_err(refused)?;
+            let address = listener.local_addr().map_err(refused)?;
+            say(&json!({ "listening": address.to_string() }));
+            serve::run(listener, end_of_input()).await;
+            Ok(json!({}))
+        }
+        Command::Bulk {
+            to,
+            direction,
+            connections,
+            bytes,
+        } => {
+            let work = bulk::run(to, direction, connections, bytes);
+            within(limit, "the bulk transfer", work).await
+        }
+        Command::Ping { to, size, count } => {
+            within(limit, "the pings", echo::ping(to, size, count)).await
+        }
+        Command::Open { to, count } => within(limit, "the openings", echo::open(to, count)).await,
+        Command::Opens {
+            to,
+            concurrency,
+            seconds,
+            count,
+        } => {
+            let work = echo::opens(to, concurrency, seconds, count);
+            within(limit, "the openings", work).await
+        }
+        Command::Hold { to, connections } => {
+            let ready = || say(&json!({ "ready": connections }));
+            let work = hold::run(to, connections, ready, end_of_input());
+            within(limit, "opening and holding", work).await
+        }
+        Command::Devices {
+            hub,
+            first,
+            count,
+            concurrency,
+        } => {
+            let hub = Hub::new(&hub)?;
+            let work = device::hold(hub, first, count, concurrency, say, end_of_input());
+            within(limit, "connecting and holding", work).await
+        }
+        Command::Initiations {
+            hub,
+            service_string_file,
+            concurrency,
+            seconds,
+        } => {
+            let hub = Hub::new(&hub)?;
+            let work = streams::initiations(hub, &service_string_file, concurrency, seconds);
+            within(limit, "the initiations", work).await
+        }
+        Command::Streams {
+            hub,
+            service_string_file,
+            count,
+        } => {
+            let hub = Hub::new(&hub)?;
+            let work = streams::hold(hub, &service_string_file, count, say, end_of_input());
+            within(limit, "opening and holding", work).await
+        }
+    }
+}
+
+/// A first line: what is held is there.
+fn say(result: &Value) {
+    println!("{result}");
+}
+
+/// Over when standard input is: whoever started this program has ended.
+async fn end_of_input() {
+    let (sender, over) = oneshot::channel::<()>();
+    // Tokio's own standard input would keep the program from ending.
+    std::thread::spawn(move || {
+        let mut scrap = [0; 256];
+        while matches!(std::io::stdin().read(&mut scrap), Ok(1..)) {}
+        drop(sender);
+    });
+    let _ = over.await;
+}

@@ -1,0 +1,201 @@
+//! Device sessions over MQTT and TLS: one that answers stream requests, and thousands
+//! that only are there.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::clock::unix_now;
+use common::connection_string::{DeviceConnectionString, DeviceCredential};
+use common::identity::{DeviceId, DeviceIdentity};
+use common::mqtt::{
+    self, ConnectReturnCode, MqttError, Packet, PacketIo, Qos, SubEntry, SubOpts, packet,
+};
+use common::wire::stream::{self, StreamAnswer, StreamRequest};
+use common::wire::{topics, twin};
+use common::{dial, limits, sas_token};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_rustls::client::TlsStream;
+
+use super::super::statistics::round;
+use super::super::{LoadError, within};
+use super::{Hub, hub};
+
+/// One session's connecting, at most.
+const CONNECT: Duration = Duration::from_secs(60);
+/// The answer to a ping at the end.
+const PONG: Duration = Duration::from_secs(30);
+/// Longer than anything is held: silent sessions are dropped after 1.5 times this.
+const KEEP_ALIVE: u16 = 1170;
+
+/// One device's session.
+pub struct Session {
+    io: PacketIo<TlsStream<TcpStream>>,
+}
+
+impl Session {
+    /// TLS, CONNECT and SUBSCRIBE.
+    ///
+    /// # Errors
+    /// [`LoadError::Hub`] when the hub cannot be reached or does not take this device.
+    pub async fn connect(at: &Hub, connection: &DeviceConnectionString) -> Result<Self, LoadError> {
+        let host = connection.connect_host().name();
+        let stream = dial::tls(host, at.mqtts_port, &at.tls).await.map_err(hub)?;
+        let mut session = Self {
+            io: PacketIo::new(stream, limits::MQTT_PACKET),
+        };
+        session.write(&hello(connection)).await?;
+        match session.packet().await? {
+            Packet::Connack(answer) if answer.return_code() == ConnectReturnCode::Accepted => {}
+            other => return Err(unexpected(&other)),
+        }
+        session.write(&subscription()).await?;
+        match session.packet().await? {
+            Packet::Suback(_) => Ok(session),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn write(&mut self, packet: &Result<Vec<u8>, MqttError>) -> Result<(), LoadError> {
+        let bytes = packet
+            .as_ref()
+            .map_err(|error| LoadError::Hub(format!("a packet cannot be encoded: {error:?}")))?;
+        self.io.write(bytes).await.map_err(hub)
+    }
+
+    async fn packet(&mut self) -> Result<Packet, LoadError> {
+        match self.io.read().await {
+            Ok(Some(packet)) => Ok(packet),
+            Ok(None) => Err(LoadError::Hub("it ended a device's session".to_owned())),
+            Err(error) => Err(hub(error)),
+        }
+    }
+
+    /// The next stream request, which is accepted at once.
+    ///
+    /// # Errors
+    /// [`LoadError::Hub`] when the session ends.
+    pub async fn accept(&mut self) -> Result<StreamRequest, LoadError> {
+        loop {
+            let Packet::Publish(publish) = self.packet().await? else {
+                continue;
+            };
+            let request = StreamRequest::from_topic(publish.topic_name()).map_err(hub)?;
+            let answer = StreamAnswer {
+                request_id: request.request_id.clone(),
+                accepted: true,
+            };
+            self.write(&mqtt::publish(&answer.to_topic())).await?;
+            return Ok(request);
+        }
+    }
+
+    /// Whether the hub still answers.
+    async fn ping(&mut self) -> Result<(), LoadError> {
+        let ping = packet::Pingreq::builder().build();
+        self.write(&ping.map(|ping| ping.to_continuous_buffer()))
+            .await?;
+        match self.packet().await? {
+            Packet::Pingresp => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn unexpected(packet: &Packet) -> LoadError {
+    LoadError::Hub(format!("it said {packet:?}"))
+}
+
+fn hello(connection: &DeviceConnectionString) -> Result<Vec<u8>, MqttError> {
+    let identity = &connection.identity;
+    let host = connection.host.name();
+    let mut connect = packet::Connect::builder()
+        .client_id(identity.to_string())?
+        .user_name(topics::user_name(host, identity, "stream-load"))?
+        .clean_session(false)
+        .keep_alive(KEEP_ALIVE);
+    if let DeviceCredential::Key { key, policy } = &connection.credential {
+        let resource = format!(
+            "{}/{}",
+            connection.host.url_host(),
+            identity.resource_path()
+        );
+        let expiry = unix_now() + limits::SAS_TOKEN_LIFE.as_secs();
+        let token = sas_token::mint(&resource, key, policy.as_deref(), expiry);
+        connect = connect.password(token.expose())?;
+    }
+    Ok(connect.build()?.to_continuous_buffer())
+}
+
+/// The filters of device-proxy.
+fn subscription() -> Result<Vec<u8>, MqttError> {
+    let options = SubOpts::new().set_qos(Qos::AtMostOnce);
+    let entries = vec![
+        SubEntry::new(stream::REQUEST_FILTER, options)?,
+        SubEntry::new(stream::RESPONSE_FILTER, options)?,
+        SubEntry::new(twin::RESPONSE_FILTER, options)?,
+    ];
+    let subscribe = packet::Subscribe::builder()
+        .packet_id(2u16)
+        .entries(entries)
+        .build()?;
+    Ok(subscribe.to_continuous_buffer())
+}
+
+/// Connects the devices `first` to `first + count`, so many at a time, calls `ready` with
+/// the rate, and holds them until `stop` is over. Each must then answer a ping.
+///
+/// # Errors
+/// [`LoadError`] of the first device that is not taken, or not there at the end.
+pub async fn hold(
+    at: Hub,
+    first: u32,
+    count: u32,
+    concurrency: usize,
+    ready: impl FnOnce(&Value),
+    stop: impl Future<Output = ()>,
+) -> Result<Value, LoadError> {
+    let at = Arc::new(at);
+    let places = Arc::new(Semaphore::new(concurrency));
+    let started = Instant::now();
+    let mut tasks = JoinSet::new();
+    for number in first..first.saturating_add(count) {
+        let id = format!("{}-{number}", at.device.identity.device.as_str());
+        let connection = DeviceConnectionString {
+            identity: DeviceIdentity::of_device(DeviceId::parse(&id).map_err(hub)?),
+            ..at.device.clone()
+        };
+        let (at, places) = (Arc::clone(&at), Arc::clone(&places));
+        tasks.spawn(async move {
+            let _place = places.acquire_owned().await.map_err(|_| LoadError::Lost)?;
+            within(
+                CONNECT,
+                "a device's connecting",
+                Session::connect(&at, &connection),
+            )
+            .await
+        });
+    }
+    let mut sessions = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        sessions.push(done.map_err(|_| LoadError::Lost)??);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let mut result = json!({
+        "connected": sessions.len(),
+        "seconds": seconds,
+        "per_second": round(sessions.len() as f64 / seconds),
+    });
+    ready(&result);
+    stop.await;
+    for session in &mut sessions {
+        within(PONG, "a device's ping", session.ping()).await?;
+    }
+    if let Some(result) = result.as_object_mut() {
+        result.insert("alive".into(), json!(sessions.len()));
+    }
+    Ok(result)
+}

@@ -1,0 +1,89 @@
+//! The hub alone: many devices that are connected and idle, stream initiations, and joined
+//! streams that are idle. Every session is a real one: its own TLS handshake, CONNECT with
+//! a token, SUBSCRIBE, as the proxies do it, and with their code.
+
+pub mod device;
+pub mod streams;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use common::connection_string::{DeviceConnectionString, ServiceConnectionString};
+use common::tls;
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+
+use super::LoadError;
+
+/// Where the hub is, and how its devices prove who they are.
+#[derive(Debug, Clone, clap::Args)]
+pub struct HubArguments {
+    /// A file with the connection string of a device. Where there are many devices their
+    /// ids are this one's with a number (`ID-0`, `ID-1`, …), and their key is the same.
+    #[arg(long)]
+    pub device_string_file: PathBuf,
+    /// Port of MQTT over TLS.
+    #[arg(long)]
+    pub mqtts_port: u16,
+    /// The hub's CA.
+    #[arg(long)]
+    pub ca_file: PathBuf,
+}
+
+/// The hub, ready to be connected to.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    /// The device, or what all devices have in common.
+    pub device: DeviceConnectionString,
+    /// Port of MQTT over TLS.
+    pub mqtts_port: u16,
+    /// Trust; no handshake is shortened by an earlier one.
+    pub tls: Arc<ClientConfig>,
+}
+
+impl Hub {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`LoadError::Hub`] says which one is wrong.
+    pub fn new(arguments: &HubArguments) -> Result<Self, LoadError> {
+        let text = read(&arguments.device_string_file)?;
+        let device = DeviceConnectionString::parse(text.trim()).map_err(hub)?;
+        let tls = tls::client_config(Some(&arguments.ca_file), None).map_err(hub)?;
+        let mut tls = ClientConfig::clone(&tls);
+        // Ten thousand devices are not one device that comes again.
+        tls.resumption = Resumption::disabled();
+        Ok(Self {
+            device,
+            mqtts_port: arguments.mqtts_port,
+            tls: Arc::new(tls),
+        })
+    }
+}
+
+/// Reads a service's connection string from a file.
+///
+/// # Errors
+/// [`LoadError::Hub`].
+pub fn service(file: &Path) -> Result<ServiceConnectionString, LoadError> {
+    ServiceConnectionString::parse(read(file)?.trim()).map_err(hub)
+}
+
+fn read(file: &Path) -> Result<String, LoadError> {
+    std::fs::read_to_string(file)
+        .map_err(|error| LoadError::Hub(format!("{}: {error}", file.display())))
+}
+
+/// What went wrong with the hub, with all causes.
+pub(crate) fn hub(error: impl std::error::Error) -> LoadError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let more = next.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = next.source();
+    }
+    LoadError::Hub(text)
+}

@@ -1,0 +1,206 @@
+//! Streams without proxies: how many initiations the hub takes in a second, and joined
+//! streams that are held idle.
+
+use std::future::{Future, poll_fn};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use common::identity::StreamName;
+use common::secret::Secret;
+use common::websocket::{self, Data, Incoming, WebSocket};
+use common::wire::initiation::Timeouts;
+use rustls::ClientConfig;
+use serde_json::{Value, json};
+use service_proxy::hub_api::HubApi;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::client::TlsStream;
+
+use super::super::statistics::{round, summary};
+use super::super::{LoadError, within};
+use super::device::Session;
+use super::{Hub, hub, service};
+
+type Leg = WebSocket<TlsStream<TcpStream>>;
+
+/// One stream, from its initiation to its first echo.
+const STREAM: Duration = Duration::from_secs(30);
+/// Streams that are opened at the same time, to be held.
+const TOGETHER: usize = 16;
+
+/// A service's side of the hub, as service-proxy has it.
+struct Service {
+    api: HubApi,
+    name: StreamName,
+    at: Hub,
+}
+
+impl Service {
+    fn new(at: &Hub, service_file: &Path) -> Result<Self, LoadError> {
+        Ok(Self {
+            api: HubApi::new(&service(service_file)?, &at.tls).map_err(hub)?,
+            name: StreamName::parse("bench").map_err(hub)?,
+            at: at.clone(),
+        })
+    }
+
+    /// Asks for a stream; the URL and the token of this side's leg.
+    async fn initiate(&self) -> Result<(String, Secret), LoadError> {
+        let timeouts = Timeouts {
+            connect: Duration::ZERO,
+            response: Duration::from_secs(15),
+        };
+        let identity = &self.at.device.identity;
+        let endpoint = self
+            .api
+            .initiate(identity, &self.name, timeouts)
+            .await
+            .map_err(hub)?;
+        Ok((endpoint.url, endpoint.token))
+    }
+}
+
+/// Initiations for a while, `concurrency` at a time, each accepted by the device at once;
+/// nobody opens the legs.
+///
+/// # Errors
+/// [`LoadError`] of the first that fails.
+pub async fn initiations(
+    at: Hub,
+    service_file: &Path,
+    concurrency: u32,
+    seconds: f64,
+) -> Result<Value, LoadError> {
+    let patience = Duration::try_from_secs_f64(seconds)
+        .map_err(|_| LoadError::Usage("that is no number of seconds"))?;
+    let service = Arc::new(Service::new(&at, service_file)?);
+    let mut session = Session::connect(&at, &at.device).await?;
+    let device = tokio::spawn(async move { while session.accept().await.is_ok() {} });
+    // The connections of the client are there before it counts.
+    for _ in 0..concurrency {
+        within(STREAM, "an initiation", service.initiate()).await?;
+    }
+    let started = Instant::now();
+    let mut tasks = JoinSet::new();
+    for _ in 0..concurrency {
+        let service = Arc::clone(&service);
+        tasks.spawn(async move {
+            let mut times = Vec::new();
+            while started.elapsed() < patience {
+                let from = Instant::now();
+                within(STREAM, "an initiation", service.initiate()).await?;
+                times.push(from.elapsed());
+            }
+            Ok::<_, LoadError>(times)
+        });
+    }
+    let mut times = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        times.extend(done.map_err(|_| LoadError::Lost)??);
+    }
+    let took = started.elapsed().as_secs_f64();
+    device.abort();
+    let per_second = round(times.len() as f64 / took);
+    let mut result = summary(times);
+    if let Some(result) = result.as_object_mut() {
+        result.insert("per_second".into(), json!(per_second));
+    }
+    Ok(result)
+}
+
+/// Opens so many streams, each with one echo from leg to leg, calls `ready`, and holds
+/// them until `stop` is over. All must be alive then.
+///
+/// # Errors
+/// [`LoadError`] of the first stream that cannot be opened, or one that has died.
+pub async fn hold(
+    at: Hub,
+    service_file: &Path,
+    count: usize,
+    ready: impl FnOnce(&Value),
+    stop: impl Future<Output = ()>,
+) -> Result<Value, LoadError> {
+    let service = Arc::new(Service::new(&at, service_file)?);
+    let mut session = Session::connect(&at, &at.device).await?;
+    let tls = Arc::clone(&at.tls);
+    let device = tokio::spawn(async move {
+        let mut legs = JoinSet::new();
+        while let Ok(request) = session.accept().await {
+            legs.spawn(echo(request.url, request.token, Arc::clone(&tls)));
+        }
+    });
+    let started = Instant::now();
+    let mut opening = JoinSet::new();
+    // Held legs answer the hub's pings.
+    let mut held = JoinSet::new();
+    for number in 0..count {
+        if number >= TOGETHER {
+            keep(&mut held, opening.join_next().await)?;
+        }
+        let service = Arc::clone(&service);
+        opening.spawn(async move { within(STREAM, "a stream", open(&service)).await });
+    }
+    while !opening.is_empty() {
+        keep(&mut held, opening.join_next().await)?;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let result = json!({
+        "streams": count,
+        "seconds": seconds,
+        "per_second": round(count as f64 / seconds),
+    });
+    ready(&result);
+    stop.await;
+    if held.try_join_next().is_some() || device.is_finished() {
+        return Err(LoadError::Hub("it ended a stream that was idle".to_owned()));
+    }
+    Ok(result)
+}
+
+fn keep(
+    held: &mut JoinSet<()>,
+    opened: Option<Result<Result<Leg, LoadError>, tokio::task::JoinError>>,
+) -> Result<(), LoadError> {
+    let mut leg = opened
+        .ok_or(LoadError::Lost)?
+        .map_err(|_| LoadError::Lost)??;
+    held.spawn(async move { while receive(&mut leg).await.is_ok() {} });
+    Ok(())
+}
+
+/// The service's side of a stream, to its first echo.
+async fn open(service: &Service) -> Result<Leg, LoadError> {
+    let (url, token) = service.initiate().await?;
+    let mut leg = websocket::connect(&url, &token, &service.at.tls)
+        .await
+        .map_err(hub)?;
+    send(&mut leg, Bytes::from_static(b"x")).await?;
+    if receive(&mut leg).await?.as_ref() != b"x" {
+        return Err(LoadError::Wrong { at: 0 });
+    }
+    Ok(leg)
+}
+
+/// The device's side: sends back what comes.
+async fn echo(url: String, token: Secret, tls: Arc<ClientConfig>) -> Result<(), LoadError> {
+    let mut leg = websocket::connect(&url, &token, &tls).await.map_err(hub)?;
+    loop {
+        let bytes = receive(&mut leg).await?;
+        send(&mut leg, bytes).await?;
+    }
+}
+
+async fn send(leg: &mut Leg, bytes: Bytes) -> Result<(), LoadError> {
+    poll_fn(|cx| leg.poll_ready(cx)).await.map_err(hub)?;
+    leg.start_send(Data::binary(bytes)).map_err(hub)?;
+    poll_fn(|cx| leg.poll_flush(cx)).await.map_err(hub)
+}
+
+async fn receive(leg: &mut Leg) -> Result<Bytes, LoadError> {
+    match poll_fn(|cx| leg.poll_incoming(cx)).await.map_err(hub)? {
+        Incoming::Data(data) => Ok(data.into_bytes()),
+        Incoming::Closed(_) => Err(LoadError::Hub("it closed a leg".to_owned())),
+    }
+}
