@@ -4,6 +4,7 @@ use clap::Parser as _;
 use common::{report, shutdown, telemetry};
 use service_proxy::cli::Cli;
 use service_proxy::config;
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -17,7 +18,8 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return report::usage(&error),
     };
-    let runtime = match tokio::runtime::Runtime::new() {
+    // One thread: a connection's task and its session's wake each other for every chunk.
+    let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report::failure(&error),
     };

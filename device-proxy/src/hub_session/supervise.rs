@@ -142,7 +142,8 @@ impl Supervisor {
                             Duration::ZERO
                         }
                         end => {
-                            let delay = if streams.are_waited_for() && at_once.may(since.elapsed()) {
+                            let delay = if streams.are_waited_for() && at_once.may(since.elapsed())
+                            {
                                 Duration::ZERO
                             } else {
                                 self.network.next_delay()

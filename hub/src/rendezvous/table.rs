@@ -1,7 +1,7 @@
 //! The states of streams and the rules between them. No I/O and no clock: `T` is
 //! whatever the caller keeps of a stream, and moments are arguments.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use common::identity::{DeviceId, DeviceIdentity, Leg, StreamId};
 use common::limits;
@@ -55,11 +55,25 @@ struct Entry<T> {
     value: T,
 }
 
+/// The streams of one identity. Those that wait are looked through at each request, so
+/// they are not among the thousands that may be open.
+#[derive(Default)]
+struct OfIdentity {
+    /// Without an answer, by request number.
+    waiting: BTreeMap<u64, StreamId>,
+    accepted: HashSet<StreamId>,
+}
+
+impl OfIdentity {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.accepted.is_empty()
+    }
+}
+
 /// All streams of a hub.
 pub struct Table<T> {
     streams: HashMap<StreamId, Entry<T>>,
-    /// Streams by identity and request number.
-    requests: HashMap<DeviceIdentity, BTreeMap<u64, StreamId>>,
+    identities: HashMap<DeviceIdentity, OfIdentity>,
     next_number: u64,
     closed: bool,
 }
@@ -70,7 +84,7 @@ impl<T> Table<T> {
     pub fn new(first_number: u64) -> Self {
         Self {
             streams: HashMap::new(),
-            requests: HashMap::new(),
+            identities: HashMap::new(),
             next_number: first_number,
             closed: false,
         }
@@ -104,21 +118,13 @@ impl<T> Table<T> {
         if self.streams.len() >= limits::STREAMS_PER_HUB {
             return Err(Busy::Hub);
         }
-        let requests = self.requests.entry(identity.clone()).or_default();
-        let waiting = requests
-            .values()
-            .filter(|stream| {
-                self.streams
-                    .get(stream)
-                    .is_some_and(|entry| matches!(entry.phase, Phase::Requested { .. }))
-            })
-            .count();
-        if waiting >= limits::PENDING_PER_DEVICE {
+        let own = self.identities.entry(identity.clone()).or_default();
+        if own.waiting.len() >= limits::PENDING_PER_DEVICE {
             return Err(Busy::Device);
         }
         self.next_number += 1;
         let number = self.next_number;
-        requests.insert(number, stream);
+        own.waiting.insert(number, stream);
         let entry = Entry {
             identity,
             number,
@@ -139,11 +145,11 @@ impl<T> Table<T> {
         identity: &DeviceIdentity,
         connection: ConnectionId,
     ) -> Vec<StreamId> {
-        let Some(requests) = self.requests.get(identity) else {
+        let Some(own) = self.identities.get(identity) else {
             return Vec::new();
         };
         let mut taken = Vec::new();
-        for stream in requests.values() {
+        for stream in own.waiting.values() {
             if let Some(Entry {
                 phase: Phase::Requested { sent_on },
                 ..
@@ -166,13 +172,16 @@ impl<T> Table<T> {
         accepted: bool,
         legs_by: Instant,
     ) -> Option<StreamId> {
-        let stream = *self.requests.get(identity)?.get(&number)?;
+        let own = self.identities.get_mut(identity)?;
+        let stream = *own.waiting.get(&number)?;
         let entry = self.streams.get_mut(&stream)?;
         match entry.phase {
             // A request that was never sent cannot have been answered.
             Phase::Requested { sent_on: Some(_) } => {
                 if accepted {
                     entry.phase = Phase::Accepted { legs_by };
+                    own.waiting.remove(&number);
+                    own.accepted.insert(stream);
                 }
                 Some(stream)
             }
@@ -210,10 +219,11 @@ impl<T> Table<T> {
     /// Removes a stream, whatever its state.
     pub fn remove(&mut self, stream: StreamId) -> Option<T> {
         let entry = self.streams.remove(&stream)?;
-        if let Some(requests) = self.requests.get_mut(&entry.identity) {
-            requests.remove(&entry.number);
-            if requests.is_empty() {
-                self.requests.remove(&entry.identity);
+        if let Some(own) = self.identities.get_mut(&entry.identity) {
+            own.waiting.remove(&entry.number);
+            own.accepted.remove(&stream);
+            if own.is_empty() {
+                self.identities.remove(&entry.identity);
             }
         }
         Some(entry.value)
@@ -244,12 +254,12 @@ impl<T> Table<T> {
     /// The identities of a device, itself and its modules, that have streams.
     pub fn identities_of(&self, device: &DeviceId) -> Vec<DeviceIdentity> {
         let own = |identity: &&DeviceIdentity| identity.device == *device;
-        self.requests.keys().filter(own).cloned().collect()
+        self.identities.keys().filter(own).cloned().collect()
     }
 
     /// The devices that have streams, themselves or by a module.
     pub fn devices(&self) -> Vec<DeviceId> {
-        let keys = self.requests.keys();
+        let keys = self.identities.keys();
         keys.map(|identity| identity.device.clone()).collect()
     }
 
@@ -261,9 +271,9 @@ impl<T> Table<T> {
     /// Removes all streams of an identity.
     pub fn remove_all(&mut self, identity: &DeviceIdentity) -> Vec<T> {
         let streams: Vec<StreamId> = self
-            .requests
+            .identities
             .get(identity)
-            .map(|requests| requests.values().copied().collect())
+            .map(|own| own.waiting.values().chain(&own.accepted).copied().collect())
             .unwrap_or_default();
         streams
             .into_iter()

@@ -22,8 +22,9 @@ pub use twins::TwinError;
 
 /// Idle HTTP connections end before a hub or something between would end them.
 const POOL_IDLE: std::time::Duration = std::time::Duration::from_secs(20);
-/// So many are kept for the next streams; what a burst needed beyond goes at once.
-const IDLE_CONNECTIONS: usize = 8;
+/// So many are kept for the next streams, some 20 KiB each; what a burst needed beyond
+/// goes at once, and the next one shakes hands again.
+const IDLE_CONNECTIONS: usize = 32;
 
 /// The HTTPS client cannot be made.
 #[derive(Debug, thiserror::Error)]

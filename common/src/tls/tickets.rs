@@ -1,0 +1,90 @@
+//! TLS sessions to go on with. rustls' own store keeps 8 tickets for a server, and each is
+//! good for one connection: of thirty that are opened at once, most had to shake hands in
+//! full.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustls::NamedGroup;
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
+use rustls::pki_types::ServerName;
+
+/// Servers that are remembered.
+const SERVERS: usize = 16;
+/// Tickets for one of them, of some hundred bytes each: connections opened at once.
+const TICKETS: usize = 64;
+
+type Waiting = HashMap<ServerName<'static>, VecDeque<Tls13ClientSessionValue>>;
+
+/// More tickets for each server; the rest is rustls' own.
+pub(super) struct Tickets {
+    rest: ClientSessionMemoryCache,
+    waiting: Mutex<Waiting>,
+}
+
+impl Default for Tickets {
+    fn default() -> Self {
+        Self {
+            rest: ClientSessionMemoryCache::new(SERVERS),
+            waiting: Mutex::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Tickets {
+    /// Tickets are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tickets")
+    }
+}
+
+impl Tickets {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // No code panics while it holds the lock; if one did, the map is still whole.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, server: ServerName<'static>, group: NamedGroup) {
+        self.rest.set_kx_hint(server, group);
+    }
+
+    fn kx_hint(&self, server: &ServerName<'_>) -> Option<NamedGroup> {
+        self.rest.kx_hint(server)
+    }
+
+    fn set_tls12_session(&self, server: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.rest.set_tls12_session(server, value);
+    }
+
+    fn tls12_session(&self, server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.rest.tls12_session(server)
+    }
+
+    fn remove_tls12_session(&self, server: &ServerName<'static>) {
+        self.rest.remove_tls12_session(server);
+    }
+
+    fn insert_tls13_ticket(&self, server: ServerName<'static>, value: Tls13ClientSessionValue) {
+        let mut waiting = self.waiting();
+        if waiting.len() >= SERVERS && !waiting.contains_key(&server) {
+            // Which of so many is forgotten hardly matters.
+            let forgotten = waiting.keys().next().cloned();
+            forgotten.and_then(|server| waiting.remove(&server));
+        }
+        let tickets = waiting.entry(server).or_default();
+        if tickets.len() >= TICKETS {
+            tickets.pop_front();
+        }
+        tickets.push_back(value);
+    }
+
+    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        // The newest lives longest.
+        self.waiting().get_mut(server)?.pop_back()
+    }
+}
