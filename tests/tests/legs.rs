@@ -1,16 +1,19 @@
 //! The streaming endpoint: tokens, legs that do not come, legs that go.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::identity::Leg;
-use common::limits;
 use common::secret::Secret;
 use common::websocket::{ConnectError, Goodbye, Incoming, WebSocket};
 use common::wire::stream::StreamRequest;
+use common::{dial, limits};
+use rustls::{ClientConfig, HandshakeKind};
 use tests::raw_service::accepted;
 use tests::{RawDevice, RawService, TestHub, soon, wait};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 struct Story {
@@ -207,4 +210,33 @@ async fn urls_name_leg_and_port_and_no_secret() {
     for token in [&token, &request.token] {
         assert!(token.expose().len() <= limits::STREAM_TOKEN_LENGTH);
     }
+}
+
+/// Connections of one program to its hub, opened at once; how many shook hands in full.
+/// Each has heard something afterwards, and so has its tickets.
+async fn full_handshakes(hub: &TestHub, tls: &Arc<ClientConfig>, count: usize) -> usize {
+    let mut connecting = JoinSet::new();
+    for _ in 0..count {
+        let (tls, port) = (Arc::clone(tls), hub.https.port());
+        connecting.spawn(async move {
+            let mut stream = dial::tls("localhost", port, &tls).await.unwrap();
+            let request = b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut answer = Vec::new();
+            soon("an answer", stream.read_to_end(&mut answer))
+                .await
+                .unwrap();
+            stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Full)
+        });
+    }
+    let kinds = connecting.join_all().await;
+    kinds.into_iter().filter(|full| *full).count()
+}
+
+#[tokio::test]
+async fn a_burst_goes_on_with_the_tls_sessions_of_the_last() {
+    let hub = TestHub::start().await;
+    let tls = hub.tls();
+    assert_eq!(full_handshakes(&hub, &tls, 32).await, 32);
+    assert_eq!(full_handshakes(&hub, &tls, 32).await, 0);
 }

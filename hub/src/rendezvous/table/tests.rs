@@ -83,7 +83,7 @@ fn the_usual_life() {
         "joined"
     );
     assert_eq!(table.remove(stream), Some(number));
-    assert_eq!((table.len(), table.requests.len()), (0, 0));
+    assert_eq!((table.len(), table.identities.len()), (0, 0));
 }
 
 #[test]
@@ -240,12 +240,19 @@ proptest! {
                 Step::RemoveAll(d) => { table.remove_all(&name(d)); }
                 Step::Expire => { table.remove_expired(start); }
             }
-            let indexed: usize = table.requests.values().map(BTreeMap::len).sum();
+            let of = |own: &OfIdentity| own.waiting.len() + own.accepted.len();
+            let indexed: usize = table.identities.values().map(of).sum();
             prop_assert_eq!(indexed, table.streams.len());
-            for (identity, requests) in &table.requests {
-                for (number, stream) in requests {
+            for (identity, own) in &table.identities {
+                for (number, stream) in &own.waiting {
                     let entry = &table.streams[stream];
                     prop_assert_eq!((&entry.identity, entry.number), (identity, *number));
+                    prop_assert!(matches!(entry.phase, Phase::Requested { .. }), "waits");
+                }
+                for stream in &own.accepted {
+                    let entry = &table.streams[stream];
+                    prop_assert_eq!(&entry.identity, identity);
+                    prop_assert!(matches!(entry.phase, Phase::Accepted { .. }), "accepted");
                 }
             }
         }
