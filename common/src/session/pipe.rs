@@ -20,8 +20,6 @@ use crate::tunnel::{LocalSocket, Traffic};
 
 /// Read size while little comes; on the stack, so that an idle connection has no buffer.
 const SMALL_READ: usize = 4 << 10;
-/// Small reads in a row after which no large buffer is tried any more.
-const SMALL_READS: u8 = 16;
 
 /// How an inner connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +97,7 @@ pub async fn pipe<L: LocalSocket>(
         unflushed: false,
         down: Down::Open,
         up_is_done: false,
-        small_reads: SMALL_READS,
+        read_size: SMALL_READ,
     };
     let end = poll_fn(|cx| pipe.poll(cx)).await;
     if end.is_normal() {
@@ -145,7 +143,8 @@ struct Pipe<'a, L, F> {
     unflushed: bool,
     down: Down,
     up_is_done: bool,
-    small_reads: u8,
+    /// What the next read may bring: about twice of what the last one did.
+    read_size: usize,
 }
 
 impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
@@ -258,31 +257,30 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
 
     /// What the local socket has, at most `room` bytes; empty at the end of its input.
     fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<Chunk>> {
-        if self.small_reads >= SMALL_READS || room <= SMALL_READ {
+        let size = room.min(self.read_size);
+        if size <= SMALL_READ {
             let mut scratch = [std::mem::MaybeUninit::uninit(); SMALL_READ];
-            let size = room.min(SMALL_READ);
             let mut buffer = ReadBuf::uninit(scratch.get_mut(..size).unwrap_or_default());
             ready!(Pin::new(&mut self.local).poll_read(cx, &mut buffer))?;
             if buffer.filled().len() == SMALL_READ {
-                self.small_reads = 0;
+                self.read_size = limits::SESSION_CHUNK;
             }
             return Poll::Ready(Ok(Chunk::copy_of(buffer.filled())));
         }
-        let room = room.min(limits::SESSION_CHUNK);
-        let mut chunk = Chunk::with_capacity(room);
-        let mut target = chunk.buffer().limit(room);
+        let mut chunk = Chunk::with_capacity(size);
+        let mut target = chunk.buffer().limit(size);
         let count = ready!(tokio_util::io::poll_read_buf(
             Pin::new(&mut self.local),
             cx,
             &mut target
         ))?;
-        if count >= SMALL_READ {
-            self.small_reads = 0;
+        self.read_size = if count == size {
+            limits::SESSION_CHUNK
         } else {
-            self.small_reads += 1;
-        }
+            (2 * count).clamp(SMALL_READ, limits::SESSION_CHUNK)
+        };
         // What is kept for a replay shall not keep a large buffer for a few bytes.
-        if count < room / 2 {
+        if count < size / 2 {
             return Poll::Ready(Ok(Chunk::copy_of(chunk.bytes())));
         }
         Poll::Ready(Ok(chunk))
