@@ -6,6 +6,9 @@
 //! Everything here is poll-based and cancel-safe: a message is either taken or still
 //! there, so that one task can drive two sockets.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench_access;
 mod bytes;
 mod connect;
 mod decoder;
