@@ -138,7 +138,8 @@ async fn too_many_bytes_cost_the_longest_detached() {
         let mut session = RawSession::begin(&story.service, DEVICE, name).await;
         let mut uploads = JoinSet::new();
         let mut targets = Vec::new();
-        for _ in 0..64 {
+        // At least the first credit of each waits, however slow the machine: 8 MiB.
+        for _ in 0..128 {
             let live = session.live.clone();
             let id = live.open().unwrap();
             uploads.spawn(async move {
