@@ -16,6 +16,8 @@
 pub mod backoff;
 pub mod clock;
 pub mod connection_string;
+#[cfg(test)]
+mod corpus;
 pub mod dial;
 pub mod hub_address;
 pub mod identity;

@@ -11,9 +11,10 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::decoder::{Decoder, Event};
 use super::header::Opcode;
+use super::mask::Masks;
 use super::outbox::Outbox;
 use super::{Data, Goodbye, Kind, ViolationError, WebSocketError};
-use crate::{limits, random};
+use crate::limits;
 
 /// Read size while little comes: keystrokes need no more.
 const SMALL_READ: usize = 4 << 10;
@@ -38,6 +39,10 @@ pub(super) struct Frames<S> {
     /// The answer to the last ping, until there is room for it: only the last one needs
     /// an answer (RFC 6455, 5.5.3).
     pong: Option<Bytes>,
+    /// A ping or its answer was not written to its end yet. An owner who only reads would
+    /// never do it, so that reading does.
+    owes_flush: bool,
+    masks: Masks,
     /// Bytes were written since the last flush of the stream below.
     is_unflushed: bool,
     is_closing: bool,
@@ -57,6 +62,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             decoder: Decoder::new(role == Role::Server, limit, read),
             outbox: Outbox::default(),
             pong: None,
+            owes_flush: false,
+            masks: Masks::default(),
             is_unflushed: false,
             is_closing: false,
             is_closed_by_peer: false,
@@ -108,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(error))),
                 Poll::Pending => {
-                    if self.pong.is_some()
+                    if self.owes_flush
                         && let Poll::Ready(Err(error)) = self.poll_flush(cx)
                     {
                         return Poll::Ready(Err(error));
@@ -139,7 +146,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
 
     fn react(&mut self, event: &Event) {
         match event {
-            Event::Ping(payload) if !self.is_closing => self.pong = Some(payload.clone()),
+            Event::Ping(payload) if !self.is_closing => {
+                self.pong = Some(payload.clone());
+                self.owes_flush = true;
+            }
             Event::Close(goodbye) => {
                 self.is_closed_by_peer = true;
                 if !self.is_closing {
@@ -203,6 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     pub(super) fn send_ping(&mut self) {
         if !self.is_closing {
             self.queue(Opcode::Ping, Bytes::new());
+            self.owes_flush = true;
         }
     }
 
@@ -229,7 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     fn queue(&mut self, opcode: Opcode, payload: Bytes) {
         match self.role {
             Role::Server => self.outbox.push(opcode, payload),
-            Role::Client => self.outbox.push_masked(opcode, &payload, random::bytes()),
+            Role::Client => self.outbox.push_masked(opcode, &payload, self.masks.draw()),
         }
     }
 
@@ -257,6 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         if self.is_unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(lost)?;
             self.is_unflushed = false;
+            self.owes_flush = false;
             if self.read_size == SMALL_READ {
                 self.outbox.shrink();
             }
@@ -274,4 +286,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
 
 fn lost(error: io::Error) -> WebSocketError {
     WebSocketError::Lost(crate::dial::plain(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_ping_is_answered_through_a_full_socket_by_one_who_only_reads() {
+        let (near, mut far) = tokio::io::duplex(8);
+        let mut frames = Frames::new(near, Role::Server, 1000, &[]);
+        let reading = async { while poll_fn(|cx| frames.poll_event(cx)).await.is_ok() {} };
+        let asking = async {
+            let mut ping = vec![0x89, 0x80 | 100, 0, 0, 0, 0];
+            ping.extend([7; 100]);
+            far.write_all(&ping).await.unwrap();
+            let mut pong = [0; 102];
+            far.read_exact(&mut pong).await.unwrap();
+            assert_eq!(pong[..2], [0x8a, 100]);
+            assert_eq!(pong[2..], [7; 100]);
+            drop(far);
+        };
+        let both = async { tokio::join!(reading, asking) };
+        tokio::time::timeout(Duration::from_secs(10), both)
+            .await
+            .expect("the pong never came");
+    }
 }

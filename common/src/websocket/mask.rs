@@ -1,5 +1,37 @@
 //! The mask that clients lay over what they send (RFC 6455, 5.3).
 
+use crate::random;
+
+/// Masks in one draw.
+const DRAW: usize = 32;
+
+/// Masks that nobody can foretell, as clients need for every frame. Drawn by the dozen:
+/// asking the system's generator costs more than a small frame does.
+#[derive(Default)]
+pub(super) struct Masks {
+    drawn: [[u8; 4]; DRAW],
+    left: usize,
+}
+
+impl Masks {
+    /// One that was never used.
+    pub(super) fn draw(&mut self) -> [u8; 4] {
+        if let Some(mask) = self.take() {
+            return mask;
+        }
+        let fresh: [u8; 4 * DRAW] = random::bytes();
+        let (fresh, _) = fresh.as_chunks();
+        self.drawn.copy_from_slice(fresh);
+        self.left = DRAW;
+        self.take().unwrap_or_else(random::bytes)
+    }
+
+    fn take(&mut self) -> Option<[u8; 4]> {
+        self.left = self.left.checked_sub(1)?;
+        self.drawn.get(self.left).copied()
+    }
+}
+
 /// So many bytes a step: a width the compiler turns into vector instructions.
 const STEP: usize = 32;
 
@@ -39,6 +71,14 @@ mod tests {
         let mut bytes = [0x7f, 0x9f, 0x4d, 0x51, 0x58];
         apply(&mut bytes, [0x37, 0xfa, 0x21, 0x3d]);
         assert_eq!(&bytes, b"Hello");
+    }
+
+    #[test]
+    fn no_mask_is_drawn_twice() {
+        let mut masks = Masks::default();
+        let drawn: std::collections::HashSet<_> = (0..3 * DRAW).map(|_| masks.draw()).collect();
+        // Of 96 numbers of 32 bits, two are alike once in a million runs; three never are.
+        assert!(drawn.len() >= 3 * DRAW - 1, "{drawn:?}");
     }
 
     proptest! {

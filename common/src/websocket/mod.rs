@@ -13,6 +13,14 @@ mod bytes;
 mod connect;
 mod decoder;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "no part of any program: panics are its findings"
+)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 mod mask;
 mod outbox;

@@ -34,6 +34,8 @@ const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 /// An attempt that took this long was a wait by itself.
 const LONG_ATTEMPT: Duration = Duration::from_secs(1);
+/// A stream that lasted this long was no failure, though nobody had a word to say on it.
+const STEADY: Duration = Duration::from_secs(5);
 /// Rejects in a row that are no accident: the device-proxy there is another one.
 const REJECTS: u32 = 5;
 /// How often an unused session is looked at.
@@ -114,7 +116,9 @@ impl Keeper<'_> {
         let (device, name, session) = (&self.shared.identity, self.name, self.live.id());
         let mut on = (carrier, leg, already_read);
         loop {
+            let begun = Instant::now();
             let end = self.carry(on).await;
+            let lasted = begun.elapsed();
             if matches!(end, CarrierEnd::Over) || self.live.over().is_some() {
                 break;
             }
@@ -125,7 +129,7 @@ impl Keeper<'_> {
                 "session interrupted: {}; connections wait, opening it again", report::chain(&end)
             );
             self.shared.keep_to_budget();
-            match self.open_again(lost).await {
+            match self.open_again(lost, lasted).await {
                 Ok(next) => on = next,
                 Err(why) => {
                     let code = match why {
@@ -189,12 +193,16 @@ impl Keeper<'_> {
     }
 
     /// Opens streams until one carries the session again. The first attempt is made at
-    /// once, unless the last stream brought no byte forward.
-    async fn open_again(&mut self, lost: Instant) -> Result<(CarrierId, ServiceLeg, Bytes), Lost> {
+    /// once, unless the last stream `lasted` for moments only and brought no byte forward.
+    async fn open_again(
+        &mut self,
+        lost: Instant,
+        lasted: Duration,
+    ) -> Result<(CarrierId, ServiceLeg, Bytes), Lost> {
         let grace = self.shared.config.grace;
         let expires = lost + grace;
         let progress = self.live.progress();
-        let mut delay = if progress > self.progress {
+        let mut delay = if progress > self.progress || lasted >= STEADY {
             self.backoff.reset();
             Duration::ZERO
         } else {

@@ -50,19 +50,6 @@ fn perturbed_words_can_do_no_more_than_end_the_session() {
 /// What the fuzzers found worth keeping is played in every run of the tests.
 #[test]
 fn the_corpus_of_the_fuzz_targets() {
-    play_corpus("session_frames", frames);
-    play_corpus("session_machine", machine);
-}
-
-fn play_corpus(target: &str, story: fn(&[u8])) {
-    let folder = format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
-    let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
-    let mut count = 0;
-    for file in files {
-        let path = file.unwrap().path();
-        eprintln!("{}", path.display());
-        story(&std::fs::read(path).unwrap());
-        count += 1;
-    }
-    assert!(count >= 10, "{folder} has {count} files");
+    crate::corpus::play("session_frames", frames);
+    crate::corpus::play("session_machine", machine);
 }
