@@ -5,11 +5,12 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 use super::frame;
 use super::inner::{self, ConnectionId};
+use crate::limits;
 
 /// Room for the headers of a carrier's frame and of an inner frame.
 const HEADROOM: usize = frame::HEADER + frame::DATA_PREFIX + inner::HEADER;
 
-/// Bytes to send, at most [`limits::SESSION_CHUNK`](crate::limits::SESSION_CHUNK).
+/// Bytes to send, at most [`limits::SESSION_CHUNK`].
 #[derive(Debug)]
 pub struct Chunk(BytesMut);
 
@@ -73,6 +74,54 @@ impl Chunk {
     }
 }
 
+/// Large buffers whose bytes have arrived, to be used again while much is sent: the
+/// allocator would give them back to the system, and have their pages made anew, several
+/// hundred times a second.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Vec<BytesMut>);
+
+impl Spare {
+    /// Acknowledgements come for a few messages at a time.
+    const MOST: usize = 8;
+
+    /// An empty chunk with room for so many bytes.
+    pub(super) fn chunk(&mut self, bytes: usize) -> Chunk {
+        if Self::is_worth_it(bytes)
+            && let Some(mut buffer) = self.0.pop()
+        {
+            buffer.put_bytes(0, HEADROOM);
+            return Chunk(buffer);
+        }
+        Chunk::with_capacity(bytes)
+    }
+
+    /// Keeps the memory of a message that has arrived.
+    pub(super) fn keep(&mut self, message: Bytes) {
+        // What somebody else still holds is left to them.
+        if Self::is_worth_it(message.len())
+            && let Ok(buffer) = message.try_into_mut()
+        {
+            self.keep_buffer(buffer);
+        }
+    }
+
+    /// Takes an unused chunk back.
+    pub(super) fn give_back(&mut self, chunk: Chunk) {
+        self.keep_buffer(chunk.0);
+    }
+
+    fn keep_buffer(&mut self, mut buffer: BytesMut) {
+        buffer.clear();
+        if self.0.len() < Self::MOST && buffer.capacity() >= HEADROOM + limits::SESSION_CHUNK {
+            self.0.push(buffer);
+        }
+    }
+
+    fn is_worth_it(bytes: usize) -> bool {
+        bytes > limits::SESSION_CHUNK / 2
+    }
+}
+
 /// The carrier's message that says inner frames which are encoded already.
 pub(super) fn control_message(frames: &[u8], offset: u64, wants_ack: bool) -> Bytes {
     let mut out = BytesMut::with_capacity(frame::HEADER + frame::DATA_PREFIX + frames.len());
@@ -92,6 +141,35 @@ mod tests {
     use super::super::frame::{Decoder, Frame};
     use super::super::inner::{Inner, InnerDecoder};
     use super::*;
+
+    #[test]
+    fn what_has_arrived_is_used_again() {
+        let mut spare = Spare::default();
+        let full = |spare: &mut Spare| {
+            let mut chunk = spare.chunk(limits::SESSION_CHUNK);
+            chunk.buffer().put_bytes(7, limits::SESSION_CHUNK);
+            chunk.into_message(ConnectionId(7), 99, false)
+        };
+        let first = full(&mut spare);
+        let place = first.as_ptr();
+        let shared = first.clone();
+        spare.keep(first);
+        assert!(spare.0.is_empty(), "somebody still reads it");
+        spare.keep(shared);
+        let second = full(&mut spare);
+        assert_eq!(second.as_ptr(), place);
+        let unused = spare.chunk(limits::SESSION_CHUNK);
+        spare.give_back(unused);
+        for _ in 0..2 * Spare::MOST {
+            let message =
+                Chunk::copy_of(&[1; limits::SESSION_CHUNK]).into_message(ConnectionId(7), 0, false);
+            spare.keep(message);
+        }
+        assert_eq!(spare.0.len(), Spare::MOST);
+        spare.keep(Chunk::copy_of(b"few").into_message(ConnectionId(7), 0, false));
+        let few = spare.chunk(3);
+        assert!(few.0.capacity() < 1000 && few.is_empty());
+    }
 
     #[test]
     fn headers_are_put_in_front_in_place() {

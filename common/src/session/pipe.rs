@@ -267,13 +267,15 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
             }
             return Poll::Ready(Ok(Chunk::copy_of(buffer.filled())));
         }
-        let mut chunk = Chunk::with_capacity(size);
+        // Memory is taken when there is something to put into it.
+        ready!(self.local.poll_readable(cx))?;
+        let mut chunk = self.live.with(|state| state.session.chunk(size));
         let mut target = chunk.buffer().limit(size);
-        let count = ready!(tokio_util::io::poll_read_buf(
-            Pin::new(&mut self.local),
-            cx,
-            &mut target
-        ))?;
+        let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.local), cx, &mut target);
+        let Poll::Ready(count) = read? else {
+            self.live.with(|state| state.session.give_back(chunk));
+            return Poll::Pending;
+        };
         self.read_size = if count == size {
             limits::SESSION_CHUNK
         } else {
@@ -281,7 +283,9 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
         };
         // What is kept for a replay shall not keep a large buffer for a few bytes.
         if count < size / 2 {
-            return Poll::Ready(Ok(Chunk::copy_of(chunk.bytes())));
+            let copy = Chunk::copy_of(chunk.bytes());
+            self.live.with(|state| state.session.give_back(chunk));
+            return Poll::Ready(Ok(copy));
         }
         Poll::Ready(Ok(chunk))
     }

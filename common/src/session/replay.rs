@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tokio::time::{Duration, Instant};
 
-use super::chunk::stream_length;
+use super::chunk::{Chunk, Spare, stream_length};
 
 /// One message of the carrier.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Replay {
     acknowledged: u64,
     end: u64,
     bytes: u64,
+    /// What was acknowledged, to be filled again.
+    spare: Spare,
 }
 
 impl Replay {
@@ -60,6 +62,21 @@ impl Replay {
     /// Bytes of memory.
     pub(super) fn held(&self) -> u64 {
         self.bytes
+    }
+
+    /// A chunk to be filled with so many bytes.
+    pub(super) fn chunk(&mut self, bytes: usize) -> Chunk {
+        self.spare.chunk(bytes)
+    }
+
+    /// Takes back one that was not filled.
+    pub(super) fn give_back(&mut self, chunk: Chunk) {
+        self.spare.give_back(chunk);
+    }
+
+    /// Nothing is sent for a while: only what waits is held in memory.
+    pub(super) fn shrink(&mut self) {
+        self.spare = Spare::default();
     }
 
     /// Keeps a message that goes out now.
@@ -109,8 +126,10 @@ impl Replay {
             }
             trip = segment.sent_at.map(|at| now.saturating_duration_since(at));
             self.bytes = self.bytes.saturating_sub(segment.message.len() as u64);
-            self.segments.pop_front();
             self.sent = self.sent.saturating_sub(1);
+            if let Some(segment) = self.segments.pop_front() {
+                self.spare.keep(segment.message);
+            }
         }
         Some((newly, trip))
     }

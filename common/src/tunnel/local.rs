@@ -17,6 +17,15 @@ pub trait LocalSocket: AsyncRead + AsyncWrite + Unpin + Send {
 
     /// From now on the connection may end in due form: all was delivered.
     fn disarm(&self) {}
+
+    /// Ready when a read may bring something. A socket of the system can tell without the
+    /// buffer that a read needs; others are always ready.
+    ///
+    /// # Errors
+    /// What the read would bring.
+    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl LocalSocket for TcpStream {
@@ -27,6 +36,10 @@ impl LocalSocket for TcpStream {
 
     fn disarm(&self) {
         let _ = SockRef::from(self).set_linger(None);
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
     }
 }
 

@@ -84,6 +84,17 @@ impl Session {
         }
     }
 
+    /// A chunk for so many bytes of input, to be given to [`send`](Self::send), or
+    /// [back](Self::give_back).
+    pub(in crate::session) fn chunk(&mut self, bytes: usize) -> Chunk {
+        self.replay.chunk(bytes)
+    }
+
+    /// Takes back a chunk for which there was no input.
+    pub(in crate::session) fn give_back(&mut self, chunk: Chunk) {
+        self.replay.give_back(chunk);
+    }
+
     /// Takes input of the local socket, at most as much as there is [`room`](Self::room)
     /// for; more is not taken at all.
     pub fn send(&mut self, id: ConnectionId, chunk: Chunk, now: Instant) {

@@ -154,6 +154,7 @@ impl Session {
     pub fn freeze(&mut self, now: Instant) -> u64 {
         if self.carrier.take().is_some() {
             self.detached_at = Some(now);
+            self.replay.shrink();
         }
         self.received
     }

@@ -56,6 +56,9 @@ impl Session {
         }
         let on = self.carrier.as_mut()?;
         let is_due = now >= on.said + limits::SESSION_PING;
+        if is_due {
+            self.replay.shrink();
+        }
         let ping = std::mem::take(&mut on.ping) || is_due;
         ping.then(|| Frame::Ping.encode())
     }
