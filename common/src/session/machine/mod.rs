@@ -75,7 +75,6 @@ struct Carrier {
     acked: u64,
     /// Bytes said since an acknowledgement was asked for.
     unasked: u64,
-    asked_at: Option<Instant>,
     /// Replay or not, the first bytes of a carrier are to be acknowledged at once.
     ping: bool,
 }
@@ -195,7 +194,6 @@ impl Session {
             ack_since: now,
             acked: self.received,
             unasked: 0,
-            asked_at: None,
             ping: self.replay.has_more(),
         });
         self.detached_at = None;

@@ -72,7 +72,7 @@ impl Session {
             return None;
         }
         if let Some(frames) = self.control_frames() {
-            let wants_ack = self.wants_ack(frames.len() as u64, now);
+            let wants_ack = self.wants_ack(frames.len() as u64);
             let message = control_message(&frames, self.replay.end(), wants_ack);
             self.replay.push(message.clone(), now);
             return Some(message);
@@ -90,7 +90,7 @@ impl Session {
             let mut frames = BytesMut::new();
             Inner::Fin.encode(id, &mut frames);
             self.settle(id);
-            let wants_ack = self.wants_ack(frames.len() as u64, now);
+            let wants_ack = self.wants_ack(frames.len() as u64);
             let message = control_message(&frames, self.replay.end(), wants_ack);
             self.replay.push(message.clone(), now);
             return Some(message);
@@ -98,7 +98,7 @@ impl Session {
         let length = chunk.len();
         self.scheduler.sent(&mut connection.turn, length, now);
         self.touch(id);
-        let wants_ack = self.wants_ack(length as u64, now);
+        let wants_ack = self.wants_ack(length as u64);
         let message = chunk.into_message(id, self.replay.end(), wants_ack);
         self.replay.push(message.clone(), now);
         Some(message)
@@ -137,23 +137,18 @@ impl Session {
     }
 
     /// Whether the message that goes out next should be acknowledged at once: now and then,
-    /// so that the window learns, and always when it is full.
-    pub(super) fn wants_ack(&mut self, length: u64, now: Instant) -> bool {
+    /// so that the window learns, and always when it is full. Nothing waits for the
+    /// acknowledgement of a few bytes, which would be one more message to wake three
+    /// programs for.
+    pub(super) fn wants_ack(&mut self, length: u64) -> bool {
         let in_flight = self.replay.in_flight();
         let Some(on) = &mut self.carrier else {
             return false;
         };
         on.unasked += length;
-        let is_first = in_flight == 0
-            && on
-                .asked_at
-                .is_none_or(|at| now - at >= 4 * limits::SESSION_ACK_DELAY);
-        let wants = is_first
-            || on.unasked >= on.window.ack_every()
-            || in_flight + length >= on.window.size();
+        let wants = on.unasked >= on.window.ack_every() || in_flight + length >= on.window.size();
         if wants {
             on.unasked = 0;
-            on.asked_at = Some(now);
         }
         wants
     }
