@@ -36,6 +36,8 @@ def main(lab):
     harness.need("ss")
     with network.World(lab, delay_ms=DELAY_MS) as world:
         opening(lab, world)
+    with network.World(lab, delay_ms=DELAY_MS) as world:
+        plain_opening(lab, world)
 
     original = harness.random_file(lab.folder / "original", VOLUME_MIB)
     with contextlib.ExitStack() as stack:
@@ -78,6 +80,18 @@ def opening(lab, world):
         )
         check(later[0] >= END_TO_END - 0.001, "a byte was faster than the line")
         check(median <= END_TO_END + LATER_SLACK or not FULL, "a later connection takes more than a round trip and 5 ms")
+    tunnel.close()
+
+
+def plain_opening(lab, world):
+    tunnel = sessions.Tunnel(lab, world, "plain", with_ssh=False, arguments=["--session", "never"])
+    with lab.step("plain streams, each opened through the hub, to their first echoed bytes"):
+        for which in ("the first", "the second"):
+            began = time.time()
+            took = sessions.first_echo(tunnel)
+            print(f"        {which}: {took * 1000:.1f} ms, {took / LEG:.1f} round trips of {LEG * 1000:.0f} ms")
+            sessions.timeline(tunnel, began, began + took, "what happened meanwhile")
+        check(took >= END_TO_END - 0.001, "a byte was faster than the line")
     tunnel.close()
 
 
