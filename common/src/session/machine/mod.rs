@@ -2,6 +2,7 @@
 //! come in; messages and news go out. It lives through any number of carriers, one at a
 //! time, between which nothing is lost, doubled or put in another order.
 
+mod carrier;
 mod local;
 mod output;
 mod peer;
@@ -12,11 +13,13 @@ use bytes::Bytes;
 use tokio::time::{Duration, Instant};
 
 use super::connection::{Connection, Fin};
-use super::frame::{Code, Decoder, Frame};
+use super::frame::{Code, Frame};
 use super::inner::{ConnectionId, InnerDecoder};
 use super::replay::Replay;
 use super::scheduler::Scheduler;
-use super::window::Window;
+use carrier::Carrier;
+pub use carrier::CarrierId;
+
 use crate::limits;
 
 /// Which end of the session this is.
@@ -27,10 +30,6 @@ pub enum Role {
     /// Is asked to open them at its target.
     Device,
 }
-
-/// Names one carrier of a session, to tell it from the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CarrierId(u64);
 
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,26 +56,6 @@ pub enum Heard {
     Detached(Code),
     /// The session is over: see [`Session::over`].
     Over,
-}
-
-/// The carrier in use.
-#[derive(Debug)]
-struct Carrier {
-    id: CarrierId,
-    decoder: Decoder,
-    window: Window,
-    heard: Instant,
-    said: Instant,
-    /// When an acknowledgement must go at latest.
-    ack_at: Option<Instant>,
-    /// When the newest byte came that it will acknowledge.
-    ack_since: Instant,
-    /// Last place that was acknowledged on this carrier.
-    acked: u64,
-    /// Bytes said since an acknowledgement was asked for.
-    unasked: u64,
-    /// Replay or not, the first bytes of a carrier are to be acknowledged at once.
-    ping: bool,
 }
 
 /// What an end keeps in memory, for tests.
@@ -144,81 +123,6 @@ impl Session {
             over: None,
             farewell: None,
         }
-    }
-
-    // --- Carriers ---
-
-    /// Gives up the carrier, if there is one: from now on nothing that it may still bring
-    /// is taken, so that the offset that is reported next stays true. Returns that offset.
-    pub fn freeze(&mut self, now: Instant) -> u64 {
-        if self.carrier.take().is_some() {
-            self.detached_at = Some(now);
-            self.replay.shrink();
-        }
-        self.received
-    }
-
-    /// Whether a peer can have received just so much.
-    ///
-    /// # Errors
-    /// [`Violation`] says why not.
-    pub fn check_offset(&self, peer_received: u64) -> Result<(), Violation> {
-        if peer_received < self.replay.acknowledged() {
-            return Err(Violation("it has lost what it had"));
-        }
-        if peer_received > self.replay.end() {
-            return Err(Violation("it has more than was sent"));
-        }
-        Ok(())
-    }
-
-    /// Goes on over a new carrier, with a peer that has received all before
-    /// `peer_received`. What it has not is sent again.
-    ///
-    /// # Errors
-    /// [`Violation`] when the peer cannot have received that; nothing has changed then.
-    pub fn attach(&mut self, peer_received: u64, now: Instant) -> Result<CarrierId, Violation> {
-        self.check_offset(peer_received)?;
-        self.replay.acknowledge(peer_received, now);
-        self.freeze(now);
-        self.replay.rewind();
-        self.next_carrier += 1;
-        let id = CarrierId(self.next_carrier);
-        self.carrier = Some(Carrier {
-            id,
-            decoder: Decoder::default(),
-            window: Window::new(self.replay.acknowledged()),
-            heard: now,
-            said: now,
-            ack_at: None,
-            ack_since: now,
-            acked: self.received,
-            unasked: 0,
-            ping: self.replay.has_more(),
-        });
-        self.detached_at = None;
-        // Who had no room without a carrier has some now.
-        self.touched.extend(self.connections.keys());
-        Ok(id)
-    }
-
-    /// The carrier is lost; without effect when it is not the present one.
-    pub fn carrier_lost(&mut self, carrier: CarrierId, now: Instant) {
-        if self.is_on(carrier) {
-            self.freeze(now);
-        }
-    }
-
-    /// Whether this is the present carrier.
-    pub fn is_on(&self, carrier: CarrierId) -> bool {
-        self.carrier
-            .as_ref()
-            .is_some_and(|known| known.id == carrier)
-    }
-
-    /// Since when there is no carrier.
-    pub fn detached_since(&self) -> Option<Instant> {
-        self.detached_at
     }
 
     /// Takes what came over a carrier: any piece of it, of any size. A carrier that is not
@@ -370,33 +274,6 @@ impl Session {
             shared: self.shared_credit,
             window: self.carrier.as_ref().map_or(0, |on| on.window.size()),
         }
-    }
-
-    // --- Time ---
-
-    /// When [`transmit`](Self::transmit) or [`is_dead`](Self::is_dead) must be asked again
-    /// at latest; `None` without a carrier.
-    pub fn deadline(&self) -> Option<Instant> {
-        let on = self.carrier.as_ref()?;
-        let ping = on.said + limits::SESSION_PING;
-        let silence = on.heard + limits::SESSION_SILENCE;
-        let earliest = ping.min(silence);
-        Some(on.ack_at.map_or(earliest, |at| at.min(earliest)))
-    }
-
-    /// When a peer that stays silent is dead; `None` without a carrier.
-    pub fn dead_at(&self) -> Option<Instant> {
-        Some(self.carrier.as_ref()?.heard + limits::SESSION_SILENCE)
-    }
-
-    /// Whether the peer was silent for too long on this carrier.
-    pub fn is_dead(&self, now: Instant) -> bool {
-        self.dead_at().is_some_and(|at| now >= at)
-    }
-
-    /// The shortest round trip seen on this carrier.
-    pub fn round_trip(&self) -> Option<Duration> {
-        self.carrier.as_ref()?.window.round_trip()
     }
 
     // --- Ends ---
