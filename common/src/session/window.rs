@@ -170,9 +170,9 @@ impl Window {
             return;
         }
         let queue = shortest.saturating_sub(base);
-        // While the rate rises, TCP does: what waits stands in front of its window and not on
-        // the path, and TCP grows only while something does. And a window that was hardly used
-        // made no queue.
+        // While the rate rises, TCP's window does: what waits stands in front of that and not
+        // on the path, and TCP grows no further than it is used. And a window of ours that was
+        // hardly used made no queue.
         if queue >= TARGET_QUEUE && (is_rising || !was_used) {
             return;
         }
