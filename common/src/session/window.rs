@@ -5,7 +5,8 @@
 //! it would stand between a keystroke and the other end. So the window is sized to keep
 //! the path full and little more: it grows while acknowledgements come as fast as on an
 //! idle path, and settles where they come [`TARGET_QUEUE`] later (the rule of FAST TCP:
-//! `window × (base + target) / round trip`, once a round trip).
+//! `window × (base + target) / round trip`, once a round trip). What waits while the
+//! delivery rate still grows waits for TCP's own window, and is no reason to settle.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::limits;
 pub const TARGET_QUEUE: Duration = Duration::from_millis(5);
 /// A round trip that is older than this is no proof of what an idle path takes.
 const BASE_LIFE: Duration = Duration::from_secs(10);
-/// Round trips in a row that show a queue while the window grows fast.
+/// Round trips in a row that show a queue, at which the fast growth pauses.
 const LATEST: usize = 4;
 /// Rounds without a queue after which the path has become wider, and the window follows.
 const QUICK_ROUNDS: u8 = 3;
@@ -25,6 +26,9 @@ const QUICK_ROUNDS: u8 = 3;
 const DRAINED: f64 = 0.8;
 /// Growth in one round at most, once the path was full.
 const QUICK_GROWTH: f64 = 1.25;
+/// Growth of the delivery rate from one round to the next that shows TCP growing: the path
+/// is not full then (BBR tells by the same number when its startup is over).
+const RISING: f64 = 1.25;
 
 /// The window of one direction of a session.
 #[derive(Debug, Clone)]
@@ -37,10 +41,16 @@ pub struct Window {
     base: Option<(Duration, Instant)>,
     /// Shortest round trip of this round.
     shortest: Option<Duration>,
-    /// The latest round trips of this round, newest first.
+    /// The latest round trips, newest first.
     latest: [Option<Duration>; LATEST],
+    /// When the round began.
+    round_begin: Option<Instant>,
     /// Place whose acknowledgement ends the round.
     round_end: u64,
+    /// Bytes that were acknowledged in this round.
+    delivered: u64,
+    /// Bytes per second that were acknowledged in the last one.
+    rate: f64,
     /// The window was what held the sender back in this round.
     limited: bool,
     /// In this round the queue is drained, to see the idle path.
@@ -62,7 +72,10 @@ impl Window {
             base: None,
             shortest: None,
             latest: [None; LATEST],
+            round_begin: None,
             round_end: next,
+            delivered: 0,
+            rate: 0.0,
             limited: false,
             probing: false,
             ceiling: u64::MAX,
@@ -120,18 +133,14 @@ impl Window {
                 self.base = Some((sample, now));
             }
         }
+        self.delivered = self.delivered.saturating_add(newly);
         if !self.probing && self.ceiling < self.size {
             self.ceiling = self.ceiling.saturating_add(newly / 4);
             self.settling = true;
-        } else if self.fast && self.limited {
+        } else if self.fast && self.limited && !self.has_queue_of_late() {
             self.set(self.size.saturating_add(newly / 2));
         }
-        // While it grows fast, a queue that has formed is not left to grow for a whole round.
-        if self.fast && self.has_queue_of_late() {
-            self.shortest = self.latest.iter().flatten().min().copied();
-            self.end_round(now);
-            self.round_end = next;
-        } else if acked >= self.round_end {
+        if acked >= self.round_end && self.is_whole_round(now) {
             self.end_round(now);
             self.round_end = next;
         }
@@ -150,8 +159,9 @@ impl Window {
     }
 
     fn end_round(&mut self, now: Instant) {
-        self.latest = [None; LATEST];
         let was_limited = std::mem::take(&mut self.limited);
+        let was_used = was_limited || self.delivered >= self.size / 2;
+        let is_rising = self.rate_has_grown(now);
         let was_probing = std::mem::take(&mut self.probing);
         let (Some(shortest), Some((base, at))) = (self.shortest.take(), self.base) else {
             return;
@@ -160,6 +170,12 @@ impl Window {
             return;
         }
         let queue = shortest.saturating_sub(base);
+        // While the rate rises, TCP's window does: what waits stands in front of that and not
+        // on the path, and TCP grows no further than it is used. And a window of ours that was
+        // hardly used made no queue.
+        if queue >= TARGET_QUEUE && (is_rising || !was_used) {
+            return;
+        }
         if queue >= TARGET_QUEUE {
             self.fast = false;
             self.quick_rounds = 0;
@@ -195,137 +211,31 @@ impl Window {
         };
     }
 
+    /// Whether the round has lasted for a round trip. After a pause, as when credit is
+    /// awaited, its end is acknowledged earlier, and a burst in it would look like a rate.
+    fn is_whole_round(&self, now: Instant) -> bool {
+        match (self.round_begin, self.base) {
+            (Some(begin), Some((base, _))) => now - begin >= base,
+            _ => true,
+        }
+    }
+
+    /// Whether more was delivered in this round than in the one before, by far; begins the
+    /// next.
+    fn rate_has_grown(&mut self, now: Instant) -> bool {
+        let delivered = std::mem::take(&mut self.delivered);
+        let Some(begin) = self.round_begin.replace(now) else {
+            return true;
+        };
+        let rate = delivered as f64 / (now - begin).as_secs_f64().max(1e-6);
+        let before = std::mem::replace(&mut self.rate, rate);
+        rate >= RISING * before
+    }
+
     fn set(&mut self, size: u64) {
         self.size = size.clamp(limits::SESSION_WINDOW_LEAST, limits::SESSION_WINDOW_MOST);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A sender that always has more, on a path with a bottleneck: times in microseconds.
-    struct Path {
-        window: Window,
-        rate: f64,
-        idle: f64,
-        free_at: f64,
-        next: u64,
-        acked: u64,
-        under_way: std::collections::VecDeque<(f64, f64, u64)>,
-        now: f64,
-        start: Instant,
-    }
-
-    impl Path {
-        fn new(mbit: f64, idle_ms: f64) -> Self {
-            Self {
-                window: Window::new(0),
-                rate: mbit / 8.0,
-                idle: idle_ms * 1000.0,
-                free_at: 0.0,
-                next: 0,
-                acked: 0,
-                under_way: Default::default(),
-                now: 0.0,
-                start: Instant::now(),
-            }
-        }
-
-        /// Runs for some seconds; bytes per microsecond, and the longest queue in ms seen
-        /// in the last half.
-        fn run(&mut self, seconds: f64) -> (f64, f64) {
-            let (begin, first) = (self.now, self.acked);
-            let mut longest: f64 = 0.0;
-            while self.now < begin + seconds * 1e6 {
-                while self.next - self.acked < self.window.size() {
-                    let chunk = self.window.chunk() as u64;
-                    self.free_at = self.free_at.max(self.now) + chunk as f64 / self.rate;
-                    self.next += chunk;
-                    self.under_way
-                        .push_back((self.free_at + self.idle, self.now, self.next));
-                }
-                self.window.is_limiting();
-                let (at, sent, place) = self.under_way.pop_front().unwrap();
-                self.now = at;
-                let newly = place - self.acked;
-                self.acked = place;
-                let trip = Duration::from_micros((at - sent) as u64);
-                if self.now > begin + seconds * 5e5 {
-                    longest = longest.max((at - sent - self.idle) / 1000.0);
-                }
-                let now = self.start + Duration::from_micros(self.now as u64);
-                self.window
-                    .acknowledged(newly, place, self.next, Some(trip), now);
-            }
-            let rate = (self.acked - first) as f64 / (self.now - begin);
-            (rate, longest)
-        }
-    }
-
-    #[test]
-    fn fills_the_path_and_not_its_queues() {
-        for (mbit, idle) in [(10.0, 50.0), (100.0, 50.0), (100.0, 5.0), (1000.0, 50.0)] {
-            let mut path = Path::new(mbit, idle);
-            path.run(3.0);
-            let (rate, queue) = path.run(30.0);
-            assert!(rate > 0.9 * path.rate, "{mbit} Mbit/s, {idle} ms: {rate}");
-            assert!(queue < 25.0, "{mbit} Mbit/s, {idle} ms: {queue} ms");
-        }
-    }
-
-    #[test]
-    fn the_first_growth_ends_soon_after_the_path_is_full() {
-        for (mbit, idle) in [(100.0, 50.0), (1000.0, 50.0), (1000.0, 120.0)] {
-            let mut path = Path::new(mbit, idle);
-            let mut longest: f64 = 0.0;
-            for _ in 0..100 {
-                // The second half of each: together a quarter of the time and more.
-                longest = longest.max(path.run(0.02).1);
-            }
-            assert!(
-                longest < 1.5 * idle,
-                "{mbit} Mbit/s, {idle} ms: {longest} ms"
-            );
-        }
-    }
-
-    #[test]
-    fn a_long_fat_path_is_filled_within_the_limit() {
-        let mut path = Path::new(1000.0, 120.0);
-        path.run(5.0);
-        let (rate, _) = path.run(10.0);
-        assert!(rate > 0.8 * path.rate, "{rate}");
-        assert!(path.window.size() <= limits::SESSION_WINDOW_MOST);
-    }
-
-    #[test]
-    fn a_slow_path_keeps_the_least_window() {
-        let mut path = Path::new(1.0, 20.0);
-        path.run(20.0);
-        assert_eq!(path.window.size, limits::SESSION_WINDOW_LEAST);
-        assert!(path.window.chunk() < 8192);
-    }
-
-    #[test]
-    fn a_path_that_becomes_longer_is_learnt() {
-        let mut path = Path::new(100.0, 10.0);
-        path.run(5.0);
-        path.idle = 80_000.0;
-        path.run(60.0);
-        let (rate, _) = path.run(10.0);
-        assert!(rate > 0.8 * path.rate, "{rate}");
-    }
-
-    #[test]
-    fn an_idle_sender_learns_nothing_from_its_silence() {
-        let start = Instant::now();
-        let mut window = Window::new(0);
-        let before = window.size();
-        for place in 1..100 {
-            let trip = Some(Duration::from_millis(1));
-            window.acknowledged(1, place, place, trip, start);
-        }
-        assert_eq!(window.size(), before);
-    }
-}
+mod tests;
