@@ -40,6 +40,23 @@ pub enum Packet {
     Disconnect,
 }
 
+/// A SUBSCRIBE for these filters, all at QoS 0.
+///
+/// # Errors
+/// [`MqttError`] when one of them is no topic filter.
+pub fn subscribe(packet_id: u16, filters: &[&str]) -> Result<Vec<u8>, MqttError> {
+    let options = SubOpts::new().set_qos(Qos::AtMostOnce);
+    let entries: Result<Vec<_>, _> = filters
+        .iter()
+        .map(|filter| SubEntry::new(*filter, options))
+        .collect();
+    let subscribe = packet::Subscribe::builder()
+        .packet_id(packet_id)
+        .entries(entries?)
+        .build()?;
+    Ok(subscribe.to_continuous_buffer())
+}
+
 /// Why no packet could be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -7,8 +7,7 @@ use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::dial::{self, DialError};
 use common::limits;
 use common::mqtt::{
-    ConnectReturnCode, MqttError, Packet, PacketIo, Qos, ReadError, SubEntry, SubOpts,
-    SubackReturnCode, packet,
+    self, ConnectReturnCode, MqttError, Packet, PacketIo, ReadError, SubackReturnCode, packet,
 };
 use common::sas_token;
 use common::secret::Secret;
@@ -191,7 +190,7 @@ async fn handshake(
         }
         _ => return Err(not_a_hub(host)),
     }
-    io.write(&subscription().map_err(|_| not_a_hub(host))?)
+    io.write(&mqtt::subscribe(2, &FILTERS).map_err(|_| not_a_hub(host))?)
         .await
         .map_err(lost)?;
     let has_twin = match next(&mut io, host).await? {
@@ -275,23 +274,14 @@ fn token(connection: &DeviceConnectionString) -> (Option<Secret>, Option<Duratio
     }
 }
 
-/// Where the twin's filter stands among those that are subscribed.
+/// What is subscribed, in one packet: streams as the C SDK asks for them, and the twin.
+const FILTERS: [&str; 3] = [
+    stream::REQUEST_FILTER,
+    stream::RESPONSE_FILTER,
+    twin::RESPONSE_FILTER,
+];
+/// Where the twin's filter stands among them.
 const TWIN_PLACE: usize = 2;
-
-/// SUBSCRIBE with all filters in one packet, those of streams as the C SDK sends them.
-fn subscription() -> Result<Vec<u8>, MqttError> {
-    let options = SubOpts::new().set_qos(Qos::AtMostOnce);
-    let entries = vec![
-        SubEntry::new(stream::REQUEST_FILTER, options)?,
-        SubEntry::new(stream::RESPONSE_FILTER, options)?,
-        SubEntry::new(twin::RESPONSE_FILTER, options)?,
-    ];
-    let subscribe = packet::Subscribe::builder()
-        .packet_id(2u16)
-        .entries(entries)
-        .build()?;
-    Ok(subscribe.to_continuous_buffer())
-}
 
 #[cfg(test)]
 mod tests {
@@ -299,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_subscription_is_the_c_sdks_and_the_twin() {
-        let hex: String = subscription()
+        let hex: String = mqtt::subscribe(2, &FILTERS)
             .unwrap()
             .iter()
             .map(|b| format!("{b:02x}"))

@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use common::clock::unix_now;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::identity::{DeviceId, DeviceIdentity};
-use common::mqtt::{
-    self, ConnectReturnCode, MqttError, Packet, PacketIo, Qos, SubEntry, SubOpts, packet,
-};
+use common::mqtt::{self, ConnectReturnCode, MqttError, Packet, PacketIo, packet};
 use common::wire::stream::{self, StreamAnswer, StreamRequest};
 use common::wire::{topics, twin};
 use common::{dial, limits, sas_token};
@@ -24,6 +22,12 @@ use super::super::statistics::round;
 use super::super::{LoadError, within};
 use super::{Hub, hub};
 
+/// The filters of device-proxy.
+const FILTERS: [&str; 3] = [
+    stream::REQUEST_FILTER,
+    stream::RESPONSE_FILTER,
+    twin::RESPONSE_FILTER,
+];
 /// One session's connecting, at most.
 const CONNECT: Duration = Duration::from_secs(60);
 /// The answer to a ping at the end.
@@ -52,7 +56,7 @@ impl Session {
             Packet::Connack(answer) if answer.return_code() == ConnectReturnCode::Accepted => {}
             other => return Err(unexpected(&other)),
         }
-        session.write(&subscription()).await?;
+        session.write(&mqtt::subscribe(2, &FILTERS)).await?;
         match session.packet().await? {
             Packet::Suback(_) => Ok(session),
             other => Err(unexpected(&other)),
@@ -128,21 +132,6 @@ fn hello(connection: &DeviceConnectionString) -> Result<Vec<u8>, MqttError> {
         connect = connect.password(token.expose())?;
     }
     Ok(connect.build()?.to_continuous_buffer())
-}
-
-/// The filters of device-proxy.
-fn subscription() -> Result<Vec<u8>, MqttError> {
-    let options = SubOpts::new().set_qos(Qos::AtMostOnce);
-    let entries = vec![
-        SubEntry::new(stream::REQUEST_FILTER, options)?,
-        SubEntry::new(stream::RESPONSE_FILTER, options)?,
-        SubEntry::new(twin::RESPONSE_FILTER, options)?,
-    ];
-    let subscribe = packet::Subscribe::builder()
-        .packet_id(2u16)
-        .entries(entries)
-        .build()?;
-    Ok(subscribe.to_continuous_buffer())
 }
 
 /// Connects the devices `first` to `first + count`, so many at a time, calls `ready` with
