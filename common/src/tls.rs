@@ -1,6 +1,8 @@
 //! TLS for clients: one crypto provider, the system's roots plus a file, and a
 //! judgement of certificate errors. There is no way to switch verification off.
 
+#[cfg(all(unix, not(target_vendor = "apple")))]
+mod roots;
 mod tickets;
 
 use std::error::Error;
@@ -108,6 +110,9 @@ pub fn client_config(
 ) -> Result<Arc<ClientConfig>, TlsConfigError> {
     let mut roots = RootCertStore::empty();
     // Unreadable system roots are as good as none: what counts is what is there.
+    #[cfg(all(unix, not(target_vendor = "apple")))]
+    roots::add_to(&mut roots);
+    #[cfg(not(all(unix, not(target_vendor = "apple"))))]
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca_file {
         for certificate in certificates(path)? {

@@ -6,8 +6,9 @@ use device_proxy::cli::Cli;
 use device_proxy::config::Config;
 use tokio_util::sync::CancellationToken;
 
-// Devices are small: one thread serves all streams.
-#[tokio::main(flavor = "current_thread")]
+// Devices are small: one thread serves all streams. "local" is "current_thread" without the
+// code of the scheduler of many threads, which hub and service-proxy have built in.
+#[tokio::main(flavor = "local")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init(cli.log_level);

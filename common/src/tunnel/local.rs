@@ -43,6 +43,17 @@ impl LocalSocket for TcpStream {
     }
 }
 
+/// Whatever it is: one tunnel's code serves all kinds.
+impl LocalSocket for Box<dyn LocalSocket> {
+    fn arm(&self) {
+        (**self).arm();
+    }
+
+    fn disarm(&self) {
+        (**self).disarm();
+    }
+}
+
 /// Two one-way pipes as a local socket: standard input and output, or an in-memory
 /// target. Once it is shut down its input is over too, since nobody closes our stdin
 /// for us; and shutting down flushes, since tokio's stdout writes in another thread.

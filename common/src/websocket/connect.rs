@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use ::bytes::{Buf as _, Bytes, BytesMut};
+use ::bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tungstenite::client::IntoClientRequest as _;
-use tungstenite::handshake::client::{Request, Response, generate_request};
+use tungstenite::handshake::client::{Request, generate_request};
 use tungstenite::handshake::derive_accept_key;
-use tungstenite::handshake::machine::TryParse as _;
 
 use super::frames::Role;
-use super::{WebSocket, WebSocketBytes};
+use super::{WebSocket, WebSocketBytes, exchange};
 use crate::dial::{self, DialError};
 use crate::limits;
 use crate::secret::Secret;
@@ -186,25 +185,10 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     request: Request,
 ) -> Result<Bytes, HandshakeError> {
     let failed = |reason: &dyn ToString| HandshakeError::Failed(reason.to_string());
-    let lost = |error| failed(&dial::plain(error));
     let (request, key) = generate_request(request).map_err(|error| failed(&error))?;
-    stream.write_all(&request).await.map_err(lost)?;
-    stream.flush().await.map_err(lost)?;
-    let mut read = BytesMut::with_capacity(1 << 10);
-    let response = loop {
-        let count = stream.read_buf(&mut read).await.map_err(lost)?;
-        let parsed = Response::try_parse(&read).map_err(|error| failed(&error))?;
-        if let Some((size, response)) = parsed {
-            read.advance(size);
-            break response;
-        }
-        if count == 0 {
-            return Err(lost(std::io::ErrorKind::UnexpectedEof.into()));
-        }
-        if read.len() > limits::HTTP_HEAD {
-            return Err(failed(&"its answer is too long"));
-        }
-    };
+    let (response, read) = exchange(stream, &request)
+        .await
+        .map_err(|error| failed(&error))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(HandshakeError::Status(response.status()));
     }

@@ -21,6 +21,7 @@ mod frames;
 )]
 #[doc(hidden)]
 pub mod fuzzing;
+mod head;
 mod header;
 mod mask;
 mod outbox;
@@ -29,6 +30,7 @@ mod upgrade;
 
 pub use bytes::WebSocketBytes;
 pub use connect::{ConnectError, Endpoint, connect, connect_over};
+pub use head::{ExchangeError, exchange};
 pub use socket::WebSocket;
 pub use upgrade::{offered_subprotocol, upgrade_answer};
 

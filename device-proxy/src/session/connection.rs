@@ -25,7 +25,7 @@ pub(super) async fn serve(shared: Arc<Shared>, entry: Arc<Entry>, id: Connection
         return refuse(RefusedCode::Limit, "");
     };
     match target {
-        Target::Echo => carry(&entry, id, echo::socket(false)).await,
+        Target::Echo => carry(&entry, id, Box::new(echo::socket(false))).await,
         Target::Tcp { host, port } => {
             let dialled = tokio::select! {
                 dialled = Target::dial(host, *port) => dialled,
@@ -35,7 +35,7 @@ pub(super) async fn serve(shared: Arc<Shared>, entry: Arc<Entry>, id: Connection
                 }
             };
             match dialled {
-                Ok(socket) => carry(&entry, id, socket).await,
+                Ok(socket) => carry(&entry, id, Box::new(socket)).await,
                 Err(error) => refuse(refused_code(&error), &report::chain(&error)),
             }
         }
@@ -60,7 +60,7 @@ fn refused_code(error: &DialError) -> RefusedCode {
     }
 }
 
-async fn carry<L: LocalSocket>(entry: &Entry, id: ConnectionId, local: L) {
+async fn carry(entry: &Entry, id: ConnectionId, local: Box<dyn LocalSocket>) {
     let (live, name, target) = (&entry.live, &entry.name, &entry.target);
     let session = live.id();
     live.opened(id);

@@ -48,14 +48,8 @@ pub(super) async fn serve(shared: &Arc<Shared>, request: StreamRequest) {
     };
     match target {
         Target::Echo => {
-            carry(
-                shared,
-                &request,
-                &name,
-                target,
-                echo::socket(shared.sample_output),
-            )
-            .await
+            let echo = Box::new(echo::socket(shared.sample_output));
+            carry(shared, &request, &name, target, echo).await;
         }
         Target::Tcp { host, port } => {
             let dialled = tokio::select! {
@@ -63,7 +57,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, request: StreamRequest) {
                 () = shared.stop.cancelled() => return,
             };
             match dialled {
-                Ok(socket) => carry(shared, &request, &name, target, socket).await,
+                Ok(socket) => carry(shared, &request, &name, target, Box::new(socket)).await,
                 Err(error) => {
                     tracing::warn!(name, "rejected a stream: {}", report::chain(&error));
                     shared.answer(&request, false).await;
@@ -73,12 +67,12 @@ pub(super) async fn serve(shared: &Arc<Shared>, request: StreamRequest) {
     }
 }
 
-async fn carry<L: LocalSocket>(
+async fn carry(
     shared: &Shared,
     request: &StreamRequest,
     name: &str,
     target: &Target,
-    local: L,
+    local: Box<dyn LocalSocket>,
 ) {
     // A stream that comes to nothing is no end of the target's connection in due form.
     local.arm();
@@ -93,10 +87,11 @@ async fn carry<L: LocalSocket>(
     };
     tracing::info!(name, %target, "stream opened");
     let traffic = Traffic::default();
+    let tunnel = pump(local, stream, &traffic, &shared.stop);
     let outcome = if shared.sample_output {
-        sample_output::around(&traffic, pump(local, stream, &traffic, &shared.stop)).await
+        sample_output::around(&traffic, tunnel).await
     } else {
-        pump(local, stream, &traffic, &shared.stop).await
+        tunnel.await
     };
     report_outcome(name, target, &outcome);
 }

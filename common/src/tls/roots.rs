@@ -1,0 +1,78 @@
+//! The system's root certificates, taken in one by one. All at once, as
+//! `rustls-native-certs` gives them, they are 300 KiB of memory, in between which comes to
+//! lie what lives on: a program would keep most of it to its end.
+
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+/// Adds what the system trusts, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name in its place.
+/// What cannot be read is as good as not there.
+pub(super) fn add_to(roots: &mut RootCertStore) {
+    let (file, directories) = places();
+    let in_directories = directories
+        .iter()
+        .filter_map(|directory| fs::read_dir(directory).ok())
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()));
+    // A directory has several names for each of its files.
+    let mut seen = HashSet::new();
+    for path in file.into_iter().chain(in_directories) {
+        let is_new = fs::metadata(&path)
+            .is_ok_and(|file| !file.is_dir() && seen.insert((file.dev(), file.ino())));
+        if is_new && let Ok(certificates) = CertificateDer::pem_file_iter(&path) {
+            for certificate in certificates.flatten() {
+                add_one(roots, certificate);
+            }
+        }
+    }
+}
+
+fn places() -> (Option<PathBuf>, Vec<PathBuf>) {
+    let file = env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let directories = env::var_os("SSL_CERT_DIR").unwrap_or_default();
+    let directories: Vec<_> = env::split_paths(&directories)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    if file.is_some() || !directories.is_empty() {
+        return (file, directories);
+    }
+    let found = openssl_probe::probe();
+    (found.cert_file, found.cert_dir)
+}
+
+/// Adds a certificate that is one of a CA, once.
+fn add_one(roots: &mut RootCertStore, certificate: CertificateDer<'_>) {
+    if roots.add(certificate).is_ok()
+        && let Some(root) = roots.roots.pop()
+        && !roots.roots.contains(&root)
+    {
+        roots.roots.push(root);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same roots, in whatever order.
+    #[test]
+    fn all_of_the_system_are_there_once() {
+        let mut ours = RootCertStore::empty();
+        add_to(&mut ours);
+        let mut all = RootCertStore::empty();
+        all.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        assert!(all.roots.iter().all(|root| ours.roots.contains(root)));
+        assert!(ours.roots.iter().all(|root| all.roots.contains(root)));
+        let mut unique = Vec::new();
+        for root in &ours.roots {
+            assert!(!unique.contains(&root));
+            unique.push(root);
+        }
+    }
+}
