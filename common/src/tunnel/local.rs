@@ -52,6 +52,10 @@ impl LocalSocket for Box<dyn LocalSocket> {
     fn disarm(&self) {
         (**self).disarm();
     }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_readable(cx)
+    }
 }
 
 /// Two one-way pipes as a local socket: standard input and output, or an in-memory
