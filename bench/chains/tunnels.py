@@ -18,6 +18,7 @@ class Bore(Chain):
     about = "bore: one leg from the device, no TLS"
     needs = ("bore",)
     install = "cargo install bore-cli"
+    control = 7835  # bore has no other
 
     @classmethod
     def versions(cls):
@@ -25,13 +26,11 @@ class Bore(Chain):
 
     def launch(self):
         bore = harness.find_tool("bore")
-        control, public = harness.free_port(), harness.free_port()
+        public = harness.free_port()
         limits = ("--min-port", public, "--max-port", public)
-        server = self.program("server", [bore, "server", "--control-port", control, *limits])
-        self.wait_for_listener(server, control)
-        local = self.program(
-            "local", [bore, "local", self.target_port, "--to", "127.0.0.1", "--control-port", control, "--port", public]
-        )
+        server = self.program("server", [bore, "server", "--bind-addr", "127.0.0.1", *limits])
+        self.wait_for_listener(server, self.control)
+        local = self.program("local", [bore, "local", self.target_port, "--to", "127.0.0.1", "--port", public])
         self.wait_for_listener(local, public)
         self.address = f"127.0.0.1:{public}"
 
@@ -40,7 +39,7 @@ class Wstunnel(Chain):
     name = "wstunnel"
     about = "wstunnel: two legs of WebSocket in TLS, not masked"
     needs = ("wstunnel", "openssl")
-    install = "cargo install wstunnel-cli"
+    install = "a release from https://github.com/erebe/wstunnel/releases (the crate of that name is another one)"
 
     @classmethod
     def versions(cls):
