@@ -95,14 +95,15 @@ impl Spare {
         Chunk::with_capacity(bytes)
     }
 
-    /// Keeps the memory of a message that has arrived.
-    pub(super) fn keep(&mut self, message: Bytes) {
+    /// Keeps the memory of a message that has arrived, if it was a large one; whether it
+    /// was.
+    pub(super) fn keep(&mut self, message: Bytes) -> bool {
+        let is_worth_it = Self::is_worth_it(message.len());
         // What somebody else still holds is left to them.
-        if Self::is_worth_it(message.len())
-            && let Ok(buffer) = message.try_into_mut()
-        {
+        if is_worth_it && let Ok(buffer) = message.try_into_mut() {
             self.keep_buffer(buffer);
         }
+        is_worth_it
     }
 
     /// Takes an unused chunk back.

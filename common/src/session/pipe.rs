@@ -282,7 +282,7 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
             (2 * count).clamp(SMALL_READ, limits::SESSION_CHUNK)
         };
         // What is kept for a replay shall not keep a large buffer for a few bytes.
-        if count < size / 2 {
+        if 2 * (count as u64) < chunk.held() {
             let copy = Chunk::copy_of(chunk.bytes());
             self.live.with(|state| state.session.give_back(chunk));
             return Poll::Ready(Ok(copy));

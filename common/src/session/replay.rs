@@ -74,7 +74,7 @@ impl Replay {
         self.spare.give_back(chunk);
     }
 
-    /// Nothing is sent for a while: only what waits is held in memory.
+    /// Little is sent from now on: only what waits is held in memory.
     pub(super) fn shrink(&mut self) {
         self.spare = Spare::default();
     }
@@ -120,6 +120,7 @@ impl Replay {
         let newly = place.saturating_sub(self.acknowledged);
         self.acknowledged += newly;
         let mut trip = None;
+        let mut is_bulk = true;
         while let Some(segment) = self.segments.front() {
             if segment.end() > place {
                 break;
@@ -128,8 +129,11 @@ impl Replay {
             self.bytes = self.bytes.saturating_sub(segment.message.len() as u64);
             self.sent = self.sent.saturating_sub(1);
             if let Some(segment) = self.segments.pop_front() {
-                self.spare.keep(segment.message);
+                is_bulk = self.spare.keep(segment.message);
             }
+        }
+        if self.segments.is_empty() && !is_bulk {
+            self.shrink();
         }
         Some((newly, trip))
     }

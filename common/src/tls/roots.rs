@@ -19,7 +19,8 @@ pub(super) fn add_to(roots: &mut RootCertStore) {
         .iter()
         .filter_map(|directory| fs::read_dir(directory).ok())
         .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()));
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_file());
     // A directory has several names for each of its files.
     let mut seen = HashSet::new();
     for path in file.into_iter().chain(in_directories) {

@@ -115,10 +115,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(error))),
                 Poll::Pending => {
-                    if self.owes_flush
-                        && let Poll::Ready(Err(error)) = self.poll_flush(cx)
-                    {
-                        return Poll::Ready(Err(error));
+                    // A peer that takes no answer any more may still have said something, its
+                    // goodbye perhaps: reading tells how the connection ends.
+                    if self.owes_flush && matches!(self.poll_flush(cx), Poll::Ready(Err(_))) {
+                        self.owes_flush = false;
                     }
                     return Poll::Pending;
                 }

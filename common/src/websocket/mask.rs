@@ -6,7 +6,7 @@ use crate::random;
 const DRAW: usize = 32;
 
 /// Masks that nobody can foretell, as clients need for every frame. Drawn by the dozen:
-/// asking the system's generator costs more than a small frame does.
+/// a call of the generator for each would cost about as much as a small frame.
 #[derive(Default)]
 pub(super) struct Masks {
     drawn: [[u8; 4]; DRAW],

@@ -137,9 +137,9 @@ impl Session {
     }
 
     /// Whether the message that goes out next should be acknowledged at once: now and then,
-    /// so that the window learns, and always when it is full. Nothing waits for the
-    /// acknowledgement of a few bytes, which would be one more message to wake three
-    /// programs for.
+    /// so that the window learns, and always when it is full. Nothing but an END
+    /// waits for the acknowledgement of a few bytes, which would be one more message to wake
+    /// three programs for.
     pub(super) fn wants_ack(&mut self, length: u64) -> bool {
         let in_flight = self.replay.in_flight();
         let Some(on) = &mut self.carrier else {
