@@ -56,6 +56,17 @@ pub struct Program {
     output: Arc<Mutex<Vec<String>>>,
 }
 
+/// A story that fails tells what its programs have said.
+impl Drop for Program {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(lines) = self.output.lock()
+        {
+            eprintln!("--- {} said:\n{}", self.name, lines.join("\n"));
+        }
+    }
+}
+
 impl Program {
     /// Starts a program with arguments and environment; all that it prints is kept.
     pub fn start(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
