@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Child;
+#[cfg(unix)]
+use tokio::process::ChildStdin;
 
 use crate::wait;
 
@@ -133,12 +135,16 @@ impl Program {
     }
 
     /// Tells it that its terminal is gone (SIGHUP).
+    /// Its stdin is given out, to be kept open: who waits for a program's end closes what it
+    /// has of that, and an end of input is another story.
     #[cfg(unix)]
-    pub fn hang_up(&self) {
+    #[must_use]
+    pub fn hang_up(&mut self) -> Option<ChildStdin> {
         use rustix::process::{Pid, Signal, kill_process};
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());
         let id = id.and_then(Pid::from_raw).unwrap();
         kill_process(id, Signal::HUP).unwrap();
+        self.child.stdin.take()
     }
 
     /// Kills it without a chance to say goodbye (SIGKILL).

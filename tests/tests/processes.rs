@@ -101,7 +101,7 @@ async fn a_hangup_ends_connect_and_its_connection_at_the_device() {
     connect.line("a line").await;
     assert_eq!(target.counters.connections(), 1);
     assert_eq!(device.count("connection broken: "), 0);
-    connect.hang_up();
+    let _open = connect.hang_up();
     let (success, output) = connect.ended().await;
     assert!(!success, "{output}");
     device.line("connection broken: ").await;
