@@ -1,7 +1,11 @@
 //! Reaching a host: resolve, connect and shake hands, each with a deadline, and
 //! errors that say which of them failed.
 
+mod memory;
+mod race;
+
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::limits;
 use crate::tls::CertificateProblem;
+pub(crate) use race::Unreached;
 
 /// Why a host could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +77,9 @@ pub enum DialError {
     },
 }
 
-/// Connects to `host:port`, trying each of its addresses in turn; the time is shared
-/// fairly among them, so that one that swallows packets does not hide the next.
+/// Connects to `host:port`. Its addresses are tried one after the other, 250 ms apart or as
+/// soon as one fails, until the first accepts (RFC 8305); the one that accepted last time is
+/// the first. May be dropped at any time.
 ///
 /// # Errors
 /// [`DialError`]; all attempts together end within `limit`.
@@ -84,40 +90,64 @@ pub async fn tcp(host: &str, port: u16, limit: Duration) -> Result<TcpStream, Di
         port,
         limit,
     };
-    let addresses: Vec<_> = timeout_at(deadline, tokio::net::lookup_host((host, port)))
+    let unresolved = |source| DialError::Resolve {
+        host: host.to_owned(),
+        source,
+    };
+    let addresses = timeout_at(deadline, resolve(host, port))
         .await
         .map_err(|_| timed_out())?
-        .map_err(|source| DialError::Resolve {
-            host: host.to_owned(),
-            source,
-        })?
-        .collect();
-    let mut failure = None;
-    for (index, address) in addresses.iter().enumerate() {
-        let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        let now = Instant::now();
-        let share = now + deadline.saturating_duration_since(now) / left;
-        match timeout_at(share, TcpStream::connect(address)).await {
-            Ok(Ok(socket)) => {
-                tune(&socket);
-                return Ok(socket);
-            }
-            Ok(Err(error)) => failure = Some(error),
-            Err(_) => {}
-        }
+        .map_err(unresolved)?;
+    if addresses.is_empty() {
+        let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        return Err(unresolved(none));
     }
-    match failure {
-        Some(source) => Err(DialError::Connect {
+    let unreached = match reach(host, port, &addresses, deadline).await {
+        Ok(socket) => return Ok(socket),
+        Err(unreached) => unreached,
+    };
+    Err(match unreached.explanation() {
+        Some(source) => DialError::Connect {
             host: host.to_owned(),
             port,
             source,
-        }),
-        None if addresses.is_empty() => Err(DialError::Resolve {
-            host: host.to_owned(),
-            source: io::Error::new(io::ErrorKind::NotFound, "the name has no address"),
-        }),
-        None => Err(timed_out()),
+        },
+        None => timed_out(),
+    })
+}
+
+/// All addresses of a host, as the system sorts them.
+///
+/// # Errors
+/// The resolver's.
+pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    #[cfg(test)]
+    if let Some(addresses) = tests::known(host, port) {
+        return Ok(addresses);
     }
+    Ok(tokio::net::lookup_host((host, port)).await?.collect())
+}
+
+/// Connects to one of a host's addresses, as [`tcp`] does; `host` and `port` are what its
+/// last address is remembered by.
+///
+/// # Errors
+/// [`Unreached`], by `deadline` at latest.
+pub(crate) async fn reach(
+    host: &str,
+    port: u16,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Result<TcpStream, Unreached> {
+    let last = memory::memory().last(host, port, Instant::now());
+    let socket = race::connect(&race::order(addresses, last), deadline).await?;
+    if addresses.len() > 1
+        && let Ok(address) = socket.peer_addr()
+    {
+        memory::memory().note(host, address, Instant::now());
+    }
+    tune(&socket);
+    Ok(socket)
 }
 
 /// Connects to `host:port` over TLS, as `name` (usually the host itself).
@@ -194,34 +224,4 @@ pub fn plain(error: io::Error) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn refusal_names_the_port() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let error = tcp("127.0.0.1", port, Duration::from_secs(5))
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(error, DialError::Connect { port: p, .. } if p == port),
-            "{error}"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_host_that_says_nothing_times_out() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let config = ClientConfig::builder_with_provider(crate::tls::provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        tokio::time::pause();
-        let error = tls("127.0.0.1", port, &Arc::new(config)).await.unwrap_err();
-        assert!(matches!(error, DialError::Timeout { .. }), "{error}");
-    }
-}
+pub(crate) mod tests;

@@ -4,9 +4,10 @@
 
 use std::net::SocketAddr;
 
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio::time::{Duration, Instant, sleep_until};
+
+use crate::dial;
 
 /// How long one connect may take: a path that needs longer is not back.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -108,8 +109,7 @@ impl PathWatch {
             self.asked = Some(now);
             let (host, port) = (self.host.clone(), self.port);
             self.looks.spawn(async move {
-                let found = tokio::net::lookup_host((host.as_str(), port)).await;
-                Look::Resolved(found.map(Iterator::collect).unwrap_or_default())
+                Look::Resolved(dial::resolve(&host, port).await.unwrap_or_default())
             });
         }
         if self.addresses.is_empty() {
@@ -118,13 +118,14 @@ impl PathWatch {
                 self.sight.note(now, Seen::Nothing);
             }
         } else if self.looks.len() < AT_ONCE {
+            let (host, port) = (self.host.clone(), self.port);
             let addresses = self.addresses.clone();
             self.looks.spawn(async move {
-                let connect = TcpStream::connect(addresses.as_slice());
-                let seen = match timeout(PATIENCE, connect).await {
-                    Ok(Ok(_)) => Seen::Open,
-                    Ok(Err(_)) => Seen::Closed,
-                    Err(_) => Seen::Nothing,
+                let connect = dial::reach(&host, port, &addresses, now + PATIENCE);
+                let seen = match connect.await {
+                    Ok(_) => Seen::Open,
+                    Err(unreached) if unreached.is_silent => Seen::Nothing,
+                    Err(_) => Seen::Closed,
                 };
                 Look::Seen(now, seen)
             });
@@ -233,6 +234,7 @@ impl Sight {
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -349,5 +351,25 @@ mod tests {
         // Nobody waits for the watch while the port opens, as while an attempt ends.
         let _listener = TcpListener::bind(address).await.unwrap();
         timeout(limit, watch.is_back()).await.unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn an_address_that_swallows_packets_does_not_hide_the_next() {
+        use crate::dial::tests::{Silent, alive};
+
+        let silent = Silent::at([127, 0, 2, 2].into()).await;
+        let (_listener, _) = alive([127, 0, 2, 3].into(), silent.port()).await;
+        let mut watch = PathWatch::new("127-0-2-2_127-0-2-3.test", silent.port());
+        let seen = async {
+            while !watch.sight.is_open {
+                tokio::select! {
+                    () = watch.is_back() => panic!("the path was never away"),
+                    () = tokio::time::sleep(5 * MS) => {}
+                }
+            }
+        };
+        timeout(Duration::from_secs(10), seen).await.unwrap();
+        assert!(!watch.sight.is_down());
     }
 }
