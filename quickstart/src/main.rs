@@ -11,8 +11,7 @@ use common::identity::StreamName;
 use common::{report, shutdown, telemetry};
 use device_proxy::target::Targets;
 use service_proxy::echo::{self, EchoEvent, EchoPlan, Payload};
-use tokio::net::TcpStream;
-use tokio::time::{Duration, timeout};
+use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -130,8 +129,15 @@ async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> 
 
 /// Whether a TCP service answers there.
 async fn is_listening(target: &str) -> bool {
-    let dial = TcpStream::connect(target);
-    matches!(timeout(Duration::from_secs(2), dial).await, Ok(Ok(_)))
+    let Some((host, port)) = target.rsplit_once(':') else {
+        return false;
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let Ok(port) = port.parse() else {
+        return false;
+    };
+    let limit = Duration::from_secs(2);
+    common::dial::tcp(host, port, limit).await.is_ok()
 }
 
 async fn echo_test(

@@ -1,20 +1,19 @@
 //! Stream initiation: ask the hub for a stream to a device, and learn where it is or
 //! why it is not (`device-streams.md` section 2).
 
-use std::error::Error as _;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
 use common::secret::Secret;
-use common::tls::CertificateProblem;
 use common::wire::initiation::{
     self, CONNECT_TIMEOUT, InitiationResult, RESPONSE_TIMEOUT, Timeouts,
 };
-use http::{StatusCode, header};
+use http::{Method, StatusCode, header};
 
+use super::client::{Answer, RequestError};
 use super::problem::{Refusal, Whom};
 use super::{HubApi, InitiateError};
 
@@ -53,29 +52,30 @@ impl HubApi {
         let authorization = self
             .authorization()
             .map_err(|_| InitiateError::Protocol("the token cannot be sent".to_owned()))?;
-        let answer = self
+        let request = self
             .http
-            .post(self.url(&initiation::path(identity, name)))
+            .request(Method::POST, &initiation::path(identity, name))
             .header(header::AUTHORIZATION, authorization)
             .header(CONNECT_TIMEOUT, seconds(timeouts.connect))
             .header(RESPONSE_TIMEOUT, seconds(timeouts.response))
-            .header(header::CONTENT_LENGTH, 0)
-            .timeout(limit)
-            .send()
+            .header(header::CONTENT_LENGTH, 0);
+        let answer = self
+            .http
+            .send(request, limit)
             .await
-            .map_err(|error| self.unreachable(error, limit))?;
+            .map_err(|error| self.failure(error, limit))?;
         // Some hubs answer 202.
-        if matches!(answer.status(), StatusCode::OK | StatusCode::ACCEPTED) {
-            return match InitiationResult::from_headers(answer.headers()) {
+        if matches!(answer.status, StatusCode::OK | StatusCode::ACCEPTED) {
+            return match InitiationResult::from_headers(&answer.headers) {
                 Ok(InitiationResult::Accepted { url, token }) => Ok(Endpoint { url, token }),
                 Ok(InitiationResult::Rejected) => Err(InitiateError::Rejected),
                 Err(error) => Err(InitiateError::Protocol(error.to_string())),
             };
         }
         let refusal = Refusal {
-            status: answer.status(),
-            headers: answer.headers().clone(),
-            body: bounded_body(answer).await,
+            status: answer.status,
+            headers: answer.headers.clone(),
+            body: refusal_body(answer).await,
         };
         Err(refusal.into_error(
             &Whom {
@@ -90,32 +90,17 @@ impl HubApi {
     }
 
     /// Why there is no answer.
-    pub(super) fn unreachable(&self, error: reqwest::Error, limit: Duration) -> InitiateError {
+    pub(super) fn failure(&self, error: RequestError, limit: Duration) -> InitiateError {
         let hub = format!("{}:{}", self.hub.url_host(), self.hub.https_port());
-        if let Some(problem) = CertificateProblem::find(&error) {
-            return InitiateError::Certificate { hub, problem };
+        match error {
+            RequestError::Certificate(problem) => InitiateError::Certificate { hub, problem },
+            RequestError::Timeout => InitiateError::Silent { hub, limit },
+            RequestError::Unreachable(reason) | RequestError::Failed(reason) => {
+                InitiateError::Unreachable { hub, reason }
+            }
+            error @ RequestError::TooLarge => InitiateError::Protocol(error.to_string()),
         }
-        if error.is_timeout() && !error.is_connect() {
-            return InitiateError::Silent { hub, limit };
-        }
-        let reason = if error.is_timeout() {
-            format!("no connection within {} s", limits::DIAL.as_secs())
-        } else {
-            innermost(&error)
-        };
-        InitiateError::Unreachable { hub, reason }
     }
-}
-
-/// What the system or the library said at the bottom: its parents only say "error".
-fn innermost(error: &reqwest::Error) -> String {
-    let mut text = None;
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = Some(error.to_string());
-        cause = error.source();
-    }
-    text.unwrap_or_else(|| "the request failed".to_owned())
 }
 
 /// As JavaScript and C# print it: `30`, `0.5`.
@@ -123,16 +108,9 @@ fn seconds(time: Duration) -> String {
     time.as_secs_f64().to_string()
 }
 
-/// A refusal's body up to a limit; what cannot be read is as good as nothing.
-pub(super) async fn bounded_body(mut answer: reqwest::Response) -> Bytes {
-    let mut body = BytesMut::new();
-    while let Ok(Some(piece)) = answer.chunk().await {
-        if body.len() + piece.len() > limits::HTTP_ANSWER {
-            break;
-        }
-        body.extend_from_slice(&piece);
-    }
-    body.freeze()
+/// A refusal's body; one that cannot be read, or is too large, is as good as none.
+pub(super) async fn refusal_body(answer: Answer) -> Bytes {
+    answer.body(limits::HTTP_ANSWER).await.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,16 +3,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::BytesMut;
 use common::identity::DeviceIdentity;
 use common::limits;
 use common::wire::initiation::Timeouts;
 use common::wire::twin::{self, SessionReport};
-use http::{StatusCode, header};
+use http::{Method, StatusCode, header};
 use serde_json::Value;
 
+use super::client::RequestError;
 use super::problem::{Refusal, Whom};
-use super::streams::bounded_body;
+use super::streams::refusal_body;
 use super::{HubApi, InitiateError};
 
 /// Why a twin could not be read.
@@ -63,20 +63,20 @@ impl HubApi {
         let authorization = self
             .authorization()
             .map_err(|_| InitiateError::Protocol("the token cannot be sent".to_owned()))?;
+        let request = self
+            .http
+            .request(Method::GET, &twin::path(identity))
+            .header(header::AUTHORIZATION, authorization);
         let answer = self
             .http
-            .get(self.url(&twin::path(identity)))
-            .header(header::AUTHORIZATION, authorization)
-            // To the last byte of the answer.
-            .timeout(limit)
-            .send()
+            .send(request, limit)
             .await
-            .map_err(|error| self.unreachable(error, limit))?;
-        if answer.status() != StatusCode::OK {
+            .map_err(|error| self.failure(error, limit))?;
+        if answer.status != StatusCode::OK {
             let refusal = Refusal {
-                status: answer.status(),
-                headers: answer.headers().clone(),
-                body: bounded_body(answer).await,
+                status: answer.status,
+                headers: answer.headers.clone(),
+                body: refusal_body(answer).await,
             };
             let whom = Whom {
                 hub: &self.hub,
@@ -91,26 +91,11 @@ impl HubApi {
             };
             return Err(refusal.into_error(&whom, SystemTime::now()).into());
         }
-        self.document(answer, identity, limit).await
-    }
-
-    async fn document(
-        &self,
-        mut answer: reqwest::Response,
-        identity: &DeviceIdentity,
-        limit: Duration,
-    ) -> Result<Value, TwinError> {
-        let mut body = BytesMut::new();
-        while let Some(piece) = answer
-            .chunk()
-            .await
-            .map_err(|error| self.unreachable(error, limit))?
-        {
-            if body.len() + piece.len() > limits::TWIN_DOCUMENT {
-                return Err(TwinError::TooLarge(identity.clone()));
-            }
-            body.extend_from_slice(&piece);
-        }
+        let body = match answer.body(limits::TWIN_DOCUMENT).await {
+            Ok(body) => body,
+            Err(RequestError::TooLarge) => return Err(TwinError::TooLarge(identity.clone())),
+            Err(error) => return Err(self.failure(error, limit).into()),
+        };
         serde_json::from_slice(&body).map_err(|_| TwinError::NotJson(identity.clone()))
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::sleep;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::HubConfig;
-use crate::hub_api::{Endpoint, HubApi, HubApiError, InitiateError};
+use crate::hub_api::{Endpoint, HubApi, InitiateError};
 use crate::sample_output::SampleOutput;
 use progress::{Progress, Step};
 use throttle::retry_throttled;
@@ -39,9 +39,6 @@ pub enum SetupError {
     /// The CA file, or TLS otherwise.
     #[error(transparent)]
     Tls(#[from] TlsConfigError),
-    /// The HTTPS client.
-    #[error(transparent)]
-    Api(#[from] HubApiError),
 }
 
 /// A stream that could not be opened: one sentence for a person.
@@ -102,26 +99,28 @@ impl StreamOpener {
     /// [`SetupError`] names the file at fault.
     pub fn new(hub: &HubConfig, sample_output: SampleOutput) -> Result<Self, SetupError> {
         let tls = tls::client_config(hub.ca_file.as_deref(), None)?;
-        Self::with_tls(&hub.service, tls, hub.timeouts, sample_output)
+        Ok(Self::with_tls(
+            &hub.service,
+            tls,
+            hub.timeouts,
+            sample_output,
+        ))
     }
 
     /// With a TLS configuration of the caller's.
-    ///
-    /// # Errors
-    /// [`SetupError`] when the HTTPS client cannot use it.
     pub fn with_tls(
         service: &ServiceConnectionString,
         tls: Arc<ClientConfig>,
         timeouts: Timeouts,
         sample_output: SampleOutput,
-    ) -> Result<Self, SetupError> {
-        Ok(Self {
-            api: HubApi::new(service, &tls)?,
+    ) -> Self {
+        Self {
+            api: HubApi::new(service, &tls),
             tls,
             timeouts,
             sample_output,
             endpoint: Mutex::default(),
-        })
+        }
     }
 
     /// The hub's service API.
