@@ -7,7 +7,8 @@
 //!    [`sas_token`]: who is who, and how they prove it.
 //! 2. [`wire`]: every message of the device-streams handshake, written and
 //!    read by the same code.
-//! 3. [`tls`], [`dial`], [`websocket`], [`mqtt`]: how bytes reach the hub.
+//! 3. [`tls`], [`dial`], [`streaming_hosts`], [`websocket`], [`mqtt`]: how bytes reach the
+//!    hub.
 //! 4. [`tunnel`]: how bytes move between a local socket and a stream; [`session`]: how
 //!    many connections share a stream and outlive it.
 //! 5. [`limits`], [`backoff`], [`keepalive`], [`shutdown`], [`telemetry`],
@@ -32,6 +33,7 @@ pub mod sas_token;
 pub mod secret;
 pub mod session;
 pub mod shutdown;
+pub mod streaming_hosts;
 pub mod telemetry;
 pub mod tls;
 pub mod tunnel;

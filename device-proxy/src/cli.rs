@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use common::secret::Secret;
+use common::streaming_hosts::Patterns;
 use tracing::level_filters::LevelFilter;
 
 /// How MQTT reaches the hub.
@@ -97,6 +98,12 @@ pub struct Cli {
     /// PEM file of the client certificate's private key.
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
+
+    /// Where streams may lead instead of the hub's own host (for a hub in Azure: its domain);
+    /// NAME[:PORT], *.DOMAIN[:PORT] or *, with commas between. A stream to another host is
+    /// rejected.
+    #[arg(long, value_name = "HOSTS", env = "DEVICE_PROXY_STREAMING_HOSTS")]
+    pub streaming_hosts: Option<Patterns>,
 
     /// Streams at once; more are rejected.
     #[arg(long, value_name = "NUMBER", default_value_t = common::limits::STREAMS_PER_DEVICE)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::connection_string::{ConnectionStringError, DeviceConnectionString, DeviceCredential};
 use common::secret::Secret;
+use common::streaming_hosts::{Patterns, StreamingHosts};
 use common::tls::{self, ClientIdentity, TlsConfigError};
 use rustls::ClientConfig;
 
@@ -79,6 +80,8 @@ pub struct Config {
     pub mqtts_port: u16,
     /// Trust, and the client certificate if there is one.
     pub tls: Arc<ClientConfig>,
+    /// Where streams may lead instead of what the hub's name allows.
+    pub streaming_hosts: Option<Patterns>,
     /// Streams at once.
     pub max_streams: usize,
     /// Print the official samples' lines.
@@ -161,9 +164,17 @@ impl Config {
             // Far beyond the life of a process is as good as for ever.
             session_grace: Duration::from_secs(cli.session_grace.min(100 * 365 * 24 * 3600)),
             mqtts_port: cli.mqtts_port,
+            streaming_hosts: cli.streaming_hosts,
             max_streams: cli.max_streams,
             sample_output: cli.sample_output,
         })
+    }
+
+    /// Which hosts the hub may name as streaming endpoints.
+    pub fn endpoint_rule(&self) -> StreamingHosts {
+        let connection = &self.connection;
+        let hubs = [&connection.host, connection.connect_host()];
+        StreamingHosts::new(hubs, self.streaming_hosts.as_ref())
     }
 
     /// Reads the connection string's file again: its key may have been rotated. What

@@ -167,6 +167,7 @@ pub fn device_config(
         session_grace: common::limits::SESSION_GRACE,
         mqtts_port: common::hub_address::MQTTS_PORT,
         tls: tls::client_config(Some(ca_file), None)?,
+        streaming_hosts: None,
         max_streams: common::limits::STREAMS_PER_DEVICE,
         sample_output: false,
     })
@@ -177,6 +178,7 @@ fn hub_config(service: &ServiceConnectionString, ca_file: &Path) -> HubConfig {
     HubConfig {
         service: service.clone(),
         ca_file: Some(ca_file.to_owned()),
+        streaming_hosts: None,
         timeouts: Timeouts {
             connect: limit,
             response: limit,

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::identity::{DeviceId, ModuleId, StreamName};
 use common::limits;
 use common::secret::Secret;
+use common::streaming_hosts::Patterns;
 use parse_size::Config as Size;
 use tracing::level_filters::LevelFilter;
 
@@ -107,6 +108,12 @@ pub struct Options {
     /// [env: SERVICE_PROXY_CA_FILE].
     #[arg(long, global = true, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+
+    /// Where streams may lead instead of the hub's own host (for a hub in Azure: its domain);
+    /// NAME[:PORT], *.DOMAIN[:PORT] or *, with commas between
+    /// [env: SERVICE_PROXY_STREAMING_HOSTS].
+    #[arg(long, global = true, value_name = "HOSTS")]
+    pub streaming_hosts: Option<Patterns>,
 
     /// How long the hub waits for an offline device to connect, 0 to 60 s.
     #[arg(

@@ -12,6 +12,7 @@ use common::connection_string::{ConnectionStringError, ServiceConnectionString};
 use common::identity::{DeviceId, DeviceIdentity, IdentityError, StreamName};
 use common::secret::Secret;
 use common::session::STREAM_PREFIX;
+use common::streaming_hosts::{PatternError, Patterns};
 use common::wire::initiation::Timeouts;
 use tracing::level_filters::LevelFilter;
 
@@ -29,6 +30,7 @@ const CONNECTION_STRING: &str = "IOTHUB_CONNECTION_STRING";
 const DEVICE: [&str; 2] = ["STREAMING_TARGET_DEVICE", "DEVICE_ID"];
 const PORT: [&str; 2] = ["PROXY_PORT", "LOCAL_PORT"];
 const CA_FILE: &str = "SERVICE_PROXY_CA_FILE";
+const STREAMING_HOSTS: &str = "SERVICE_PROXY_STREAMING_HOSTS";
 const LOG: &str = "SERVICE_PROXY_LOG";
 
 /// How to reach a hub as a service.
@@ -38,6 +40,8 @@ pub struct HubConfig {
     pub service: ServiceConnectionString,
     /// A CA in addition to the system's.
     pub ca_file: Option<PathBuf>,
+    /// Where streams may lead instead of what the hub's name allows.
+    pub streaming_hosts: Option<Patterns>,
     /// How long the hub waits for the device.
     pub timeouts: Timeouts,
 }
@@ -176,6 +180,9 @@ pub enum ConfigError {
         "a target's name may not begin with {STREAM_PREFIX} as {0} does: streams of session mode do"
     )]
     Reserved(StreamName),
+    /// The hosts are none.
+    #[error("{STREAMING_HOSTS}: {0}")]
+    StreamingHosts(#[source] PatternError),
     /// The log level is none.
     #[error("{LOG} is not a log level: off, error, warn, info, debug or trace")]
     LogLevel,
@@ -267,6 +274,12 @@ pub fn resolve(cli: Cli, environment: Environment<'_>) -> Result<Config, ConfigE
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from)
         }),
+        streaming_hosts: match &options.streaming_hosts {
+            Some(patterns) => Some(patterns.clone()),
+            None => variable(environment, STREAMING_HOSTS)?
+                .map(|text| text.parse().map_err(ConfigError::StreamingHosts))
+                .transpose()?,
+        },
         timeouts: Timeouts {
             connect: options.connect_timeout,
             response: options.response_timeout,

@@ -1,5 +1,6 @@
 //! The client's end: dial, upgrade, and errors that tell a person what to do.
 
+use std::fmt;
 use std::sync::Arc;
 
 use ::bytes::Bytes;
@@ -101,6 +102,13 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl fmt::Debug for Endpoint {
+    /// Without the path.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({}:{})", self.host, self.port)
+    }
+}
+
 impl Endpoint {
     /// Reads a `wss://` URL.
     ///
@@ -111,14 +119,34 @@ impl Endpoint {
         if uri.scheme_str() != Some("wss") {
             return Err(ConnectError::BadUrl);
         }
-        let host = uri.host().ok_or(ConnectError::BadUrl)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        Ok(Self {
-            host: host.to_owned(),
-            port: uri.port_u16().unwrap_or(crate::hub_address::HTTPS_PORT),
-            uri,
-        })
+        let authority = uri.authority().ok_or(ConnectError::BadUrl)?;
+        // A user's name has no meaning here, and hides from a person what the host is.
+        if authority.as_str().contains('@') {
+            return Err(ConnectError::BadUrl);
+        }
+        let host = authority.host();
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        // A port that is no number stands in the authority, too.
+        let port = match authority.port() {
+            None if !has_port(authority.as_str()) => crate::hub_address::HTTPS_PORT,
+            None => return Err(ConnectError::BadUrl),
+            Some(port) => port.as_u16(),
+        };
+        if host.is_empty() || port == 0 {
+            return Err(ConnectError::BadUrl);
+        }
+        Ok(Self { uri, host, port })
     }
+}
+
+fn has_port(authority: &str) -> bool {
+    let behind = authority
+        .rsplit_once(']')
+        .map_or(authority, |(_, rest)| rest);
+    behind.contains(':')
 }
 
 impl WebSocketBytes<TlsStream<TcpStream>> {

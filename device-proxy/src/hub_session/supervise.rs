@@ -117,6 +117,7 @@ impl Supervisor {
             let delay = match attempt {
                 Ok(connected) => {
                     ever_connected = true;
+                    streams.follow(&self.config);
                     self.told = None;
                     tracing::info!(
                         device = %self.config.connection.identity,

@@ -16,6 +16,10 @@ use crate::{sample_output, session};
 /// Serves one request to its end.
 pub(super) async fn serve(shared: &Arc<Shared>, request: StreamRequest) {
     let name = printable(&request.name);
+    if let Err(error) = shared.check(&request) {
+        tracing::warn!(name, "rejected a stream: {error}");
+        return shared.answer(&request, false).await;
+    }
     if shared.session_mode != SessionMode::Never
         && let Some(target) = target_of(&name)
     {

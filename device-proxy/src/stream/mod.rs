@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::limits;
 use common::session::budget::Budget;
+use common::streaming_hosts::{EndpointError, StreamingHosts};
 use common::websocket::{ConnectError, WebSocket};
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::twin::BootId;
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) boot_id: BootId,
     pub(crate) targets: Targets,
     tls: Arc<ClientConfig>,
+    /// Where streams may lead.
+    endpoints: Mutex<Arc<StreamingHosts>>,
     ahead: Ahead,
     answers: mpsc::Sender<StreamAnswer>,
     pub(crate) permits: Semaphore,
@@ -69,6 +72,7 @@ impl Streams {
                 boot_id,
                 targets: config.targets.clone(),
                 tls: Arc::clone(&config.tls),
+                endpoints: Mutex::new(Arc::new(config.endpoint_rule())),
                 ahead: Ahead::default(),
                 answers,
                 permits: Semaphore::new(config.max_streams),
@@ -93,6 +97,11 @@ impl Streams {
     /// Whether somebody may be waiting for this device to come back: a session is open.
     pub fn are_waited_for(&self) -> bool {
         self.shared.sessions.any()
+    }
+
+    /// Follows the hub's name, which a changed connection string may have changed.
+    pub fn follow(&self, config: &Config) {
+        *self.shared.endpoints() = Arc::new(config.endpoint_rule());
     }
 
     /// Takes a request; the rest happens in a task of its own.
@@ -131,6 +140,19 @@ impl Shared {
     fn open(&self) -> MutexGuard<'_, HashMap<String, Option<bool>>> {
         // No code panics while it holds the lock; if one did, the map is still whole.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn endpoints(&self) -> MutexGuard<'_, Arc<StreamingHosts>> {
+        // Nothing panics while it holds the lock; if something did, the rule is still whole.
+        self.endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the request leads to where it may.
+    fn check(&self, request: &StreamRequest) -> Result<(), EndpointError> {
+        let rule = Arc::clone(&self.endpoints());
+        rule.check(&request.url).map(|_| ())
     }
 
     /// Runs something to its end; [`Streams::drain`] waits for it.

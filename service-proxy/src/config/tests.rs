@@ -217,3 +217,28 @@ fn the_log_level() {
     );
     assert!(level(&[], "loud").is_err());
 }
+
+#[test]
+fn streaming_hosts_by_option_then_environment() {
+    let environment = cs("h");
+    let hosts = |words: &[&str], value: &str| {
+        let variables = [
+            ("IOTHUB_CONNECTION_STRING", environment.as_str()),
+            ("SERVICE_PROXY_STREAMING_HOSTS", value),
+        ];
+        let words = [&["listen", "D", "1"], words].concat();
+        resolved(&words, &variables).map(|config| match config {
+            Config::Listen(config) => config.hub.streaming_hosts,
+            other => panic!("{other:?}"),
+        })
+    };
+    let patterns = |text: &str| Some(text.parse::<Patterns>().unwrap());
+    assert_eq!(hosts(&[], "").unwrap(), None);
+    assert_eq!(hosts(&[], "*.a.net").unwrap(), patterns("*.a.net"));
+    let option = ["--streaming-hosts", "b.net"];
+    assert_eq!(hosts(&option, "*.a.net").unwrap(), patterns("b.net"));
+    assert!(matches!(
+        hosts(&[], "a b"),
+        Err(ConfigError::StreamingHosts(_))
+    ));
+}

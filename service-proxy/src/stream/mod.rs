@@ -8,10 +8,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use common::connection_string::ServiceConnectionString;
 use common::dial;
 use common::identity::{DeviceIdentity, StreamName};
 use common::session::greet::GreetError;
+use common::streaming_hosts::{EndpointError, Patterns, StreamingHosts};
 use common::tls::{self, TlsConfigError};
 use common::tunnel::{Outcome, Traffic};
 use common::websocket::{self, ConnectError, WebSocket};
@@ -72,6 +72,9 @@ pub enum StreamFailure {
     /// The stream is there, but no session came to be on it.
     #[error("session mode does not work with the device: {0}")]
     Session(#[source] GreetError),
+    /// The device accepted, but the hub names an endpoint that is not allowed.
+    #[error("the device accepted it, but {0}")]
+    Place(#[source] EndpointError),
     /// The device accepted, but our leg could not be opened.
     #[error(
         "the device accepted it, but its streaming endpoint does not work: {}; check that this machine may reach it",
@@ -88,6 +91,8 @@ pub struct StreamOpener {
     tls: Arc<ClientConfig>,
     timeouts: Timeouts,
     sample_output: SampleOutput,
+    /// Where streams may lead instead of what the hub's name allows.
+    streaming_hosts: Option<Patterns>,
     /// Where the last stream's endpoint was: the next one's is likely to be there too.
     endpoint: Mutex<Option<(String, u16)>>,
 }
@@ -99,28 +104,14 @@ impl StreamOpener {
     /// [`SetupError`] names the file at fault.
     pub fn new(hub: &HubConfig, sample_output: SampleOutput) -> Result<Self, SetupError> {
         let tls = tls::client_config(hub.ca_file.as_deref(), None)?;
-        Ok(Self::with_tls(
-            &hub.service,
+        Ok(Self {
+            api: HubApi::new(&hub.service, &tls),
             tls,
-            hub.timeouts,
+            timeouts: hub.timeouts,
             sample_output,
-        ))
-    }
-
-    /// With a TLS configuration of the caller's.
-    pub fn with_tls(
-        service: &ServiceConnectionString,
-        tls: Arc<ClientConfig>,
-        timeouts: Timeouts,
-        sample_output: SampleOutput,
-    ) -> Self {
-        Self {
-            api: HubApi::new(service, &tls),
-            tls,
-            timeouts,
-            sample_output,
+            streaming_hosts: hub.streaming_hosts.clone(),
             endpoint: Mutex::default(),
-        }
+        })
     }
 
     /// The hub's service API.
@@ -217,6 +208,9 @@ impl StreamOpener {
             self.sample_output.response(name, false);
         }
         let endpoint = endpoint?;
+        StreamingHosts::new([self.api.hub()], self.streaming_hosts.as_ref())
+            .check(&endpoint.url)
+            .map_err(StreamFailure::Place)?;
         self.sample_output.response(name, true);
         step.set(Step::Endpoint);
         let ahead = match ahead {

@@ -1,0 +1,94 @@
+//! What others can make the programs do, hold and write: a hub that leads streams elsewhere,
+//! strangers by the thousand, refusals without an end.
+
+use common::identity::{RequestId, StreamName};
+use common::secret::Secret;
+use common::wire::stream::StreamRequest;
+use common::wire::twin::BootId;
+use device_proxy::stream::Streams;
+use service_proxy::config::Config;
+use service_proxy::sample_output::SampleOutput;
+use service_proxy::stream::StreamOpener;
+use tests::{RawService, TestDevice, TestHub, device, logs, service, soon};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+#[tokio::test]
+async fn a_hub_cannot_have_a_device_speak_to_another_host() {
+    logs::keep();
+    let hub = TestHub::start().await;
+    let connection = hub.create("d").await;
+    let internal = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = internal.local_addr().unwrap().port();
+    let config = device::config(&hub, &connection, &["--echo"]);
+    let (answers, mut outbox) = mpsc::channel(8);
+    let stop = CancellationToken::new();
+    let streams = Streams::new(&config, BootId::random(), answers, stop.clone());
+    let request = |name: &str, host: &str| StreamRequest {
+        request_id: RequestId::parse("r1").unwrap(),
+        name: name.to_owned(),
+        url: format!("wss://{host}:{port}/bridges/x"),
+        token: Secret::new("t"),
+    };
+    // For sessions, too.
+    for name in ["led-astray", "_session.echo"] {
+        streams.request(request(name, "127.0.0.1"));
+        let answer = soon("an answer", outbox.recv()).await.unwrap();
+        assert!(!answer.accepted, "{name}");
+        streams.request(request(name, "user@localhost"));
+        let answer = soon("an answer", outbox.recv()).await.unwrap();
+        assert!(!answer.accepted, "{name}");
+    }
+    let line = logs::line(&["led-astray", "streaming endpoint", "--streaming-hosts"]).await;
+    assert!(line.contains(&format!("127.0.0.1:{port}")), "{line}");
+    assert!(line.contains("only localhost may be"), "{line}");
+    // It was not asked for anything: an accepted stream is, while its answer is sent.
+    streams.request(request("as-it-should-be", "localhost"));
+    let answer = soon("an answer", outbox.recv()).await.unwrap();
+    assert!(answer.accepted);
+    let (_first, _) = soon("the leg", internal.accept()).await.unwrap();
+    let second = tokio::time::timeout(std::time::Duration::from_millis(100), internal.accept());
+    assert!(
+        second.await.is_err(),
+        "more than the allowed one was dialled"
+    );
+    stop.cancel();
+    soon("the streams' end", streams.drain()).await;
+}
+
+#[tokio::test]
+async fn streaming_hosts_narrows_and_widens_at_both_ends() {
+    let hub = TestHub::start().await;
+    let narrow = hub.create("narrow").await;
+    let wide = hub.create("wide").await;
+    let elsewhere = ["--echo", "--streaming-hosts", "streams.example.net"];
+    let _narrow = TestDevice::start(&hub, &narrow, &elsewhere).await;
+    let both = ["--echo", "--streaming-hosts", "*.example.net,LocalHost"];
+    let _wide = TestDevice::start(&hub, &wide, &both).await;
+    let raw = RawService::new(&hub).await;
+    let answer = raw.initiate("narrow", "echo", 5.0, 5.0).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["iothub-streaming-is-accepted"], "False");
+
+    let policy = hub.policy("service").await;
+    let opener = |arguments: &[&str]| {
+        let line = [&["echo", "wide"], arguments].concat();
+        let Config::Echo(config) = service::config(&hub, &policy, &line) else {
+            panic!("not echo");
+        };
+        StreamOpener::new(&config.hub, SampleOutput::Off).unwrap()
+    };
+    let echo = StreamName::parse("echo").unwrap();
+    opener(&[]).open(&wide.identity, &echo).await.unwrap();
+    let refused = opener(&["--streaming-hosts", "streams.example.net:443"])
+        .open(&wide.identity, &echo)
+        .await
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("localhost:") && refused.contains("only streams.example.net:443 may be"),
+        "{refused}"
+    );
+}
