@@ -10,6 +10,7 @@ use std::time::Duration;
 use common::hub_address::HubAddress;
 
 use crate::files::{self, Access};
+use crate::pki::{CA_CERTIFICATE, CA_KEY, SERVER_KEY};
 
 /// The host name of a hub that was given none.
 pub const DEFAULT_HOST: &str = "localhost";
@@ -35,12 +36,39 @@ pub enum DataDirError {
     /// The path is a file.
     #[error("{} is not a folder; name another one with --data-dir", .0.display())]
     NotAFolder(PathBuf),
-    /// Others can look into a folder that holds files of somebody else.
+    /// Others can look into a folder that holds files which are not a hub's.
     #[error(
         "the folder {path} holds other files and is open to others; name an empty or a new folder with --data-dir, or close this one with `chmod 700 {path}`",
         path = .0.display()
     )]
     Foreign(PathBuf),
+    /// The folder, or something in it that keys are kept in, belongs to another user.
+    #[error(
+        "{path} belongs to user {owner}, who could read or replace the hub's keys; run this as that user (`sudo -u '#{owner}' stream-hub …`), or make the folder yours with `chown -R {user} {root}`",
+        path = .path.display(), root = .root.display()
+    )]
+    Owner {
+        /// What belongs to another user.
+        path: PathBuf,
+        /// The data folder.
+        root: PathBuf,
+        /// The id of the user that it belongs to.
+        owner: u32,
+        /// The id of the user that runs this program.
+        user: u32,
+    },
+    /// Other users can get at a folder that holds keys.
+    #[error(
+        "the folder {path} is open to other users, who may have read or replaced the hub's keys; close it with `chmod 700 {path}`, or name another folder with --data-dir",
+        path = .0.display()
+    )]
+    Open(PathBuf),
+    /// A database without content lies beside a CA that devices trust.
+    #[error(
+        "the database {path} is empty, although this folder has served before: its devices and policies are lost; put it back from a backup, or remove it with `rm {path}` to start with an empty registry and new keys",
+        path = .0.display()
+    )]
+    EmptyDatabase(PathBuf),
     /// The stored address cannot be read.
     #[error(
         "{} does not hold a host name; `stream-hub serve --hostname NAME[:PORT]` writes it anew",
@@ -86,7 +114,7 @@ impl DataDir {
         // Messages and hints shall name the folder whatever the working directory is.
         let root = std::path::absolute(path).map_err(io_error("find the data folder", path))?;
         let dir = Self { root, is_new };
-        dir.close_to_others()?;
+        dir.check_access()?;
         Ok(dir)
     }
 
@@ -104,9 +132,20 @@ impl DataDir {
     /// files it puts beside it the same rights.
     ///
     /// # Errors
-    /// [`DataDirError::Io`] when it cannot be made.
+    /// [`DataDirError::Io`] when it cannot be made; [`DataDirError::EmptyDatabase`] when it has
+    /// no content although the folder has a CA: as an empty registry it would make a stranger
+    /// of every device.
     pub fn database(&self) -> Result<PathBuf, DataDirError> {
         let path = self.root.join(DATABASE);
+        let size = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.len()).ok();
+        // What SQLite has not moved into the database yet is content too.
+        let log = self.root.join(format!("{DATABASE}-wal"));
+        if size(&path) == Some(0)
+            && size(&log).unwrap_or(0) == 0
+            && self.root.join(TLS).join(CA_CERTIFICATE).exists()
+        {
+            return Err(DataDirError::EmptyDatabase(path));
+        }
         files::open_private(&path).map_err(io_error("create the database", &path))?;
         Ok(path)
     }
@@ -152,14 +191,18 @@ impl DataDir {
         }
     }
 
-    /// Stores the address for the admin commands.
+    /// Stores the address for the admin commands; one that is stored already is not written
+    /// again, so that a full disk does not keep a hub from starting.
     ///
     /// # Errors
     /// [`DataDirError::Io`] when it cannot be written; the old one then stays.
     pub fn store_address(&self, address: &HubAddress) -> Result<(), DataDirError> {
         let path = self.root.join(ADDRESS);
-        files::write(&path, format!("{address}\n").as_bytes(), Access::Private)
-            .map_err(io_error("write", &path))
+        let text = format!("{address}\n");
+        if std::fs::read(&path).is_ok_and(|stored| stored == text.as_bytes()) {
+            return Ok(());
+        }
+        files::write(&path, text.as_bytes(), Access::Private).map_err(io_error("write", &path))
     }
 
     /// Takes the right to serve this folder; blocks for a moment at most.
@@ -198,30 +241,63 @@ impl DataDir {
         Ok((path, file))
     }
 
-    /// Takes the rights of others away, unless the folder is visibly not ours: a
-    /// mistyped `--data-dir /tmp` must not close /tmp to everybody.
+    /// Only the user that runs the hub may have a way to its keys. An empty folder of theirs
+    /// is closed to others; one in use is refused, since what happened to the keys meanwhile
+    /// is for a person to judge; and a mistyped `--data-dir /tmp` must not close /tmp.
     #[cfg(unix)]
-    fn close_to_others(&self) -> Result<(), DataDirError> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let error = io_error("set the access rights of", &self.root);
-        let metadata = std::fs::metadata(&self.root).map_err(&error)?;
-        if metadata.permissions().mode() & 0o777 == 0o700 {
-            return Ok(());
-        }
-        let open_to_others = metadata.permissions().mode() & 0o077 != 0;
+    fn check_access(&self) -> Result<(), DataDirError> {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let user = rustix::process::geteuid().as_raw();
+        let owner = |path: PathBuf, metadata: &std::fs::Metadata| {
+            if metadata.uid() == user {
+                return Ok(());
+            }
+            Err(DataDirError::Owner {
+                path,
+                root: self.root.clone(),
+                owner: metadata.uid(),
+                user,
+            })
+        };
+        let is_open = |metadata: &std::fs::Metadata| metadata.permissions().mode() & 0o077 != 0;
+
+        let metadata = std::fs::metadata(&self.root)
+            .map_err(io_error("see the access rights of", &self.root))?;
         let is_ours = self.root.join(DATABASE).exists() || self.root.join(LOCK).exists();
-        if open_to_others && !is_ours {
-            let mut entries = std::fs::read_dir(&self.root).map_err(&error)?;
+        if is_open(&metadata) && !is_ours {
+            let mut entries = std::fs::read_dir(&self.root)
+                .map_err(io_error("look into the data folder", &self.root))?;
             if entries.next().is_some() {
                 return Err(DataDirError::Foreign(self.root.clone()));
             }
+            owner(self.root.clone(), &metadata)?;
+            return std::fs::set_permissions(&self.root, std::fs::Permissions::from_mode(0o700))
+                .map_err(io_error("set the access rights of", &self.root));
         }
-        std::fs::set_permissions(&self.root, std::fs::Permissions::from_mode(0o700)).map_err(&error)
+        owner(self.root.clone(), &metadata)?;
+        if is_open(&metadata) {
+            return Err(DataDirError::Open(self.root.clone()));
+        }
+        let tls = self.root.join(TLS);
+        let kept = [DATABASE, ADDRESS, LOCK].map(|name| self.root.join(name));
+        let keys = [CA_CERTIFICATE, CA_KEY, SERVER_KEY].map(|name| tls.join(name));
+        for path in kept.into_iter().chain([tls.clone()]).chain(keys) {
+            let metadata = match std::fs::metadata(&path) {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(io_error("see the access rights of", &path)(source)),
+            };
+            if metadata.is_dir() && is_open(&metadata) {
+                return Err(DataDirError::Open(path));
+            }
+            owner(path, &metadata)?;
+        }
+        Ok(())
     }
 
     /// Elsewhere the folder has the rights of the one it lies in.
     #[cfg(not(unix))]
-    fn close_to_others(&self) -> Result<(), DataDirError> {
+    fn check_access(&self) -> Result<(), DataDirError> {
         Ok(())
     }
 }
@@ -262,7 +338,17 @@ mod tests {
             .unwrap();
         let again = DataDir::open(&path).unwrap();
         assert!(!again.is_new());
-        assert_eq!(again.address().unwrap().to_string(), "localhost:8443");
+        let address = again.address().unwrap();
+        assert_eq!(address.to_string(), "localhost:8443");
+        let written = || {
+            std::fs::metadata(path.join(ADDRESS))
+                .unwrap()
+                .modified()
+                .unwrap()
+        };
+        let before = written();
+        again.store_address(&address).unwrap();
+        assert_eq!(written(), before, "it is stored already");
         std::fs::write(path.join(ADDRESS), "a b").unwrap();
         assert!(matches!(again.address(), Err(DataDirError::BadAddress(_))));
     }
@@ -306,9 +392,22 @@ mod tests {
         assert_eq!(mode(&path), 0o700);
         assert_eq!(mode(&dir.database().unwrap()), 0o600);
         assert_eq!(mode(&dir.tls().unwrap()), 0o700);
-        open_up(&path);
+
+        for open in [path.clone(), path.join(TLS)] {
+            open_up(&open);
+            let error = DataDir::open(&path).unwrap_err();
+            let command = format!("`chmod 700 {}`", open.display());
+            assert!(error.to_string().contains(&command), "{error}");
+            assert_eq!(mode(&open), 0o755, "it is left for a person to judge");
+            std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o700)).unwrap();
+        }
         DataDir::open(&path).unwrap();
-        assert_eq!(mode(&path), 0o700, "ours is closed again");
+
+        let empty = temporary.path().join("empty");
+        std::fs::create_dir(&empty).unwrap();
+        open_up(&empty);
+        DataDir::open(&empty).unwrap();
+        assert_eq!(mode(&empty), 0o700, "nothing was in it to be read");
 
         let foreign = temporary.path().join("foreign");
         std::fs::create_dir(&foreign).unwrap();
@@ -317,5 +416,49 @@ mod tests {
         let error = DataDir::open(&foreign).unwrap_err();
         assert!(matches!(error, DataDirError::Foreign(_)), "{error}");
         assert_eq!(mode(&foreign), 0o755, "it is left alone");
+    }
+
+    /// Only root can give a file away, so only root can try.
+    #[cfg(unix)]
+    #[test]
+    fn what_belongs_to_another_user_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("data");
+        let dir = DataDir::open(&path).unwrap();
+        dir.database().unwrap();
+        dir.tls().unwrap();
+        std::fs::write(path.join(TLS).join(CA_KEY), "").unwrap();
+        let own = |path: &Path, user| std::os::unix::fs::chown(path, Some(user), None).unwrap();
+        for foreign in ["", DATABASE, TLS, "tls/ca.key"] {
+            let foreign = path.join(foreign);
+            own(&foreign, 4321);
+            let error = DataDir::open(&path).unwrap_err();
+            assert!(matches!(error, DataDirError::Owner { .. }), "{error}");
+            let command = format!("`chown -R 0 {}`", path.display());
+            assert!(error.to_string().contains(&command), "{error}");
+            own(&foreign, 0);
+        }
+        DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn an_empty_database_beside_a_ca_is_a_loss() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(&temporary.path().join("data")).unwrap();
+        let path = dir.database().unwrap();
+        // A first start that did not come far.
+        dir.database().unwrap();
+        std::fs::write(dir.tls().unwrap().join(CA_CERTIFICATE), "a CA").unwrap();
+        let error = dir.database().unwrap_err();
+        assert!(matches!(error, DataDirError::EmptyDatabase(_)), "{error}");
+        let log = path.with_file_name("hub.db-wal");
+        std::fs::write(&log, "a change").unwrap();
+        dir.database().unwrap();
+        std::fs::remove_file(&log).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        dir.database().unwrap();
     }
 }

@@ -22,10 +22,13 @@ use time::{Duration, OffsetDateTime};
 
 use crate::files::{self, Access};
 
-const CA_CERTIFICATE: &str = "ca.pem";
-const CA_KEY: &str = "ca.key";
+/// The CA's certificate, in the folder of the TLS material.
+pub(crate) const CA_CERTIFICATE: &str = "ca.pem";
+/// The CA's private key.
+pub(crate) const CA_KEY: &str = "ca.key";
 const SERVER_CERTIFICATE: &str = "server.pem";
-const SERVER_KEY: &str = "server.key";
+/// The private key of the server's certificate.
+pub(crate) const SERVER_KEY: &str = "server.key";
 
 /// Life of the CA.
 const CA_LIFE: Duration = Duration::days(3650);
