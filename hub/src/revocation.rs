@@ -54,15 +54,22 @@ async fn enforce(state: &HubState, device: &DeviceId) -> Result<(), RegistryErro
     for (identity, credential) in state.presence.of_device(device) {
         match state.auth.still_valid(&identity, &credential).await {
             Ok(()) => {}
-            Err(AuthError::Registry(error)) => return Err(error),
+            // Another identity's damage is no reason to look away from the others, and who
+            // cannot be checked is not let stay.
+            Err(AuthError::Registry(error)) if !matches!(error, RegistryError::Damaged { .. }) => {
+                return Err(error);
+            }
             Err(_) => state.presence.end(&identity, EndReason::Revoked),
         }
     }
     // Streams live on without their device's session: they have their own rule.
     for identity in state.rendezvous.identities_of(device) {
-        let known = state.registry.identity(&identity).await?;
+        let known = match state.registry.identity(&identity).await {
+            Err(RegistryError::Damaged { .. }) => None,
+            known => known?,
+        };
         if known.is_none_or(|identity| identity.status == Status::Disabled) {
-            tracing::info!(device = %identity, "ending its streams: disabled or deleted");
+            tracing::info!(device = %identity, "ending its streams: disabled, deleted or damaged");
             state.rendezvous.end_all(&identity);
         }
     }

@@ -23,6 +23,10 @@ impl From<RegistryError> for Refusal {
             RegistryError::AlreadyExists(_) => ErrorCode::DEVICE_ALREADY_EXISTS,
             RegistryError::PreconditionFailed(_) => ErrorCode::PRECONDITION_FAILED,
             RegistryError::TwinRule(rule) => rule.code(),
+            RegistryError::Damaged { .. } => {
+                tracing::error!("{error}");
+                return Self::new(ErrorCode::SERVER_ERROR, error.to_string());
+            }
             RegistryError::Store(reason) => {
                 // The reason is for the operator, not for the client.
                 tracing::error!("the registry failed: {reason}");

@@ -86,7 +86,9 @@ impl From<RegistryError> for CommandError {
             RegistryError::AlreadyExists(id) => Self::Exists(id),
             RegistryError::PreconditionFailed(id) => Self::Changed(id),
             // No command writes twins.
-            error @ (RegistryError::TwinRule(_) | RegistryError::Store(_)) => Self::Store(error),
+            error @ (RegistryError::TwinRule(_)
+            | RegistryError::Damaged { .. }
+            | RegistryError::Store(_)) => Self::Store(error),
         }
     }
 }

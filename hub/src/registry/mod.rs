@@ -215,6 +215,34 @@ pub struct Changes {
     pub gap: bool,
 }
 
+/// Whom a row of the database is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// A device or module.
+    Identity(DeviceIdentity),
+    /// A row whose id is damaged itself.
+    Unknown,
+    /// A shared access policy.
+    Policy(String),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(id) => write!(f, "{id}"),
+            Self::Unknown => f.write_str("an identity"),
+            Self::Policy(name) => write!(f, "the shared access policy {name:?}"),
+        }
+    }
+}
+
+fn repair(owner: &Owner) -> &'static str {
+    match owner {
+        Owner::Identity(_) => "delete the identity and create it again",
+        Owner::Unknown | Owner::Policy(_) => "restore the database from a backup",
+    }
+}
+
 /// Why the registry did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RegistryError {
@@ -230,6 +258,14 @@ pub enum RegistryError {
     /// A twin would no longer keep its rules.
     #[error(transparent)]
     TwinRule(#[from] TwinRuleError),
+    /// What the database holds of one identity or policy cannot be read.
+    #[error("{what} of {owner} in the database is damaged; {}", repair(owner))]
+    Damaged {
+        /// Whose.
+        owner: Owner,
+        /// Which part.
+        what: &'static str,
+    },
     /// The store failed.
     #[error("the registry's store failed: {0}")]
     Store(String),
@@ -241,10 +277,12 @@ pub trait Registry: Send + Sync + 'static {
     /// One identity. A module has its device's status.
     async fn identity(&self, id: &DeviceIdentity) -> Result<Option<Identity>, RegistryError>;
 
-    /// At most `max` devices, in the order of their ids.
+    /// At most `max` devices, in the order of their ids. One that is damaged is left out, and
+    /// the log names it once.
     async fn devices(&self, max: usize) -> Result<Vec<Identity>, RegistryError>;
 
-    /// All modules of a device, in the order of their ids; none when there is no device.
+    /// All modules of a device, in the order of their ids; none when there is no device. One
+    /// that is damaged is left out, and the log names it once.
     async fn modules(&self, device: &DeviceId) -> Result<Vec<Identity>, RegistryError>;
 
     /// Adds an identity; a module needs its device ([`RegistryError::NotFound`] names it).
@@ -283,7 +321,7 @@ pub trait Registry: Send + Sync + 'static {
     /// One shared access policy.
     async fn policy(&self, name: &str) -> Result<Option<Policy>, RegistryError>;
 
-    /// All shared access policies.
+    /// All shared access policies, but for those that are damaged; the log names them once.
     async fn policies(&self) -> Result<Vec<Policy>, RegistryError>;
 
     /// What has changed since a point, by this or another process; from zero, only the

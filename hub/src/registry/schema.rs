@@ -1,10 +1,12 @@
 //! The tables of the registry's database, and how an older or empty database gets
 //! them. `PRAGMA user_version` counts the steps that have been taken.
 
+use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use common::limits;
 use common::secret::SharedKey;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use super::{Permissions, RegistryError};
@@ -76,10 +78,16 @@ CREATE TRIGGER identity_deleted_twin AFTER DELETE ON identities BEGIN
 END;
 ";
 
-/// Opens a connection with the settings that all of ours have.
+/// Opens a connection with the settings that all of ours have. Where the database is in
+/// order, nothing is written to it.
+///
+/// The files that SQLite works with beside the database stay when the last connection goes:
+/// a hub that is started on a full disk has no room to make them again. [`Closing`] sees to
+/// it that no content stays in them.
 pub(super) fn connect(path: &std::path::Path) -> Result<Connection, RegistryError> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(limits::REGISTRY_BUSY)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // Changing to WAL does not wait for others by itself.
     let deadline = Instant::now() + limits::REGISTRY_BUSY;
     while let Err(error) = connection.pragma_update(None, "journal_mode", "wal") {
@@ -92,6 +100,42 @@ pub(super) fn connect(path: &std::path::Path) -> Result<Connection, RegistryErro
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "secure_delete", true)?;
     Ok(connection)
+}
+
+/// The writing connection. At its end what the write-ahead log holds is moved into the
+/// database, unless another process is at work on it: deleted keys do not stay in the log.
+#[derive(Debug)]
+pub(super) struct Closing(Connection);
+
+impl Closing {
+    /// Takes over a connection.
+    pub(super) fn new(connection: Connection) -> Self {
+        Self(connection)
+    }
+}
+
+impl Deref for Closing {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl DerefMut for Closing {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.0
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        // Best effort: what is in the log is as durable as what is in the database.
+        let _ = self.0.busy_timeout(Duration::ZERO);
+        let _ = self
+            .0
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
 }
 
 /// Takes the steps that are missing; two processes may try at the same time.
@@ -194,7 +238,9 @@ impl From<rusqlite::Error> for RegistryError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 "another process keeps the database locked; try again".to_owned()
             }
-            Some(ErrorCode::DiskFull) => "the disk is full".to_owned(),
+            Some(ErrorCode::DiskFull) => {
+                "the disk of the data folder is full; make room on it".to_owned()
+            }
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
                 "the database file is damaged; restore it from a backup".to_owned()
             }

@@ -12,6 +12,7 @@ use common::identity::{DeviceId, DeviceIdentity, ModuleId};
 use common::secret::Secret;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
+use self::damaged::Damaged;
 use self::rows::{credentials, id, identity, policy};
 use self::twin_writes::TwinWrites;
 use super::{
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::data_dir::DataDir;
 
+mod damaged;
 mod rows;
 mod twin_writes;
 mod twins;
@@ -38,7 +40,9 @@ const SELECT_POLICY: &str = "SELECT name, registry_read, registry_write, service
 #[derive(Clone)]
 pub struct SqliteRegistry {
     reader: Arc<Mutex<Connection>>,
-    writer: Arc<Mutex<Connection>>,
+    writer: Arc<Mutex<schema::Closing>>,
+    /// Whose rows are known to be damaged.
+    damaged: Arc<Damaged>,
     /// Devices write twins as often as they like.
     twin_writes: Arc<TwinWrites>,
 }
@@ -53,13 +57,14 @@ impl SqliteRegistry {
         let path = dir
             .database()
             .map_err(|error| RegistryError::Store(common::report::chain(&error)))?;
-        let mut writer = schema::connect(&path)?;
+        let mut writer = schema::Closing::new(schema::connect(&path)?);
         schema::migrate(&mut writer)?;
         let reader = schema::connect(&path)?;
         reader.pragma_update(None, "query_only", true)?;
         Ok(Self {
             reader: Arc::new(Mutex::new(reader)),
             writer: Arc::new(Mutex::new(writer)),
+            damaged: Arc::default(),
             twin_writes: Arc::default(),
         })
     }
@@ -110,25 +115,27 @@ impl Registry for SqliteRegistry {
     }
 
     async fn devices(&self, max: usize) -> Result<Vec<Identity>> {
+        let damaged = Arc::clone(&self.damaged);
         self.read(move |connection| {
             let max = i64::try_from(max).unwrap_or(i64::MAX);
             let mut statement = connection.prepare_cached(&format!(
                 "{SELECT} WHERE i.module = '' ORDER BY i.device LIMIT ?1"
             ))?;
             let rows = statement.query_map([max], |row| Ok(identity(row)))?;
-            rows.map(|row| row?).collect()
+            damaged.leave_out(rows)
         })
         .await
     }
 
     async fn modules(&self, device: &DeviceId) -> Result<Vec<Identity>> {
         let device = device.clone();
+        let damaged = Arc::clone(&self.damaged);
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "{SELECT} WHERE i.device = ?1 AND i.module <> '' ORDER BY i.module"
             ))?;
             let rows = statement.query_map([device.as_str()], |row| Ok(identity(row)))?;
-            rows.map(|row| row?).collect()
+            damaged.leave_out(rows)
         })
         .await
     }
@@ -138,11 +145,11 @@ impl Registry for SqliteRegistry {
         self.write(move |connection| {
             if id.module.is_some() {
                 let device = DeviceIdentity::of_device(id.device.clone());
-                if find(connection, &device)?.is_none() {
+                if present(connection, &device)?.is_none() {
                     return Err(RegistryError::NotFound(device));
                 }
             }
-            if find(connection, &id)?.is_some() {
+            if present(connection, &id)?.is_some() {
                 return Err(RegistryError::AlreadyExists(id));
             }
             let (primary, secondary) = credentials(&settings.authentication);
@@ -174,14 +181,13 @@ impl Registry for SqliteRegistry {
     ) -> Result<Identity> {
         let id = id.clone();
         self.write(move |connection| {
-            let present = found(connection, &id)?;
-            check(&present, condition)?;
+            let present = check(connection, &id, condition)?;
             let (primary, secondary) = credentials(&settings.authentication);
             // A module's status columns mean nothing: they are not worth a special case.
-            let updated = if present.status == settings.status {
+            let updated = if present.enabled == (settings.status == Status::Enabled) {
                 present.status_updated
             } else {
-                Some(common::clock::unix_now())
+                i64::try_from(common::clock::unix_now()).ok()
             };
             connection
                 .prepare_cached(
@@ -195,7 +201,7 @@ impl Registry for SqliteRegistry {
                     new_etag(),
                     settings.status == Status::Enabled,
                     settings.status_reason,
-                    updated.map(|at| i64::try_from(at).unwrap_or(i64::MAX)),
+                    updated,
                     settings.authentication.kind(),
                     primary.as_ref().map(Secret::expose),
                     secondary.as_ref().map(Secret::expose),
@@ -208,7 +214,7 @@ impl Registry for SqliteRegistry {
     async fn delete(&self, id: &DeviceIdentity, condition: IfMatch) -> Result<()> {
         let id = id.clone();
         self.write(move |connection| {
-            check(&found(connection, &id)?, condition)?;
+            check(connection, &id, condition)?;
             connection
                 .prepare_cached(
                     "DELETE FROM identities WHERE device = ?1 AND (module = ?2 OR ?2 = '')",
@@ -257,11 +263,12 @@ impl Registry for SqliteRegistry {
     }
 
     async fn policies(&self) -> Result<Vec<Policy>> {
-        self.read(|connection| {
+        let damaged = Arc::clone(&self.damaged);
+        self.read(move |connection| {
             let mut statement =
                 connection.prepare_cached(&format!("{SELECT_POLICY} ORDER BY name"))?;
             let rows = statement.query_map([], |row| Ok(policy(row)))?;
-            rows.map(|row| row?).collect()
+            damaged.leave_out(rows)
         })
         .await
     }
@@ -293,9 +300,10 @@ fn changes(connection: &Connection, point: u64) -> Result<Changes> {
     while let Some(row) = rows.next()? {
         let at: i64 = row.get(0)?;
         oldest.get_or_insert(at);
-        changes
-            .identities
-            .push(id(&row.get::<_, String>(1)?, &row.get::<_, String>(2)?)?);
+        // An identity whose id is damaged cannot be connected.
+        if let Ok(id) = id(&row.get::<_, String>(1)?, &row.get::<_, String>(2)?) {
+            changes.identities.push(id);
+        }
     }
     // Also a point of the future: the database was put back to an earlier state.
     changes.gap = point > changes.upto || oldest.is_none_or(|oldest| oldest > after + 1);
@@ -316,12 +324,40 @@ fn found(connection: &Connection, id: &DeviceIdentity) -> Result<Identity> {
     find(connection, id)?.ok_or_else(|| RegistryError::NotFound(id.clone()))
 }
 
-fn check(present: &Identity, condition: IfMatch) -> Result<()> {
+/// What a change has to know of an identity. It is read without the credentials: a damaged
+/// identity can still be updated and deleted.
+struct Present {
+    etag: String,
+    enabled: bool,
+    /// Unix seconds.
+    status_updated: Option<i64>,
+}
+
+fn present(connection: &Connection, id: &DeviceIdentity) -> Result<Option<Present>> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT i.etag, d.enabled, d.status_updated FROM identities i \
+             JOIN identities d ON d.device = i.device AND d.module = '' \
+             WHERE i.device = ?1 AND i.module = ?2",
+        )?
+        .query_row([id.device.as_str(), module_column(id)], |row| {
+            Ok(Present {
+                etag: row.get(0)?,
+                enabled: row.get(1)?,
+                status_updated: row.get(2)?,
+            })
+        })
+        .optional()?)
+}
+
+/// The identity that a change is about, if it exists and meets the condition.
+fn check(connection: &Connection, id: &DeviceIdentity, condition: IfMatch) -> Result<Present> {
+    let present = present(connection, id)?.ok_or_else(|| RegistryError::NotFound(id.clone()))?;
     match condition {
         IfMatch::Etag(etag) if etag != present.etag => {
-            Err(RegistryError::PreconditionFailed(present.id.clone()))
+            Err(RegistryError::PreconditionFailed(id.clone()))
         }
-        IfMatch::Etag(_) | IfMatch::Any => Ok(()),
+        IfMatch::Etag(_) | IfMatch::Any => Ok(present),
     }
 }
 

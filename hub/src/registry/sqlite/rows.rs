@@ -5,7 +5,7 @@ use common::secret::{Secret, SharedKey};
 use rusqlite::Row;
 
 use super::super::{
-    Authentication, Identity, Permissions, Policy, RegistryError, Status, Thumbprint,
+    Authentication, Identity, Owner, Permissions, Policy, RegistryError, Status, Thumbprint,
 };
 use super::Result;
 
@@ -24,33 +24,37 @@ pub(super) fn credentials(authentication: &Authentication) -> (Option<Secret>, O
 }
 
 /// A column does not hold what we write there.
-pub(super) fn damaged(what: &str) -> RegistryError {
-    RegistryError::Store(format!(
-        "the {what} of an identity or a policy in the database cannot be read"
-    ))
+pub(super) fn damaged(owner: Owner, what: &'static str) -> RegistryError {
+    RegistryError::Damaged { owner, what }
 }
 
 /// An identity's two columns.
 pub(super) fn id(device: &str, module: &str) -> Result<DeviceIdentity> {
-    let device = DeviceId::parse(device).map_err(|_| damaged("id"))?;
+    let unreadable = || damaged(Owner::Unknown, "the id");
+    let device = DeviceId::parse(device).map_err(|_| unreadable())?;
     let module = match module {
         "" => None,
-        text => Some(ModuleId::parse(text).map_err(|_| damaged("id"))?),
+        text => Some(ModuleId::parse(text).map_err(|_| unreadable())?),
     };
     Ok(DeviceIdentity { device, module })
 }
 
-fn key(column: Option<String>) -> Result<SharedKey> {
+fn key(column: Option<String>) -> Option<SharedKey> {
     let text = Secret::new(column.unwrap_or_default());
-    SharedKey::parse(text.expose()).map_err(|_| damaged("key"))
+    SharedKey::parse(text.expose()).ok()
 }
 
 /// A row of [`super::SELECT`].
 pub(super) fn identity(row: &Row<'_>) -> Result<Identity> {
-    let (primary, secondary) = (row.get(8)?, row.get(9)?);
+    let id = id(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?;
+    let damaged = |what| damaged(Owner::Identity(id.clone()), what);
+    // A column of another type is as damaged as one with another content.
+    let credential = |index| row.get(index).map_err(|_| damaged("a key"));
+    let (primary, secondary) = (credential(8)?, credential(9)?);
+    let key = |column| key(column).ok_or_else(|| damaged("a key"));
     let thumbprint = |column: Option<String>| {
         column
-            .map(|text| Thumbprint::parse(&text).ok_or_else(|| damaged("thumbprint")))
+            .map(|text| Thumbprint::parse(&text).ok_or_else(|| damaged("a thumbprint")))
             .transpose()
     };
     let authentication = match row.get::<_, String>(7)?.as_str() {
@@ -64,10 +68,10 @@ pub(super) fn identity(row: &Row<'_>) -> Result<Identity> {
         },
         "certificateAuthority" => Authentication::CertificateAuthority,
         "none" => Authentication::None,
-        _ => return Err(damaged("kind of authentication")),
+        _ => return Err(damaged("the kind of authentication")),
     };
     Ok(Identity {
-        id: id(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?,
+        id,
         generation_id: row.get(2)?,
         etag: row.get(3)?,
         status: if row.get(4)? {
@@ -83,8 +87,9 @@ pub(super) fn identity(row: &Row<'_>) -> Result<Identity> {
 
 /// A row of [`super::SELECT_POLICY`].
 pub(super) fn policy(row: &Row<'_>) -> Result<Policy> {
+    let name: String = row.get(0)?;
+    let key = |column| key(column).ok_or_else(|| damaged(Owner::Policy(name.clone()), "a key"));
     Ok(Policy {
-        name: row.get(0)?,
         permissions: Permissions {
             registry_read: row.get(1)?,
             registry_write: row.get(2)?,
@@ -93,5 +98,6 @@ pub(super) fn policy(row: &Row<'_>) -> Result<Policy> {
         },
         primary: key(row.get(5)?)?,
         secondary: key(row.get(6)?)?,
+        name,
     })
 }

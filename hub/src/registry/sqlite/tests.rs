@@ -289,6 +289,109 @@ async fn a_file_that_is_no_database_is_told() {
     assert!(error.to_string().contains("damaged"), "{error}");
 }
 
+fn damage(registry: &SqliteRegistry, statement: &str) {
+    let changed = registry.writer.lock().unwrap().execute(statement, []);
+    assert_eq!(changed.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn one_damaged_identity_does_not_hide_the_others() {
+    let folder = Folder::new();
+    let registry = folder.open();
+    for name in ["a", "b", "c"] {
+        let settings = settings(Status::Enabled);
+        registry
+            .create(&device(name), settings.clone())
+            .await
+            .unwrap();
+        registry.create(&module("a", name), settings).await.unwrap();
+    }
+    let point = registry.changes_since(0).await.unwrap().upto;
+    damage(
+        &registry,
+        "UPDATE identities SET primary_credential = '?' WHERE device = 'b'",
+    );
+    damage(
+        &registry,
+        "UPDATE identities SET authentication = '?' WHERE device = 'a' AND module = 'c'",
+    );
+    damage(
+        &registry,
+        "UPDATE policies SET primary_key = '?' WHERE name = 'device'",
+    );
+    let names =
+        |found: Vec<Identity>| -> Vec<_> { found.into_iter().map(|i| i.id.to_string()).collect() };
+    // Twice: what is reported once is left out every time.
+    for _ in 0..2 {
+        assert_eq!(names(registry.devices(10).await.unwrap()), ["a", "c"]);
+        let modules = registry.modules(&device("a").device).await.unwrap();
+        assert_eq!(names(modules), ["a/a", "a/b"]);
+        assert_eq!(registry.policies().await.unwrap().len(), 4);
+    }
+    assert_eq!(registry.statistics().await.unwrap().total, 3);
+    let changed = registry.changes_since(point).await.unwrap().identities;
+    assert_eq!(changed, [device("b"), module("a", "c")]);
+
+    let error = registry.identity(&device("b")).await.unwrap_err();
+    assert!(error.to_string().contains("a key of b"), "{error}");
+    let error = registry.policy("device").await.unwrap_err();
+    assert!(error.to_string().contains("\"device\""), "{error}");
+
+    // New keys mend it, and what is damaged can be deleted.
+    let error = registry
+        .create(&device("b"), settings(Status::Enabled))
+        .await;
+    assert!(matches!(error, Err(RegistryError::AlreadyExists(_))));
+    registry
+        .update(&device("b"), settings(Status::Enabled), IfMatch::Any)
+        .await
+        .unwrap();
+    assert_eq!(names(registry.devices(10).await.unwrap()), ["a", "b", "c"]);
+    registry
+        .delete(&module("a", "c"), IfMatch::Any)
+        .await
+        .unwrap();
+    let modules = registry.modules(&device("a").device).await.unwrap();
+    assert_eq!(modules.len(), 2);
+}
+
+#[tokio::test]
+async fn opening_it_again_writes_nothing() {
+    let folder = Folder::new();
+    let registry = folder.open();
+    registry
+        .create(&device("d"), settings(Status::Enabled))
+        .await
+        .unwrap();
+    drop(registry);
+    let files = || {
+        let mut files: Vec<_> = std::fs::read_dir(folder.dir.path())
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let mut content = std::fs::read(entry.path()).unwrap();
+                // Shared memory, with a file only for its name and its room on the disk.
+                if entry.file_name() == "hub.db-shm" {
+                    content.fill(0);
+                }
+                (entry.file_name(), content)
+            })
+            .collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    let log = before
+        .iter()
+        .find(|(name, _)| name == "hub.db-wal")
+        .unwrap();
+    assert!(log.1.is_empty(), "all of it is in the database");
+    let registry = folder.open();
+    assert_eq!(registry.devices(10).await.unwrap().len(), 1);
+    drop(registry);
+    assert!(before == files());
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn every_file_of_the_database_is_private() {

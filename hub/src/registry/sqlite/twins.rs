@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use super::super::RegistryError;
 use super::super::twin::{Section, Twin, TwinPatch};
+use super::super::{Owner, RegistryError};
 use super::rows::damaged;
 use super::{Result, module_column, new_etag};
 use crate::iso8601;
@@ -23,7 +23,9 @@ const SELECT: &str = "SELECT i.generation, t.version, t.etag, \
 pub(super) fn find(connection: &Connection, id: &DeviceIdentity) -> Result<Option<Twin>> {
     connection
         .prepare_cached(SELECT)?
-        .query_row([id.device.as_str(), module_column(id)], |row| Ok(twin(row)))
+        .query_row([id.device.as_str(), module_column(id)], |row| {
+            Ok(twin(row, id))
+        })
         .optional()?
         .transpose()
 }
@@ -68,7 +70,7 @@ fn column(version: u64) -> i64 {
     i64::try_from(version).unwrap_or(i64::MAX)
 }
 
-fn twin(row: &Row<'_>) -> Result<Twin> {
+fn twin(row: &Row<'_>, id: &DeviceIdentity) -> Result<Twin> {
     let Some(version) = row.get::<_, Option<i64>>(1)? else {
         // Of this creation of the identity, and of no other.
         let generation: String = row.get(0)?;
@@ -77,16 +79,16 @@ fn twin(row: &Row<'_>) -> Result<Twin> {
     Ok(Twin {
         version: version.unsigned_abs(),
         etag: row.get(2)?,
-        desired: section(row, 3)?,
-        reported: section(row, 6)?,
+        desired: section(row, 3, id)?,
+        reported: section(row, 6, id)?,
     })
 }
 
 /// A section's three columns, from this one on.
-fn section(row: &Row<'_>, first: usize) -> Result<Section> {
+fn section(row: &Row<'_>, first: usize, id: &DeviceIdentity) -> Result<Section> {
     let object = |index: usize| {
         let text: String = row.get(index)?;
-        serde_json::from_str(&text).map_err(|_| damaged("twin"))
+        serde_json::from_str(&text).map_err(|_| damaged(Owner::Identity(id.clone()), "the twin"))
     };
     Ok(Section {
         properties: object(first)?,

@@ -1,0 +1,49 @@
+//! Rows that cannot be read: lists go on without them, and the log names each of them once.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use super::super::{Owner, RegistryError};
+use super::Result;
+
+/// Damaged rows that are remembered as reported. More in one database are no accident of
+/// single rows, and a log that repeats some of them is then the smaller evil.
+const REMEMBERED: usize = 1_000;
+
+/// The rows that were reported as damaged.
+#[derive(Debug, Default)]
+pub(super) struct Damaged {
+    reported: Mutex<HashSet<(Owner, &'static str)>>,
+}
+
+impl Damaged {
+    /// What can be read of a list.
+    pub(super) fn leave_out<T>(
+        &self,
+        rows: impl Iterator<Item = rusqlite::Result<Result<T>>>,
+    ) -> Result<Vec<T>> {
+        let mut readable = Vec::new();
+        for row in rows {
+            match row? {
+                Ok(value) => readable.push(value),
+                Err(RegistryError::Damaged { owner, what }) => self.report(owner, what),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(readable)
+    }
+
+    fn report(&self, owner: Owner, what: &'static str) {
+        {
+            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            if reported.len() >= REMEMBERED {
+                reported.clear();
+            }
+            if !reported.insert((owner.clone(), what)) {
+                return;
+            }
+        }
+        let error = RegistryError::Damaged { owner, what };
+        tracing::error!("left out of lists: {error}");
+    }
+}
