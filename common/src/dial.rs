@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::limits;
-use crate::tls::CertificateProblem;
+use crate::tls::BadCertificate;
 pub(crate) use race::Unreached;
 
 /// Why a host could not be reached.
@@ -55,14 +55,14 @@ pub enum DialError {
         limit: Duration,
     },
     /// The host's certificate is not acceptable.
-    #[error("{host}:{port} cannot be trusted: {}", problem.hint())]
+    #[error("{host}:{port} cannot be trusted: {bad}")]
     Certificate {
         /// The host name.
         host: String,
         /// The TCP port.
         port: u16,
         /// What is wrong with it.
-        problem: CertificateProblem,
+        bad: BadCertificate,
     },
     /// The TLS handshake failed otherwise.
     #[error("TLS with {host}:{port} failed")]
@@ -161,11 +161,11 @@ pub async fn tls(
 ) -> Result<TlsStream<TcpStream>, DialError> {
     let deadline = Instant::now() + limits::DIAL;
     let socket = tcp(host, port, limits::TCP_CONNECT).await?;
-    let failed = |source: io::Error| match CertificateProblem::find(&source) {
-        Some(problem) => DialError::Certificate {
+    let failed = |source: io::Error| match BadCertificate::find(&source) {
+        Some(bad) => DialError::Certificate {
             host: host.to_owned(),
             port,
-            problem,
+            bad,
         },
         None => DialError::Tls {
             host: host.to_owned(),

@@ -1,9 +1,10 @@
 //! TLS for clients: one crypto provider, the system's roots plus a file, and a
-//! judgement of certificate errors. There is no way to switch verification off.
+//! explanation of certificate errors. There is no way to switch verification off.
 
 #[cfg(all(unix, not(target_vendor = "apple")))]
 mod roots;
 mod tickets;
+mod verify;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,11 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
 use tickets::Tickets;
+use verify::ServerVerifier;
+
+pub use verify::{BadCertificate, CertificateProblem};
 
 /// The one crypto provider of all our programs. Among the suites of TLS 1.3 the one with
 /// SHA-256 comes first: processors have instructions for that, not for SHA-384, and half of
@@ -128,9 +132,13 @@ pub fn client_config(
     if roots.is_empty() {
         return Err(TlsConfigError::NoRoots);
     }
-    let builder = ClientConfig::builder_with_provider(provider())
+    let provider = provider();
+    let verifier = ServerVerifier::new(roots, &provider)?;
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
+        // Not to verify less: it is rustls' own verifier, whose refusals get a reason.
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(identity) => builder.with_client_auth_cert(
@@ -140,55 +148,6 @@ pub fn client_config(
     };
     config.resumption = Resumption::store(Arc::new(Tickets::default()));
     Ok(Arc::new(config))
-}
-
-/// What is wrong with the peer's certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CertificateProblem {
-    /// No trusted CA signed it.
-    Untrusted,
-    /// It is for another host name.
-    WrongName,
-    /// Its time has not come: usually our clock is not set yet.
-    NotYetValid,
-    /// Its time is over.
-    Expired,
-    /// Anything else.
-    Other,
-}
-
-impl CertificateProblem {
-    /// Finds a certificate error among an error and its causes.
-    pub fn find(error: &(dyn Error + 'static)) -> Option<Self> {
-        let Some(rustls::Error::InvalidCertificate(certificate)) = find(error) else {
-            return None;
-        };
-        use CertificateError as C;
-        Some(match certificate {
-            C::UnknownIssuer | C::BadSignature => Self::Untrusted,
-            C::NotValidForName | C::NotValidForNameContext { .. } => Self::WrongName,
-            C::NotValidYet | C::NotValidYetContext { .. } => Self::NotYetValid,
-            C::Expired | C::ExpiredContext { .. } => Self::Expired,
-            _ => Self::Other,
-        })
-    }
-
-    /// What to do about it, as the end of a sentence.
-    pub fn hint(self) -> &'static str {
-        match self {
-            Self::Untrusted => {
-                "its certificate is signed by no CA that is trusted here; name the hub's CA with --ca-file"
-            }
-            Self::WrongName => {
-                "its certificate is for another host name; use the name that `stream-hub serve --hostname` was given"
-            }
-            Self::NotYetValid => "its certificate is not valid yet; is this machine's clock right?",
-            Self::Expired => {
-                "its certificate has expired; renew it at the hub, or check this machine's clock"
-            }
-            Self::Other => "its certificate is not acceptable",
-        }
-    }
 }
 
 /// Finds an error of type `T` among an error and its causes, also inside `io::Error`s,
@@ -214,22 +173,6 @@ pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn problems_are_found_inside_io_errors() {
-        let tls = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let io = std::io::Error::new(std::io::ErrorKind::InvalidData, tls);
-        assert_eq!(
-            CertificateProblem::find(&io),
-            Some(CertificateProblem::Untrusted)
-        );
-        let name = rustls::Error::InvalidCertificate(CertificateError::NotValidForName);
-        assert_eq!(
-            CertificateProblem::find(&name),
-            Some(CertificateProblem::WrongName)
-        );
-        assert_eq!(CertificateProblem::find(&std::io::Error::other("x")), None);
-    }
 
     #[test]
     fn missing_files_are_named() {

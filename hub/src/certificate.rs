@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use common::tls::{TlsConfigError, certificates, private_key};
+use rustls::client::verify_server_name;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::ParsedCertificate;
 use time::OffsetDateTime;
 use tokio::time::{Duration, interval};
 
@@ -62,7 +65,9 @@ impl Certificate {
                 (material.certificates, material.key)
             }
             CertificateSource::Files { certificate, key } => {
-                (certificates(certificate)?, private_key(key)?)
+                let chain = certificates(certificate)?;
+                warn_of_refusal(&chain, certificate, host);
+                (chain, private_key(key)?)
             }
         };
         Ok(Self {
@@ -132,6 +137,28 @@ impl Certificate {
         Ok(self
             .slot
             .replace(certificates(certificate)?, private_key(key)?)?)
+    }
+}
+
+/// Reports a given certificate that clients will refuse whatever they trust: better here than
+/// on every device.
+fn warn_of_refusal(chain: &[CertificateDer<'static>], file: &Path, host: &str) {
+    let Some(certificate) = chain.first() else {
+        return;
+    };
+    let is_ca =
+        x509_parser::parse_x509_certificate(certificate).is_ok_and(|(_, found)| found.is_ca());
+    if is_ca {
+        tracing::warn!(file = %file.display(), "the TLS certificate is a CA's own, which device-proxy and service-proxy refuse: give a certificate that a CA has signed, or leave --tls-cert out and let the hub make both");
+    }
+    let (Ok(certificate), Ok(name)) = (
+        ParsedCertificate::try_from(certificate),
+        ServerName::try_from(host),
+    ) else {
+        return;
+    };
+    if verify_server_name(&certificate, &name).is_err() {
+        tracing::warn!(file = %file.display(), host, "the TLS certificate is not for the host name that this hub is known by, so proxies and SDK clients will refuse it: give one that is, or name the right host with --hostname");
     }
 }
 

@@ -128,10 +128,12 @@ impl ConnectError {
 
 fn dial_verdict(error: &DialError) -> Verdict {
     match error {
-        DialError::Certificate { problem, .. } => match problem {
+        DialError::Certificate { bad, .. } => match bad.problem {
             // Our clock may not be set yet, or the hub's operator may be about to renew.
             CertificateProblem::NotYetValid | CertificateProblem::Expired => Verdict::Retry,
             CertificateProblem::Untrusted
+            | CertificateProblem::SelfSigned
+            | CertificateProblem::Authority
             | CertificateProblem::WrongName
             | CertificateProblem::Other => Verdict::Fatal,
         },
@@ -286,6 +288,7 @@ const TWIN_PLACE: usize = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use common::tls::BadCertificate;
 
     #[test]
     fn the_subscription_is_the_c_sdks_and_the_twin() {
@@ -319,17 +322,19 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        let certificate = |problem| {
+        let certificate = |cause| {
+            let cause = rustls::Error::InvalidCertificate(cause);
             ConnectError::Dial(DialError::Certificate {
                 host: "h".into(),
                 port: 1,
-                problem,
+                bad: BadCertificate::find(&cause).unwrap(),
             })
             .verdict()
         };
-        assert_eq!(certificate(CertificateProblem::Untrusted), Verdict::Fatal);
-        assert_eq!(certificate(CertificateProblem::WrongName), Verdict::Fatal);
-        assert_eq!(certificate(CertificateProblem::NotYetValid), Verdict::Retry);
+        use rustls::CertificateError as C;
+        assert_eq!(certificate(C::UnknownIssuer), Verdict::Fatal);
+        assert_eq!(certificate(C::NotValidForName), Verdict::Fatal);
+        assert_eq!(certificate(C::NotValidYet), Verdict::Retry);
         let refused = |code| {
             ConnectError::Refused {
                 host: "h".into(),

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use common::dial::{self, DialError};
 use common::hub_address::HubAddress;
 use common::limits;
-use common::tls::CertificateProblem;
+use common::tls::BadCertificate;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
@@ -39,8 +39,8 @@ const USER_AGENT: HeaderValue =
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
     /// The hub's certificate is not acceptable.
-    #[error("{}", .0.hint())]
-    Certificate(CertificateProblem),
+    #[error("{0}")]
+    Certificate(BadCertificate),
     /// The hub cannot be reached: why.
     #[error("{0}")]
     Unreachable(String),
@@ -161,11 +161,11 @@ impl Answer {
 }
 
 fn failure(error: &hyper_util::client::legacy::Error) -> RequestError {
-    if let Some(problem) = CertificateProblem::find(error) {
-        return RequestError::Certificate(problem);
+    if let Some(bad) = BadCertificate::find(error) {
+        return RequestError::Certificate(bad);
     }
     match common::tls::find::<DialError>(error) {
-        Some(DialError::Certificate { problem, .. }) => RequestError::Certificate(*problem),
+        Some(DialError::Certificate { bad, .. }) => RequestError::Certificate(bad.clone()),
         Some(DialError::Timeout { limit, .. }) => {
             RequestError::Unreachable(format!("no connection within {} s", limit.as_secs()))
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::hub_address::HubAddress;
 use common::identity::DeviceIdentity;
 use common::limits;
-use common::tls::CertificateProblem;
+use common::tls::BadCertificate;
 use common::wire::initiation::Timeouts;
 use common::wire::problem::{ErrorCode, Problem};
 use http::{HeaderMap, StatusCode, header};
@@ -60,12 +60,12 @@ pub enum InitiateError {
         reason: String,
     },
     /// The hub's certificate is not acceptable.
-    #[error("hub {hub} cannot be trusted: {}", problem.hint())]
+    #[error("hub {hub} cannot be trusted: {bad}")]
     Certificate {
         /// Host and port.
         hub: String,
         /// What is wrong with it.
-        problem: CertificateProblem,
+        bad: BadCertificate,
     },
     /// The hub took the request and said nothing.
     #[error("hub {hub} did not answer within {} s; try again, and look at the hub's log", limit.as_secs_f32())]

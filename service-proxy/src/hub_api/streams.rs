@@ -93,7 +93,7 @@ impl HubApi {
     pub(super) fn failure(&self, error: RequestError, limit: Duration) -> InitiateError {
         let hub = format!("{}:{}", self.hub.url_host(), self.hub.https_port());
         match error {
-            RequestError::Certificate(problem) => InitiateError::Certificate { hub, problem },
+            RequestError::Certificate(bad) => InitiateError::Certificate { hub, bad },
             RequestError::Timeout => InitiateError::Silent { hub, limit },
             RequestError::Unreachable(reason) | RequestError::Failed(reason) => {
                 InitiateError::Unreachable { hub, reason }

@@ -1,0 +1,310 @@
+//! rustls' own verifier of servers' certificates, with refusals that a person can act on:
+//! they say whose certificate came and who has signed it, which webpki's errors do not.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore,
+    SignatureScheme,
+};
+use time::OffsetDateTime;
+use time::macros::format_description;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::x509::X509Name;
+
+use super::find;
+
+/// Names of a certificate that are repeated to a person, at most.
+const NAMES: usize = 3;
+/// Characters of one name that are repeated, at most: the length of a host name.
+const NAME_LENGTH: usize = 253;
+
+/// What is wrong with a server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateProblem {
+    /// No trusted CA has signed it.
+    Untrusted,
+    /// It has signed itself, and is not trusted.
+    SelfSigned,
+    /// It is a CA's own certificate, which cannot stand for a server.
+    Authority,
+    /// It is for another host name.
+    WrongName,
+    /// Its time has not come: usually our clock is not set yet.
+    NotYetValid,
+    /// Its time is over.
+    Expired,
+    /// Anything else.
+    Other,
+}
+
+/// A server's certificate that was refused. `Display` is the end of a sentence: what is wrong,
+/// with whose certificate, and what to do. Its texts hold no control characters.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct BadCertificate {
+    /// The kind of fault.
+    pub problem: CertificateProblem,
+    text: String,
+}
+
+impl BadCertificate {
+    /// Finds a refused certificate among an error and its causes.
+    pub fn find(error: &(dyn Error + 'static)) -> Option<Self> {
+        if let Some(found) = find::<Self>(error) {
+            return Some(found.clone());
+        }
+        let Some(rustls::Error::InvalidCertificate(cause)) = find(error) else {
+            return None;
+        };
+        if let CertificateError::Other(OtherError(inner)) = cause
+            && let Some(found) = inner.downcast_ref::<Self>()
+        {
+            return Some(found.clone());
+        }
+        Some(Self::new(cause, None))
+    }
+
+    fn new(cause: &CertificateError, certificate: Option<&X509Certificate<'_>>) -> Self {
+        let problem = problem(cause, certificate);
+        let text = explain(problem, cause, certificate);
+        Self { problem, text }
+    }
+}
+
+fn problem(
+    cause: &CertificateError,
+    certificate: Option<&X509Certificate<'_>>,
+) -> CertificateProblem {
+    use CertificateError as C;
+    let is_self_signed = certificate.is_some_and(is_self_signed);
+    match cause {
+        C::UnknownIssuer | C::BadSignature if is_self_signed => CertificateProblem::SelfSigned,
+        C::UnknownIssuer | C::BadSignature => CertificateProblem::Untrusted,
+        C::NotValidForName | C::NotValidForNameContext { .. } => CertificateProblem::WrongName,
+        C::NotValidYet | C::NotValidYetContext { .. } => CertificateProblem::NotYetValid,
+        C::Expired | C::ExpiredContext { .. } => CertificateProblem::Expired,
+        // What webpki answers for one has no variant of its own.
+        C::Other(_) if certificate.is_some_and(|found| found.is_ca()) => {
+            CertificateProblem::Authority
+        }
+        _ => CertificateProblem::Other,
+    }
+}
+
+fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
+    certificate.issuer().as_raw() == certificate.subject().as_raw()
+}
+
+/// The end of a sentence that begins with the server's name.
+fn explain(
+    problem: CertificateProblem,
+    cause: &CertificateError,
+    certificate: Option<&X509Certificate<'_>>,
+) -> String {
+    let subject = certificate.map_or_else(String::new, |c| of(c.subject()));
+    match problem {
+        CertificateProblem::Untrusted => {
+            let signer = match certificate.map(|c| name(c.issuer())) {
+                Some(issuer) if !issuer.is_empty() => format!("{issuer}, a CA that is not trusted"),
+                _ => "no CA that is trusted".to_owned(),
+            };
+            format!(
+                "its certificate{subject} is signed by {signer} here; name the hub's CA with --ca-file"
+            )
+        }
+        CertificateProblem::SelfSigned => format!(
+            "its certificate{subject} is self-signed and not trusted here; if it is the hub's, name it with --ca-file, or let `stream-hub serve` make a CA and a certificate and name that CA"
+        ),
+        CertificateProblem::Authority => {
+            let is_self_signed = certificate.is_some_and(is_self_signed);
+            let kind = if is_self_signed {
+                "self-signed and "
+            } else {
+                ""
+            };
+            format!(
+                "its certificate{subject} is {kind}marked as a CA's, which no server may use; give the hub a certificate that a CA has signed, and name that CA with --ca-file: `stream-hub serve` without --tls-cert makes both"
+            )
+        }
+        CertificateProblem::WrongName => format!(
+            "its certificate is for another host name{}; use the name that `stream-hub serve --hostname` was given",
+            listed(&names(cause)),
+        ),
+        CertificateProblem::NotYetValid => {
+            let from = match cause {
+                CertificateError::NotValidYetContext { not_before, .. } => Some(*not_before),
+                _ => None,
+            };
+            format!(
+                "its certificate is not valid yet{}; is this machine's clock right?{}",
+                dated(", but from", from),
+                clock(cause),
+            )
+        }
+        CertificateProblem::Expired => {
+            let until = match cause {
+                CertificateError::ExpiredContext { not_after, .. } => Some(*not_after),
+                _ => None,
+            };
+            format!(
+                "its certificate has expired{}; renew it at the hub, or check this machine's clock{}",
+                dated(", on", until),
+                clock(cause),
+            )
+        }
+        CertificateProblem::Other => format!(
+            "its certificate{subject} is not acceptable ({}); `stream-hub serve` without --tls-cert makes one that is",
+            plain(&cause.to_string())
+        ),
+    }
+}
+
+/// ` of NAME`, or nothing where there is no name.
+fn of(subject: &X509Name<'_>) -> String {
+    match name(subject) {
+        name if name.is_empty() => String::new(),
+        name => format!(" of {name}"),
+    }
+}
+
+/// The common name, quoted; without one the whole name.
+fn name(name: &X509Name<'_>) -> String {
+    let common = name
+        .iter_common_name()
+        .find_map(|attribute| attribute.as_str().ok());
+    match common.map_or_else(|| plain(&name.to_string()), plain) {
+        text if text.is_empty() => text,
+        text => format!("\"{text}\""),
+    }
+}
+
+/// The names that the certificate is for.
+fn names(cause: &CertificateError) -> Vec<String> {
+    let CertificateError::NotValidForNameContext { presented, .. } = cause else {
+        return Vec::new();
+    };
+    // `DnsName("x")` and `IpAddress(1.2.3.4)`: the text between the quotes or brackets.
+    let bare = |name: &String| {
+        let inner = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest);
+        plain(inner.trim_end_matches(')').trim_matches('"'))
+    };
+    presented.iter().map(bare).collect()
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let shown = names.iter().take(NAMES).map(String::as_str);
+    let more = if names.len() > NAMES { ", …" } else { "" };
+    format!(" ({}{more})", shown.collect::<Vec<_>>().join(", "))
+}
+
+fn dated(before: &str, time: Option<UnixTime>) -> String {
+    date(time).map_or_else(String::new, |date| format!("{before} {date}"))
+}
+
+fn clock(cause: &CertificateError) -> String {
+    let (CertificateError::NotValidYetContext { time, .. }
+    | CertificateError::ExpiredContext { time, .. }) = cause
+    else {
+        return String::new();
+    };
+    date(Some(*time)).map_or_else(String::new, |date| format!(" (it says {date})"))
+}
+
+fn date(time: Option<UnixTime>) -> Option<String> {
+    let seconds = i64::try_from(time?.as_secs()).ok()?;
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
+    OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()?
+        .format(format)
+        .ok()
+}
+
+/// A stranger's text for a person: of one line, and not too long.
+fn plain(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(NAME_LENGTH)
+        .collect()
+}
+
+/// Verifies as rustls does by itself, and explains refusals.
+#[derive(Debug)]
+pub(super) struct ServerVerifier(Arc<WebPkiServerVerifier>);
+
+impl ServerVerifier {
+    /// Trusts these roots, which must not be empty.
+    pub(super) fn new(
+        roots: RootCertStore,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, rustls::Error> {
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+            .build()
+            .map(Self)
+            .map_err(|error| rustls::Error::General(error.to_string()))
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.0
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        verified.map_err(|error| match error {
+            rustls::Error::InvalidCertificate(cause) => {
+                let parsed = x509_parser::parse_x509_certificate(end_entity).ok();
+                let bad = BadCertificate::new(&cause, parsed.as_ref().map(|(_, found)| found));
+                CertificateError::Other(OtherError(Arc::new(bad))).into()
+            }
+            error => error,
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        self.0.requires_raw_public_keys()
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        self.0.root_hint_subjects()
+    }
+}
+
+#[cfg(test)]
+mod tests;
