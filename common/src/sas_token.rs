@@ -137,17 +137,27 @@ impl SasToken {
     /// ends at a segment border. The host is compared without case and port, the
     /// rest with case.
     pub fn covers(&self, hub: &HubAddress, path: &str) -> bool {
+        self.scope(hub).is_some_and(|scope| {
+            scope.is_empty()
+                || path
+                    .strip_prefix(scope)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
+    /// Whether the token's resource is exactly `path` on this hub, compared as
+    /// [`SasToken::covers`] does.
+    pub fn is_for(&self, hub: &HubAddress, path: &str) -> bool {
+        self.scope(hub) == Some(path)
+    }
+
+    /// What follows the host, if that is this hub.
+    fn scope(&self, hub: &HubAddress) -> Option<&str> {
         let (host, scope) = match self.resource.split_once('/') {
             Some((host, scope)) => (host, scope.trim_end_matches('/')),
             None => (self.resource.as_str(), ""),
         };
-        if !hub.is_named_by(host) {
-            return false;
-        }
-        scope.is_empty()
-            || path
-                .strip_prefix(scope)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        hub.is_named_by(host).then_some(scope)
     }
 
     /// Whether the token names nothing but the host.
@@ -201,6 +211,31 @@ mod tests {
         "SharedAccessSignature sr=myhub.example.net&sig=SnfvaV%2B9G%2BalslnYj5DzlPWG2G%2Bdvy%2F9ZE5%2FBkxJ4to%3D&se=1700000002&skn=service",
         "SharedAccessSignature sr=myhub.example.net&sig=SnfvaV%2B9G%2BalslnYj5DzlPWG2G%2Bdvy/9ZE5/BkxJ4to%3D&se=1700000002&skn=service",
     ];
+
+    #[test]
+    fn a_token_is_for_its_resource_and_nothing_below_or_beside() {
+        let token = |resource: &str| {
+            let text = mint(resource, &k1(), None, 1);
+            SasToken::parse(text.expose()).unwrap()
+        };
+        let is_for = |resource: &str| token(resource).is_for(&hub(), "devices/dev");
+        assert!(is_for("myhub.example.net/devices/dev"));
+        assert!(is_for("MyHub.Example.net/devices/dev/"));
+        for other in [
+            "myhub.example.net",
+            "myhub.example.net/devices",
+            "myhub.example.net/devices/de",
+            "myhub.example.net/devices/dev2",
+            "myhub.example.net/devices/Dev",
+            "myhub.example.net/devices/dev/modules/m",
+            "myhub.example.net/devices/dev%2Fmodules",
+            "myhub.example.net//devices/dev",
+            "other.example.net/devices/dev",
+            "/devices/dev",
+        ] {
+            assert!(!is_for(other), "{other}");
+        }
+    }
 
     #[test]
     fn every_dialect_of_the_same_device_is_accepted() {

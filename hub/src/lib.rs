@@ -10,6 +10,7 @@
 //! state (the shared handles) is passed down; nothing on the right points back.
 //! ```
 
+pub mod activity;
 pub mod api;
 pub mod auth;
 pub mod certificate;

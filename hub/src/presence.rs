@@ -2,12 +2,14 @@
 //! connected, dropping it, on any path, means gone. The newest connection wins.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::identity::{DeviceId, DeviceIdentity};
 use tokio::sync::{Notify, watch};
 
-use crate::auth::Credential;
+use crate::auth::{Credential, DevicePrincipal};
+use crate::registry::{Activity, ActivityRecord, activity};
 
 /// Names one connection of a device, to tell it from the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,14 +27,33 @@ pub enum EndReason {
 struct Entry {
     connection: ConnectionId,
     credential: Credential,
+    generation_id: String,
     subscribed: bool,
+    /// Since when the identity is connected, Unix microseconds; a takeover changes nothing.
+    since: u64,
+    /// When it last did something, Unix microseconds.
+    active: Arc<AtomicU64>,
+    /// What the registry knows of that.
+    stored: Activity,
     wake: Arc<Notify>,
     end: watch::Sender<Option<EndReason>>,
+}
+
+impl Entry {
+    fn activity(&self) -> Activity {
+        Activity {
+            connected: true,
+            connection_state_updated: Some(self.since),
+            last_activity: Some(self.active.load(Ordering::Relaxed)),
+        }
+    }
 }
 
 #[derive(Default)]
 struct Table {
     entries: HashMap<DeviceIdentity, Entry>,
+    /// Who has left, until the registry knows: the generation, and what there is to know.
+    left: HashMap<DeviceIdentity, (String, Activity)>,
     next_connection: u64,
 }
 
@@ -50,6 +71,7 @@ pub struct PresenceGuard {
     pub wake: Arc<Notify>,
     /// Told when the hub wants the session to end.
     pub end: watch::Receiver<Option<EndReason>>,
+    active: Arc<AtomicU64>,
 }
 
 impl Presence {
@@ -59,22 +81,31 @@ impl Presence {
     }
 
     /// Makes this connection the identity's own and ends an older one.
-    pub fn admit(&self, identity: DeviceIdentity, credential: Credential) -> PresenceGuard {
+    pub fn admit(&self, principal: &DevicePrincipal) -> PresenceGuard {
+        let identity = principal.identity.clone();
         let wake = Arc::new(Notify::new());
         let (end, ended) = watch::channel(None);
+        let now = activity::now();
+        let active = Arc::new(AtomicU64::new(now));
         let mut table = self.table();
         table.next_connection += 1;
         let connection = ConnectionId(table.next_connection);
         let entry = Entry {
             connection,
-            credential,
+            credential: principal.credential.clone(),
+            generation_id: principal.generation_id.clone(),
             subscribed: false,
+            since: table.entries.get(&identity).map_or(now, |old| old.since),
+            active: Arc::clone(&active),
+            stored: Activity::default(),
             wake: Arc::clone(&wake),
             end,
         };
         if let Some(old) = table.entries.insert(identity.clone(), entry) {
             old.end.send_replace(Some(EndReason::Displaced));
         }
+        // What is known of it now comes later than its leaving before.
+        table.left.remove(&identity);
         drop(table);
         PresenceGuard {
             presence: self.clone(),
@@ -82,6 +113,7 @@ impl Presence {
             connection,
             wake,
             end: ended,
+            active,
         }
     }
 
@@ -103,6 +135,50 @@ impl Presence {
             .entries
             .get(identity)
             .is_some_and(|entry| entry.subscribed)
+    }
+
+    /// What is known of an identity's activity, of this generation, that the registry may
+    /// not know yet.
+    pub fn activity(&self, identity: &DeviceIdentity, generation_id: &str) -> Option<Activity> {
+        let table = self.table();
+        let here = table.entries.get(identity);
+        let here = here.filter(|entry| entry.generation_id == generation_id);
+        here.map(Entry::activity).or_else(|| {
+            let (generation, activity) = table.left.get(identity)?;
+            (generation == generation_id).then_some(*activity)
+        })
+    }
+
+    /// At most `max` records that the registry does not know yet.
+    pub fn unstored_activity(&self, max: usize) -> Vec<ActivityRecord> {
+        let table = self.table();
+        let record = |id: &DeviceIdentity, generation: &String, activity| ActivityRecord {
+            id: id.clone(),
+            generation_id: generation.clone(),
+            activity,
+        };
+        let left = table
+            .left
+            .iter()
+            .map(|(id, (generation, activity))| record(id, generation, *activity));
+        let here = table
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.stored != entry.activity())
+            .map(|(id, entry)| record(id, &entry.generation_id, entry.activity()));
+        left.chain(here).take(max).collect()
+    }
+
+    /// The registry knows these now.
+    pub fn activity_stored(&self, records: &[ActivityRecord]) {
+        let mut table = self.table();
+        for ActivityRecord { id, activity, .. } in records {
+            if let Some(entry) = table.entries.get_mut(id) {
+                entry.stored = *activity;
+            } else if table.left.get(id).is_some_and(|(_, left)| left == activity) {
+                table.left.remove(id);
+            }
+        }
     }
 
     /// How many sessions there are.
@@ -149,6 +225,11 @@ impl Presence {
 }
 
 impl PresenceGuard {
+    /// Says that the identity does something now.
+    pub fn note_activity(&self) {
+        self.active.store(activity::now(), Ordering::Relaxed);
+    }
+
     /// Says whether this session takes stream requests.
     pub fn set_subscribed(&self, subscribed: bool) {
         if let Some(entry) = self.presence.table().entries.get_mut(&self.identity)
@@ -166,9 +247,18 @@ impl Drop for PresenceGuard {
         if table
             .entries
             .get(&self.identity)
-            .is_some_and(|entry| entry.connection == self.connection)
+            .is_none_or(|entry| entry.connection != self.connection)
         {
-            table.entries.remove(&self.identity);
+            return;
+        }
+        if let Some(entry) = table.entries.remove(&self.identity) {
+            let left = Activity {
+                connected: false,
+                connection_state_updated: Some(activity::now()),
+                ..entry.activity()
+            };
+            let left = (entry.generation_id, left);
+            table.left.insert(self.identity.clone(), left);
         }
     }
 }
@@ -177,14 +267,23 @@ impl Drop for PresenceGuard {
 mod tests {
     use super::*;
 
+    fn principal() -> DevicePrincipal {
+        DevicePrincipal {
+            identity: DeviceIdentity::of_device(DeviceId::parse("d").unwrap()),
+            expires: None,
+            credential: Credential::Key([0; 32]),
+            generation_id: "7".to_owned(),
+        }
+    }
+
     #[test]
     fn the_newest_connection_wins_and_an_old_one_leaving_late_changes_nothing() {
         let presence = Presence::default();
-        let identity = DeviceIdentity::of_device(DeviceId::parse("d").unwrap());
-        let old = presence.admit(identity.clone(), Credential::Key([0; 32]));
+        let identity = principal().identity;
+        let old = presence.admit(&principal());
         old.set_subscribed(true);
         assert!(presence.is_subscribed(&identity));
-        let new = presence.admit(identity.clone(), Credential::Key([0; 32]));
+        let new = presence.admit(&principal());
         assert_eq!(*old.end.borrow(), Some(EndReason::Displaced));
         assert!(
             !presence.is_subscribed(&identity),
@@ -197,5 +296,54 @@ mod tests {
         drop(new);
         assert!(!presence.is_connected(&identity));
         assert_eq!(presence.count(), 0);
+    }
+
+    #[test]
+    fn activity_is_known_until_it_is_stored() {
+        let presence = Presence::default();
+        let identity = principal().identity;
+        let known = || presence.activity(&identity, "7");
+        assert_eq!((known(), presence.unstored_activity(9).len()), (None, 0));
+
+        let first = presence.admit(&principal());
+        let connected = known().unwrap();
+        assert!(connected.connected && connected.last_activity.is_some());
+        assert_eq!(
+            presence.activity(&identity, "8"),
+            None,
+            "another of its name"
+        );
+        let records = presence.unstored_activity(9);
+        assert_eq!(records[0].activity, connected);
+        presence.activity_stored(&records);
+        assert_eq!(presence.unstored_activity(9), []);
+
+        let second = presence.admit(&principal());
+        assert_eq!(
+            known().unwrap().connection_state_updated,
+            connected.connection_state_updated,
+            "a takeover leaves it connected"
+        );
+        drop(first);
+        while known().unwrap().last_activity == connected.last_activity {
+            second.note_activity();
+        }
+        let active = known().unwrap();
+        assert_eq!(presence.unstored_activity(9)[0].activity, active);
+        drop(second);
+        let left = known().unwrap();
+        assert!(!left.connected && left.last_activity == active.last_activity);
+        assert!(left.connection_state_updated >= connected.connection_state_updated);
+        let late = presence.unstored_activity(9);
+        assert_eq!(presence.unstored_activity(0), []);
+
+        // What is stored meanwhile is not what has been read before.
+        let third = presence.admit(&principal());
+        presence.activity_stored(&late);
+        assert!(known().unwrap().connected);
+        assert_eq!(presence.unstored_activity(9).len(), 1);
+        drop(third);
+        presence.activity_stored(&presence.unstored_activity(9));
+        assert_eq!((known(), presence.unstored_activity(9).len()), (None, 0));
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::activity;
 use crate::certificate::{Certificate, CertificateError};
 use crate::config::ServeConfig;
 use crate::data_dir::{DataDir, DataDirError, ServeLock};
@@ -194,6 +195,7 @@ impl Server {
             // None of these ends by itself.
             () = rendezvous.sweep() => {}
             () = revocation::follow(self.state.clone()) => {}
+            () = activity::keep(self.state.clone()) => {}
             () = self.certificate.keep_fresh() => {}
         }
         tracing::info!("stopping");
@@ -213,6 +215,7 @@ impl Server {
         stop_sessions.cancel();
         tasks.close();
         let done = timeout(limits::DRAIN, tasks.wait()).await.is_ok();
+        activity::finish(&self.state).await;
         tracing::info!(streams_cut = cut, in_time = done, "stopped");
     }
 }

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use common::hub_address::HubAddress;
-use common::identity::DeviceIdentity;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::auth::{Authenticator, StreamTokens};
 use crate::presence::Presence;
-use crate::registry::Registry;
+use crate::registry::{Activity, Identity, Registry, activity};
 use crate::rendezvous::Rendezvous;
 
 /// What a leg's WebSocket runs over.
@@ -32,6 +31,8 @@ pub struct HubState {
     pub rendezvous: Rendezvous<LegSocket>,
     /// Bearer tokens of legs.
     pub tokens: Arc<StreamTokens>,
+    /// When this hub has started, Unix microseconds.
+    started: u64,
 }
 
 impl HubState {
@@ -44,14 +45,28 @@ impl HubState {
             rendezvous: Rendezvous::default(),
             registry,
             address,
+            started: activity::now(),
         }
     }
 }
 
 /// The REST API tells who is connected.
 impl crate::api::identities::Connections for HubState {
-    fn is_connected(&self, id: &DeviceIdentity) -> bool {
-        self.presence.is_connected(id)
+    fn activity(&self, identity: &Identity) -> Activity {
+        let stored = identity.activity;
+        match self
+            .presence
+            .activity(&identity.id, &identity.generation_id)
+        {
+            Some(present) => present,
+            // The hub before this one did not come to store its end.
+            None if stored.connected => Activity {
+                connected: false,
+                connection_state_updated: Some(self.started),
+                ..stored
+            },
+            None => stored,
+        }
     }
 
     fn connected_devices(&self) -> u64 {

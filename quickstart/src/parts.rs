@@ -16,7 +16,7 @@ use device_proxy::config::Config as DeviceConfig;
 use device_proxy::hub_session::Fatal;
 use device_proxy::target::{TargetError, Targets};
 use hub::config::{CertificateSource, ServeConfig};
-use hub::registry::{Authentication, IdentitySettings, RegistryError, Status};
+use hub::registry::{Authentication, IdentitySettings, RegistryError};
 use hub::server::{ServeError, Server};
 use service_proxy::config::{HubConfig, ListenConfig, SessionConfig};
 use service_proxy::echo::EchoFailure;
@@ -116,11 +116,7 @@ pub async fn device(
     let identity = match registry.identity(&id).await? {
         Some(identity) => identity,
         None => {
-            let settings = IdentitySettings {
-                status: Status::Enabled,
-                status_reason: None,
-                authentication: Authentication::random_keys(),
-            };
+            let settings = IdentitySettings::new(Authentication::random_keys());
             registry.create(&id, settings).await?
         }
     };

@@ -154,11 +154,7 @@ impl TestHub {
         id: &str,
         authentication: Authentication,
     ) -> DeviceConnectionString {
-        let settings = IdentitySettings {
-            status: Status::Enabled,
-            status_reason: None,
-            authentication,
-        };
+        let settings = IdentitySettings::new(authentication);
         let made = self
             .state
             .registry
@@ -185,8 +181,7 @@ impl TestHub {
         let found = self.state.registry.identity(&id).await.unwrap().unwrap();
         let settings = IdentitySettings {
             status,
-            status_reason: None,
-            authentication: found.authentication,
+            ..found.settings()
         };
         let registry: &dyn Registry = &*self.state.registry;
         registry.update(&id, settings, IfMatch::Any).await.unwrap();

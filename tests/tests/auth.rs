@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use common::clock::unix_now;
+use common::connection_string::DeviceConnectionString;
 use common::mqtt::ConnectReturnCode;
-use hub::registry::Status;
+use hub::registry::{Authentication, IdentitySettings, IfMatch, Status};
 use reqwest::Method;
 use tests::raw_device::password;
 use tests::raw_service::{accepted, refusal, token};
@@ -12,7 +13,7 @@ use tests::{RawDevice, RawService, TestHub, wait};
 
 async fn verdict(
     hub: &TestHub,
-    connection: &common::connection_string::DeviceConnectionString,
+    connection: &DeviceConnectionString,
     password: &str,
 ) -> ConnectReturnCode {
     RawDevice::open(hub).await.hello(connection, password).await
@@ -76,21 +77,62 @@ async fn devices_are_let_in_by_their_own_fresh_token_only() {
 }
 
 #[tokio::test]
-async fn a_devices_token_is_none_for_its_module() {
+async fn a_module_may_use_its_devices_key_and_nobody_elses() {
     let hub = TestHub::start().await;
     let device = hub.create("d").await;
     let module = hub.create("d/m").await;
+    let sibling = hub.create("d/n").await;
+    let other = hub.create("d2").await;
+    let bare = hub.create_with("d/bare", Authentication::None).await;
     let later = unix_now() + 3600;
-    let no = ConnectReturnCode::NotAuthorized;
-    assert_eq!(verdict(&hub, &module, &password(&device, later)).await, no);
-    assert_eq!(verdict(&hub, &device, &password(&module, later)).await, no);
-    assert_eq!(
-        verdict(&hub, &module, &password(&module, later)).await,
-        ConnectReturnCode::Accepted
+    let (yes, no) = (
+        ConnectReturnCode::Accepted,
+        ConnectReturnCode::NotAuthorized,
     );
+    let signed = |id: &DeviceConnectionString, by: &DeviceConnectionString| {
+        let mut token = id.clone();
+        token.credential = by.credential.clone();
+        password(&token, later)
+    };
+    for module in [&module, &bare] {
+        // As Azure's clients do: for the module, or for its device.
+        assert_eq!(verdict(&hub, module, &signed(module, &device)).await, yes);
+        assert_eq!(verdict(&hub, module, &password(&device, later)).await, yes);
+        assert_eq!(verdict(&hub, module, &signed(module, &other)).await, no);
+        assert_eq!(verdict(&hub, module, &signed(module, &sibling)).await, no);
+        assert_eq!(verdict(&hub, module, &password(&other, later)).await, no);
+    }
+    assert_eq!(verdict(&hub, &module, &password(&module, later)).await, yes);
+    assert_eq!(verdict(&hub, &device, &password(&module, later)).await, no);
+    assert_eq!(verdict(&hub, &device, &signed(&device, &module)).await, no);
     // A disabled device's modules may not come either.
     hub.set_status("d", Status::Disabled).await;
     assert_eq!(verdict(&hub, &module, &password(&module, later)).await, no);
+    assert_eq!(verdict(&hub, &bare, &signed(&bare, &device)).await, no);
+}
+
+#[tokio::test]
+async fn a_modules_session_ends_with_the_key_of_its_device_that_opened_it() {
+    let hub = TestHub::start().await;
+    let device = hub.create("d").await;
+    let own = hub.create("d/own").await;
+    let mut bare = hub.create_with("d/bare", Authentication::None).await;
+    bare.credential = device.credential.clone();
+    let mut by_device = RawDevice::connect(&hub, &bare).await;
+    let by_own = RawDevice::connect(&hub, &own).await;
+    let found = hub.state.registry.identity(&device.identity).await;
+    let settings = IdentitySettings {
+        authentication: Authentication::random_keys(),
+        ..found.unwrap().unwrap().settings()
+    };
+    let change = hub
+        .state
+        .registry
+        .update(&device.identity, settings, IfMatch::Any);
+    change.await.unwrap();
+    by_device.ended().await;
+    assert!(hub.state.presence.is_connected(&own.identity));
+    drop(by_own);
 }
 
 #[tokio::test]

@@ -302,7 +302,10 @@ async fn twins_outlive_the_hub_and_go_with_their_identity() {
     let hub = hub.restart().await;
     let service = RawService::new(&hub).await;
     let mut after = read(&service, "/twins/d").await;
-    after["connectionState"] = "Connected".into();
+    for changed in ["connectionState", "connectionStateUpdatedTime"] {
+        assert_ne!(after[changed], before[changed]);
+        after[changed] = before[changed].clone();
+    }
     assert_eq!(after, before);
     hub.delete("d").await;
     let response = service.call(Method::GET, "/twins/d").send().await.unwrap();

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, ERROR_CODE, Refusal, json as answer};
-use super::document::{self, Draft, invalid};
+use super::document::{self, invalid};
+use super::draft::{self, Draft};
 use super::identities::condition;
 use crate::registry::{IdentitySettings, IfMatch, Registry, RegistryError};
 
@@ -45,7 +46,7 @@ enum Task {
 /// A refusal means that nothing was done. Failures of single items stand in the
 /// answer, whose status is then 400.
 pub(super) async fn run(registry: &dyn Registry, body: &[u8]) -> Result<Answer, Refusal> {
-    let drafts: Vec<ItemDraft> = document::read(body)?;
+    let drafts: Vec<ItemDraft> = draft::read(body)?;
     if drafts.len() > limits::BULK_ITEMS {
         return Err(invalid(format!(
             "There are more than {} items.",

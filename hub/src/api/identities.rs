@@ -2,7 +2,7 @@
 //! delete devices and modules (`iot-hub.md` section 6). No HTTP server inside: method,
 //! path, headers and body in, answer out. Who may call is judged before.
 
-use common::identity::DeviceIdentity;
+use common::identity::{DeviceId, DeviceIdentity};
 use common::limits;
 use common::wire::problem::ErrorCode;
 use http::header::{ETAG, IF_MATCH};
@@ -11,14 +11,16 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal, empty, json as answer};
 use super::bulk;
-use super::document::{self, Draft, Keys, invalid};
+use super::document::{self, Keys, invalid};
+use super::draft::Draft;
 use crate::auth::Permission;
-use crate::registry::{Identity, IfMatch, Registry, RegistryError};
+use crate::registry::{Activity, Identity, IfMatch, Registry, RegistryError};
 
 /// Who is connected now.
 pub trait Connections: Send + Sync {
-    /// Whether this identity holds a hub session.
-    fn is_connected(&self, id: &DeviceIdentity) -> bool;
+    /// Whether this identity holds a hub session, and since when: what is stored, and what
+    /// has happened since.
+    fn activity(&self, identity: &Identity) -> Activity;
     /// How many devices hold one, modules not counted.
     fn connected_devices(&self) -> u64;
 }
@@ -58,6 +60,17 @@ pub fn permission(method: &Method, segments: &[&str]) -> Option<Permission> {
     } else {
         Permission::RegistryWrite
     })
+}
+
+/// The device that may make this call with its own credential: of its modules, and of
+/// nothing else.
+pub fn owner(segments: &[&str]) -> Option<DeviceId> {
+    match *segments {
+        ["devices", device, "modules"] | ["devices", device, "modules", _] => {
+            DeviceId::parse(device).ok()
+        }
+        _ => None,
+    }
 }
 
 /// Serves one call. `segments` are the percent-decoded, non-empty parts of the path;
@@ -155,8 +168,8 @@ impl Api<'_> {
     }
 
     fn value(&self, identity: &Identity) -> Value {
-        let connected = self.presence.is_connected(&identity.id);
-        document::write(identity, Some(connected), Keys::Shown)
+        let activity = self.presence.activity(identity);
+        document::write(identity, Some(activity), Keys::Shown)
     }
 
     fn document(&self, identity: &Identity) -> Answer {

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod bulk;
 pub mod document;
+pub mod draft;
 pub mod identities;
 pub mod streams;
 pub mod twins;
@@ -27,6 +28,7 @@ impl From<RegistryError> for Refusal {
                 tracing::error!("{error}");
                 return Self::new(ErrorCode::SERVER_ERROR, error.to_string());
             }
+            RegistryError::Scope(_) => ErrorCode::ARGUMENT_INVALID,
             RegistryError::Store(reason) => {
                 // The reason is for the operator, not for the client.
                 tracing::error!("the registry failed: {reason}");

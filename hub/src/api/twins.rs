@@ -6,12 +6,11 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal, json as answer};
-use super::document::{self, connection_state, status_updated, thumbprints};
+use super::document::{self, connection_state, status_updated, thumbprints, time};
 use super::identities::{Connections, wrong_method};
 use crate::auth::Permission;
-use crate::iso8601::NEVER;
 use crate::registry::twin::Metadata;
-use crate::registry::{Identity, Registry, RegistryError, Twin};
+use crate::registry::{Activity, Identity, Registry, RegistryError, Twin};
 
 /// Device and module of the path, if it is of this API.
 fn find<'a>(segments: &[&'a str]) -> Option<(&'a str, Option<&'a str>)> {
@@ -55,21 +54,25 @@ async fn read(
     let identity = registry.identity(&id).await?;
     let twin = registry.twin(&id).await?;
     match (identity, twin) {
-        (Some(identity), Some(twin)) => Ok(write(&identity, &twin, presence.is_connected(&id))),
+        (Some(identity), Some(twin)) => {
+            let activity = presence.activity(&identity);
+            Ok(write(&identity, &twin, activity))
+        }
         _ => Err(RegistryError::NotFound(id)),
     }
 }
 
 /// The whole document.
-fn write(identity: &Identity, twin: &Twin, connected: bool) -> Value {
+fn write(identity: &Identity, twin: &Twin, activity: Activity) -> Value {
     let mut document = json!({
         "deviceId": identity.id.device.as_str(),
         "etag": twin.etag,
         "deviceEtag": identity.etag,
         "status": identity.status.as_str(),
         "statusUpdateTime": status_updated(identity),
-        "connectionState": connection_state(connected),
-        "lastActivityTime": NEVER,
+        "connectionState": connection_state(activity),
+        "connectionStateUpdatedTime": time(activity.connection_state_updated),
+        "lastActivityTime": time(activity.last_activity),
         "cloudToDeviceMessageCount": 0,
         "authenticationType": identity.authentication.kind(),
         "x509Thumbprint": thumbprints(&identity.authentication),
@@ -80,18 +83,17 @@ fn write(identity: &Identity, twin: &Twin, connected: bool) -> Value {
             "reported": twin.reported.document(Metadata::Shown),
         },
     });
-    let mut set = |name: &str, value: Value| {
-        if let Some(fields) = document.as_object_mut() {
-            fields.insert(name.to_owned(), value);
-        }
+    let Some(fields) = document.as_object_mut() else {
+        return document;
     };
+    let mut set = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
     if let Some(reason) = &identity.status_reason {
         set("statusReason", reason.as_str().into());
     }
-    match identity.id.module.as_ref().map(ModuleId::as_str) {
-        Some(module) => set("moduleId", module.into()),
-        None => set("capabilities", json!({ "iotEdge": false })),
+    if let Some(module) = identity.id.module.as_ref().map(ModuleId::as_str) {
+        set("moduleId", module.into());
     }
+    document::family(identity, set);
     document
 }
 
@@ -101,16 +103,18 @@ mod tests {
 
     use super::*;
     use crate::data_dir::DataDir;
-    use crate::registry::{
-        Authentication, IdentitySettings, IfMatch, SqliteRegistry, Status, TwinPatch,
-    };
+    use crate::iso8601::NEVER;
+    use crate::registry::{Authentication, IdentitySettings, IfMatch, SqliteRegistry, TwinPatch};
 
     /// Everybody is connected.
     struct Presence;
 
     impl Connections for Presence {
-        fn is_connected(&self, _: &DeviceIdentity) -> bool {
-            true
+        fn activity(&self, identity: &Identity) -> Activity {
+            Activity {
+                connected: true,
+                ..identity.activity
+            }
         }
         fn connected_devices(&self) -> u64 {
             0
@@ -140,11 +144,7 @@ mod tests {
         let device = document::id("d", None).unwrap();
         let module = document::id("d", Some("m")).unwrap();
         for id in [&device, &module] {
-            let settings = IdentitySettings {
-                status: Status::Enabled,
-                status_reason: None,
-                authentication: Authentication::random_keys(),
-            };
+            let settings = IdentitySettings::new(Authentication::random_keys());
             registry.create(id, settings).await.unwrap();
         }
         let identity = registry.identity(&device).await.unwrap().unwrap();
@@ -156,7 +156,8 @@ mod tests {
             json!({
                 "deviceId": "d", "etag": null, "deviceEtag": identity.etag,
                 "status": "enabled", "statusUpdateTime": NEVER,
-                "connectionState": "Connected", "lastActivityTime": NEVER,
+                "connectionState": "Connected", "connectionStateUpdatedTime": NEVER,
+                "lastActivityTime": NEVER,
                 "cloudToDeviceMessageCount": 0, "authenticationType": "sas",
                 "x509Thumbprint": { "primaryThumbprint": null, "secondaryThumbprint": null },
                 "version": 1,

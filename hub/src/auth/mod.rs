@@ -25,6 +25,8 @@ pub struct DevicePrincipal {
     pub expires: Option<u64>,
     /// Tells the key or certificate of the proof from others without being one.
     pub credential: Credential,
+    /// Tells the identity from an earlier or later one of the same name.
+    pub generation_id: String,
 }
 
 /// A digest of the key or certificate with which a session was opened.
@@ -32,6 +34,8 @@ pub struct DevicePrincipal {
 pub enum Credential {
     /// SHA-256 over a symmetric key of the identity.
     Key([u8; 32]),
+    /// SHA-256 over a symmetric key of the device that a module belongs to.
+    DeviceKey([u8; 32]),
     /// SHA-256 over a shared access policy's key.
     PolicyKey([u8; 32]),
     /// SHA-1 and SHA-256 thumbprints of a client certificate, upper-case hex.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use common::hub_address::HubAddress;
-use common::identity::DeviceIdentity;
+use common::identity::{DeviceId, DeviceIdentity};
 use common::limits;
 use common::sas_token::SasToken;
 use common::secret::SharedKey;
@@ -65,16 +65,8 @@ impl Authenticator {
                     }
                     Credential::PolicyKey(key.fingerprint())
                 }
-                None => {
-                    let Authentication::Sas { primary, secondary } = &identity.authentication
-                    else {
-                        return Err(AuthError::WrongKey);
-                    };
-                    if token.names_only_host() {
-                        return Err(AuthError::Scope);
-                    }
-                    Credential::Key(signer(token, [primary, secondary])?.fingerprint())
-                }
+                None if token.names_only_host() => return Err(AuthError::Scope),
+                None => self.own_key(&identity, token).await?,
             },
             (None, DeviceProof::Certificate(certificate)) => {
                 let credential = Credential::Certificate(fingerprints(certificate));
@@ -93,6 +85,7 @@ impl Authenticator {
             identity: identity.id,
             expires: token.map(|token| session_end(&token, now)),
             credential,
+            generation_id: identity.generation_id,
         })
     }
 
@@ -120,6 +113,79 @@ impl Authenticator {
         })
     }
 
+    /// Authenticates a call about the modules of a device: by a service, as in
+    /// [`Authenticator::service`], or by the device itself. Its token names the device and
+    /// nothing else, and is signed with its own key; without a token, its TLS client
+    /// certificate counts.
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub async fn service_or_device(
+        &self,
+        header: Option<&str>,
+        certificate: Option<&CertificateDer<'_>>,
+        needed: Permission,
+        path: &str,
+        device: &DeviceId,
+        now: u64,
+    ) -> Result<(), AuthError> {
+        let id = DeviceIdentity::of_device(device.clone());
+        let token = header.map(SasToken::parse).transpose()?;
+        if let Some(token) = &token {
+            if token.policy().is_some() {
+                let _ = self.service(header, needed, path, now).await?;
+                return Ok(());
+            }
+            check_expiry(token, now)?;
+            if !token.is_for(&self.hub, &id.resource_path()) {
+                return Err(AuthError::Scope);
+            }
+        } else if certificate.is_none() {
+            return Err(AuthError::Missing);
+        }
+        let identity = self.registry.identity(&id).await?;
+        let identity = identity.ok_or(AuthError::UnknownIdentity)?;
+        match (&token, certificate) {
+            (Some(token), _) => drop(signing_key(&identity, token)?),
+            (None, Some(certificate))
+                if holds(
+                    &identity,
+                    &Credential::Certificate(fingerprints(certificate)),
+                ) => {}
+            (None, _) => return Err(AuthError::WrongKey),
+        }
+        // Only now: who does not hold the key learns nothing about the identity.
+        match identity.status {
+            Status::Enabled => Ok(()),
+            Status::Disabled => Err(AuthError::Disabled),
+        }
+    }
+
+    /// The key of this identity that has signed a token. A module may use a key of its
+    /// device as well, whatever its own authentication is (docs/protocol.md, Modules).
+    async fn own_key(
+        &self,
+        identity: &Identity,
+        token: &SasToken,
+    ) -> Result<Credential, AuthError> {
+        match signing_key(identity, token) {
+            Ok(key) => Ok(Credential::Key(key.fingerprint())),
+            Err(error) if identity.id.module.is_none() => Err(error),
+            Err(_) => {
+                let device = self.device_of(&identity.id).await?;
+                let key = signing_key(&device, token)?;
+                Ok(Credential::DeviceKey(key.fingerprint()))
+            }
+        }
+    }
+
+    /// The device itself, or the one that a module belongs to.
+    async fn device_of(&self, id: &DeviceIdentity) -> Result<Identity, AuthError> {
+        let device = DeviceIdentity::of_device(id.device.clone());
+        let found = self.registry.identity(&device).await?;
+        found.ok_or(AuthError::UnknownIdentity)
+    }
+
     /// Whether a session that was opened with this credential may go on.
     ///
     /// # Errors
@@ -137,7 +203,13 @@ impl Authenticator {
         if identity.status == Status::Disabled {
             return Err(AuthError::Disabled);
         }
-        if holds(&identity, credential) {
+        let holds = match credential {
+            Credential::DeviceKey(digest) => {
+                holds(&self.device_of(id).await?, &Credential::Key(*digest))
+            }
+            own => holds(&identity, own),
+        };
+        if holds {
             Ok(())
         } else {
             Err(AuthError::WrongKey)
@@ -146,9 +218,7 @@ impl Authenticator {
 
     fn token(&self, text: &str, path: &str, now: u64) -> Result<SasToken, AuthError> {
         let token = SasToken::parse(text)?;
-        if token.expiry().saturating_add(limits::CLOCK_SKEW.as_secs()) <= now {
-            return Err(AuthError::Expired);
-        }
+        check_expiry(&token, now)?;
         if !token.covers(&self.hub, path) {
             return Err(AuthError::Scope);
         }
@@ -160,6 +230,14 @@ impl Authenticator {
             .policy(name)
             .await?
             .ok_or(AuthError::UnknownPolicy)
+    }
+}
+
+fn check_expiry(token: &SasToken, now: u64) -> Result<(), AuthError> {
+    if token.expiry().saturating_add(limits::CLOCK_SKEW.as_secs()) <= now {
+        Err(AuthError::Expired)
+    } else {
+        Ok(())
     }
 }
 
@@ -176,6 +254,14 @@ fn signer<'a>(token: &SasToken, keys: [&'a SharedKey; 2]) -> Result<&'a SharedKe
     keys.into_iter()
         .find(|key| token.is_signed_by(key))
         .ok_or(AuthError::WrongKey)
+}
+
+/// The identity's own key that has signed a token.
+fn signing_key<'a>(identity: &'a Identity, token: &SasToken) -> Result<&'a SharedKey, AuthError> {
+    match &identity.authentication {
+        Authentication::Sas { primary, secondary } => signer(token, [primary, secondary]),
+        _ => Err(AuthError::WrongKey),
+    }
 }
 
 fn holds(identity: &Identity, credential: &Credential) -> bool {

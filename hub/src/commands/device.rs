@@ -54,7 +54,7 @@ async fn switch(
             status,
             // The reason was that of the other status.
             status_reason: None,
-            authentication: present.authentication,
+            ..present.settings()
         };
         let condition = IfMatch::Etag(present.etag);
         match session.registry.update(&id, settings, condition).await {

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::{CommandError, Session, table};
 use crate::api::document::{self, Keys};
 use crate::cli::{CredentialArgs, Form, WhichKey};
+use crate::iso8601;
 use crate::registry::credentials;
 use crate::registry::{
     Authentication, Identity, IdentitySettings, IfMatch, RegistryError, Status, Thumbprint,
@@ -24,8 +25,7 @@ pub(super) async fn create(
 ) -> Result<(), CommandError> {
     let settings = IdentitySettings {
         status,
-        status_reason: None,
-        authentication: authentication(credential)?,
+        ..IdentitySettings::new(authentication(credential)?)
     };
     let identity = session.registry.create(&id, settings).await?;
     session.say(&format!("created {id}"));
@@ -114,10 +114,11 @@ pub(super) fn list(
                     .map_or_else(|| id.device.to_string(), ToString::to_string),
                 identity.status.as_str().to_owned(),
                 identity.authentication.kind().to_owned(),
+                last_activity(identity),
             ]
         })
         .collect();
-    for line in table::lines(["ID", "STATUS", "AUTHENTICATION"], &rows) {
+    for line in table::lines(["ID", "STATUS", "AUTHENTICATION", "LAST ACTIVITY"], &rows) {
         session.line(&line)?;
     }
     Ok(())
@@ -152,12 +153,47 @@ pub(super) async fn show(
         print("thumbprint", primary);
         print("second thumbprint", secondary);
     }
+    if identity.iot_edge {
+        rows.push(("edge device", "yes".to_owned()));
+    }
+    // REST clients wrote these.
+    for scope in identity.device_scope.iter() {
+        rows.push(("scope", scope.escape_debug().to_string()));
+    }
+    for scope in &identity.parent_scopes {
+        rows.push(("parent", scope.escape_debug().to_string()));
+    }
+    for manager in identity.managed_by.iter() {
+        rows.push(("managed by", manager.escape_debug().to_string()));
+    }
+    rows.push((
+        "connection changed",
+        short(identity.activity.connection_state_updated),
+    ));
+    rows.push(("last activity", last_activity(&identity)));
     rows.push(("generation", identity.generation_id));
     rows.push(("etag", identity.etag));
     for (name, value) in rows {
         session.line(&format!("{name:<18} {value}"))?;
     }
     Ok(())
+}
+
+/// When an identity last did something, as far as the hub has stored it.
+fn last_activity(identity: &Identity) -> String {
+    short(identity.activity.last_activity)
+}
+
+/// A time to the second, for a person.
+fn short(at: Option<u64>) -> String {
+    match at {
+        None => "never".to_owned(),
+        Some(at) => {
+            let text = iso8601::from_unix_micros(Some(at));
+            text.split_once('.')
+                .map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
+        }
+    }
 }
 
 /// Prints an identity's connection string.

@@ -85,8 +85,9 @@ impl From<RegistryError> for CommandError {
             RegistryError::NotFound(id) => Self::NoDevice(id),
             RegistryError::AlreadyExists(id) => Self::Exists(id),
             RegistryError::PreconditionFailed(id) => Self::Changed(id),
-            // No command writes twins.
+            // No command writes twins or scopes.
             error @ (RegistryError::TwinRule(_)
+            | RegistryError::Scope(_)
             | RegistryError::Damaged { .. }
             | RegistryError::Store(_)) => Self::Store(error),
         }

@@ -164,9 +164,9 @@ async fn lists_and_shows_keep_keys_to_themselves() {
     shell.run("module create b m").await;
     assert_eq!(
         shell.run("device list").await,
-        "ID         STATUS    AUTHENTICATION\n\
-         b          disabled  sas\n\
-         long-name  enabled   sas\n"
+        "ID         STATUS    AUTHENTICATION  LAST ACTIVITY\n\
+         b          disabled  sas             never\n\
+         long-name  enabled   sas             never\n"
     );
     let list = shell.run("device list --json").await;
     assert!(list.contains("long-name") && !list.contains("Key"));

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use common::limits;
-use common::mqtt::{self, PacketIo, ReadError};
+use common::mqtt::{self, Packet, PacketIo, ReadError};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -50,7 +50,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         transport,
     };
     let credential = admitted.principal.credential.clone();
-    let presence = state.presence.admit(identity.clone(), credential.clone());
+    let presence = state.presence.admit(&admitted.principal);
     // What was changed between proof and presence was reported to nobody.
     if let Err(error) = state.auth.still_valid(&identity, &credential).await {
         return tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
@@ -174,7 +174,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 packet = self.io.read(), if may_ask => {
                     heard = Instant::now();
                     let effects = match packet {
-                        Ok(Some(packet)) => protocol::receive(&self.admitted.principal.identity, packet),
+                        Ok(Some(packet)) => {
+                            if !matches!(packet, Packet::Pingreq) {
+                                self.presence.note_activity();
+                            }
+                            protocol::receive(&self.admitted.principal.identity, packet)
+                        }
                         Ok(None) | Err(ReadError::Lost(_)) => return SessionEnd::Lost,
                         Err(ReadError::TooLarge { .. }) => Err(Violation::TooLarge),
                         Err(ReadError::Malformed | ReadError::Version) => Err(Violation::Malformed),
@@ -241,7 +246,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         for request in requests {
             tracing::debug!(device = %identity, request = %request.request_id, name = request.name, "stream request");
             match mqtt::publish(&request.to_topic()) {
-                Ok(bytes) => self.write(&bytes).await?,
+                Ok(bytes) => {
+                    self.write(&bytes).await?;
+                    self.presence.note_activity();
+                }
                 // The service will be told that the device did not answer.
                 Err(error) => tracing::error!("a stream request cannot be written: {error:?}"),
             }

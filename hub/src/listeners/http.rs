@@ -30,7 +30,7 @@ use super::tls::{ServerTls, client_certificate};
 use super::write_deadline::WriteDeadline;
 use crate::api::answer::{Answer, Refusal};
 use crate::api::{identities, streams, twins};
-use crate::auth::{Permission, ServicePrincipal};
+use crate::auth::{AuthError, Permission, ServicePrincipal};
 use crate::state::{HubState, LegStream};
 use crate::{device_session, streaming};
 
@@ -264,7 +264,13 @@ impl Connection {
         let needed = identities::permission(&parts.method, segments)
             .or_else(|| twins::permission(segments))
             .ok_or_else(not_found)?;
-        let _ = self.authorise(&parts.headers, needed, segments).await?;
+        match identities::owner(segments) {
+            Some(device) => {
+                self.authorise_owner(&parts.headers, needed, segments, &device)
+                    .await?;
+            }
+            None => drop(self.authorise(&parts.headers, needed, segments).await?),
+        }
         let body = read_body(body).await?;
         let state = &self.listener.state;
         if let Some(result) = twins::route(&*state.registry, state, &parts.method, segments).await {
@@ -297,10 +303,33 @@ impl Connection {
             unix_now(),
         )
         .await
-        .map_err(|error| {
-            tracing::warn!(peer = %self.peer, "request of a service refused: {error}");
-            error.into_refusal()
-        })
+        .map_err(|error| self.unauthorised(error))
+    }
+
+    /// The same for what the device that it is about may do as well.
+    async fn authorise_owner(
+        &self,
+        headers: &HeaderMap,
+        needed: Permission,
+        segments: &[&str],
+        device: &DeviceId,
+    ) -> Result<(), Refusal> {
+        let auth = &self.listener.state.auth;
+        auth.service_or_device(
+            authorization(headers),
+            self.certificate.as_ref(),
+            needed,
+            &segments.join("/"),
+            device,
+            unix_now(),
+        )
+        .await
+        .map_err(|error| self.unauthorised(error))
+    }
+
+    fn unauthorised(&self, error: AuthError) -> Refusal {
+        tracing::warn!(peer = %self.peer, "request of a service refused: {error}");
+        error.into_refusal()
     }
 }
 

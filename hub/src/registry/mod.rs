@@ -7,11 +7,15 @@ use async_trait::async_trait;
 use common::identity::{DeviceId, DeviceIdentity};
 use common::secret::SharedKey;
 
+pub mod activity;
 pub mod credentials;
 mod schema;
+mod scope;
 mod sqlite;
 pub mod twin;
 
+pub use activity::{Activity, ActivityRecord};
+pub use scope::ScopeError;
 pub use sqlite::SqliteRegistry;
 pub use twin::{Twin, TwinPatch, TwinRuleError};
 
@@ -130,6 +134,31 @@ pub struct Identity {
     pub status_updated: Option<u64>,
     /// Its proof of identity.
     pub authentication: Authentication,
+    /// Whether it is an edge device; a module never is.
+    pub iot_edge: bool,
+    /// An edge device's own scope, or the scope of a leaf device's parent.
+    pub device_scope: Option<String>,
+    /// The scope of its parent, if it has one.
+    pub parent_scopes: Vec<String>,
+    /// Who manages it; only modules have one.
+    pub managed_by: Option<String>,
+    /// When it was last here, as far as it has been stored.
+    pub activity: Activity,
+}
+
+impl Identity {
+    /// What an update would have to set to change nothing.
+    pub fn settings(&self) -> IdentitySettings {
+        IdentitySettings {
+            status: self.status,
+            status_reason: self.status_reason.clone(),
+            authentication: self.authentication.clone(),
+            iot_edge: self.iot_edge,
+            device_scope: self.device_scope.clone(),
+            parent_scopes: self.parent_scopes.clone(),
+            managed_by: self.managed_by.clone(),
+        }
+    }
 }
 
 /// What an update sets; the whole of what can be changed.
@@ -141,6 +170,30 @@ pub struct IdentitySettings {
     pub status_reason: Option<String>,
     /// Its proof of identity.
     pub authentication: Authentication,
+    /// Whether it is an edge device. Modules have no capabilities: theirs is not kept.
+    pub iot_edge: bool,
+    /// A leaf device's parent, by its scope; empty for none, `None` to take it from
+    /// `parent_scopes`. An edge device's own scope is the registry's business.
+    pub device_scope: Option<String>,
+    /// A device's parent, by its scope.
+    pub parent_scopes: Vec<String>,
+    /// Who manages a module. It is not kept for a device.
+    pub managed_by: Option<String>,
+}
+
+impl IdentitySettings {
+    /// An enabled identity that proves itself in this way, and nothing else.
+    pub fn new(authentication: Authentication) -> Self {
+        Self {
+            status: Status::Enabled,
+            status_reason: None,
+            authentication,
+            iot_edge: false,
+            device_scope: None,
+            parent_scopes: Vec::new(),
+            managed_by: None,
+        }
+    }
 }
 
 /// The condition on which an identity is changed or deleted.
@@ -266,6 +319,9 @@ pub enum RegistryError {
         /// Which part.
         what: &'static str,
     },
+    /// A device cannot have this parent.
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
     /// The store failed.
     #[error("the registry's store failed: {0}")]
     Store(String),
@@ -314,6 +370,10 @@ pub trait Registry: Send + Sync + 'static {
         id: &DeviceIdentity,
         patch: TwinPatch,
     ) -> Result<u64, RegistryError>;
+
+    /// Stores when identities were last here; of those that are gone, or were made anew,
+    /// nothing is stored. No change in the sense of [`Registry::changes_since`].
+    async fn record_activity(&self, records: Vec<ActivityRecord>) -> Result<(), RegistryError>;
 
     /// Counts devices.
     async fn statistics(&self) -> Result<Statistics, RegistryError>;

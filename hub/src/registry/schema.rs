@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use super::{Permissions, RegistryError};
 
 /// Every step from an empty database to the present one.
-const STEPS: [&str; 2] = [FIRST, TWINS];
+const STEPS: [&str; 3] = [FIRST, TWINS, MEMBERS];
 
 /// `point` in `changes` counts up for ever, also when old rows go: it begins at 2, so
 /// that 1 is the point of an untouched registry and 0 can mean "not asked before".
@@ -78,6 +78,29 @@ CREATE TRIGGER identity_deleted_twin AFTER DELETE ON identities BEGIN
 END;
 ";
 
+/// The rest of what IoT Hub keeps of an identity. Activity has a table of its own, as twins
+/// have: it changes often, and concerns nobody who may be connected.
+const MEMBERS: &str = "
+ALTER TABLE identities ADD COLUMN iot_edge INTEGER NOT NULL DEFAULT 0 CHECK (iot_edge IN (0, 1));
+ALTER TABLE identities ADD COLUMN device_scope TEXT;
+ALTER TABLE identities ADD COLUMN parent_scopes TEXT NOT NULL DEFAULT '[]'; -- a JSON array
+ALTER TABLE identities ADD COLUMN managed_by TEXT;
+
+CREATE TABLE activity (
+    device                   TEXT NOT NULL,
+    module                   TEXT NOT NULL,     -- '' for the device itself
+    generation               TEXT NOT NULL,     -- the identity's
+    connected                INTEGER NOT NULL CHECK (connected IN (0, 1)),
+    connection_state_updated INTEGER,           -- Unix microseconds
+    last_activity            INTEGER,           -- Unix microseconds
+    PRIMARY KEY (device, module)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER identity_deleted_activity AFTER DELETE ON identities BEGIN
+    DELETE FROM activity WHERE device = OLD.device AND module = OLD.module;
+END;
+";
+
 /// Opens a connection with the settings that all of ours have. Where the database is in
 /// order, nothing is written to it.
 ///
@@ -140,17 +163,22 @@ impl Drop for Closing {
 
 /// Takes the steps that are missing; two processes may try at the same time.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), RegistryError> {
-    if version(connection)? == STEPS.len() {
+    migrate_to(connection, STEPS.len())
+}
+
+/// The same up to this step, as a hub of that time would have done.
+pub(super) fn migrate_to(connection: &mut Connection, last: usize) -> Result<(), RegistryError> {
+    if version(connection)? == last {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let done = version(&transaction)?;
-    if done > STEPS.len() {
+    if done > last {
         return Err(RegistryError::Store(
             "a newer stream-hub made this database; use that one".to_owned(),
         ));
     }
-    for step in STEPS.iter().skip(done) {
+    for step in STEPS.iter().take(last).skip(done) {
         transaction.execute_batch(step)?;
     }
     if done == 0 {
@@ -176,7 +204,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), RegistryError> 
             )?;
         }
     }
-    transaction.pragma_update(None, "user_version", STEPS.len() as i64)?;
+    transaction.pragma_update(None, "user_version", last as i64)?;
     transaction.commit()?;
     Ok(())
 }

@@ -4,20 +4,18 @@
 //! out all the same.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};
-use common::secret::Secret;
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use self::damaged::Damaged;
-use self::rows::{credentials, id, identity, policy};
+use self::rows::{id, identity, policy};
 use self::twin_writes::TwinWrites;
 use super::{
-    Changes, Identity, IdentitySettings, IfMatch, Policy, Registry, RegistryError, Statistics,
-    Status, Twin, TwinPatch, schema,
+    ActivityRecord, Changes, Identity, IdentitySettings, IfMatch, Policy, Registry, RegistryError,
+    Statistics, Twin, TwinPatch, schema,
 };
 use crate::data_dir::DataDir;
 
@@ -25,14 +23,18 @@ mod damaged;
 mod rows;
 mod twin_writes;
 mod twins;
+mod writes;
 
 type Result<T> = std::result::Result<T, RegistryError>;
 
 /// Status columns come from the device's row, also for its modules.
 const SELECT: &str = "SELECT i.device, i.module, i.generation, i.etag, d.enabled, \
     d.status_reason, d.status_updated, i.authentication, i.primary_credential, \
-    i.secondary_credential \
-    FROM identities i JOIN identities d ON d.device = i.device AND d.module = ''";
+    i.secondary_credential, i.iot_edge, i.device_scope, i.parent_scopes, i.managed_by, \
+    coalesce(a.connected, 0), a.connection_state_updated, a.last_activity \
+    FROM identities i JOIN identities d ON d.device = i.device AND d.module = '' \
+    LEFT JOIN activity a ON a.device = i.device AND a.module = i.module \
+    AND a.generation = i.generation";
 const SELECT_POLICY: &str = "SELECT name, registry_read, registry_write, service_connect, \
     device_connect, primary_key, secondary_key FROM policies";
 
@@ -142,35 +144,8 @@ impl Registry for SqliteRegistry {
 
     async fn create(&self, id: &DeviceIdentity, settings: IdentitySettings) -> Result<Identity> {
         let id = id.clone();
-        self.write(move |connection| {
-            if id.module.is_some() {
-                let device = DeviceIdentity::of_device(id.device.clone());
-                if present(connection, &device)?.is_none() {
-                    return Err(RegistryError::NotFound(device));
-                }
-            }
-            if present(connection, &id)?.is_some() {
-                return Err(RegistryError::AlreadyExists(id));
-            }
-            let (primary, secondary) = credentials(&settings.authentication);
-            connection
-                .prepare_cached(
-                    "INSERT INTO identities VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, ?7, ?8, ?9)",
-                )?
-                .execute(params![
-                    id.device.as_str(),
-                    module_column(&id),
-                    generation(),
-                    new_etag(),
-                    settings.status == Status::Enabled,
-                    settings.status_reason,
-                    settings.authentication.kind(),
-                    primary.as_ref().map(Secret::expose),
-                    secondary.as_ref().map(Secret::expose),
-                ])?;
-            found(connection, &id)
-        })
-        .await
+        self.write(move |connection| writes::create(connection, &id, &settings))
+            .await
     }
 
     async fn update(
@@ -180,41 +155,14 @@ impl Registry for SqliteRegistry {
         condition: IfMatch,
     ) -> Result<Identity> {
         let id = id.clone();
-        self.write(move |connection| {
-            let present = check(connection, &id, condition)?;
-            let (primary, secondary) = credentials(&settings.authentication);
-            // A module's status columns mean nothing: they are not worth a special case.
-            let updated = if present.enabled == (settings.status == Status::Enabled) {
-                present.status_updated
-            } else {
-                i64::try_from(common::clock::unix_now()).ok()
-            };
-            connection
-                .prepare_cached(
-                    "UPDATE identities SET etag = ?3, enabled = ?4, status_reason = ?5, \
-                     status_updated = ?6, authentication = ?7, primary_credential = ?8, \
-                     secondary_credential = ?9 WHERE device = ?1 AND module = ?2",
-                )?
-                .execute(params![
-                    id.device.as_str(),
-                    module_column(&id),
-                    new_etag(),
-                    settings.status == Status::Enabled,
-                    settings.status_reason,
-                    updated,
-                    settings.authentication.kind(),
-                    primary.as_ref().map(Secret::expose),
-                    secondary.as_ref().map(Secret::expose),
-                ])?;
-            found(connection, &id)
-        })
-        .await
+        self.write(move |connection| writes::update(connection, &id, &settings, condition))
+            .await
     }
 
     async fn delete(&self, id: &DeviceIdentity, condition: IfMatch) -> Result<()> {
         let id = id.clone();
         self.write(move |connection| {
-            check(connection, &id, condition)?;
+            writes::check(connection, &id, condition)?;
             connection
                 .prepare_cached(
                     "DELETE FROM identities WHERE device = ?1 AND (module = ?2 OR ?2 = '')",
@@ -233,6 +181,11 @@ impl Registry for SqliteRegistry {
 
     async fn patch_reported(&self, id: &DeviceIdentity, patch: TwinPatch) -> Result<u64> {
         self.write_twin(id.clone(), patch).await
+    }
+
+    async fn record_activity(&self, records: Vec<ActivityRecord>) -> Result<()> {
+        self.write(move |connection| writes::record_activity(connection, &records))
+            .await
     }
 
     async fn statistics(&self) -> Result<Statistics> {
@@ -324,54 +277,8 @@ fn found(connection: &Connection, id: &DeviceIdentity) -> Result<Identity> {
     find(connection, id)?.ok_or_else(|| RegistryError::NotFound(id.clone()))
 }
 
-/// What a change has to know of an identity. It is read without the credentials: a damaged
-/// identity can still be updated and deleted.
-struct Present {
-    etag: String,
-    enabled: bool,
-    /// Unix seconds.
-    status_updated: Option<i64>,
-}
-
-fn present(connection: &Connection, id: &DeviceIdentity) -> Result<Option<Present>> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT i.etag, d.enabled, d.status_updated FROM identities i \
-             JOIN identities d ON d.device = i.device AND d.module = '' \
-             WHERE i.device = ?1 AND i.module = ?2",
-        )?
-        .query_row([id.device.as_str(), module_column(id)], |row| {
-            Ok(Present {
-                etag: row.get(0)?,
-                enabled: row.get(1)?,
-                status_updated: row.get(2)?,
-            })
-        })
-        .optional()?)
-}
-
-/// The identity that a change is about, if it exists and meets the condition.
-fn check(connection: &Connection, id: &DeviceIdentity, condition: IfMatch) -> Result<Present> {
-    let present = present(connection, id)?.ok_or_else(|| RegistryError::NotFound(id.clone()))?;
-    match condition {
-        IfMatch::Etag(etag) if etag != present.etag => {
-            Err(RegistryError::PreconditionFailed(id.clone()))
-        }
-        IfMatch::Etag(_) | IfMatch::Any => Ok(present),
-    }
-}
-
 fn module_column(id: &DeviceIdentity) -> &str {
     id.module.as_ref().map_or("", ModuleId::as_str)
-}
-
-/// Tells this creation from every other: ticks of 100 ns since the year 1, as IoT Hub's.
-fn generation() -> String {
-    const UNIX_EPOCH_TICKS: u128 = 621_355_968_000_000_000;
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    (UNIX_EPOCH_TICKS + since.as_nanos() / 100).to_string()
 }
 
 /// Random, so that an identity made anew never has the etag of its predecessor.

@@ -1,5 +1,7 @@
 //! The API as SDKs call it, over a real registry.
 
+mod members;
+
 use http_body_util::BodyExt as _;
 
 use super::*;
@@ -13,8 +15,11 @@ const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 struct Presence;
 
 impl Connections for Presence {
-    fn is_connected(&self, id: &DeviceIdentity) -> bool {
-        id.to_string() == "online"
+    fn activity(&self, identity: &Identity) -> Activity {
+        Activity {
+            connected: identity.id.to_string() == "online",
+            ..identity.activity
+        }
     }
     fn connected_devices(&self) -> u64 {
         7
@@ -305,6 +310,27 @@ async fn bulk_requests() {
         ]
     );
     assert_eq!(server.get("/devices/d7").await.0, 404, "the rest was done");
+}
+
+#[test]
+fn a_device_owns_its_modules_and_nothing_else() {
+    let owner = |path: &[&str]| super::owner(path).map(|id| id.to_string());
+    let own = Some("d".to_owned());
+    assert_eq!(owner(&["devices", "d", "modules"]), own);
+    assert_eq!(owner(&["devices", "d", "modules", "m"]), own);
+    for path in [
+        &["devices"][..],
+        &["devices", "d"],
+        &["devices", "query"],
+        &["devices", "d", "commands"],
+        &["devices", "d", "modules", "m", "x"],
+        &["devices", "a/b", "modules", "m"],
+        &["Devices", "d", "modules", "m"],
+        &["twins", "d", "modules", "m"],
+        &["statistics", "devices"],
+    ] {
+        assert_eq!(owner(path), None, "{path:?}");
+    }
 }
 
 #[test]

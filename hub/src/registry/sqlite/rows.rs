@@ -5,7 +5,8 @@ use common::secret::{Secret, SharedKey};
 use rusqlite::Row;
 
 use super::super::{
-    Authentication, Identity, Owner, Permissions, Policy, RegistryError, Status, Thumbprint,
+    Activity, Authentication, Identity, Owner, Permissions, Policy, RegistryError, Status,
+    Thumbprint,
 };
 use super::Result;
 
@@ -70,6 +71,8 @@ pub(super) fn identity(row: &Row<'_>) -> Result<Identity> {
         "none" => Authentication::None,
         _ => return Err(damaged("the kind of authentication")),
     };
+    let parent_scopes =
+        serde_json::from_str(&row.get::<_, String>(12)?).map_err(|_| damaged("parentScopes"))?;
     Ok(Identity {
         id,
         generation_id: row.get(2)?,
@@ -82,6 +85,15 @@ pub(super) fn identity(row: &Row<'_>) -> Result<Identity> {
         status_reason: row.get(5)?,
         status_updated: row.get::<_, Option<i64>>(6)?.map(i64::unsigned_abs),
         authentication,
+        iot_edge: row.get(10)?,
+        device_scope: row.get(11)?,
+        parent_scopes,
+        managed_by: row.get(13)?,
+        activity: Activity {
+            connected: row.get(14)?,
+            connection_state_updated: row.get::<_, Option<i64>>(15)?.map(i64::unsigned_abs),
+            last_activity: row.get::<_, Option<i64>>(16)?.map(i64::unsigned_abs),
+        },
     })
 }
 

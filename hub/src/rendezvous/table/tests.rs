@@ -4,7 +4,7 @@ use common::identity::DeviceId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::auth::Credential;
+use crate::auth::{Credential, DevicePrincipal};
 use crate::presence::Presence;
 
 fn identity(name: &str) -> DeviceIdentity {
@@ -15,9 +15,13 @@ fn identity(name: &str) -> DeviceIdentity {
 fn connections() -> [ConnectionId; 2] {
     let presence = Presence::default();
     [0, 1].map(|_| {
-        presence
-            .admit(identity("d"), Credential::Key([0; 32]))
-            .connection
+        let principal = DevicePrincipal {
+            identity: identity("d"),
+            expires: None,
+            credential: Credential::Key([0; 32]),
+            generation_id: String::new(),
+        };
+        presence.admit(&principal).connection
     })
 }
 

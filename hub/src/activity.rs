@@ -1,0 +1,58 @@
+//! Stores when identities were last here: in the background, many at a time, since a write
+//! for each message would keep the disk busy. Who asks the hub gets the present state from
+//! its memory; the registry has it for the time after a restart.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::state::HubState;
+
+/// How often. IoT Hub lets these times lag by 5 to 10 minutes; a crash loses so much here.
+const STORE: Duration = Duration::from_secs(10);
+/// Records in one transaction: the database has one writer, and others wait for it.
+const BATCH: usize = 1_000;
+/// The most that is waited for at the end.
+const LAST: Duration = Duration::from_secs(5);
+
+/// Stores activity for ever.
+pub async fn keep(state: HubState) {
+    let mut ticks = interval(STORE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut has_failed = false;
+    loop {
+        ticks.tick().await;
+        match store(&state).await {
+            Ok(()) => has_failed = false,
+            Err(error) if !has_failed => {
+                has_failed = true;
+                tracing::warn!("cannot store when devices were connected: {error}; trying on");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Stores what is left when all sessions have ended.
+pub async fn finish(state: &HubState) {
+    match timeout(LAST, store(state)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!("cannot store when devices were connected: {error}"),
+        Err(_) => tracing::warn!("cannot store when devices were connected: the disk is busy"),
+    }
+}
+
+async fn store(state: &HubState) -> Result<(), crate::registry::RegistryError> {
+    loop {
+        let records = state.presence.unstored_activity(BATCH);
+        if records.is_empty() {
+            return Ok(());
+        }
+        state.registry.record_activity(records.clone()).await?;
+        state.presence.activity_stored(&records);
+        // Who is busy all the time has a new record already: next time.
+        if records.len() < BATCH {
+            return Ok(());
+        }
+    }
+}
