@@ -1,6 +1,6 @@
 //! Stores when identities were last here: in the background, many at a time, since a write
-//! for each message would keep the disk busy. Who asks the hub gets the present state from
-//! its memory; the registry has it for the time after a restart.
+//! for each message would keep the disk busy. The hub answers requests from its memory; the
+//! registry is for the time after a restart.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub async fn keep(state: HubState) {
             Ok(()) => has_failed = false,
             Err(error) if !has_failed => {
                 has_failed = true;
-                tracing::warn!("cannot store when devices were connected: {error}; trying on");
+                tracing::warn!("cannot store when devices were connected: {error}; retrying");
             }
             Err(_) => {}
         }

@@ -6,7 +6,7 @@ use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::mqtt::ConnectReturnCode;
 use common::sas_token;
 use common::secret::SharedKey;
-use hub::registry::{Authentication, Status};
+use hub::registry::{ActivityRecord, Authentication, Status};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tests::raw_device::password;
@@ -348,6 +348,28 @@ async fn when_an_identity_was_last_here_outlives_the_hub() {
     assert_eq!(after[0], "Disconnected");
     assert!(before[1] < after[1] && before[2] < after[2]);
     drop(device);
+
+    // A hub that was killed could not store that the device has left.
+    let found = hub.state.registry.identity(&connection.identity).await;
+    let mut found = found.unwrap().unwrap();
+    found.activity.connected = true;
+    let record = ActivityRecord {
+        id: found.id,
+        generation_id: found.generation_id,
+        activity: found.activity,
+    };
+    hub.state
+        .registry
+        .record_activity(vec![record])
+        .await
+        .unwrap();
+    let hub = hub.restart().await;
+    let killed = times(&hub).await;
+    assert_eq!((&*killed[0], &killed[2]), ("Disconnected", &after[2]));
+    assert!(
+        after[1] < killed[1],
+        "when this hub has started, at the latest"
+    );
 
     // Made anew, it was never here.
     hub.delete("d").await;

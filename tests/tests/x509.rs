@@ -1,8 +1,12 @@
 //! Devices that prove themselves with a TLS client certificate, by its thumbprint.
 
+use common::clock::unix_now;
 use common::connection_string::DeviceConnectionString;
+use common::sas_token;
+use common::secret::SharedKey;
+use common::tls::ClientIdentity;
 use hub::auth::fingerprints;
-use hub::registry::{Authentication, Thumbprint};
+use hub::registry::{Authentication, Status, Thumbprint};
 use rcgen::{CertificateParams, KeyPair};
 use tests::device::config;
 use tests::{TestDevice, TestHub, soon};
@@ -92,4 +96,62 @@ async fn another_certificate_or_none_of_that_kind_is_refused() {
     with_keys.credential = common::connection_string::DeviceCredential::X509;
     let sentence = refused(&hub, &with_keys, &own).await;
     assert!(sentence.contains("thumbprint"), "{sentence}");
+}
+
+/// The status with which the hub answers a call that shows this certificate and token.
+async fn rest(hub: &TestHub, own: Option<&Certificate>, token: Option<&str>, path: &str) -> u16 {
+    let identity = own.map(|own| {
+        let file = |name: &str| own.folder.path().join(name);
+        ClientIdentity {
+            certificate: file("cert.pem"),
+            key: file("key.pem"),
+        }
+    });
+    let tls = common::tls::client_config(Some(&hub.ca_file()), identity.as_ref()).unwrap();
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured((*tls).clone())
+        .no_proxy()
+        .build()
+        .unwrap();
+    let mut request = client.get(format!("https://localhost:{}{path}", hub.https.port()));
+    if let Some(token) = token {
+        request = request.header("Authorization", token);
+    }
+    let response = soon("an answer", request.send()).await.unwrap();
+    response.status().as_u16()
+}
+
+#[tokio::test]
+async fn a_certificate_opens_its_devices_modules_and_a_token_does_not() {
+    let hub = TestHub::start().await;
+    let (own, other) = (Certificate::make(), Certificate::make());
+    let proof = |certificate: &Certificate| Authentication::SelfSigned {
+        primary: Some(certificate.thumbprints[0].clone()),
+        secondary: None,
+    };
+    hub.create_with("d", proof(&own)).await;
+    hub.create_with("e", proof(&other)).await;
+    hub.create("keys").await;
+    let path = "/devices/d/modules";
+    assert_eq!(rest(&hub, Some(&own), None, path).await, 200);
+    assert_eq!(rest(&hub, Some(&other), None, path).await, 401);
+    assert_eq!(rest(&hub, None, None, path).await, 401);
+    for path in [
+        "/devices/d",
+        "/devices/e/modules",
+        "/devices/keys/modules",
+        "/devices",
+        "/twins/d",
+        "/devices/nobody/modules",
+    ] {
+        assert_eq!(rest(&hub, Some(&own), None, path).await, 401, "{path}");
+    }
+    // It has no key that a token could be signed with, and a bad token is not made good.
+    let resource = "localhost/devices/d";
+    let token = sas_token::mint(resource, &SharedKey::random(), None, unix_now() + 60);
+    for own in [None, Some(&own)] {
+        assert_eq!(rest(&hub, own, Some(token.expose()), path).await, 401);
+    }
+    hub.set_status("d", Status::Disabled).await;
+    assert_eq!(rest(&hub, Some(&own), None, path).await, 401);
 }

@@ -19,8 +19,8 @@ pub enum Keys {
 }
 
 /// The document of a device or a module. `present` is its activity as the hub's process
-/// knows it; `None` outside of that, where nobody knows whether it is connected: that field
-/// is then left out, and the times are those that have been stored.
+/// knows it; `None` outside of that, where the connection state is not known: that field is
+/// then left out, and the times are those that have been stored.
 pub fn write(identity: &Identity, present: Option<Activity>, keys: Keys) -> Value {
     let activity = present.unwrap_or(identity.activity);
     let mut document = json!({

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::cli::{Cli, Command};
+use crate::registry::{Activity, ActivityRecord, Authentication, IdentitySettings, IfMatch};
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -176,6 +177,63 @@ async fn lists_and_shows_keep_keys_to_themselves() {
     assert_eq!(shown["authentication"]["symmetricKey"]["primaryKey"], KEY);
     assert!(shell.run("module list b").await.contains("\nm   disabled"));
     assert_eq!(shell.json("module show b m --json").await["moduleId"], "m");
+}
+
+#[tokio::test]
+async fn shows_what_rest_clients_have_set_and_switching_keeps_it() {
+    let shell = Shell::new();
+    shell.run("device create d").await;
+    let registry = SqliteRegistry::open(&shell.dir()).unwrap();
+    let id = DeviceIdentity::of_device("d".parse().unwrap());
+    let made = registry.identity(&id).await.unwrap().unwrap();
+    let settings = IdentitySettings {
+        iot_edge: true,
+        ..made.settings()
+    };
+    registry.update(&id, settings, IfMatch::Any).await.unwrap();
+    let module = DeviceIdentity::of_module(id.device.clone(), "m".parse().unwrap());
+    let settings = IdentitySettings {
+        managed_by: Some("me\u{1b}[2J".to_owned()),
+        ..IdentitySettings::new(Authentication::None)
+    };
+    registry.create(&module, settings).await.unwrap();
+    let record = ActivityRecord {
+        id: id.clone(),
+        generation_id: made.generation_id.clone(),
+        activity: Activity {
+            connected: false,
+            connection_state_updated: Some(1_700_000_000_000_000),
+            last_activity: Some(1_700_000_001_500_000),
+        },
+    };
+    registry.record_activity(vec![record]).await.unwrap();
+
+    shell.run("device disable d").await;
+    let shown = shell.run("device show d").await;
+    let scope = format!("ms-azure-iot-edge://d-{}", made.generation_id);
+    for line in [
+        "edge device        yes",
+        &format!("scope              {scope}"),
+        "connection changed 2023-11-14T22:13:20Z",
+        "last activity      2023-11-14T22:13:21Z",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{shown}");
+    }
+    assert!(
+        shell
+            .run("device list")
+            .await
+            .ends_with("2023-11-14T22:13:21Z\n")
+    );
+    let document = shell.json("device show d --json").await;
+    assert_eq!(document["deviceScope"], scope);
+    assert_eq!(document["lastActivityTime"], "2023-11-14T22:13:21.5000000Z");
+    let shown = shell.run("module show d m").await;
+    assert!(
+        shown.contains("managed by         me\\u{1b}[2J\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("last activity      never\n"), "{shown}");
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ END;
 ";
 
 /// The rest of what IoT Hub keeps of an identity. Activity has a table of its own, as twins
-/// have: it changes often, and concerns nobody who may be connected.
+/// have: it changes often, and has no say in who may be connected.
 const MEMBERS: &str = "
 ALTER TABLE identities ADD COLUMN iot_edge INTEGER NOT NULL DEFAULT 0 CHECK (iot_edge IN (0, 1));
 ALTER TABLE identities ADD COLUMN device_scope TEXT;
