@@ -396,6 +396,7 @@ fn topics(c: &mut Criterion) {
         name: "ssh".to_owned(),
         url: "wss://myhub.example.net:443/bridges/0123456789abcdef".to_owned(),
         token: Secret::new("t".repeat(300)),
+        initiator: None,
     };
     let request_topic = request.to_topic();
     assert_eq!(

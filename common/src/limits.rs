@@ -93,8 +93,9 @@ pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(2);
 pub const SESSION_RESUME: Duration = Duration::from_secs(10);
 /// How long a device is asked for plain streams only, after it was wrong about itself.
 pub const SESSION_PLAIN: Duration = Duration::from_secs(3600);
-/// How long both ends keep a detached session, unless configured otherwise.
-pub const SESSION_GRACE: Duration = Duration::from_secs(30 * 60);
+/// How long both ends keep a detached session, unless configured otherwise: a lid that is
+/// closed on Friday is opened on Monday.
+pub const SESSION_GRACE: Duration = Duration::from_secs(72 * 3600);
 /// A session without connections gives its stream back after this.
 pub const SESSION_IDLE: Duration = Duration::from_secs(600);
 /// How long a held-back acknowledgement waits for company.

@@ -1,5 +1,5 @@
-//! What detached sessions may take from a device: so many, and so many bytes. The one
-//! that was detached longest makes room, and one that is attached never does.
+//! What detached sessions may take from a device: so many, and so many bytes. The newest of
+//! who has most makes room, and one that is attached never does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,11 @@ use common::session::{ConnectionId, pipe};
 use common::tunnel::{Pipes, Traffic};
 use tests::session_story::{DEVICE, reset, talk};
 use tests::{RawService, RawSession, TestDevice, TestHub, holdings, logs, soon, wait};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 struct Story {
-    _hub: TestHub,
+    hub: TestHub,
     device: TestDevice,
     service: Arc<RawService>,
     target: TcpListener,
@@ -36,7 +35,7 @@ async fn story(name: &str, options: &[&str]) -> Story {
     Story {
         device: TestDevice::start(&hub, &connection, &options).await,
         service: Arc::new(RawService::new(&hub).await),
-        _hub: hub,
+        hub,
         target,
     }
 }
@@ -68,50 +67,52 @@ fn is_open(socket: &TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn too_many_sessions_cost_the_longest_detached() {
+async fn who_opens_and_drops_sessions_evicts_nobody_elses() {
+    const OPENED: usize = 1_100;
     let name = "count";
     let story = story(name, &[]).await;
     let (_attached, mut here, mut there) = story.session(name).await;
     talk(&mut here, &mut there).await;
-    let mut detached = Vec::new();
-    // One place of them all is the attached one's.
-    for _ in 0..limits::SESSIONS - 1 {
-        let (mut session, here, mut there) = story.session(name).await;
-        there.write_all(b"nobody reads this").await.unwrap();
-        session.lose().await;
-        detached.push((session, here, there));
-    }
-    assert!(detached.iter().all(|(_, _, there)| is_open(there)));
-    wait("all of them to be detached", || {
-        logs::lines(&["session detached", "name=\"count\""]).len() == detached.len()
-    })
-    .await;
-    // Each newcomer costs the one that was detached longest.
-    for number in 0..5 {
+    // Somebody's shell, interrupted; known to the device by another policy.
+    let other = Story {
+        service: Arc::new(RawService::with_policy(&story.hub, "iothubowner").await),
+        ..story
+    };
+    let (mut shell, mut shell_here, mut shell_there) = other.session(name).await;
+    talk(&mut shell_here, &mut shell_there).await;
+    shell.lose().await;
+    logs::line(&["session detached", &format!("session={}", shell.id)]).await;
+    let story = Story {
+        service: Arc::new(RawService::new(&other.hub).await),
+        ..other
+    };
+    let mut opened = Vec::new();
+    for _ in 0..OPENED {
         let (mut session, here, there) = story.session(name).await;
-        reset(&mut detached[number].2).await;
         session.lose().await;
-        detached.push((session, here, there));
-        let (first, kept) = (&detached[number], &detached[number + 1]);
-        assert!(is_open(&kept.2), "one for one");
-        logs::line(&[
-            "session evicted",
-            &format!("session={}", first.0.id),
-            "name=\"count\"",
-        ])
-        .await;
+        opened.push((session, here, there));
     }
-    // One that was evicted is unknown; one that was not goes on; the attached one lives.
-    let evicted = detached[0].0.go_on(&story.service, DEVICE, name).await;
-    let evicted = evicted.unwrap_err().to_string();
-    assert!(evicted.contains("not known there any more"), "{evicted}");
-    detached[5]
-        .0
-        .go_on(&story.service, DEVICE, name)
-        .await
-        .unwrap();
+    // Two places are the attached one's and the shell's.
+    let evicted = ["session evicted", "name=\"count\""];
+    let expected = OPENED + 2 - limits::SESSIONS;
+    assert_eq!(logs::lines(&evicted).len(), expected);
+    assert!(is_open(&shell_there), "the shell was evicted");
+    // One that was evicted is unknown, and no old one is among them.
+    let is_evicted = |session: &RawSession| {
+        let id = format!("session={}", session.id);
+        !logs::lines(&["session evicted", &id]).is_empty()
+    };
+    let first = opened.iter().position(|(session, ..)| is_evicted(session));
+    let first = first.expect("none of its own was evicted");
+    assert!(first > limits::SESSIONS / 2, "number {first} was evicted");
+    let (session, _, its_target) = &mut opened[first];
+    reset(its_target).await;
+    let unknown = session.go_on(&story.service, DEVICE, name).await;
+    let unknown = unknown.unwrap_err().to_string();
+    assert!(unknown.contains("not known there any more"), "{unknown}");
+    shell.go_on(&story.service, DEVICE, name).await.unwrap();
+    talk(&mut shell_here, &mut shell_there).await;
     talk(&mut here, &mut there).await;
-    assert_eq!(logs::lines(&["session evicted", "name=\"count\""]).len(), 5);
     soon("the device-proxy's end", story.device.shut_down())
         .await
         .unwrap();
@@ -125,7 +126,7 @@ fn held(line: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn too_many_bytes_cost_the_longest_detached() {
+async fn too_many_bytes_cost_the_newest_detached() {
     let name = "bytes";
     let story = story(name, &[]).await;
     let (_attached, mut here, mut there) = story.session(name).await;
@@ -188,11 +189,12 @@ async fn too_many_bytes_cost_the_longest_detached() {
         left.iter()
             .all(|left| *left <= limits::SESSION_DETACHED_BYTES)
     );
-    for (line, (session, _, targets)) in evicted.iter().zip(&mut kept) {
+    // All are of the same service: the newest goes, which is the one that was too much.
+    for (line, (session, _, targets)) in evicted.iter().rev().zip(kept.iter_mut().rev()) {
         assert!(line.contains(&format!("session={}", session.id)), "{line}");
         reset(&mut targets[0]).await;
     }
-    let (session, _, _) = kept.last_mut().unwrap();
+    let (session, _, _) = kept.first_mut().unwrap();
     session.go_on(&story.service, DEVICE, name).await.unwrap();
     talk(&mut here, &mut there).await;
     soon("the device-proxy's end", story.device.shut_down())

@@ -2,6 +2,7 @@
 //! Payloads are empty: the topic is the message.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -30,6 +31,18 @@ pub struct StreamRequest {
     pub url: String,
     /// The bearer token for the device's leg.
     pub token: Secret,
+    /// Who asked the hub for the stream; `None` when the hub does not say.
+    pub initiator: Option<Initiator>,
+}
+
+/// Who asked for a stream, as far as the hub says it: `$ip`, which IoT Hub's preview sends as
+/// `0.0.0.0`, and `$policy`, which is this hub's own and ignored by the SDKs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Initiator {
+    /// The address that the service came from; never the unspecified one.
+    pub ip: IpAddr,
+    /// The shared access policy that it used; may be empty.
+    pub policy: String,
 }
 
 impl fmt::Debug for StreamRequest {
@@ -64,8 +77,16 @@ pub enum StreamRequestError {
 impl StreamRequest {
     /// Writes the topic so that every known device-side parser reads it.
     pub fn to_topic(&self) -> String {
+        let initiator = match &self.initiator {
+            Some(Initiator { ip, policy }) if !policy.is_empty() => {
+                format!("{ip}&$policy={}", utf8_percent_encode(policy, URL_VALUE))
+            }
+            Some(Initiator { ip, .. }) => ip.to_string(),
+            // Never empty: that fails the whole request in the C SDK.
+            None => "0.0.0.0".to_owned(),
+        };
         format!(
-            "{REQUEST_PREFIX}{}/?$rid={}&$url={}&$auth={}&$ip=0.0.0.0",
+            "{REQUEST_PREFIX}{}/?$rid={}&$url={}&$auth={}&$ip={initiator}",
             self.name,
             self.request_id,
             utf8_percent_encode(&self.url, URL_VALUE),
@@ -87,6 +108,7 @@ impl StreamRequest {
         }
         let properties = properties.strip_prefix('?').unwrap_or(properties);
         let (mut rid, mut url, mut auth) = (None, None, None);
+        let (mut ip, mut policy) = (None, None);
         for property in properties.split('&') {
             let Some((key, value)) = property.split_once('=') else {
                 continue;
@@ -95,6 +117,8 @@ impl StreamRequest {
                 "$rid" => (&mut rid, "$rid"),
                 "$url" => (&mut url, "$url"),
                 "$auth" => (&mut auth, "$auth"),
+                "$ip" => (&mut ip, "$ip"),
+                "$policy" => (&mut policy, "$policy"),
                 _ => continue,
             };
             if slot.replace(value).is_some() {
@@ -112,8 +136,19 @@ impl StreamRequest {
                 .map_err(|_| E::Malformed("$url"))?
                 .into_owned(),
             token: Secret::new(auth),
+            initiator: initiator(ip, policy),
         })
     }
+}
+
+/// What cannot be read is not there: nothing of the stream depends on it.
+fn initiator(ip: Option<&str>, policy: Option<&str>) -> Option<Initiator> {
+    let ip: IpAddr = ip?.parse().ok()?;
+    let policy = percent_decode_str(policy.unwrap_or_default()).decode_utf8();
+    (!ip.is_unspecified()).then(|| Initiator {
+        ip,
+        policy: policy.unwrap_or_default().into_owned(),
+    })
 }
 
 /// The device's answer to a stream request.
@@ -178,10 +213,52 @@ mod tests {
             name: "TestStream".into(),
             url: URL.into(),
             token: Secret::new(TOKEN),
+            initiator: None,
         };
         assert_eq!(request.to_topic(), vector());
         assert_eq!(vector().len(), 356);
         assert_eq!(StreamRequest::from_topic(&vector()), Ok(request));
+    }
+
+    #[test]
+    fn who_initiated_is_written_and_read() {
+        let initiator = |ip: &str, policy: &str| Initiator {
+            ip: ip.parse().unwrap(),
+            policy: policy.to_owned(),
+        };
+        let parse = |rest: &str| {
+            let topic = format!("$iothub/streams/POST/s/?$rid=1&$url=U&$auth=T{rest}");
+            StreamRequest::from_topic(&topic).unwrap()
+        };
+        for (written, read) in [
+            (
+                "&$ip=192.0.2.1&$policy=service",
+                initiator("192.0.2.1", "service"),
+            ),
+            (
+                "&$ip=2001:db8::7&$policy=a%20b",
+                initiator("2001:db8::7", "a b"),
+            ),
+            ("&$ip=192.0.2.1", initiator("192.0.2.1", "")),
+        ] {
+            let request = parse(written);
+            assert_eq!(request.initiator, Some(read));
+            assert!(
+                request.to_topic().ends_with(written),
+                "{}",
+                request.to_topic()
+            );
+        }
+        for nothing in [
+            "",
+            "&$ip=",
+            "&$ip=0.0.0.0",
+            "&$ip=::",
+            "&$ip=x",
+            "&$policy=service",
+        ] {
+            assert_eq!(parse(nothing).initiator, None, "{nothing}");
+        }
     }
 
     #[test]
@@ -258,12 +335,17 @@ mod tests {
         }
 
         #[test]
-        fn requests_round_trip(name in "[A-Za-z0-9._-]{1,20}", rid in 0u64.., path in "[!-~]{0,60}") {
+        fn requests_round_trip(
+            name in "[A-Za-z0-9._-]{1,20}", rid in 0u64.., path in "[!-~]{0,60}",
+            ip in 1u32.., policy in "[ -~]{0,20}",
+        ) {
+            let ip = std::net::Ipv4Addr::from_bits(ip).into();
             let request = StreamRequest {
                 request_id: RequestId::from(rid),
                 name,
                 url: format!("wss://h:443/{path}"),
                 token: Secret::new(TOKEN),
+                initiator: Some(Initiator { ip, policy }),
             };
             let topic = request.to_topic();
             prop_assert_eq!(topic.split('/').count(), 5);

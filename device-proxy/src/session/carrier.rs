@@ -1,5 +1,6 @@
 //! One stream that carries a session: greet, begin or go on, carry to its end.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use common::session::frame::Code;
 use common::session::greet::{Exchange, GreetError, ResumeWish, Wish};
 use common::session::handshake::ResumeSecret;
 use common::session::{CarrierEnd, CarrierId, Live, Role, SessionId, carry};
-use common::wire::stream::StreamRequest;
+use common::wire::stream::{Initiator, StreamRequest};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
 use super::{Entry, keep};
@@ -52,7 +54,16 @@ pub(crate) async fn serve(shared: &Arc<Shared>, request: &StreamRequest, name: &
     };
     let begun = match wish {
         Ok(Wish::New { id, secret, grace }) => {
-            begin(shared, &mut exchange, id, secret, grace, (name, target)).await
+            let holder = holder(request, name);
+            begin(
+                shared,
+                &mut exchange,
+                id,
+                secret,
+                grace,
+                (name, target, holder),
+            )
+            .await
         }
         Ok(Wish::Resume(wish)) => go_on(shared, &mut exchange, &wish, name).await,
         Err(error) => Err(error),
@@ -67,6 +78,21 @@ pub(crate) async fn serve(shared: &Arc<Shared>, request: &StreamRequest, name: &
     }
 }
 
+/// Whose a session counts as, when what all of them may take has to be shared. Addresses that
+/// one host may have by the million count as one.
+fn holder(request: &StreamRequest, name: &str) -> Arc<str> {
+    match &request.initiator {
+        Some(Initiator { ip, policy }) => {
+            let network = match ip.to_canonical() {
+                IpAddr::V4(_) => ip.to_canonical(),
+                IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+            };
+            format!("{policy}@{network}").into()
+        }
+        None => name.into(),
+    }
+}
+
 /// A session on a carrier; `None` when it was refused, which the service knows by then.
 type Begun = Result<Option<(Arc<Entry>, CarrierId)>, GreetError>;
 
@@ -76,21 +102,24 @@ async fn begin(
     id: SessionId,
     secret: ResumeSecret,
     service_grace: Duration,
-    (name, target): (&str, &Target),
+    (name, target, holder): (&str, &Target, Arc<str>),
 ) -> Begun {
     let live = Live::new(id, Role::Device);
+    // Before it is seen by who looks for a detached session to evict.
+    let Ok(carrier) = live.attach(&live.freeze(), 0) else {
+        return Ok(None);
+    };
     let entry = Entry {
         live: live.clone(),
         secret,
         name: name.to_owned(),
         target: target.clone(),
+        holder,
+        began: Instant::now(),
     };
     let Some(entry) = shared.sessions.insert(entry) else {
         tracing::warn!(session = %id, name, %target, "refused a session: too many at once");
         exchange.refuse(Code::Limit, "").await?;
-        return Ok(None);
-    };
-    let Ok(carrier) = live.attach(&live.freeze(), 0) else {
         return Ok(None);
     };
     // Kept even if the stream is lost right now: the service may know of it already.

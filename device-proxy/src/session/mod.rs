@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::limits;
-use common::session::budget::{Budget, Detached};
+use common::session::budget::{Budget, Detached, first_to_go};
 use common::session::handshake::ResumeSecret;
 use common::session::{Code, Live, SessionId};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::target::Target;
 
@@ -26,6 +27,9 @@ pub(crate) struct Entry {
     /// The target's name, as the stream's name gave it: a resume must name the same.
     name: String,
     target: Target,
+    /// Who has asked for it, as far as the hub says; else the target's name.
+    holder: Arc<str>,
+    began: Instant,
 }
 
 /// All sessions of this device.
@@ -91,10 +95,13 @@ impl Sessions {
     fn detached(&self) -> Vec<Detached> {
         let entries = self.entries();
         let detached = entries.values().filter_map(|entry| {
+            entry.live.detached_since()?;
             Some(Detached {
                 id: entry.live.id(),
-                since: entry.live.detached_since()?,
+                began: entry.began,
+                connections: entry.live.connections(),
                 held: entry.live.held(),
+                holder: Arc::clone(&entry.holder),
             })
         });
         detached.collect()
@@ -120,9 +127,9 @@ impl Sessions {
 
     /// Makes room for one; whether there was anything to evict.
     fn evict_one(&self) -> bool {
-        let mut detached = self.detached();
-        detached.sort_by_key(|session| session.since);
-        match detached.first() {
+        let detached = self.detached();
+        let victim = first_to_go(&detached).and_then(|place| detached.get(place));
+        match victim {
             Some(session) => {
                 self.evict(session.id);
                 true
@@ -156,11 +163,13 @@ mod tests {
             secret: ResumeSecret::random(),
             name: "ssh".into(),
             target: Target::Echo,
+            holder: "somebody".into(),
+            began: Instant::now(),
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_longest_detached_makes_room_and_an_attached_one_never_does() {
+    async fn the_newest_detached_makes_room_and_an_attached_one_never_does() {
         let budget = Budget {
             sessions: 2,
             bytes: 1 << 20,
@@ -169,18 +178,17 @@ mod tests {
         let first = sessions.insert(entry(1)).unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
         let second = sessions.insert(entry(2)).unwrap();
-        assert!(sessions.insert(entry(2)).is_none(), "a name is used once");
-        let first_again = sessions.find(first.live.id());
+        assert!(sessions.insert(entry(1)).is_none(), "a name is used once");
+        assert!(sessions.find(first.live.id()).is_some());
         assert!(
-            first_again.is_none(),
-            "the oldest made room for the attempt"
+            sessions.find(second.live.id()).is_none(),
+            "the newest made room for the attempt"
         );
-        let _ = second.live.attach(&second.live.freeze(), 0).unwrap();
+        let _ = first.live.attach(&first.live.freeze(), 0).unwrap();
         let third = sessions.insert(entry(3)).unwrap();
-        assert!(sessions.find(first.live.id()).is_none());
         let _ = third.live.attach(&third.live.freeze(), 0).unwrap();
         assert!(sessions.insert(entry(4)).is_none(), "all are in use");
-        assert!(second.live.over().is_none() && third.live.over().is_none());
-        assert!(first.live.over().is_some());
+        assert!(first.live.over().is_none() && third.live.over().is_none());
+        assert!(second.live.over().is_some());
     }
 }

@@ -8,6 +8,7 @@ use common::identity::{DeviceIdentity, Leg, StreamId, StreamName};
 use common::limits;
 use common::wire::initiation::{self, Timeouts};
 use common::wire::problem::ErrorCode;
+use common::wire::stream::Initiator;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, timeout_at};
@@ -53,9 +54,14 @@ pub async fn initiate(
         token: mint(Leg::Device)?,
     };
     let service_token = mint(Leg::Service)?;
+    // So that a device can share what it has among those who want it.
+    let initiator = Initiator {
+        ip: peer.ip().to_canonical(),
+        policy: principal.policy.clone(),
+    };
     let mut opening = state
         .rendezvous
-        .open(stream, identity, &name, endpoint)
+        .open(stream, identity, &name, endpoint, initiator)
         .map_err(busy)?;
     state.presence.wake(identity);
     let wait = Wait {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::identity::{DeviceId, DeviceIdentity, Leg, RequestId, StreamId, StreamName};
 use common::limits;
 use common::secret::Secret;
-use common::wire::stream::{StreamAnswer, StreamRequest};
+use common::wire::stream::{Initiator, StreamAnswer, StreamRequest};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -120,6 +120,7 @@ impl<W> Rendezvous<W> {
         identity: &DeviceIdentity,
         name: &StreamName,
         endpoint: DeviceEndpoint,
+        initiator: Initiator,
     ) -> Result<Opening<W>, Busy> {
         let (progress, watcher) = watch::channel(Progress::Waiting);
         self.table()
@@ -129,6 +130,7 @@ impl<W> Rendezvous<W> {
                     name: name.as_str().to_owned(),
                     url: endpoint.url,
                     token: endpoint.token,
+                    initiator: Some(initiator),
                 },
                 progress,
                 partner: None,

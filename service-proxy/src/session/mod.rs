@@ -218,26 +218,30 @@ impl Shared {
         slot
     }
 
-    /// Ends detached sessions until the others keep to the budget: the longest detached
-    /// first, an attached one never.
+    /// Ends detached sessions until the others keep to the budget, each for itself: who holds
+    /// most goes first, an attached one never.
     fn keep_to_budget(&self) {
-        let lives: Vec<Live> = {
+        let lives: Vec<(StreamName, Live)> = {
             let slots = self.slots();
-            let up = slots.values().filter_map(|slot| match &*slot.borrow() {
-                Phase::Up(live) => Some(live.clone()),
-                _ => None,
-            });
+            let up = slots
+                .iter()
+                .filter_map(|(name, slot)| match &*slot.borrow() {
+                    Phase::Up(live) => Some((name.clone(), live.clone())),
+                    _ => None,
+                });
             up.collect()
         };
-        let detached = lives.iter().filter_map(|live| {
+        let detached = lives.iter().filter_map(|(name, live)| {
             Some(Detached {
                 id: live.id(),
-                since: live.detached_since()?,
+                began: live.detached_since()?,
+                connections: live.connections(),
                 held: live.held(),
+                holder: name.as_str().into(),
             })
         });
         for id in Budget::default().evicted(detached.collect()) {
-            if let Some(live) = lives.iter().find(|live| live.id() == id) {
+            if let Some((_, live)) = lives.iter().find(|(_, live)| live.id() == id) {
                 tracing::warn!(
                     device = %self.identity, session = %id, held = live.held(), connections = live.connections(),
                     "session evicted: interrupted sessions need more room than there is"

@@ -78,6 +78,7 @@ impl Server {
             name: "ssh".to_owned(),
             url: format!("wss://localhost:{}/a/stream", self.port),
             token: Secret::new("token"),
+            initiator: None,
         }
     }
 
