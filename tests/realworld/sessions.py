@@ -31,11 +31,13 @@ class Tunnel:
     """Hub, proxies, an sshd and an echo behind them; in a `world`, or on loopback.
     `targets` are further ones, by their names. All programs have `name` in theirs."""
 
-    def __init__(self, lab, world=None, name="", targets=None, log_level="trace", arguments=(), with_ssh=True):
+    def __init__(self, lab, world=None, name="", targets=None, log_level="trace", arguments=(), with_ssh=True,
+                 service_env=None, device_env=None):
         self.lab, self.world, self.name = lab, world, name
         self.service_under = world.service.exec_prefix if world else []
         self.device_under = world.device.exec_prefix if world else []
         self.log_level = log_level
+        self.device_env = device_env
         ending = f"-{name}" if name else ""
         self.ending = ending
         self.echo = world.device.serve(harness.echo_back) if world else harness.TcpServer(harness.echo_back)
@@ -52,7 +54,7 @@ class Tunnel:
         self.start_device()
         self.service, ports = self.hub.listen(
             *self.targets, name=f"service-proxy{ending}", under=self.service_under, log_level=log_level,
-            arguments=arguments,
+            arguments=arguments, env=service_env,
         )  # fmt: skip
         self.ports = dict(zip(self.targets, ports))
 
@@ -61,9 +63,10 @@ class Tunnel:
         self.device = self.hub.device_proxy(
             self.device_string, *options, *arguments,
             name=f"device-proxy{self.ending}", under=self.device_under, log_level=self.log_level,
+            env=self.device_env,
         )  # fmt: skip
         self.device.wait_for("connected; streams reach")
-        if self.log_level == "trace" and "never" not in arguments:
+        if self.log_level in ("debug", "trace") and "never" not in arguments:
             # Who asks its twin before finds that it knows no sessions.
             wanted = len(self.processes("device-proxy"))
             harness.wait_until(
