@@ -30,6 +30,7 @@ async fn a_hub_cannot_have_a_device_speak_to_another_host() {
         name: name.to_owned(),
         url: format!("wss://{host}:{port}/bridges/x"),
         token: Secret::new("t"),
+        initiator: None,
     };
     // For sessions, too.
     for name in ["led-astray", "_session.echo"] {
