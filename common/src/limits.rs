@@ -58,9 +58,12 @@ pub const LEG_PONG: Duration = Duration::from_secs(10);
 /// After the local end of input: how long the peer may stay silent before a plain
 /// stream, which has no half-close, is closed.
 pub const HALF_CLOSE_LINGER: Duration = Duration::from_secs(5);
-/// Delivering to the surviving leg what the hub still holds for it (at most some hundred
-/// KiB): enough for a slow link, so that no tail is lost.
-pub const LEG_DELIVER: Duration = Duration::from_secs(120);
+/// What was received before an end is delivered, however slowly it is taken; after so long without
+/// a byte that moved the reader is given up, and a connection of a peer that has vanished with it.
+pub const LEG_DELIVER: Duration = Duration::from_secs(25);
+/// So long the hub keeps back its answer to a leg's Close until the other leg has all that was
+/// sent before it: an answered Close shall mean that nothing was lost.
+pub const LEG_CONFIRM: Duration = Duration::from_secs(10);
 /// The surviving leg's answer to our Close, at the hub.
 pub const LEG_CLOSE: Duration = Duration::from_secs(10);
 /// Delivering what is left, and the closing handshakes, once an end is decided.

@@ -2,18 +2,20 @@
 //! pieces, one message in hand a direction, so that a slow leg slows the fast one.
 //!
 //! When one leg ends, what it had sent is delivered first; then the other gets Close,
-//! 1000 if the first said 1000, else 1011. Both directions run in one task.
+//! 1000 if the first ended in order, else 1011. A Close is answered when the other leg has what
+//! was sent before it. Both directions run in one task.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use common::identity::Leg;
 use common::limits;
+use common::tunnel::{Backlog, Delivery};
 use common::websocket::{Data, Goodbye, Incoming, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// The reason text in a Close after a leg that did not end normally, as the real
@@ -32,9 +34,23 @@ pub enum RelayEnd {
     /// A leg was lost.
     #[error("the {0}'s leg was lost")]
     Lost(Leg, #[source] WebSocketError),
+    /// A leg did not take what the other had sent before it closed.
+    #[error("the {0} did not take what was left for it")]
+    Undelivered(Leg, #[source] WebSocketError),
     /// The hub ended it.
     #[error("the hub ended it")]
     Cancelled,
+}
+
+impl RelayEnd {
+    /// The leg that ended first.
+    fn ended(&self) -> Option<Leg> {
+        match self {
+            Self::Closed(leg) | Self::Aborted(leg, _) | Self::Lost(leg, _) => Some(*leg),
+            Self::Undelivered(leg, _) => Some(leg.other()),
+            Self::Cancelled => None,
+        }
+    }
 }
 
 /// The story of one joined stream.
@@ -83,7 +99,11 @@ impl Way {
         A: AsyncRead + AsyncWrite + Unpin,
         B: AsyncRead + AsyncWrite + Unpin,
     {
-        while self.broken.is_none() {
+        loop {
+            if self.broken.is_some() {
+                // It has nowhere to go, but who may not send may not read either.
+                self.held = None;
+            }
             if self.held.is_some() {
                 if let Err(error) = ready!(self.poll_send(cx, to)) {
                     self.broken = Some(error);
@@ -101,7 +121,7 @@ impl Way {
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(RelayEnd::Lost(self.from, error)),
                 Poll::Pending => {
-                    if self.unflushed {
+                    if self.unflushed && self.broken.is_none() {
                         match ready!(to.poll_flush(cx)) {
                             Ok(()) => self.unflushed = false,
                             Err(error) => {
@@ -114,9 +134,6 @@ impl Way {
                 }
             }
         }
-        // What the other leg still sends has nowhere to go.
-        self.held = None;
-        Poll::Pending
     }
 
     /// Sends the message in hand.
@@ -144,9 +161,8 @@ struct Relay<A, B> {
     out: Way,
     /// From the second leg to the first.
     back: Way,
-    /// Bytes moved, and when the last of them was: what limits a delivery.
-    moved: (u64, Instant),
-    timer: Pin<Box<Sleep>>,
+    /// Since one leg takes nothing: whether the rest still moves.
+    delivery: Option<Delivery>,
 }
 
 impl<A, B> Relay<A, B>
@@ -155,24 +171,22 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
-        if let Poll::Ready(end) = self.out.poll(cx, &mut self.first, &mut self.second) {
-            return Poll::Ready(end);
+        let mut ended = self.out.poll(cx, &mut self.first, &mut self.second);
+        let mut lost_some = self.out.broken.is_some();
+        if ended.is_pending() {
+            ended = self.back.poll(cx, &mut self.second, &mut self.first);
+            lost_some = self.back.broken.is_some();
         }
-        if let Poll::Ready(end) = self.back.poll(cx, &mut self.second, &mut self.first) {
-            return Poll::Ready(end);
-        }
-        if self.out.broken.is_some() && self.back.broken.is_some() {
-            return Poll::Ready(self.lost());
+        if let Poll::Ready(end) = ended {
+            // What it sent before its end was not taken: that is how the relay ended.
+            return Poll::Ready(if lost_some { self.lost() } else { end });
         }
         if self.out.broken.is_some() || self.back.broken.is_some() {
-            // One leg takes nothing; what it had said is being delivered to the other.
-            let bytes = self.out.bytes + self.back.bytes;
-            if bytes != self.moved.0 || self.timer.deadline() < self.moved.1 {
-                self.moved = (bytes, Instant::now());
-                let deadline = self.moved.1 + limits::LEG_DELIVER;
-                self.timer.as_mut().reset(deadline);
-            }
-            ready!(self.timer.as_mut().poll(cx));
+            // One leg takes nothing; what it had sent is being delivered to the other.
+            let moved = self.out.bytes + self.back.bytes;
+            let queued = self.first.queued() + self.second.queued();
+            let delivery = self.delivery.get_or_insert_default();
+            ready!(delivery.poll_stuck(cx, || (moved, queued)));
             return Poll::Ready(self.lost());
         }
         Poll::Pending
@@ -189,8 +203,8 @@ where
 }
 
 /// Relays until a leg ends or `cancel` is cancelled, then closes both, which
-/// takes at most [`limits::LEG_DELIVER`] and [`limits::LEG_CLOSE`]. `held` is a message of
-/// `first` that was read while it waited.
+/// takes as long as bytes move, [`limits::LEG_DELIVER`] without any, and
+/// [`limits::LEG_CLOSE`]. `held` is a message of `first` that was read while it waited.
 pub async fn relay<A, B>(
     first_leg: Leg,
     first: WebSocket<A>,
@@ -199,8 +213,8 @@ pub async fn relay<A, B>(
     cancel: &CancellationToken,
 ) -> RelayOutcome
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: AsyncRead + AsyncWrite + Backlog + Unpin,
+    B: AsyncRead + AsyncWrite + Backlog + Unpin,
 {
     let started = Instant::now();
     let mut relay = Relay {
@@ -208,8 +222,7 @@ where
         second,
         out: Way::new(first_leg, held),
         back: Way::new(first_leg.other(), None),
-        moved: (u64::MAX, started),
-        timer: Box::pin(sleep(limits::LEG_DELIVER)),
+        delivery: None,
     };
     let end = tokio::select! {
         end = poll_fn(|cx| relay.poll(cx)) => end,
@@ -219,44 +232,137 @@ where
         Leg::Service => (relay.out.bytes, relay.back.bytes),
         Leg::Device => (relay.back.bytes, relay.out.bytes),
     };
-    let outcome = RelayOutcome {
+    let duration = started.elapsed();
+    let Relay { first, second, .. } = relay;
+    let end = match end.ended() {
+        None => {
+            tokio::join!(abort(first), abort(second));
+            end
+        }
+        Some(leg) if leg == first_leg => conclude(first, second, end).await,
+        Some(_) => conclude(second, first, end).await,
+    };
+    RelayOutcome {
         to_device,
         to_service,
-        duration: started.elapsed(),
+        duration,
         end,
+    }
+}
+
+/// Ends both legs after one of them has ended; returns how the relay ended after all.
+async fn conclude<A, B>(ended: WebSocket<A>, survivor: WebSocket<B>, end: RelayEnd) -> RelayEnd
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Backlog + Unpin,
+{
+    let RelayEnd::Closed(leg) = end else {
+        let (_, ()) = tokio::join!(finish(survivor, false), answer(ended, &end));
+        return end;
     };
-    let Relay { first, second, .. } = relay;
-    match &outcome.end {
-        RelayEnd::Cancelled => {
-            tokio::join!(abort(first), abort(second));
+    // The answer to its Close means that nothing was lost. A slow leg is not waited for longer
+    // than its peer is patient.
+    let mut finishing = std::pin::pin!(finish(survivor, true));
+    let finished = match timeout(limits::LEG_CONFIRM, finishing.as_mut()).await {
+        Ok(finished) => {
+            let mut ended = ended;
+            if finished.is_err() {
+                ended.answer_close(Goodbye::ERROR, DISCONNECTED);
+            }
+            answer(ended, &end).await;
+            finished
         }
-        RelayEnd::Closed(leg) | RelayEnd::Aborted(leg, _) | RelayEnd::Lost(leg, _) => {
-            if *leg == first_leg {
-                tokio::join!(answer(first, &outcome.end), finish(second, &outcome.end));
-            } else {
-                tokio::join!(answer(second, &outcome.end), finish(first, &outcome.end));
+        Err(_) => tokio::join!(finishing, answer(ended, &end)).0,
+    };
+    match finished {
+        Ok(()) => end,
+        Err(error) => RelayEnd::Undelivered(leg.other(), error),
+    }
+}
+
+/// Closes the surviving leg: what is in hand goes out before the Close, however slow the leg.
+/// What it still sends is dropped: it may not read before it can send.
+///
+/// # Errors
+/// When it was lost, or took nothing for [`limits::LEG_DELIVER`], before it had all.
+async fn finish<S>(leg: WebSocket<S>, is_normal: bool) -> Result<(), WebSocketError>
+where
+    S: AsyncRead + AsyncWrite + Backlog + Unpin,
+{
+    let mut finish = Finish {
+        leg,
+        is_normal,
+        is_close_queued: false,
+        is_closed: false,
+        dropped: 0,
+        delivery: Delivery::default(),
+    };
+    poll_fn(|cx| finish.poll(cx)).await
+}
+
+struct Finish<S> {
+    leg: WebSocket<S>,
+    /// Close 1000, not 1011.
+    is_normal: bool,
+    is_close_queued: bool,
+    /// The peer's Close has come.
+    is_closed: bool,
+    dropped: u64,
+    delivery: Delivery,
+}
+
+impl<S: AsyncRead + AsyncWrite + Backlog + Unpin> Finish<S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        let mut ended = None;
+        while !self.is_closed && ended.is_none() {
+            match self.leg.poll_incoming(cx) {
+                Poll::Ready(Ok(Incoming::Data(data))) => self.dropped += data.len() as u64,
+                Poll::Ready(Ok(Incoming::Closed(_))) => self.is_closed = true,
+                Poll::Ready(Err(error)) => ended = Some(error),
+                Poll::Pending => break,
             }
         }
+        let is_written = loop {
+            match self.leg.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break false,
+            }
+            // A peer that has closed by itself gets its answer, and that is flushed now.
+            if self.is_close_queued || self.is_closed {
+                break true;
+            }
+            let (code, reason) = if self.is_normal {
+                (Goodbye::NORMAL, "")
+            } else {
+                (Goodbye::ERROR, DISCONNECTED)
+            };
+            self.leg.start_close(code, reason)?;
+            self.is_close_queued = true;
+        };
+        match ended {
+            // Official clients end the connection without an answer; one that had not read all
+            // would have reset it.
+            Some(WebSocketError::Ended) if is_written => return Poll::Ready(Ok(())),
+            Some(WebSocketError::Lost(error))
+                if is_written && error.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                return Poll::Ready(Ok(()));
+            }
+            Some(error) => return Poll::Ready(Err(error)),
+            None if is_written && self.is_closed => return Poll::Ready(Ok(())),
+            None => {}
+        }
+        let (leg, dropped) = (&self.leg, self.dropped);
+        ready!(
+            self.delivery
+                .poll_stuck(cx, || { (dropped, leg.queued() + leg.get_ref().backlog()) })
+        );
+        Poll::Ready(Err(WebSocketError::Dead))
     }
-    outcome
 }
 
-/// Closes the surviving leg: what is in hand goes out before the Close, however slow
-/// the leg; one that takes nothing for [`limits::LEG_DELIVER`] is dropped without it.
-async fn finish<S: AsyncRead + AsyncWrite + Unpin>(mut leg: WebSocket<S>, end: &RelayEnd) {
-    let (code, reason) = if matches!(end, RelayEnd::Closed(_)) {
-        (Goodbye::NORMAL, "")
-    } else {
-        (Goodbye::ERROR, DISCONNECTED)
-    };
-    let delivered = timeout(limits::LEG_DELIVER, poll_fn(|cx| leg.poll_flush(cx))).await;
-    if matches!(delivered, Ok(Ok(()))) {
-        leg.close(code, reason, limits::LEG_CLOSE).await;
-    }
-}
-
-/// The last word to the leg that has ended: the answer to its Close, which the library
-/// has queued, or what rule it broke.
+/// The last word to the leg that has ended: the answer to its Close, or what rule it broke.
 async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut leg: WebSocket<S>, end: &RelayEnd) {
     match end {
         RelayEnd::Lost(_, error) => reproach(leg, error).await,
@@ -274,7 +380,7 @@ pub async fn reproach<S: AsyncRead + AsyncWrite + Unpin>(
     let (code, reason) = match error {
         WebSocketError::TooLarge { .. } => (Goodbye::TOO_LARGE, "message too large"),
         WebSocketError::Protocol(_) => (Goodbye::PROTOCOL, "protocol error"),
-        WebSocketError::Lost(_) | WebSocketError::Dead => return,
+        WebSocketError::Lost(_) | WebSocketError::Ended | WebSocketError::Dead => return,
     };
     leg.close(code, reason, Duration::from_secs(1)).await;
 }

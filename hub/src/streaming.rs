@@ -10,11 +10,11 @@ use common::identity::{DeviceIdentity, Leg, StreamId};
 use common::limits;
 use common::report;
 use common::session::STREAM_PREFIX;
-use common::websocket::{Data, Incoming};
+use common::websocket::{Data, Goodbye, Incoming};
 use common::wire::initiation::encode_segment;
 use tokio::sync::oneshot;
 
-use crate::relay::{RelayOutcome, abort, relay, reproach};
+use crate::relay::{DISCONNECTED, RelayOutcome, abort, relay, reproach};
 use crate::rendezvous::{LegPlace, Meeting};
 use crate::state::LegSocket;
 
@@ -88,10 +88,11 @@ async fn wait(
             incoming = poll_fn(|cx| socket.poll_incoming(cx)), if reading => match incoming {
                 Ok(Incoming::Data(data)) => held = Some(data),
                 ended => {
-                    // Nobody has sent anything: there is nothing to deliver.
+                    // Without its other leg the stream never was: no Close of it is a normal end.
                     match &ended {
                         Err(error) => reproach(socket, error).await,
                         Ok(_) => {
+                            socket.answer_close(Goodbye::ERROR, DISCONNECTED);
                             let flush = poll_fn(|cx| socket.poll_flush(cx));
                             let _ = tokio::time::timeout(limits::LEG_CLOSE, flush).await;
                         }

@@ -8,6 +8,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::Backlog;
+
 /// A local byte stream that can be cut so that its peer notices: a truncated transfer
 /// must never look complete.
 pub trait LocalSocket: AsyncRead + AsyncWrite + Unpin + Send {
@@ -17,6 +19,12 @@ pub trait LocalSocket: AsyncRead + AsyncWrite + Unpin + Send {
 
     /// From now on the connection may end in due form: all was delivered.
     fn disarm(&self) {}
+
+    /// Bytes that the system has not sent to the peer, as far as it can tell: see
+    /// [`Backlog`].
+    fn backlog(&self) -> usize {
+        0
+    }
 
     /// Ready when a read may bring something. A socket of the system can tell without the
     /// buffer that a read needs; others are always ready.
@@ -38,6 +46,10 @@ impl LocalSocket for TcpStream {
         let _ = SockRef::from(self).set_linger(None);
     }
 
+    fn backlog(&self) -> usize {
+        Backlog::backlog(self)
+    }
+
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
     }
@@ -51,6 +63,10 @@ impl LocalSocket for Box<dyn LocalSocket> {
 
     fn disarm(&self) {
         (**self).disarm();
+    }
+
+    fn backlog(&self) -> usize {
+        (**self).backlog()
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

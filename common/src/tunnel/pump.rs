@@ -5,12 +5,17 @@
 //! cross a plain stream. The rule, here and nowhere else:
 //!
 //! - At the local end of input: send what is left, keep delivering the peer's bytes
-//!   until it closes or [`limits::HALF_CLOSE_LINGER`] passes with none, then Close 1000.
-//! - A Close 1000 from the peer: deliver what came before it, then end the local
-//!   connection in due form.
-//! - A stream that is lost, or closed with another code: abort the local socket
-//!   (RST), so that a truncated transfer never looks complete.
+//!   until it closes or [`limits::HALF_CLOSE_LINGER`] passes with none, then Close 1000. The
+//!   end is normal when the peer answers it, or ends the connection in order.
+//! - A Close 1000, or one without a code, from the peer: deliver what came before it, then
+//!   end the local connection in order.
+//! - A stream that is lost, or closed with another code: deliver what came before, then abort
+//!   the local socket (RST), so that a truncated transfer never looks complete.
 //! - A local connection that breaks: Close 1011, so that the other end aborts too.
+//!
+//! Delivering means that the system has sent it: a reset, or a close of a socket whose peer
+//! still sends, destroys what it holds. As long as the stream takes nothing, what the local
+//! side sends is read and dropped: it may not read before it can write.
 
 use std::future::poll_fn;
 use std::io;
@@ -23,7 +28,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{End, LocalSocket, Outcome};
+use super::{Delivery, End, LocalSocket, Outcome};
 use crate::limits;
 use crate::websocket::{Data, Goodbye, Incoming, WebSocket, WebSocketError};
 
@@ -31,6 +36,8 @@ use crate::websocket::{Data, Goodbye, Incoming, WebSocket, WebSocketError};
 const SMALL_READ: usize = 4 << 10;
 /// Small reads in a row after which the large buffer is given back.
 const SMALL_READS: u8 = 16;
+/// Reads whose bytes are dropped before others get their turn.
+const DROPPED_READS: u8 = 16;
 
 /// Running byte counts of a tunnel, readable while it runs.
 #[derive(Debug, Default)]
@@ -86,6 +93,7 @@ where
         unflushed_local: false,
         broken: None,
         ending: None,
+        delivery: None,
         timer: Box::pin(sleep(limits::HALF_CLOSE_LINGER)),
     };
     let end = tokio::select! {
@@ -127,31 +135,73 @@ struct Pump<'a, L, S> {
     unflushed_local: bool,
     /// The stream takes nothing any more; what it still yields is delivered.
     broken: Option<WebSocketError>,
-    /// A normal end, for which only the local socket's flush is waited.
+    /// The end, for which only the local socket's delivery is waited.
     ending: Option<End>,
-    /// Linger time, then closing time.
+    /// Since when the stream takes nothing, or has ended: whether the rest still moves.
+    delivery: Option<Delivery>,
+    /// Linger time.
     timer: Pin<Box<Sleep>>,
 }
 
 impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if self.ending.is_none() {
-            let end = match self.poll_down(cx) {
-                Poll::Pending => ready!(self.poll_up(cx)),
-                Poll::Ready(end) => end,
+            let Poll::Ready(end) = self.poll_down(cx) else {
+                return self.poll_up(cx);
             };
-            if !end.is_normal() {
+            if let End::LocalFailed(_) = end {
                 return Poll::Ready(end);
             }
             self.ending = Some(end);
+            self.delivery = None;
         }
-        // However slow the local reader: an end is normal when it has all.
-        if self.unflushed_local
-            && let Err(error) = ready!(Pin::new(&mut self.local).poll_flush(cx))
+        let is_normal = self.ending.as_ref().is_some_and(End::is_normal);
+        if let Err(error) = ready!(self.poll_delivered(is_normal, cx))
+            && is_normal
         {
             return Poll::Ready(End::LocalFailed(error));
         }
+        // The first failure is the cause of the second.
         Poll::Ready(self.ending.take().unwrap_or(End::LocalClosed))
+    }
+
+    /// However slow the local reader: the end comes when all is on its way to it.
+    fn poll_delivered(&mut self, is_normal: bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed_local {
+            if let Poll::Ready(flushed) = Pin::new(&mut self.local).poll_flush(cx) {
+                flushed?;
+                self.unflushed_local = false;
+            } else if is_normal {
+                return Poll::Pending;
+            }
+        }
+        if self.unflushed_local || self.local.backlog() > 0 {
+            self.drop_input(cx);
+            // After a normal end the system goes on with the rest by itself.
+            ready!(self.poll_stuck(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what nothing takes any more: the local side may not read before it can write.
+    fn drop_input(&mut self, cx: &mut Context<'_>) {
+        // What comes in one go is enough: the delivery is looked at again soon.
+        for _ in 0..DROPPED_READS {
+            match self.read.poll(&mut self.local, cx) {
+                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {}
+                Poll::Ready(_) | Poll::Pending => return,
+            }
+        }
+        cx.waker().wake_by_ref();
+    }
+
+    /// Ready when the local side takes nothing any more, and the peer sends nothing.
+    fn poll_stuck(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (local, stream, traffic) = (&self.local, &self.stream, self.traffic);
+        let delivery = self.delivery.get_or_insert_default();
+        delivery.poll_stuck(cx, || {
+            (traffic.received(), local.backlog() + stream.queued())
+        })
     }
 
     /// Stream to local socket.
@@ -166,10 +216,8 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
                         self.undelivered.advance(count);
                         self.traffic.received.fetch_add(count as u64, Relaxed);
                         self.unflushed_local = true;
-                        match self.phase {
-                            Phase::Lingering => self.rest(limits::HALF_CLOSE_LINGER),
-                            Phase::Receiving => self.rest(limits::LEG_DELIVER),
-                            Phase::Open | Phase::Closing => {}
+                        if self.phase == Phase::Lingering {
+                            self.rest(limits::HALF_CLOSE_LINGER);
                         }
                     }
                     Err(error) => return Poll::Ready(End::LocalFailed(error)),
@@ -177,21 +225,19 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
             }
             match self.stream.poll_incoming(cx) {
                 Poll::Ready(Ok(Incoming::Data(data))) => self.undelivered = data.into_bytes(),
-                Poll::Ready(Ok(Incoming::Closed(_))) if self.phase == Phase::Closing => {
-                    return Poll::Ready(End::LocalClosed);
-                }
                 Poll::Ready(Ok(Incoming::Closed(goodbye))) => {
-                    return Poll::Ready(if goodbye.is_normal() {
-                        End::PeerClosed
-                    } else {
+                    return Poll::Ready(if !goodbye.is_normal() {
                         End::PeerAborted(goodbye)
+                    } else if self.phase == Phase::Closing {
+                        End::LocalClosed
+                    } else {
+                        End::PeerClosed
                     });
                 }
-                // All was said on our side, and a peer need not answer a Close. A peer that
-                // ends TCP in due form has read it: else its system would have sent RST.
-                Poll::Ready(Err(WebSocketError::Lost(error)))
-                    if self.phase == Phase::Closing
-                        && error.kind() == io::ErrorKind::UnexpectedEof =>
+                // A peer need not answer a Close. One that ends TLS in order has read it; one
+                // that was killed, or a path that was cut, does not.
+                Poll::Ready(Err(WebSocketError::Ended))
+                    if self.phase == Phase::Closing && !self.unflushed =>
                 {
                     return Poll::Ready(End::LocalClosed);
                 }
@@ -220,7 +266,8 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
                 Phase::Lingering => ready!(self.poll_linger(cx)),
                 Phase::Closing => ready!(self.poll_closing(cx)),
                 Phase::Receiving => {
-                    ready!(self.timer.as_mut().poll(cx));
+                    self.drop_input(cx);
+                    ready!(self.poll_stuck(cx));
                     let error = self.broken.take().unwrap_or(WebSocketError::Dead);
                     return Poll::Ready(End::StreamLost(error));
                 }
@@ -228,10 +275,10 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
             match step {
                 Ok(()) => {}
                 // What the peer said before, perhaps its Close, may still be on this side.
-                Err(End::StreamLost(error)) => {
+                Err(End::StreamLost(error)) if self.phase != Phase::Closing || self.unflushed => {
                     self.broken = Some(error);
                     self.phase = Phase::Receiving;
-                    self.rest(limits::LEG_DELIVER);
+                    self.delivery = None;
                     // Look at once: what it has is there by now.
                     cx.waker().wake_by_ref();
                 }
@@ -281,14 +328,16 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Our Close goes out, and the peer has some time to answer it.
+    /// Our Close goes out, and the peer answers it once it has passed on what came before: only
+    /// then is nothing lost.
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         if self.unflushed {
             ready!(self.poll_flush_stream(cx)).map_err(End::StreamLost)?;
-            self.rest(limits::CLOSE);
+            self.delivery = None;
         }
-        ready!(self.timer.as_mut().poll(cx));
-        Poll::Ready(Err(End::LocalClosed))
+        ready!(self.poll_stuck(cx));
+        let error = self.broken.take().unwrap_or(WebSocketError::Dead);
+        Poll::Ready(Err(End::StreamLost(error)))
     }
 
     fn poll_flush_stream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {

@@ -38,6 +38,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
 fn io_error(error: WebSocketError) -> io::Error {
     match error {
         WebSocketError::Lost(error) => error,
+        WebSocketError::Ended => io::ErrorKind::UnexpectedEof.into(),
         other => io::Error::other(other),
     }
 }

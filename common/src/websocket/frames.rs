@@ -47,6 +47,9 @@ pub(super) struct Frames<S> {
     is_unflushed: bool,
     is_closing: bool,
     is_closed_by_peer: bool,
+    /// The answer to the peer's Close, until something is written: its owner may have found
+    /// meanwhile that another one is due.
+    close_answer: Option<(u16, &'static str)>,
     /// How the peer broke the rules; it is not listened to any more.
     violation: Option<ViolationError>,
     read_size: usize,
@@ -67,6 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             is_unflushed: false,
             is_closing: false,
             is_closed_by_peer: false,
+            close_answer: None,
             violation: None,
             read_size: SMALL_READ,
             small_reads: 0,
@@ -109,9 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 }
             }
             match self.poll_read(cx) {
-                Poll::Ready(Ok(0)) => {
-                    return Poll::Ready(Err(lost(io::ErrorKind::UnexpectedEof.into())));
-                }
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(WebSocketError::Ended)),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(error))),
                 Poll::Pending => {
@@ -154,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 self.is_closed_by_peer = true;
                 if !self.is_closing {
                     self.is_closing = true;
-                    self.queue_close(goodbye.code, "");
+                    self.close_answer = Some((goodbye.code, ""));
                 }
             }
             Event::Ping(_) | Event::Pong | Event::Data(_) | Event::Nothing => {}
@@ -227,6 +229,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         Ok(())
     }
 
+    /// Answers the peer's Close with this instead, unless it was answered.
+    pub(super) fn answer_close(&mut self, code: u16, reason: &'static str) {
+        if let Some(answer) = &mut self.close_answer {
+            *answer = (code, reason);
+        }
+    }
+
+    /// Bytes that were queued and not yet taken by the stream below.
+    pub(super) fn queued(&self) -> usize {
+        self.outbox.len()
+    }
+
     fn queue_close(&mut self, code: u16, reason: &str) {
         let mut payload = Vec::new();
         if code != Goodbye::NO_CODE {
@@ -249,6 +263,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         loop {
             if let Some(payload) = self.pong.take() {
                 self.queue(Opcode::Pong, payload);
+            }
+            if let Some((code, reason)) = self.close_answer.take() {
+                self.queue_close(code, reason);
             }
             if !self.outbox.has_remaining() {
                 return Poll::Ready(Ok(()));

@@ -119,9 +119,10 @@ impl Goodbye {
     /// Close code of an end that is not normal.
     pub const ERROR: u16 = 1011;
 
-    /// Whether everything was said that was to be said.
+    /// Whether the peer ended in order. A Close without a code is such an end: official
+    /// clients send no other (RFC 6455, 7.1.5).
     pub fn is_normal(&self) -> bool {
-        self.code == Self::NORMAL
+        matches!(self.code, Self::NORMAL | Self::NO_CODE)
     }
 }
 
@@ -137,9 +138,13 @@ pub enum Incoming {
 /// How a WebSocket was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum WebSocketError {
-    /// TCP or TLS ended without a goodbye.
+    /// TCP or TLS broke without a Close.
     #[error("the connection was lost")]
     Lost(#[source] io::Error),
+    /// The peer ended the connection in order, TLS included, but without a Close. A program that
+    /// was killed does not do that.
+    #[error("the connection was ended without a Close")]
+    Ended,
     /// The peer did not answer a ping.
     #[error("the peer does not answer")]
     Dead,

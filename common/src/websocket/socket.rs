@@ -133,6 +133,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.0.frames.send_close(code, reason)
     }
 
+    /// Answers the Close that the peer has sent with this instead of its own code, unless the
+    /// answer was flushed; flush it.
+    pub fn answer_close(&mut self, code: u16, reason: &'static str) {
+        self.0.frames.answer_close(code, reason);
+    }
+
+    /// Bytes that were taken and not yet given to the system.
+    pub fn queued(&self) -> usize {
+        self.0.frames.queued()
+    }
+
     /// Says goodbye, reads and drops what still comes until the peer has said so too,
     /// and gives all of it `patience`. The socket is then done.
     pub async fn close(mut self, code: u16, reason: &'static str, patience: Duration) {

@@ -299,3 +299,122 @@ async fn what_a_leg_said_before_it_went_is_delivered() {
         outcome.end
     );
 }
+
+/// A service that has sent something and its Close.
+async fn closing(service: &mut Socket) {
+    send(service, Data::binary(Bytes::from_static(b"all of it"))).await;
+    service.start_close(Goodbye::NORMAL, "").unwrap();
+    poll_fn(|cx| service.poll_flush(cx)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_close_is_answered_when_the_other_leg_has_all() {
+    let Story {
+        mut service,
+        mut device,
+        outcome,
+        ..
+    } = story(1 << 16).await;
+    closing(&mut service).await;
+    let answer = tokio::spawn(async move { closed(&mut service).await });
+    assert_eq!(data(&mut device).await.len(), 9);
+    assert!(!answer.is_finished());
+    assert!(closed(&mut device).await.is_normal());
+    poll_fn(|cx| device.poll_flush(cx)).await.unwrap();
+    assert_eq!(answer.await.unwrap().code, Goodbye::NORMAL);
+    assert!(matches!(
+        outcome.await.unwrap().end,
+        RelayEnd::Closed(Leg::Service)
+    ));
+}
+
+#[tokio::test]
+async fn a_close_whose_bytes_were_lost_is_answered_with_1011() {
+    let Story {
+        mut service,
+        device,
+        outcome,
+        ..
+    } = story(10).await;
+    let answer = tokio::spawn(async move {
+        closing(&mut service).await;
+        closed(&mut service).await
+    });
+    // More than the pipe's ten bytes wait for it when it goes.
+    tokio::task::yield_now().await;
+    drop(device);
+    assert_eq!(answer.await.unwrap().code, Goodbye::ERROR);
+    let end = outcome.await.unwrap().end;
+    assert!(
+        matches!(
+            end,
+            RelayEnd::Undelivered(Leg::Device, _) | RelayEnd::Lost(Leg::Device, _)
+        ),
+        "{end:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_leg_does_not_keep_the_answer_back_for_ever() {
+    let Story {
+        mut service,
+        device,
+        outcome,
+        ..
+    } = story(10).await;
+    let started = Instant::now();
+    let answer = tokio::spawn(async move {
+        closing(&mut service).await;
+        closed(&mut service).await
+    });
+    assert_eq!(answer.await.unwrap().code, Goodbye::NORMAL);
+    assert_eq!(started.elapsed().as_secs(), limits::LEG_CONFIRM.as_secs());
+    // It takes nothing at all, and is given up.
+    let end = outcome.await.unwrap().end;
+    assert!(
+        matches!(
+            end,
+            RelayEnd::Undelivered(Leg::Device, WebSocketError::Dead)
+        ),
+        "{end:?}"
+    );
+    assert!(started.elapsed() <= limits::LEG_DELIVER + Duration::from_secs(2));
+    drop(device);
+}
+
+/// It reads nothing before it has written all, and whom it writes to is gone.
+#[tokio::test]
+async fn a_leg_that_writes_first_gets_what_a_lost_one_had_sent() {
+    let total = 8 * limits::STREAM_MESSAGE;
+    let (service, service_leg) = duplex(2 * total);
+    let (device, device_leg) = duplex(1 << 10);
+    let mut service = WebSocket::client(service, &[]);
+    let mut device = WebSocket::client(device, &[]);
+    let piece = Bytes::from(vec![3u8; limits::STREAM_MESSAGE]);
+    for _ in 0..8 {
+        send(&mut service, Data::binary(piece.clone())).await;
+    }
+    drop(service);
+    let first = WebSocket::server(service_leg, &[]);
+    let second = WebSocket::server(device_leg, &[]);
+    let outcome = tokio::spawn(async move {
+        relay(Leg::Service, first, None, second, &CancellationToken::new()).await
+    });
+    let exchange = async {
+        for _ in 0..8 {
+            send(&mut device, Data::binary(piece.clone())).await;
+        }
+        let mut received = 0;
+        loop {
+            match receive(&mut device).await {
+                Incoming::Data(data) => received += data.len(),
+                Incoming::Closed(goodbye) => break (received, goodbye.code),
+            }
+        }
+    };
+    let ended = timeout(Duration::from_secs(10), exchange).await.unwrap();
+    assert_eq!(ended, (total, Goodbye::ERROR));
+    drop(device);
+    let end = outcome.await.unwrap().end;
+    assert!(matches!(end, RelayEnd::Lost(Leg::Service, _)), "{end:?}");
+}

@@ -1,0 +1,175 @@
+//! What the system still holds of what a socket was given. A reset destroys that, and so does
+//! a close while the peer still sends: before either, it must be empty.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::DuplexStream;
+use tokio::net::TcpStream;
+use tokio::time::{Duration, Instant, Sleep, sleep};
+use tokio_rustls::{client, server};
+
+use crate::limits;
+
+/// How often a delivery that waits is looked at: no event tells that the system has sent all.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What stands for a backlog whose size cannot be seen: the system tells it only when a third of
+/// the socket's buffer is free.
+const MUCH: usize = 16 << 20;
+/// So many times longer a delivery may take whose movement cannot be seen.
+const BLIND: u32 = 4;
+
+/// A byte stream that can tell what the system has not sent yet.
+pub trait Backlog {
+    /// Bytes that are not sent, with a grain of some KiB; 0 where that cannot be found out.
+    /// Some dozen system calls where it is not 0.
+    fn backlog(&self) -> usize;
+}
+
+impl Backlog for TcpStream {
+    fn backlog(&self) -> usize {
+        unsent(self)
+    }
+}
+
+impl Backlog for client::TlsStream<TcpStream> {
+    fn backlog(&self) -> usize {
+        unsent(self.get_ref().0)
+    }
+}
+
+impl Backlog for server::TlsStream<TcpStream> {
+    fn backlog(&self) -> usize {
+        unsent(self.get_ref().0)
+    }
+}
+
+/// In memory: what was written can be read.
+impl Backlog for DuplexStream {
+    fn backlog(&self) -> usize {
+        0
+    }
+}
+
+/// The system does not say how much it holds, only whether it is less than a mark that can be
+/// set (`TCP_NOTSENT_LOWAT`; a poll compares it with twice of what is not sent): the mark is
+/// looked for by halves.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn unsent(socket: &TcpStream) -> usize {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use socket2::SockRef;
+
+    const GRAIN: u32 = 8 << 10;
+    let is_below = |mark: u32| {
+        if SockRef::from(socket).set_tcp_notsent_lowat(mark).is_err() {
+            return true;
+        }
+        let mut polled = [PollFd::new(socket, PollFlags::OUT)];
+        match poll(&mut polled, Some(&Timespec::default())) {
+            // A socket that has failed holds nothing that could still arrive.
+            Ok(_) => polled
+                .iter()
+                .any(|one| one.revents().intersects(PollFlags::OUT | PollFlags::ERR)),
+            Err(_) => true,
+        }
+    };
+    if is_below(1) {
+        let _ = SockRef::from(socket).set_tcp_notsent_lowat(0);
+        return 0;
+    }
+    let (mut least, mut most) = (0u32, 2 * MUCH as u32);
+    while most - least > GRAIN {
+        let middle = least.midpoint(most);
+        if is_below(middle) {
+            most = middle;
+        } else {
+            least = middle;
+        }
+    }
+    // The system's own mark again.
+    let _ = SockRef::from(socket).set_tcp_notsent_lowat(0);
+    (most / 2) as usize
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn unsent(_: &TcpStream) -> usize {
+    0
+}
+
+/// Judges whether a delivery still moves, from its creation on.
+pub struct Delivery {
+    seen: (u64, usize),
+    moved: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            seen: (0, 0),
+            moved: Instant::now(),
+            timer: Box::pin(sleep(LOOK)),
+        }
+    }
+}
+
+impl Delivery {
+    /// Ready when neither figure has changed for [`limits::LEG_DELIVER`]: the bytes that were
+    /// passed on or dropped so far, and those that wait. They are asked for every 100 ms.
+    pub fn poll_stuck(
+        &mut self,
+        cx: &mut Context<'_>,
+        figures: impl Fn() -> (u64, usize),
+    ) -> Poll<()> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let now = Instant::now();
+            let seen = figures();
+            if seen != self.seen {
+                (self.seen, self.moved) = (seen, now);
+            }
+            let patience = if seen.1 >= MUCH { BLIND } else { 1 };
+            if now >= self.moved + patience * limits::LEG_DELIVER {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(now + LOOK);
+        }
+    }
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_slow_reader_has_not_taken_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut writer = TcpStream::connect(address).await.unwrap();
+        let (mut reader, _) = listener.accept().await.unwrap();
+        assert_eq!(writer.backlog(), 0);
+        writer.write_all(b"few").await.unwrap();
+        assert_eq!(writer.backlog(), 0, "the reader's system has them");
+        let piece = [7; 64 << 10];
+        let mut written = 3;
+        let full = async {
+            loop {
+                written += writer.write(&piece).await.unwrap();
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(300), full).await;
+        let held = writer.backlog();
+        assert!(held > 0, "{written} bytes were taken");
+        let mut taken = vec![0; written];
+        reader.read_exact(&mut taken).await.unwrap();
+        while writer.backlog() > 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(reader);
+        assert_eq!(writer.backlog(), 0);
+    }
+}
