@@ -89,8 +89,9 @@ pub const WEBSOCKET_WRITE_BUFFER: usize = 256 << 10;
 pub const SESSION_PING: Duration = Duration::from_secs(10);
 /// A carrier on which nothing came for this long is dead: known within 20 s.
 pub const SESSION_SILENCE: Duration = Duration::from_secs(19);
-/// From an open leg to the peer's greeting, and from hello or resume to its answer.
-pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(2);
+/// From an open leg to the peer's greeting: it has reported that it speaks session mode, and
+/// may be at the end of a bad path.
+pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(10);
 /// The answer to a resume, and a device's wait for hello or resume: the peer is known to
 /// speak session mode, and may be at the end of a bad path.
 pub const SESSION_RESUME: Duration = Duration::from_secs(10);
@@ -181,8 +182,8 @@ pub const TWIN_REQUESTS: usize = 8;
 pub const TWIN_WRITES: usize = 256;
 /// How long what a device has asked for before it left is still carried out.
 pub const TWIN_FINISH: Duration = Duration::from_secs(30);
-/// A device-proxy's wait for the hub's word on its report. Nothing depends on it; C
-/// devices wait 300 s, but a hub without twins should be told from a busy one.
+/// A device-proxy's wait for the hub's answer to its report, before it repeats it; C devices
+/// wait 300 s.
 pub const TWIN_ANSWER: Duration = Duration::from_secs(30);
 /// The same when the program stops: somebody waits for its end.
 pub const TWIN_FAREWELL: Duration = Duration::from_secs(2);

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ConnectConfig;
 use crate::session::{Route, RouteError, Sessions};
-use crate::stream::{SetupError, StreamError, StreamOpener, carry, report_outcome};
+use crate::stream::{ServiceLeg, SetupError, StreamError, StreamOpener, carry, report_outcome};
 
 /// Exit code of a process that SIGHUP has ended.
 const HUNG_UP: i32 = 128 + 1;
@@ -111,7 +111,7 @@ where
             sessions.shut_down().await;
             result
         }
-        Route::Plain => in_stream(&config, &opener, pipes, stop).await,
+        Route::Plain(leg) => in_stream(&config, *leg, pipes, stop).await,
     }
 }
 
@@ -138,7 +138,7 @@ fn in_session(config: &ConnectConfig, outcome: PipeOutcome) -> Result<(), Connec
 
 async fn in_stream<R, W>(
     config: &ConnectConfig,
-    opener: &StreamOpener,
+    leg: ServiceLeg,
     pipes: Pipes<R, W>,
     stop: &CancellationToken,
 ) -> Result<(), ConnectError>
@@ -147,10 +147,6 @@ where
     W: AsyncWrite + Unpin + Send,
 {
     let (identity, name) = (&config.identity, &config.name);
-    let leg = tokio::select! {
-        opened = opener.open(identity, name) => opened?,
-        () = stop.cancelled() => return Err(ConnectError::Incomplete(End::Stopped)),
-    };
     let outcome = carry(pipes, leg, stop, config.sample_output).await;
     // Whoever started us shows our stderr to a person, as ssh does: a normal end is no news.
     report_outcome(identity, name, &"stdio", &outcome, false);

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::ListenConfig;
 use crate::forward::BindError;
 use crate::session::{Route, Sessions};
-use crate::stream::{SetupError, StreamOpener, carry, report_outcome};
+use crate::stream::{ServiceLeg, SetupError, StreamOpener, carry, report_outcome};
 
 /// After how long a person is told what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -225,9 +225,10 @@ impl Forwarder {
         // Dropped without a stream, it is reset: nothing of it was carried.
         socket.arm();
         let routed = tokio::select! {
-            routed = self.sessions.route(name) => routed,
+            // What it needs is given back before the tunnel's long life.
+            routed = Box::pin(self.sessions.route(name)) => routed,
             () = reset(&socket) => {
-                tracing::debug!(%device, %name, %peer, "the local client left before the session was there");
+                tracing::debug!(%device, %name, %peer, "the local client left before the stream was there");
                 return;
             }
             () = stop.cancelled() => return,
@@ -239,7 +240,7 @@ impl Forwarder {
                     () = stop.cancelled() => {}
                 }
             }
-            Ok(Route::Plain) => self.in_stream(socket, peer, name, stop).await,
+            Ok(Route::Plain(leg)) => self.in_stream(socket, *leg, peer, name, stop).await,
             Err(error) => tracing::warn!(%peer, "{error}"),
         }
     }
@@ -319,27 +320,12 @@ impl Forwarder {
     async fn in_stream(
         &self,
         socket: TcpStream,
+        leg: ServiceLeg,
         peer: SocketAddr,
         name: &StreamName,
         stop: &CancellationToken,
     ) {
         let device = &self.identity;
-        let opened = tokio::select! {
-            // What it needs is given back before the tunnel's long life.
-            opened = Box::pin(self.opener.open(device, name)) => opened,
-            () = reset(&socket) => {
-                tracing::debug!(%device, %name, %peer, "the local client left before the stream was there");
-                return;
-            }
-            () = stop.cancelled() => return,
-        };
-        let leg = match opened {
-            Ok(leg) => leg,
-            Err(error) => {
-                tracing::warn!(%peer, "{error}");
-                return;
-            }
-        };
         let sample_output = self.opener.sample_output();
         // The samples' lines stand in the place of ours.
         let shown = sample_output.is_off();

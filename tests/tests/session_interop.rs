@@ -82,7 +82,7 @@ impl Pretender {
     /// Whether this says what is wrong with it.
     fn is_shown_in(self, text: &str) -> bool {
         let shown = match self {
-            Self::Silent | Self::NeverComes => "said nothing within 2 s",
+            Self::Silent | Self::NeverComes => "said nothing within 10 s",
             Self::Banner => "does not speak session mode: it sent \"SSH-2.0-OpenSSH_9.2",
             Self::Rejects => "rejected",
             // When the service's leg was there first; or when it was not.
@@ -108,7 +108,8 @@ async fn falls_back(id: &str, pretender: Pretender) {
     let request = device.request().await;
     let took = started.elapsed();
     println!("{pretender:?}: a plain stream after {took:?}");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    // Silence may be the path's fault, and is waited for.
+    assert!(took < Duration::from_secs(13), "{took:?}");
     assert_eq!(request.name, "x");
     device.answer(&request, true).await;
     let echo_first = tokio::spawn(echo(device.leg(&request).await));
@@ -146,7 +147,12 @@ async fn falls_back(id: &str, pretender: Pretender) {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("the device reports session mode, but: "));
     assert!(pretender.is_shown_in(&warnings[0]), "{warnings:?}");
-    assert!(warnings[0].contains("; using plain streams for 60 min"));
+    let time = match pretender {
+        Pretender::Silent | Pretender::NeverComes => "5 s",
+        _ => "60 min",
+    };
+    let shown = format!("; using plain streams for {time}");
+    assert!(warnings[0].contains(&shown), "{warnings:?}");
 }
 
 /// And if only a session will do, the client is reset, and the person told why.

@@ -7,12 +7,16 @@ use common::report;
 use common::wire::stream::{StreamAnswer, StreamRequest, StreamRequestError};
 use common::wire::twin::TwinResponse;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Carrier, Connected};
 use super::twin::Reporter;
 use crate::stream::Streams;
+
+/// How long stream requests wait for the first report of the program's run: for the hub's disk,
+/// and for a refusal or two.
+const HOLD: Duration = Duration::from_secs(5);
 
 /// How a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,18 @@ pub struct Session<'a> {
     /// When the last ping went out, if it is unanswered.
     pinged: Option<Instant>,
     heard: Instant,
+    /// Stream requests that wait for the report: until then a service that looks for it
+    /// would find nothing, and carry the connection in a plain stream for all its life.
+    held: Vec<StreamRequest>,
+    may_hold: bool,
+}
+
+/// Waits for a moment, if there is one.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl<'a> Session<'a> {
@@ -52,6 +68,8 @@ impl<'a> Session<'a> {
             renew_at: connected.renew_at,
             pinged: None,
             heard: Instant::now(),
+            held: Vec::new(),
+            may_hold: true,
         }
     }
 
@@ -86,13 +104,22 @@ impl<'a> Session<'a> {
         outbox: &mut mpsc::Receiver<StreamAnswer>,
         stop: &CancellationToken,
     ) -> SessionEnd {
-        if let Some(report) = self.reporter.opened(self.has_twin)
+        let now = Instant::now();
+        if let Some(report) = self.reporter.opened(self.has_twin, now)
             && let Err(end) = self.write(&report).await
         {
             return end;
         }
-        let silent_at = Instant::now() + limits::TWIN_ANSWER;
+        let hold_until = now + HOLD;
         loop {
+            if !self.held.is_empty()
+                && (!self.reporter.is_pending() || Instant::now() >= hold_until)
+            {
+                for request in std::mem::take(&mut self.held) {
+                    streams.request(request);
+                }
+            }
+            self.may_hold = Instant::now() < hold_until;
             let alarm = match self.pinged {
                 Some(at) => at + limits::HUB_SESSION_PONG,
                 None => self.heard + limits::HUB_SESSION_PING,
@@ -143,15 +170,15 @@ impl<'a> Session<'a> {
                         return end;
                     }
                 }
-                () = sleep_until(silent_at), if self.reporter.is_waiting() => {
-                    self.reporter.silence();
-                }
-                () = async {
-                    match self.renew_at {
-                        Some(at) => sleep_until(at).await,
-                        None => std::future::pending().await,
+                () = until(self.reporter.due()) => {
+                    if let Some(report) = self.reporter.act(Instant::now())
+                        && let Err(end) = self.write(&report).await
+                    {
+                        return end;
                     }
-                } => return SessionEnd::Renewal,
+                }
+                () = sleep_until(hold_until), if !self.held.is_empty() => {}
+                () = until(self.renew_at) => return SessionEnd::Renewal,
             }
         }
     }
@@ -168,10 +195,18 @@ impl<'a> Session<'a> {
             }
         }
         match StreamRequest::from_topic(publish.topic_name()) {
+            // Who asked for it may look into the twin once it is accepted.
+            Ok(request)
+                if self.may_hold
+                    && self.reporter.is_pending()
+                    && self.held.len() < limits::PENDING_PER_DEVICE =>
+            {
+                self.held.push(request);
+            }
             Ok(request) => streams.request(request),
             Err(StreamRequestError::OtherTopic) => {
                 if let Some(response) = TwinResponse::from_topic(publish.topic_name()) {
-                    self.reporter.answered(&response);
+                    self.reporter.answered(&response, Instant::now());
                 }
             }
             Err(error) => tracing::warn!("ignored a malformed stream request: {error}"),
@@ -181,7 +216,7 @@ impl<'a> Session<'a> {
 
     /// Takes the report back, and waits for the hub's word that it is gone.
     async fn withdraw(&mut self) {
-        let Some(withdrawal) = self.reporter.closing(self.has_twin) else {
+        let Some(withdrawal) = self.reporter.closing(self.has_twin, Instant::now()) else {
             return;
         };
         if self.io.write(&withdrawal).await.is_err() {
@@ -191,7 +226,7 @@ impl<'a> Session<'a> {
             match self.io.read().await {
                 Ok(Some(Packet::Publish(publish))) => {
                     if let Some(response) = TwinResponse::from_topic(publish.topic_name()) {
-                        self.reporter.answered(&response);
+                        self.reporter.answered(&response, Instant::now());
                     }
                 }
                 Ok(Some(_)) => {}

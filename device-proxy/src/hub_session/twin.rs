@@ -1,14 +1,21 @@
-//! The session report in the device's twin: said after each connect, taken back at a
-//! clean stop, and left alone by everything else, so that it tells a service-proxy of
-//! sessions that live. No I/O and no clock. Hubs without twins are as good as others:
-//! nothing depends on the report's arrival.
+//! The session report in the device's twin: said after each connect, repeated until the hub
+//! has taken it, taken back at a clean stop, and left alone by everything else, so that it
+//! tells a service-proxy of sessions that live. No I/O; time is an argument.
 
+use common::backoff::Backoff;
 use common::identity::RequestId;
+use common::limits;
 use common::mqtt;
 use common::wire::twin::{BootId, SESSION_VERSION, SessionReport, TwinRequest, TwinResponse};
 use serde_json::Value;
+use tokio::time::{Duration, Instant};
 
 use crate::cli::SessionMode;
+
+/// Between two attempts to report: a hub whose disk was full for a moment, or which
+/// throttles, is asked again soon, and one that never answers rarely.
+const SHORTEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Tells the twin whether this device-proxy takes streams in session mode.
 pub struct Reporter {
@@ -16,15 +23,30 @@ pub struct Reporter {
     report: Option<SessionReport>,
     /// A report may stand in the twin: ours, or one of an earlier run that ended badly.
     may_stand: bool,
+    /// The hub has taken our report at some time in this run.
+    is_taken: bool,
     requests: u64,
-    waiting: Option<Waiting>,
+    state: State,
+    backoff: Backoff,
+    /// It is known to the log that the hub does not take what is reported.
+    is_warned: bool,
 }
 
-/// An unanswered request.
-struct Waiting {
-    request_id: RequestId,
-    /// The report is taken back.
-    is_withdrawal: bool,
+enum State {
+    Idle,
+    /// A request is unanswered.
+    Waiting {
+        request_id: RequestId,
+        /// The report is taken back.
+        is_withdrawal: bool,
+        /// The program ends: nothing is repeated.
+        is_last: bool,
+        until: Instant,
+    },
+    /// The hub did not take it; it is repeated then.
+    Refused {
+        again: Instant,
+    },
 }
 
 impl Reporter {
@@ -37,81 +59,148 @@ impl Reporter {
         Self {
             report: (mode != SessionMode::Never).then_some(report),
             may_stand: true,
+            is_taken: false,
             requests: 0,
-            waiting: None,
+            state: State::Idle,
+            backoff: Backoff::new(SHORTEST, LONGEST),
+            is_warned: false,
         }
     }
 
     /// A hub session is open: the packet to send, if there is something to say.
     /// `has_twin`: the hub has granted answers about the twin.
-    pub fn opened(&mut self, has_twin: bool) -> Option<Vec<u8>> {
-        self.waiting = None;
+    pub fn opened(&mut self, has_twin: bool, now: Instant) -> Option<Vec<u8>> {
+        self.state = State::Idle;
         if !has_twin {
             tracing::debug!("the hub has no twins: nobody learns of session mode");
             return None;
         }
+        self.say(now)
+    }
+
+    /// What has to stand in the twin now.
+    fn say(&mut self, now: Instant) -> Option<Vec<u8>> {
         match self.report {
             Some(report) => {
                 self.may_stand = true;
-                self.ask(&report.to_patch(), false)
+                self.ask(&report.to_patch(), false, false, now)
             }
-            None => self.withdrawal(),
+            None => self.withdrawal(false, now),
         }
     }
 
     /// The program stops: the packet to send, if there is something to take back.
-    pub fn closing(&mut self, has_twin: bool) -> Option<Vec<u8>> {
+    pub fn closing(&mut self, has_twin: bool, now: Instant) -> Option<Vec<u8>> {
         // Who may not report has said at the start what there was to say.
         self.report.filter(|_| has_twin)?;
-        self.withdrawal()
+        self.withdrawal(true, now)
     }
 
-    fn withdrawal(&mut self) -> Option<Vec<u8>> {
+    fn withdrawal(&mut self, is_last: bool, now: Instant) -> Option<Vec<u8>> {
         if !self.may_stand {
             return None;
         }
-        self.ask(&SessionReport::withdrawal(), true)
+        self.ask(&SessionReport::withdrawal(), true, is_last, now)
     }
 
-    fn ask(&mut self, patch: &Value, is_withdrawal: bool) -> Option<Vec<u8>> {
+    fn ask(
+        &mut self,
+        patch: &Value,
+        is_withdrawal: bool,
+        is_last: bool,
+        now: Instant,
+    ) -> Option<Vec<u8>> {
         self.requests += 1;
         let request_id = RequestId::from(self.requests);
         let topic = TwinRequest::PatchReported(request_id.clone()).to_topic();
         let packet = mqtt::publish_with(&topic, patch.to_string().as_bytes()).ok()?;
-        self.waiting = Some(Waiting {
+        self.state = State::Waiting {
             request_id,
             is_withdrawal,
-        });
+            is_last,
+            until: now + limits::TWIN_ANSWER,
+        };
         Some(packet)
     }
 
-    /// Whether the hub's word on the last request is still to come.
+    /// Whether the hub's answer to the last request is still to come.
     pub fn is_waiting(&self) -> bool {
-        self.waiting.is_some()
+        matches!(self.state, State::Waiting { .. })
     }
 
-    /// The hub's word on a request.
-    pub fn answered(&mut self, response: &TwinResponse) {
-        let Some(waiting) = self
-            .waiting
-            .take_if(|waiting| waiting.request_id == response.request_id)
+    /// Whether a service that asks now may not find our report yet, though it will: it is
+    /// on its way for the first time in this run, or is about to be repeated.
+    pub fn is_pending(&self) -> bool {
+        self.report.is_some() && !self.is_taken && !matches!(self.state, State::Idle)
+    }
+
+    /// The hub's answer to a request.
+    pub fn answered(&mut self, response: &TwinResponse, now: Instant) {
+        let State::Waiting {
+            request_id,
+            is_withdrawal,
+            is_last,
+            ..
+        } = &self.state
         else {
             return;
         };
+        if *request_id != response.request_id {
+            return;
+        }
+        let (is_withdrawal, is_last) = (*is_withdrawal, *is_last);
         if response.is_success() {
-            self.may_stand = !waiting.is_withdrawal;
-        } else {
+            self.may_stand = !is_withdrawal;
+            self.is_taken |= !is_withdrawal;
+            self.state = State::Idle;
+            self.backoff.reset();
+            if std::mem::take(&mut self.is_warned) {
+                tracing::info!("the hub has taken the report on session mode");
+            }
+        } else if is_last {
+            self.state = State::Idle;
             tracing::debug!(
                 status = response.status,
-                "the hub refuses what is reported to the twin"
+                "the hub refuses to take the report on session mode back"
+            );
+        } else {
+            let why = format!("the hub refuses it with status {}", response.status);
+            self.repeat(&why, now);
+        }
+    }
+
+    fn repeat(&mut self, why: &str, now: Instant) {
+        let delay = self.backoff.next_delay();
+        self.state = State::Refused { again: now + delay };
+        if std::mem::replace(&mut self.is_warned, true) {
+            tracing::debug!(?delay, "the report on session mode is repeated: {why}");
+        } else {
+            tracing::warn!(
+                "the report on session mode does not reach this device's twin: {why}; it is repeated until the hub takes it, and services may use plain streams until then"
             );
         }
     }
 
-    /// The hub has said nothing for long: it will not.
-    pub fn silence(&mut self) {
-        self.waiting = None;
-        tracing::debug!("the hub says nothing about the twin");
+    /// When [`act`](Self::act) is to be called at latest.
+    pub fn due(&self) -> Option<Instant> {
+        match &self.state {
+            State::Idle => None,
+            State::Waiting { until, .. } => Some(*until),
+            State::Refused { again } => Some(*again),
+        }
+    }
+
+    /// Does what is due: the packet to send, if there is one.
+    pub fn act(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if self.due().is_none_or(|due| now < due) {
+            return None;
+        }
+        if self.is_waiting() {
+            let seconds = limits::TWIN_ANSWER.as_secs();
+            self.repeat(&format!("the hub did not answer within {seconds} s"), now);
+            return None;
+        }
+        self.say(now)
     }
 }
 
@@ -140,22 +229,26 @@ mod tests {
         let mut reporter = Reporter::new(SessionMode::Auto, BOOT);
         let report =
             format!(r#"{{"deviceStreams":{{"session":{{"bootId":"{BOOT}","version":1}}}}}}"#);
-        let packet = reporter.opened(true);
+        let packet = reporter.opened(true, Instant::now());
         let topic = "$iothub/twin/PATCH/properties/reported/?$rid=1{";
         assert!(String::from_utf8_lossy(packet.as_ref().unwrap()).contains(topic));
         assert_eq!(patch(packet), report);
         assert!(reporter.is_waiting());
-        reporter.answered(&response(9, 204));
+        reporter.answered(&response(9, 204), Instant::now());
         assert!(reporter.is_waiting(), "another request");
-        reporter.answered(&response(1, 204));
+        reporter.answered(&response(1, 204), Instant::now());
         assert!(!reporter.is_waiting());
 
-        assert_eq!(patch(reporter.opened(true)), report, "a new session");
+        assert_eq!(
+            patch(reporter.opened(true, Instant::now())),
+            report,
+            "a new session"
+        );
         let taken_back = r#"{"deviceStreams":{"session":null}}"#;
-        assert_eq!(patch(reporter.closing(true)), taken_back);
-        reporter.answered(&response(2, 204));
+        assert_eq!(patch(reporter.closing(true, Instant::now())), taken_back);
+        reporter.answered(&response(2, 204), Instant::now());
         assert!(reporter.is_waiting(), "the report's own answer, late");
-        reporter.answered(&response(3, 204));
+        reporter.answered(&response(3, 204), Instant::now());
         assert!(!reporter.is_waiting());
     }
 
@@ -163,25 +256,67 @@ mod tests {
     fn never_takes_an_old_report_back_once() {
         let mut reporter = Reporter::new(SessionMode::Never, BOOT);
         let taken_back = r#"{"deviceStreams":{"session":null}}"#;
-        assert_eq!(patch(reporter.opened(true)), taken_back);
-        reporter.answered(&response(1, 500));
-        assert_eq!(patch(reporter.opened(true)), taken_back, "it did not work");
-        assert!(reporter.closing(true).is_none());
-        reporter.answered(&response(2, 204));
-        assert!(reporter.opened(true).is_none());
+        assert_eq!(patch(reporter.opened(true, Instant::now())), taken_back);
+        reporter.answered(&response(1, 500), Instant::now());
+        assert_eq!(
+            patch(reporter.opened(true, Instant::now())),
+            taken_back,
+            "it did not work"
+        );
+        assert!(reporter.closing(true, Instant::now()).is_none());
+        reporter.answered(&response(2, 204), Instant::now());
+        assert!(reporter.opened(true, Instant::now()).is_none());
     }
 
     #[test]
     fn hubs_without_twins_are_left_in_peace() {
         for mode in [SessionMode::Auto, SessionMode::Always, SessionMode::Never] {
             let mut reporter = Reporter::new(mode, BOOT);
-            assert!(reporter.opened(false).is_none());
-            assert!(reporter.closing(false).is_none());
+            assert!(reporter.opened(false, Instant::now()).is_none());
+            assert!(reporter.closing(false, Instant::now()).is_none());
             assert!(!reporter.is_waiting());
         }
+    }
+
+    #[test]
+    fn what_the_hub_does_not_take_is_repeated() {
         let mut reporter = Reporter::new(SessionMode::Always, BOOT);
-        assert!(reporter.opened(true).is_some());
-        reporter.silence();
-        assert!(!reporter.is_waiting());
+        let mut now = Instant::now();
+        let report = patch(reporter.opened(true, now));
+        assert!(reporter.is_pending());
+        // Refused, not answered, throttled: it comes again, ever later.
+        let mut delays = Vec::new();
+        for (number, status) in [(1, Some(500)), (2, None), (3, Some(429)), (4, Some(400))] {
+            match status {
+                Some(status) => reporter.answered(&response(number, status), now),
+                None => {
+                    assert_eq!(reporter.due(), Some(now + limits::TWIN_ANSWER));
+                    now += limits::TWIN_ANSWER;
+                    assert!(reporter.act(now).is_none());
+                }
+            }
+            assert!(!reporter.is_waiting() && reporter.is_pending() && reporter.is_warned);
+            let due = reporter.due().unwrap();
+            delays.push(due - now);
+            assert!(reporter.act(due - Duration::from_millis(1)).is_none());
+            now = due;
+            assert_eq!(patch(reporter.act(now)), report);
+        }
+        assert!(
+            delays[0] <= 2 * SHORTEST && delays[3] >= 8 * SHORTEST,
+            "{delays:?}"
+        );
+        reporter.answered(&response(5, 204), now);
+        assert!(!reporter.is_pending() && !reporter.is_warned);
+        assert_eq!(reporter.due(), None);
+        // In the next hub session it stands there already.
+        assert!(reporter.opened(true, now).is_some());
+        assert!(!reporter.is_pending());
+        reporter.answered(&response(6, 503), now);
+        assert!(reporter.due().unwrap() - now <= 2 * SHORTEST);
+        // What is taken back at the end is not waited for for long.
+        assert!(reporter.closing(true, now).is_some());
+        reporter.answered(&response(7, 503), now);
+        assert_eq!(reporter.due(), None);
     }
 }

@@ -1,12 +1,13 @@
 //! Whether the device knows sessions: what its twin says, for a while, and what was
 //! learnt when that was wrong. And whether it is disabled, when it is not there.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::identity::DeviceIdentity;
+use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
 use common::session::handshake::VERSION;
-use common::wire::twin::SessionReport;
+use common::wire::twin::{BootId, SessionReport};
 use tokio::time::{Duration, Instant};
 
 use crate::hub_api::HubApi;
@@ -15,6 +16,12 @@ use crate::hub_api::HubApi;
 const YES: Duration = Duration::from_secs(300);
 /// How long a no is: the device may be about to start.
 const NO: Duration = Duration::from_secs(10);
+/// How long the device is asked for plain streams only after it has sent nothing, which may be
+/// the path's fault; doubled each time.
+const DOUBT: Duration = Duration::from_secs(5);
+/// The longest such time. A report may be a stale one, of a program that runs no more: then one
+/// connection in five minutes has to wait.
+const DOUBT_MOST: Duration = Duration::from_secs(300);
 /// Between two looks at whether a device that is away is disabled: a share of the time
 /// that it was away already, within bounds.
 const STATUS_SHARE: u32 = 4;
@@ -28,9 +35,32 @@ pub(super) struct Ability(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     report: Option<(Option<SessionReport>, Instant)>,
+    /// The device was there when its twin said no, and had accepted a stream: until then it is
+    /// believed. The twin of a device that is not there, or was not a moment ago, proves
+    /// nothing.
+    no_until: Option<Instant>,
     plain_until: Option<Instant>,
+    /// Of what this run of the device's program has not answered.
+    doubts: Option<Doubts>,
+    /// Targets for which the device has taken no session.
+    names: HashMap<StreamName, Instant>,
     /// Whether it is disabled, as far as is known, and when somebody looked.
     disabled: Option<(bool, Instant)>,
+}
+
+#[derive(Debug)]
+struct Doubts {
+    boot_id: Option<BootId>,
+    until: Instant,
+    next: Duration,
+}
+
+impl Known {
+    fn boot_id(&self) -> Option<BootId> {
+        self.report
+            .and_then(|(report, _)| report)
+            .map(|report| report.boot_id)
+    }
 }
 
 impl Ability {
@@ -38,12 +68,18 @@ impl Ability {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the device is known to take plain streams only.
-    pub(super) fn is_plain(&self) -> bool {
+    /// Whether the device is known to take plain streams only to this target.
+    pub(super) fn is_plain(&self, name: &StreamName) -> bool {
         let known = self.known();
         let now = Instant::now();
-        let says_no = matches!(known.report, Some((None, at)) if now < at + NO);
-        says_no || known.plain_until.is_some_and(|until| now < until)
+        let doubts = known.doubts.as_ref().map(|doubts| doubts.until);
+        let until = [known.no_until, known.plain_until, doubts];
+        let of_name = known.names.get(name).map(|at| *at + NO);
+        until
+            .into_iter()
+            .chain([of_name])
+            .flatten()
+            .any(|until| now < until)
     }
 
     /// The device was wrong about itself: plain streams only, for an hour.
@@ -51,9 +87,36 @@ impl Ability {
         self.known().plain_until = Some(Instant::now() + limits::SESSION_PLAIN);
     }
 
-    /// The device does not take a session for now, whatever its twin says.
-    pub(super) fn doubt(&self) {
-        self.known().report = Some((None, Instant::now()));
+    /// The device has sent nothing: plain streams only, for a time that is returned. It grows
+    /// with each such silence of the same run of the device's program.
+    pub(super) fn silent(&self) -> Duration {
+        let mut known = self.known();
+        let boot_id = known.boot_id();
+        let before = known.doubts.as_ref().filter(|it| it.boot_id == boot_id);
+        let time = before.map_or(DOUBT, |doubts| doubts.next);
+        known.doubts = Some(Doubts {
+            boot_id,
+            until: Instant::now() + time,
+            next: (2 * time).min(DOUBT_MOST),
+        });
+        // It may be another program's by now.
+        known.report = None;
+        time
+    }
+
+    /// The device takes sessions.
+    pub(super) fn proven(&self) {
+        let mut known = self.known();
+        known.doubts = None;
+        known.plain_until = None;
+    }
+
+    /// The device does not take a session to this target for now, whatever its twin says.
+    pub(super) fn doubt(&self, name: &StreamName) {
+        let mut known = self.known();
+        known.names.retain(|_, at| at.elapsed() < NO);
+        known.names.insert(name.clone(), Instant::now());
+        known.report = None;
     }
 
     /// What the device says of itself, if it says that it can. Asks the hub, unless it was
@@ -63,22 +126,43 @@ impl Ability {
         api: &HubApi,
         identity: &DeviceIdentity,
     ) -> Option<SessionReport> {
-        if let Some((report, at)) = self.known().report {
-            let life = if report.is_some() { YES } else { NO };
-            if at.elapsed() < life {
-                return report;
-            }
+        if let Some((Some(report), at)) = self.known().report
+            && at.elapsed() < YES
+        {
+            return Some(report);
         }
+        self.look(api, identity).await.ok().flatten()
+    }
+
+    /// What the device says of itself now that it has accepted a stream: a no that may be
+    /// believed for a while.
+    pub(super) async fn ask_again(
+        &self,
+        api: &HubApi,
+        identity: &DeviceIdentity,
+    ) -> Option<SessionReport> {
+        let report = self.look(api, identity).await.ok()?;
+        if report.is_none() {
+            self.known().no_until = Some(Instant::now() + NO);
+        }
+        report
+    }
+
+    async fn look(
+        &self,
+        api: &HubApi,
+        identity: &DeviceIdentity,
+    ) -> Result<Option<SessionReport>, ()> {
         let report = match api.session_report(identity).await {
             Ok(report) => report.filter(|report| report.version >= u32::from(VERSION)),
             Err(error) => {
                 tracing::debug!(%identity, "plain streams, since the twin cannot be read: {}", common::report::chain(&error));
                 // Not remembered: the next connection may find a hub that answers.
-                return None;
+                return Err(());
             }
         };
         self.known().report = Some((report, Instant::now()));
-        report
+        Ok(report)
     }
 
     /// Whether the device, which was not to be reached for so long, is disabled. Asks the
@@ -123,19 +207,57 @@ impl Ability {
 mod tests {
     use super::*;
 
+    fn name(text: &str) -> StreamName {
+        StreamName::parse(text).unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_device_that_was_wrong_is_plain_for_an_hour() {
         let ability = Ability::default();
-        assert!(!ability.is_plain());
+        let ssh = name("ssh");
+        assert!(!ability.is_plain(&ssh));
         ability.mark_plain();
         tokio::time::advance(Duration::from_secs(3599)).await;
-        assert!(ability.is_plain());
+        assert!(ability.is_plain(&ssh));
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(!ability.is_plain());
-        ability.doubt();
-        assert!(ability.is_plain());
+        assert!(!ability.is_plain(&ssh));
+        // What one target's session has met says nothing of others.
+        ability.doubt(&ssh);
+        assert!(ability.is_plain(&ssh) && !ability.is_plain(&name("rdp")));
         tokio::time::advance(NO).await;
-        assert!(!ability.is_plain());
+        assert!(!ability.is_plain(&ssh));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_a_doubt_that_passes_in_seconds_and_grows() {
+        let ability = Ability::default();
+        let ssh = name("ssh");
+        let report = SessionReport {
+            version: 1,
+            boot_id: BootId::random(),
+        };
+        let reported = |report| ability.known().report = Some((Some(report), Instant::now()));
+        let mut times = Vec::new();
+        for _ in 0..8 {
+            reported(report);
+            let time = ability.silent();
+            tokio::time::advance(time - Duration::from_millis(1)).await;
+            assert!(ability.is_plain(&ssh));
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(!ability.is_plain(&ssh));
+            times.push(time.as_secs());
+        }
+        assert_eq!(times, [5, 10, 20, 40, 80, 160, 300, 300]);
+        // Another run of the program has not been silent yet; nor has one that answered.
+        reported(SessionReport {
+            boot_id: BootId::random(),
+            ..report
+        });
+        assert_eq!(ability.silent(), DOUBT);
+        ability.proven();
+        assert!(!ability.is_plain(&ssh));
+        reported(report);
+        assert_eq!(ability.silent(), DOUBT);
     }
 
     #[tokio::test(start_paused = true)]
@@ -143,8 +265,8 @@ mod tests {
         let ability = Ability::default();
         let begun = Instant::now();
         let mut looks = Vec::new();
-        // A request each second, for the usual grace of a session.
-        while begun.elapsed() < limits::SESSION_GRACE {
+        // A request each second, for half an hour.
+        while begun.elapsed() < Duration::from_secs(30 * 60) {
             if ability.known_status(begun.elapsed()).is_none() {
                 looks.push(Instant::now());
             }

@@ -12,11 +12,15 @@ use common::session::greet::{Exchange, GreetError};
 use common::session::handshake::ResumeSecret;
 use common::session::{CarrierId, Live, Role, STREAM_PREFIX, SessionId};
 use common::websocket::ConnectError;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::{Phase, Shared};
 use crate::cli::SessionMode;
 use crate::hub_api::InitiateError;
 use crate::stream::{ServiceLeg, StreamError, StreamFailure};
+
+type Leg = TlsStream<TcpStream>;
 
 /// A new session and its first stream.
 pub(super) struct Begun {
@@ -27,6 +31,10 @@ pub(super) struct Begun {
     pub(super) leg: ServiceLeg,
     pub(super) already_read: Bytes,
 }
+
+/// Attempts to begin a session while our connection to the hub is lost on the way: that says
+/// nothing of the device, and a plain stream is for life.
+const ATTEMPTS: u32 = 3;
 
 /// A new session on its first stream, or what becomes of its connections instead.
 pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, Phase> {
@@ -45,62 +53,40 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
         tracing::debug!(%identity, %name, "a plain stream: the name is too long for session mode");
         return Err(Phase::Plain);
     };
-    let failed = |error| Phase::Failed(Arc::new(error));
-    let leg = match shared.opener.open(identity, &stream_name).await {
-        Ok(leg) => leg,
-        // Perhaps there is no such target, or the device took one look at the stream and
-        // left; a plain stream will tell.
-        Err(error) if is_auto && (is_reject(&error) || is_gone(&error)) => {
-            tracing::debug!(%identity, %name, "the device takes no session; trying a plain stream: {error}");
-            shared.ability.doubt();
-            return Err(Phase::Plain);
-        }
-        Err(error) => {
-            return Err(failed(StreamError {
-                name: name.clone(),
-                ..error
-            }));
-        }
+    let failed = |failure| {
+        Phase::Failed(Arc::new(StreamError {
+            identity: identity.clone(),
+            name: name.clone(),
+            failure,
+        }))
     };
-    dial::steady(leg.get_ref().get_ref().0);
-    let mut exchange = Exchange::new(leg);
-    let (id, secret) = (SessionId::random(), ResumeSecret::random());
-    let saying = async {
-        let greeting = exchange.greeting(limits::SESSION_HANDSHAKE).await?;
-        exchange.hello(id, &secret, shared.config.grace).await?;
-        Ok::<_, GreetError>(greeting)
-    };
-    let greeting = match saying.await {
-        Ok(greeting) => greeting,
-        Err(error) => {
-            // Told nothing so far, and not told why: it would not understand.
-            shared.tasks.spawn(exchange.close());
-            // What the network or the hub did says nothing of the device.
-            let is_wrong = match &error {
-                GreetError::Lost(_) | GreetError::Refused { .. } => false,
-                GreetError::Closed(goodbye) => goodbye.is_normal(),
-                _ => true,
-            };
-            if is_auto {
-                if is_wrong {
-                    shared.ability.mark_plain();
-                    tracing::warn!(
-                        %identity, %name,
-                        "the device reports session mode, but: {error}; using plain streams for {} min",
-                        limits::SESSION_PLAIN.as_secs() / 60
-                    );
-                } else {
-                    shared.ability.doubt();
-                }
+    let mut attempt = 1;
+    let (exchange, greeting, id, secret) = loop {
+        let error = match greet(shared, &stream_name).await {
+            Ok(greeted) => break greeted,
+            Err(error) => error,
+        };
+        match error {
+            // Perhaps there is no such target, or the device took one look at the stream and
+            // left; a plain stream will tell.
+            Failure::Stream(error) if is_auto && (is_reject(&error) || is_gone(&error)) => {
+                tracing::debug!(%identity, %name, "the device takes no session; trying a plain stream: {error}");
+                shared.ability.doubt(name);
                 return Err(Phase::Plain);
             }
-            return Err(failed(StreamError {
-                identity: identity.clone(),
-                name: name.clone(),
-                failure: StreamFailure::Session(error),
-            }));
+            Failure::Stream(error) => return Err(failed(error.failure)),
+            Failure::Greet(error @ GreetError::Lost(_)) if attempt < ATTEMPTS => {
+                tracing::debug!(%identity, %name, attempt, "a session's first stream was lost: {error}");
+                attempt += 1;
+            }
+            Failure::Greet(error) if is_auto => {
+                judge(shared, name, &error);
+                return Err(Phase::Plain);
+            }
+            Failure::Greet(error) => return Err(failed(StreamFailure::Session(error))),
         }
     };
+    shared.ability.proven();
     let live = Live::new(id, Role::Service);
     // Fresh, and nobody else's: it takes its first carrier.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
@@ -120,6 +106,60 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
         leg,
         already_read,
     })
+}
+
+/// Why there is no session on a stream.
+enum Failure {
+    Stream(StreamError),
+    Greet(GreetError),
+}
+
+/// Opens a stream, waits for the greeting, and asks for a new session.
+async fn greet(
+    shared: &Shared,
+    stream_name: &StreamName,
+) -> Result<(Exchange<Leg>, Greeting, SessionId, ResumeSecret), Failure> {
+    let opening = shared.opener.open(&shared.identity, stream_name);
+    let leg = opening.await.map_err(Failure::Stream)?;
+    dial::steady(leg.get_ref().get_ref().0);
+    let mut exchange = Exchange::new(leg);
+    let (id, secret) = (SessionId::random(), ResumeSecret::random());
+    let greeting = async {
+        let greeting = exchange.greeting(limits::SESSION_HANDSHAKE).await?;
+        exchange.hello(id, &secret, shared.config.grace).await?;
+        Ok(greeting)
+    };
+    match greeting.await {
+        Ok(greeting) => Ok((exchange, greeting, id, secret)),
+        Err(error) => {
+            // It was sent nothing so far, and is not told why: it would not understand.
+            shared.tasks.spawn(exchange.close());
+            Err(Failure::Greet(error))
+        }
+    }
+}
+
+/// Remembers what a greeting that did not come, or was none, says of the device.
+fn judge(shared: &Shared, name: &StreamName, error: &GreetError) {
+    let Shared {
+        ability, identity, ..
+    } = shared;
+    let time = match error {
+        GreetError::Lost(_) | GreetError::Refused { .. } => return ability.doubt(name),
+        GreetError::Closed(goodbye) if !goodbye.is_normal() => return ability.doubt(name),
+        GreetError::Silent(_) => format!("{} s", ability.silent().as_secs()),
+        GreetError::Rubbish(_)
+        | GreetError::Version { .. }
+        | GreetError::Proof
+        | GreetError::Closed(_) => {
+            ability.mark_plain();
+            format!("{} min", limits::SESSION_PLAIN.as_secs() / 60)
+        }
+    };
+    tracing::warn!(
+        %identity, %name,
+        "the device reports session mode, but: {error}; using plain streams for {time}"
+    );
 }
 
 /// What a target's carriers are called; `None` if that is too long for a name.

@@ -13,6 +13,7 @@ use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
 use common::session::budget::{Budget, Detached};
 use common::session::{Code, ConnectionId, Live};
+use common::websocket::Goodbye;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -20,15 +21,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::cli::SessionMode;
 use crate::config::SessionConfig;
-use crate::stream::{StreamError, StreamOpener};
+use crate::stream::{ServiceLeg, StreamError, StreamOpener};
 use ability::Ability;
 
 /// How one connection gets to the device.
 pub enum Route {
     /// As a connection of this session; it is opened.
     Session(Live, ConnectionId),
-    /// In a plain stream of its own.
-    Plain,
+    /// In a plain stream of its own; it is open.
+    Plain(Box<ServiceLeg>),
 }
 
 /// Why a connection does not get to the device.
@@ -125,10 +126,10 @@ impl Sessions {
     /// [`RouteError`] is one sentence.
     pub async fn route(&self, name: &StreamName) -> Result<Route, RouteError> {
         let shared = &self.shared;
-        if shared.config.mode == SessionMode::Never || shared.is_known_as_plain() {
-            return Ok(Route::Plain);
-        }
         for _ in 0..ATTEMPTS {
+            if shared.config.mode == SessionMode::Never || shared.is_known_as_plain(name) {
+                return shared.open_plain(name).await;
+            }
             let mut phases = shared.slot(name);
             let phase = match phases.wait_for(|it| !matches!(it, Phase::Opening)).await {
                 Ok(phase) => phase.clone(),
@@ -142,7 +143,11 @@ impl Sessions {
                     }
                     None => {}
                 },
-                Phase::Plain => return Ok(Route::Plain),
+                Phase::Plain => {
+                    if let Some(route) = shared.open_plain_if_it_must_be(name).await? {
+                        return Ok(route);
+                    }
+                }
                 Phase::Failed(error) => return Err(RouteError::Stream(error)),
                 Phase::Opening | Phase::Over => {}
             }
@@ -198,8 +203,45 @@ impl Shared {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_known_as_plain(&self) -> bool {
-        self.config.mode == SessionMode::Auto && self.ability.is_plain()
+    fn is_known_as_plain(&self, name: &StreamName) -> bool {
+        self.config.mode == SessionMode::Auto && self.ability.is_plain(name)
+    }
+
+    async fn open_plain(&self, name: &StreamName) -> Result<Route, RouteError> {
+        let opened = self.opener.open(&self.identity, name).await;
+        match opened {
+            Ok(leg) => Ok(Route::Plain(Box::new(leg))),
+            Err(error) => Err(RouteError::Stream(Arc::new(error))),
+        }
+    }
+
+    /// The same, unless the device has come meanwhile and says that it takes sessions: the twin
+    /// was read before the device was there, perhaps, and a plain stream is for life.
+    async fn open_plain_if_it_must_be(
+        &self,
+        name: &StreamName,
+    ) -> Result<Option<Route>, RouteError> {
+        let is_sure = self.is_known_as_plain(name);
+        let route = self.open_plain(name).await;
+        let is_answered = match &route {
+            Ok(_) => true,
+            // It may take nothing but sessions.
+            Err(RouteError::Stream(error)) => begin::is_reject(error),
+            Err(_) => false,
+        };
+        if is_sure || !is_answered || begin::stream_name(name).is_none() {
+            return route.map(Some);
+        }
+        let asking = self.ability.ask_again(self.opener.api(), &self.identity);
+        if asking.await.is_none() {
+            return route.map(Some);
+        }
+        tracing::debug!(device = %self.identity, %name, "the device takes sessions after all");
+        if let Ok(Route::Plain(leg)) = route {
+            self.tasks
+                .spawn(async move { leg.close(Goodbye::NORMAL, "", limits::CLOSE).await });
+        }
+        Ok(None)
     }
 
     /// The session with this target, or the beginning of a new one.
