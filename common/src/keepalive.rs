@@ -13,6 +13,39 @@ use tokio::time::{Duration, Instant};
 /// noticed to vanish, bulk into a stopped reader is not held against it.
 pub const UNREAD_TOLERATED: u64 = 4096;
 
+/// A verdict that is passed so much too late is passed by a program that stood still: it was
+/// stopped, or its machine slept.
+const LATE: Duration = Duration::from_millis(250);
+
+/// Lets a program that stood still read what has come meanwhile, before it takes a silence for
+/// death: its timers end at once when it goes on, perhaps before its sockets are looked at.
+#[derive(Debug, Default)]
+pub struct SecondLook(Option<(Instant, Instant)>);
+
+impl SecondLook {
+    /// When the silence that ends at `deadline` is to be judged.
+    pub fn until(&self, deadline: Instant) -> Instant {
+        match self.0 {
+            Some((of, until)) if of == deadline => until,
+            _ => deadline,
+        }
+    }
+
+    /// Whether it may be judged now. If not, it is to be asked again at
+    /// [`until`](Self::until): later than before, if it was asked too late.
+    pub fn may_judge(&mut self, deadline: Instant, now: Instant) -> bool {
+        if now < self.until(deadline) {
+            return false;
+        }
+        let is_second = self.0.is_some_and(|(of, _)| of == deadline);
+        if is_second || now < deadline + LATE {
+            return true;
+        }
+        self.0 = Some((deadline, now + LATE));
+        false
+    }
+}
+
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -36,6 +69,7 @@ pub struct Keepalive {
     unread_before_ping: u64,
     /// Data bytes sent after the last ping.
     unread_after_ping: u64,
+    second_look: SecondLook,
 }
 
 impl Keepalive {
@@ -49,6 +83,7 @@ impl Keepalive {
             awaiting_pong: false,
             unread_before_ping: 0,
             unread_after_ping: 0,
+            second_look: SecondLook::default(),
         }
     }
 
@@ -81,7 +116,7 @@ impl Keepalive {
     }
 
     /// What to do at this moment.
-    pub fn action(&self, now: Instant) -> Action {
+    pub fn action(&mut self, now: Instant) -> Action {
         if !self.awaiting_pong {
             let due = self.last_ping + self.interval;
             return if now >= due {
@@ -94,12 +129,12 @@ impl Keepalive {
         let unread = self
             .unread_before_ping
             .saturating_add(self.unread_after_ping);
-        if now < deadline {
-            Action::Wait(deadline)
-        } else if unread <= UNREAD_TOLERATED {
+        if unread > UNREAD_TOLERATED && now >= deadline {
+            Action::Wait(now + self.patience)
+        } else if self.second_look.may_judge(deadline, now) {
             Action::Dead
         } else {
-            Action::Wait(now + self.patience)
+            Action::Wait(self.second_look.until(deadline))
         }
     }
 }
@@ -138,6 +173,26 @@ mod tests {
         ));
         keepalive.ponged(start + Duration::from_secs(6));
         assert_eq!(keepalive.action(start + INTERVAL), Action::Ping);
+    }
+
+    #[test]
+    fn a_program_that_stood_still_reads_before_it_judges() {
+        let (mut keepalive, start) = fresh();
+        keepalive.pinged(start);
+        let woke = start + Duration::from_secs(60 * 3600);
+        assert_eq!(keepalive.action(woke), Action::Wait(woke + LATE));
+        assert_eq!(
+            keepalive.action(woke + LATE / 2),
+            Action::Wait(woke + LATE),
+            "one look, however often it is asked"
+        );
+        keepalive.ponged(woke + LATE / 2);
+        assert_eq!(keepalive.action(woke + LATE), Action::Ping);
+        let (mut keepalive, start) = fresh();
+        keepalive.pinged(start);
+        let woke = start + PATIENCE + LATE;
+        assert_eq!(keepalive.action(woke), Action::Wait(woke + LATE));
+        assert_eq!(keepalive.action(woke + LATE), Action::Dead);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 use time::OffsetDateTime;
-use tokio::time::{Duration, interval};
+use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use crate::config::CertificateSource;
 use crate::listeners::CertificateSlot;
@@ -89,6 +89,8 @@ impl Certificate {
         match &self.source {
             CertificateSource::Managed => {
                 let mut ticks = interval(MANAGED_LOOK);
+                // One look after a sleep, not all that were missed.
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
                     ticks.tick().await;
                     if let Err(error) = self.renew_managed() {
@@ -98,6 +100,7 @@ impl Certificate {
             }
             CertificateSource::Files { certificate, key } => {
                 let mut ticks = interval(FILES_LOOK);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 let mut seen = (modified(certificate), modified(key));
                 loop {
                     ticks.tick().await;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::frame::{Code, Frame};
 use super::live::Live;
 use super::machine::{CarrierId, Heard};
+use crate::keepalive::SecondLook;
 use crate::limits;
 use crate::websocket::{Data, Goodbye, Incoming, WebSocket, WebSocketError};
 
@@ -68,6 +69,7 @@ pub async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
         stream,
         unflushed: false,
         timer: Box::pin(sleep_until(Instant::now())),
+        second_look: SecondLook::default(),
     };
     let end = poll_fn(|cx| driver.poll(cx)).await;
     live.with(|state| state.session.carrier_lost(carrier, Instant::now()));
@@ -99,6 +101,7 @@ struct Driver<'a, S> {
     stream: WebSocket<S>,
     unflushed: bool,
     timer: Pin<Box<Sleep>>,
+    second_look: SecondLook,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
@@ -189,12 +192,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                 Poll::Pending => {}
             }
         }
-        let (is_over, is_present, is_dead, deadline) = self.live.with(|state| {
+        let (is_over, is_present, dead_at, deadline) = self.live.with(|state| {
             let session = &state.session;
             (
                 session.over().is_some(),
                 session.is_on(self.carrier),
-                session.is_dead(Instant::now()),
+                session.dead_at(),
                 // What is due cannot be said now, or not any more: only death is waited for.
                 if is_blocked || session.over().is_some() {
                     session.dead_at()
@@ -209,11 +212,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
         if !is_present {
             return Err(CarrierEnd::Superseded);
         }
-        if is_dead {
+        let (Some(deadline), Some(dead_at)) = (deadline, dead_at) else {
+            return Ok(true);
+        };
+        let now = Instant::now();
+        if self.second_look.may_judge(dead_at, now) {
             return Err(CarrierEnd::Silent);
         }
-        let Some(deadline) = deadline else {
-            return Ok(true);
+        let deadline = if now < dead_at {
+            deadline
+        } else {
+            self.second_look.until(dead_at)
         };
         if self.timer.deadline() != deadline {
             self.timer.as_mut().reset(deadline);

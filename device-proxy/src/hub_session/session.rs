@@ -1,6 +1,7 @@
 //! A session's loop: requests in, answers out, pings with a deadline, the token's
 //! renewal.
 
+use common::keepalive::SecondLook;
 use common::limits;
 use common::mqtt::{self, Packet, PacketIo, ReadError, packet};
 use common::report;
@@ -44,6 +45,7 @@ pub struct Session<'a> {
     /// When the last ping went out, if it is unanswered.
     pinged: Option<Instant>,
     heard: Instant,
+    second_look: SecondLook,
     /// Stream requests that wait for the report: until then a service that looks for it
     /// would find nothing, and carry the connection in a plain stream for all its life.
     held: Vec<StreamRequest>,
@@ -68,6 +70,7 @@ impl<'a> Session<'a> {
             renew_at: connected.renew_at,
             pinged: None,
             heard: Instant::now(),
+            second_look: SecondLook::default(),
             held: Vec::new(),
             may_hold: true,
         }
@@ -121,7 +124,7 @@ impl<'a> Session<'a> {
             }
             self.may_hold = Instant::now() < hold_until;
             let alarm = match self.pinged {
-                Some(at) => at + limits::HUB_SESSION_PONG,
+                Some(at) => self.second_look.until(at + limits::HUB_SESSION_PONG),
                 None => self.heard + limits::HUB_SESSION_PING,
             };
             tokio::select! {
@@ -158,8 +161,12 @@ impl<'a> Session<'a> {
                     }
                 }
                 () = sleep_until(alarm) => {
-                    if self.pinged.is_some() {
-                        return SessionEnd::Dead;
+                    if let Some(at) = self.pinged {
+                        let deadline = at + limits::HUB_SESSION_PONG;
+                        if self.second_look.may_judge(deadline, Instant::now()) {
+                            return SessionEnd::Dead;
+                        }
+                        continue;
                     }
                     let ping = packet::Pingreq::builder()
                         .build()

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use common::keepalive::SecondLook;
 use common::limits;
 use common::mqtt::{self, Packet, PacketIo, ReadError};
 use rustls::pki_types::CertificateDer;
@@ -137,8 +138,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     async fn converse(&mut self) -> SessionEnd {
         let expiry = self.admitted.principal.expires.map(moment);
         let mut heard = Instant::now();
+        let mut second_look = SecondLook::default();
         loop {
             let silent_at = heard + self.admitted.silence;
+            let judged_at = second_look.until(silent_at);
             let may_ask = self.twin.has_room();
             tokio::select! {
                 // The hub's word counts before the device's.
@@ -193,7 +196,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                         }
                     }
                 }
-                () = sleep_until(silent_at), if may_ask => return SessionEnd::Silent,
+                () = sleep_until(judged_at), if may_ask => {
+                    if second_look.may_judge(silent_at, Instant::now()) {
+                        return SessionEnd::Silent;
+                    }
+                }
             }
         }
     }
