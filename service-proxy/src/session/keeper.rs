@@ -200,7 +200,6 @@ impl Keeper<'_> {
         lasted: Duration,
     ) -> Result<(CarrierId, ServiceLeg, Bytes), Lost> {
         let grace = self.shared.config.grace;
-        let expires = lost + grace;
         let progress = self.live.progress();
         let mut delay = if progress > self.progress || lasted >= STEADY {
             self.backoff.reset();
@@ -216,10 +215,23 @@ impl Keeper<'_> {
         let mut rejects = 0;
         let mut told = false;
         loop {
+            // One that carries nothing is not worth an attempt every few seconds for days.
+            let is_unused = self.live.connections() == 0;
+            let kept = if is_unused {
+                grace.min(limits::SESSION_IDLE)
+            } else {
+                grace
+            };
+            let expires = lost + kept;
             tokio::select! {
                 () = sleep(delay) => {}
                 () = path.is_back() => {}
-                () = sleep_until(expires) => return Err(Lost::Grace(grace)),
+                () = sleep_until(expires) => {
+                    if is_unused && self.live.connections() > 0 {
+                        continue;
+                    }
+                    return Err(Lost::Grace(kept));
+                }
                 () = self.shared.stop.cancelled() => return Err(Lost::Stopped),
                 () = over(&self.live, &mut turns) => return Err(Lost::Over),
             }
@@ -231,7 +243,12 @@ impl Keeper<'_> {
                     delay = Duration::ZERO;
                     continue;
                 }
-                () = sleep_until(expires) => return Err(Lost::Grace(grace)),
+                () = sleep_until(expires) => {
+                    if is_unused && self.live.connections() > 0 {
+                        continue;
+                    }
+                    return Err(Lost::Grace(kept));
+                }
                 () = self.shared.stop.cancelled() => return Err(Lost::Stopped),
                 () = over(&self.live, &mut turns) => return Err(Lost::Over),
             };

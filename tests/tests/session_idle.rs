@@ -1,0 +1,62 @@
+//! What a device keeps for a session that nobody uses over a weekend. A story of its own,
+//! because it counts what the whole process holds.
+
+use std::time::Duration;
+
+use tests::session_story::DEVICE;
+use tests::{RawService, RawSession, TestDevice, TestHub, holdings, logs, wait};
+use tokio::time::sleep;
+
+/// Each with one open connection, as an idle shell; half of all sessions that there may be.
+const SESSIONS: usize = 500;
+/// So much may each take at most. It is printed what it takes.
+const MOST: u64 = 32 << 10;
+
+#[tokio::test]
+async fn a_detached_idle_session_is_small() {
+    logs::keep();
+    holdings::allow_descriptors(4_096);
+    let hub = TestHub::start().await;
+    let connection = hub.create(DEVICE).await;
+    let _device = TestDevice::start(&hub, &connection, &["--echo"]).await;
+    let service = RawService::new(&hub).await;
+    // What is made once is not counted.
+    leave(&service, 20).await;
+    let (memory, tasks) = (settled().await, holdings::tasks());
+    leave(&service, SESSIONS).await;
+    wait("the sessions to be detached", || {
+        logs::lines(&["session detached"]).len() == SESSIONS + 20
+    })
+    .await;
+    let each = settled().await.saturating_sub(memory) / SESSIONS as u64;
+    let tasks = (holdings::tasks() - tasks) as f64 / SESSIONS as f64;
+    println!("a detached idle session: {each} bytes and {tasks:.1} tasks at the device");
+    assert!(each < MOST, "{each} bytes");
+}
+
+/// Begins so many sessions, opens a connection in each, and is gone.
+async fn leave(service: &RawService, count: usize) {
+    for _ in 0..count {
+        let mut session = RawSession::begin(service, DEVICE, "echo").await;
+        session.live.open().unwrap();
+        let opened = format!("session={} connection=1", session.id);
+        wait("the connection", || {
+            !logs::lines(&["connection opened", &opened]).is_empty()
+        })
+        .await;
+        session.lose().await;
+    }
+}
+
+/// Resident memory, once it stays as it is.
+async fn settled() -> u64 {
+    let mut before = 0;
+    loop {
+        sleep(Duration::from_millis(300)).await;
+        let now = holdings::memory();
+        if now.abs_diff(before) < 64 << 10 {
+            return now;
+        }
+        before = now;
+    }
+}
