@@ -20,7 +20,22 @@ pub enum Error {
     /// The stream of an echo test could not be opened.
     #[error(transparent)]
     Stream(#[from] StreamError),
+    /// Nothing reads standard output any more.
+    #[error("nothing reads standard output any more")]
+    OutputGone,
     /// Not every byte came back right.
     #[error("the echo test failed")]
     Echo(#[source] EchoFailure),
+}
+
+impl Error {
+    /// The exit code of a program that has nothing to say to a person, since none is there: that
+    /// of one which the signal would have ended.
+    pub fn silent_exit_code(&self) -> Option<u8> {
+        match self {
+            Self::Connect(ConnectError::HungUp) => Some(128 + 1),
+            Self::Connect(ConnectError::OutputGone) | Self::OutputGone => Some(128 + 13),
+            _ => None,
+        }
+    }
 }

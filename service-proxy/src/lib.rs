@@ -22,6 +22,7 @@ pub mod stream;
 
 use std::io::{self, Write as _};
 
+use common::shutdown;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ListenConfig};
@@ -36,7 +37,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     match config {
         Config::Listen(config) => listen(config, stop).await,
         Config::Connect(config) => Ok(connect::run(config, &stop).await?),
-        Config::Echo(config) => echo::run_and_print(config, &stop).await,
+        Config::Echo(config) => tokio::select! {
+            result = echo::run_and_print(config, &stop) => result,
+            () = shutdown::output_gone() => Err(Error::OutputGone),
+        },
     }
 }
 

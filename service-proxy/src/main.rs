@@ -32,6 +32,9 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report::failure(&error),
+        Err(error) => match error.silent_exit_code() {
+            Some(code) => code.into(),
+            None => report::failure(&error),
+        },
     }
 }

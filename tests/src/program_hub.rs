@@ -2,7 +2,7 @@
 
 use tokio::net::TcpListener;
 
-use crate::programs::{Program, run};
+use crate::programs::{Program, binary, run};
 
 /// A hub in a folder of its own, on ports that stay the same when it is started again.
 pub struct ProgramHub {
@@ -118,6 +118,19 @@ impl ProgramHub {
     /// A service-proxy that carries one connection on stdin and stdout.
     pub fn connect(&self, arguments: &[&str]) -> Program {
         self.service_program(&[&["connect"], arguments].concat())
+    }
+
+    /// A command of service-proxy, to be started with other pipes than [`Program`]'s.
+    pub fn service_command(&self, name: &str, arguments: &[&str]) -> tokio::process::Command {
+        let connection = self.admin(&["policy", "connection-string", "service"]);
+        let mut command = tokio::process::Command::new(binary("service-proxy"));
+        command
+            .arg(name)
+            .args(arguments)
+            .args(["--ca-file", &self.ca_file()])
+            .env("IOTHUB_CONNECTION_STRING", connection)
+            .kill_on_drop(true);
+        command
     }
 
     fn service_program(&self, arguments: &[&str]) -> Program {

@@ -155,8 +155,9 @@ impl Sessions {
         Err(shared.failure(name, "its session ended again and again; try once more"))
     }
 
-    /// Ends all sessions in due form: what was said still reaches the device, if that is
-    /// possible within [`limits::STREAM_HANDSHAKE`]. Cancel-safe;
+    /// Ends all sessions in order: what was sent still reaches the device, if that is
+    /// possible within [`limits::STREAM_HANDSHAKE`]; a session over which all was acknowledged is
+    /// then [`Over::Ended`](common::session::Over). Cancel-safe;
     /// [`shut_down`](Self::shut_down) comes after it.
     pub async fn finish(&self) {
         let slots: Vec<_> = self.shared.slots().values().cloned().collect();
