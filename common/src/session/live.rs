@@ -155,7 +155,11 @@ impl Live {
 
     /// The target cannot be connected.
     pub fn refuse(&self, id: ConnectionId, code: RefusedCode, text: String) {
-        self.with_output(|state| state.session.refuse(id, code, text));
+        self.with_output(|state| {
+            // Who waited for the end of the dialling keeps its task alive.
+            state.readers.remove(&id);
+            state.session.refuse(id, code, text);
+        });
     }
 
     /// Ends when the peer has given up a connection that is not opened yet.
@@ -178,6 +182,12 @@ impl Live {
             state.readers.remove(&id);
             state.session.release(id);
         });
+    }
+
+    /// Tasks that wait for something of a connection, for tests.
+    #[cfg(test)]
+    pub(super) fn readers(&self) -> usize {
+        self.with(|state| state.readers.len())
     }
 
     /// How many connections there are.
@@ -287,6 +297,40 @@ impl State {
         match &mut self.carrier {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::super::chunk::control_message;
+    use super::super::inner::Inner;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refused_connection_leaves_nobody_waiting() {
+        let live = Live::new(SessionId::random(), Role::Device);
+        let carrier = live.attach(&live.freeze(), 0).unwrap();
+        for number in 1..=10 {
+            let mut open = BytesMut::new();
+            Inner::Open.encode(ConnectionId(number), &mut open);
+            live.with(|state| {
+                let offset = state.session.received_bytes();
+                let open = control_message(&open, offset, false);
+                state.session.receive(carrier, open, Instant::now())
+            })
+            .unwrap();
+            let id = live.next_incoming().await.unwrap();
+            // The target is dialled beside this, and refuses.
+            tokio::select! {
+                biased;
+                () = live.given_up(id) => panic!("nobody has given it up"),
+                () = std::future::ready(()) => {}
+            }
+            live.refuse(id, RefusedCode::TargetRefused, String::new());
+            assert_eq!(live.readers(), 0);
         }
     }
 }

@@ -125,6 +125,21 @@ impl Scheduler {
         turn.sent(length, now);
     }
 
+    /// Takes those that are gone out of the order, if there are more in it than `most`.
+    pub(super) fn forget(&mut self, connections: &HashMap<ConnectionId, Connection>, most: usize) {
+        for queue in [&mut self.interactive, &mut self.bulk] {
+            if queue.len() > most {
+                queue.retain(|id| connections.contains_key(id));
+            }
+        }
+    }
+
+    /// Entries, for tests.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.interactive.len() + self.bulk.len()
+    }
+
     /// Whether anybody waits.
     pub(super) fn is_empty(&self) -> bool {
         self.interactive.is_empty() && self.bulk.is_empty()

@@ -8,6 +8,9 @@ use super::super::inner::{ConnectionId, Inner, RefusedCode};
 use super::{Over, Role, Session};
 use crate::limits;
 
+/// So many connections that are gone may stand in a list.
+const FORGOTTEN: usize = 64;
+
 impl Session {
     /// Opens a connection; data may follow at once. `None` when the session is over, or as
     /// many are open as may be.
@@ -58,9 +61,13 @@ impl Session {
     pub fn refuse(&mut self, id: ConnectionId, code: RefusedCode, text: String) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.discard();
-            connection.broken = true;
             connection.released = true;
-            self.owe(id, Inner::Refused { code, text });
+            if std::mem::replace(&mut connection.broken, true) {
+                // The peer has given it up already.
+                connection.owed.clear();
+            } else {
+                self.owe(id, Inner::Refused { code, text });
+            }
             self.settle(id);
         }
     }
@@ -146,11 +153,19 @@ impl Session {
             return;
         };
         connection.released = true;
+        if connection.owed.front() == Some(&Inner::Open) {
+            // The peer has not heard of it, and need not.
+            connection.discard();
+            return self.forget(id);
+        }
         if !connection.is_settled() {
             connection.discard();
             connection.broken = true;
             // Refused while it was never opened, or broken off.
             self.owe(id, Inner::Rst);
+        } else if connection.broken {
+            // The peer has forgotten it.
+            connection.owed.clear();
         }
         self.settle(id);
     }
@@ -177,9 +192,23 @@ impl Session {
         if let Some(connection) = self.connections.get(&id)
             && (connection.is_over() || (is_over && connection.released))
         {
-            self.shared_credit += connection.shared_credit();
-            self.connections.remove(&id);
+            self.forget(id);
         }
+    }
+
+    /// Takes a connection out of every list. Those that are walked through only when something
+    /// can be sent are cleaned now and then: in a session that is stuck they would grow with
+    /// each connection that comes and goes.
+    pub(super) fn forget(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.remove(&id) {
+            self.shared_credit += connection.shared_credit();
+        }
+        let most = 2 * self.connections.len() + FORGOTTEN;
+        if self.owing.len() > most {
+            let connections = &self.connections;
+            self.owing.retain(|id| connections.contains_key(id));
+        }
+        self.scheduler.forget(&self.connections, most);
     }
 
     /// Connections for which something has changed since the last call.

@@ -123,12 +123,13 @@ impl Session {
                 }
                 connection.is_listed = false;
                 let is_over = connection.is_over();
+                self.owing.pop_front();
                 if is_over {
-                    self.shared_credit += connection.shared_credit();
-                    self.connections.remove(&id);
+                    self.forget(id);
                 }
+            } else {
+                self.owing.pop_front();
             }
-            self.owing.pop_front();
             if frames.len() >= CONTROL_MESSAGE {
                 break;
             }

@@ -91,6 +91,43 @@ fn a_flood_of_connections_has_an_end() {
     assert_eq!(flood, Err(Violation("too many connections")));
 }
 
+#[test]
+fn connections_that_come_and_go_in_a_stuck_session_leave_nothing() {
+    let now = Instant::now();
+    // Nothing of what these have to say goes out.
+    let [(mut service, _), (mut device, carrier)] = pair(now);
+    for number in 1..=20_000 {
+        let id = service.open().unwrap();
+        service.send(id, Chunk::copy_of(b"a question"), now);
+        service.release(id);
+
+        let came = |frame| std::iter::once((number, frame));
+        let offset = device.received_bytes();
+        let open = said(offset, came(Inner::Open));
+        device.receive(carrier, open, now).unwrap();
+        let id = device.next_incoming().unwrap();
+        let is_refused = number % 3 == 0;
+        if !is_refused {
+            device.opened(id);
+            device.send(id, Chunk::copy_of(b"an answer"), now);
+        }
+        let offset = device.received_bytes();
+        let rst = said(offset, came(Inner::Rst));
+        device.receive(carrier, rst, now).unwrap();
+        if is_refused {
+            device.refuse(id, RefusedCode::TimedOut, String::new());
+        } else {
+            device.release(id);
+        }
+        device.touched();
+        service.touched();
+    }
+    for session in [service, device] {
+        assert_eq!((session.connections(), session.held()), (0, 0));
+        assert!(session.owing.len() <= 64 && session.scheduler.len() <= 2 * 64);
+    }
+}
+
 /// All that waits for the local reader.
 fn read(session: &mut Session, id: ConnectionId, now: Instant) -> u64 {
     let mut read = 0;
