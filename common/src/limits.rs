@@ -144,6 +144,9 @@ pub const DEVICE_CONNECTIONS: usize = 8_192;
 pub const SESSIONS: usize = 1_024;
 /// Bytes that all detached sessions of a process may hold.
 pub const SESSION_DETACHED_BYTES: u64 = 64 << 20;
+/// Connections that all detached sessions of a process may have: half of what a device-proxy
+/// has, so that there is room for those who are there.
+pub const SESSION_DETACHED_CONNECTIONS: usize = DEVICE_CONNECTIONS / 2;
 /// Longest text of a peer that is repeated to a person, in bytes: fits in a short frame.
 pub const SESSION_TEXT: usize = 200;
 

@@ -3,8 +3,17 @@
 
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+use common::limits;
+use common::session::SessionId;
+use common::session::frame::Frame;
+use common::session::handshake::ResumeSecret;
+use common::session::inner::{ConnectionId, Inner};
+use tests::raw_device::say;
 use tests::session_story::{DEVICE, break_off, pass, reset, rest, talk};
-use tests::{SessionStory, Target, TestDevice, TestHub, TestService, logs, noise, soon};
+use tests::{
+    RawService, SessionStory, Target, TestDevice, TestHub, TestService, logs, noise, soon,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -236,4 +245,55 @@ async fn a_reader_that_stalls_stops_nobody_else() {
     break_off(stalled);
     let sent = soon("the flood's end", flooding).await.unwrap();
     assert!(sent < 64 << 20, "its writer was reset");
+}
+
+/// A service that ends a session whose connections are open: everything of them ends at the
+/// device, as soon as what had come is delivered, and their permits are free.
+#[tokio::test]
+async fn the_end_of_a_session_ends_its_connections() {
+    let hub = TestHub::start().await;
+    let connection = hub.create(DEVICE).await;
+    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let option = format!("ended={}", target.local_addr().unwrap());
+    let _device = TestDevice::start(&hub, &connection, &["--target", &option]).await;
+    let service = RawService::new(&hub).await;
+    let mut opening = service.opening(DEVICE, "ended").await;
+    opening.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
+    let (id, secret) = (SessionId::random(), ResumeSecret::random());
+    let grace = Duration::from_secs(60);
+    opening.hello(id, &secret, grace).await.unwrap();
+    let (mut leg, _) = opening.into_parts();
+    let mut bytes = BytesMut::new();
+    for number in 1..=2 {
+        Inner::Open.encode(ConnectionId(number), &mut bytes);
+        Inner::Data(Bytes::from_static(b"last words")).encode(ConnectionId(number), &mut bytes);
+    }
+    // One of them has said all.
+    Inner::Fin.encode(ConnectionId(1), &mut bytes);
+    let frames = Frame::Data {
+        offset: 0,
+        bytes: bytes.freeze(),
+        wants_ack: false,
+    };
+    say(&mut leg, frames.encode()).await;
+    let mut targets = Vec::new();
+    for _ in 0..2 {
+        targets.push(soon("the target", target.accept()).await.unwrap().0);
+    }
+    for there in &mut targets {
+        let mut words = [0; 10];
+        soon("the words", there.read_exact(&mut words))
+            .await
+            .unwrap();
+    }
+    say(&mut leg, Frame::End.encode()).await;
+    for mut there in targets {
+        soon("the target to be cut off", async {
+            // It reads what there is, an end perhaps, and writes on, as if somebody listened.
+            while there.write_all(b"an answer").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
 }

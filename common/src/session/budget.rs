@@ -16,6 +16,8 @@ pub struct Budget {
     pub sessions: usize,
     /// So many bytes of memory together.
     pub bytes: u64,
+    /// So many connections together.
+    pub connections: usize,
 }
 
 impl Default for Budget {
@@ -23,6 +25,7 @@ impl Default for Budget {
         Self {
             sessions: limits::SESSIONS,
             bytes: limits::SESSION_DETACHED_BYTES,
+            connections: limits::SESSION_DETACHED_CONNECTIONS,
         }
     }
 }
@@ -49,11 +52,14 @@ impl Budget {
     pub fn evicted(&self, mut detached: Vec<Detached>) -> Vec<SessionId> {
         let mut evicted = Vec::new();
         loop {
-            let bytes: u64 = detached.iter().map(|session| session.held).sum();
+            let bytes = excess(&detached, |it| it.held, self.bytes);
+            let connections = excess(&detached, connections, self.connections as u64);
             let victim = if detached.len() > self.sessions {
                 first_to_go(&detached)
-            } else if bytes > self.bytes {
-                first_to_free(&detached, bytes - self.bytes)
+            } else if bytes > 0 {
+                first_to_free(&detached, |it| it.held, bytes)
+            } else if connections > 0 {
+                first_to_free(&detached, self::connections, connections)
             } else {
                 None
             };
@@ -73,14 +79,28 @@ pub fn first_to_go(detached: &[Detached]) -> Option<usize> {
     victim.map(|(place, _)| place)
 }
 
-/// Where the session stands that frees memory. Of those of one holder one goes that frees
-/// `excess` bytes alone, if there is one: the end of others would be of no use.
-fn first_to_free(detached: &[Detached], excess: u64) -> Option<usize> {
-    let shares = shares(detached, |it| it.held);
-    let places = detached.iter().enumerate().filter(|(_, it)| it.held > 0);
+fn connections(session: &Detached) -> u64 {
+    session.connections as u64
+}
+
+/// By how much they have more of something than they may have.
+fn excess(detached: &[Detached], of: impl Fn(&Detached) -> u64, most: u64) -> u64 {
+    let all: u64 = detached.iter().map(of).sum();
+    all.saturating_sub(most)
+}
+
+/// Where the session stands that frees some of what there is too much of. Of those of one holder
+/// one goes that frees `excess` alone, if there is one: the end of others would be of no use.
+fn first_to_free(
+    detached: &[Detached],
+    of: impl Fn(&Detached) -> u64,
+    excess: u64,
+) -> Option<usize> {
+    let shares = shares(detached, &of);
+    let places = detached.iter().enumerate().filter(|(_, it)| of(it) > 0);
     let victim = places.max_by_key(|(_, it)| {
         let is_idle = it.connections == 0;
-        (is_idle, share(&shares, it), it.held >= excess, it.began)
+        (is_idle, share(&shares, it), of(it) >= excess, it.began)
     });
     victim.map(|(place, _)| place)
 }
@@ -115,7 +135,12 @@ mod tests {
     }
 
     fn evicted(sessions: usize, bytes: u64, detached: &[Detached]) -> Vec<u8> {
-        let evicted = Budget { sessions, bytes }.evicted(detached.to_vec());
+        let budget = Budget {
+            sessions,
+            bytes,
+            connections: 100,
+        };
+        let evicted = budget.evicted(detached.to_vec());
         evicted.iter().map(|id| id.0[0]).collect()
     }
 
@@ -169,6 +194,22 @@ mod tests {
         assert_eq!(evicted(2, 100, &all), [1]);
         assert_eq!(evicted(3, 99, &all), [1]);
         assert_eq!(evicted(3, 94, &all), [1, 3]);
+    }
+
+    #[test]
+    fn connections_of_detached_sessions_leave_room_for_others() {
+        let all = [
+            detached(1, "a", 60, 0),
+            detached(2, "b", 30, 0),
+            detached(3, "b", 40, 0),
+        ];
+        assert_eq!(evicted(3, 9, &all), [3]);
+        let all = [
+            detached(1, "a", 60, 0),
+            detached(2, "b", 30, 0),
+            detached(3, "b", 10, 0),
+        ];
+        assert_eq!(evicted(3, 9, &all), [0u8; 0]);
     }
 
     #[test]

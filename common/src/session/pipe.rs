@@ -164,8 +164,17 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
         if let Poll::Ready(end) = self.poll_up(cx) {
             return Poll::Ready(end);
         }
-        if self.up_is_done && self.down == Down::Done {
-            return Poll::Ready(PipeEnd::Finished);
+        if self.down == Down::Done {
+            if self.up_is_done {
+                return Poll::Ready(PipeEnd::Finished);
+            }
+            if let Some(over) = self.live.over() {
+                // All that had come before its end is delivered; nothing more can be sent.
+                return Poll::Ready(match over {
+                    Over::Ended => PipeEnd::PeerReset,
+                    Over::Broken(code) | Over::PeerBroke(code, _) => PipeEnd::SessionOver(code),
+                });
+            }
         }
         Poll::Pending
     }

@@ -3,16 +3,14 @@
 
 use std::sync::Arc;
 
+use common::limits;
 use common::session::{Code, Over};
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Entry, connection};
 use crate::stream::Shared;
-
-/// How long targets may take to accept what had come before the end of a session, at most.
-const DELIVER: Duration = Duration::from_secs(30 * 60);
 
 /// Runs as long as the session, and to the end of its connections.
 pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
@@ -59,11 +57,18 @@ pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
         }
     }
     connections.close();
-    // Targets take what had come before an end in due form, but not for ever.
-    tokio::select! {
-        () = connections.wait() => {}
-        () = sleep_until(Instant::now() + grace.min(DELIVER)) => {}
-        () = shared.stop.cancelled() => {}
+    // Targets take what had come before an end in due form, as long as they take something.
+    let mut held = live.held();
+    loop {
+        tokio::select! {
+            () = connections.wait() => break,
+            () = sleep(limits::LEG_DELIVER) => {
+                if std::mem::replace(&mut held, live.held()) == live.held() {
+                    break;
+                }
+            }
+            () = shared.stop.cancelled() => break,
+        }
     }
     cut.cancel();
     connections.wait().await;

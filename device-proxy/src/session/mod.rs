@@ -173,6 +173,7 @@ mod tests {
         let budget = Budget {
             sessions: 2,
             bytes: 1 << 20,
+            connections: 100,
         };
         let sessions = Sessions::new(limits::SESSION_GRACE, budget);
         let first = sessions.insert(entry(1)).unwrap();
