@@ -9,9 +9,12 @@ use mqtt_protocol_core::mqtt::connection::{PacketBuildResult, PacketBuilder, Raw
 pub use mqtt_protocol_core::mqtt::packet::v3_1_1 as packet;
 pub use mqtt_protocol_core::mqtt::packet::{Qos, SubEntry, SubOpts};
 pub use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, MqttError, SubackReturnCode};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
+use tokio::net::TcpStream;
+use tokio_rustls::server;
 
 use crate::limits;
+use crate::websocket::WebSocketBytes;
 
 /// A packet as it came from the peer.
 #[derive(Debug)]
@@ -75,6 +78,22 @@ pub enum ReadError {
     /// The bytes are not MQTT 3.1.1.
     #[error("the peer sent bytes that are not MQTT 3.1.1")]
     Malformed,
+}
+
+/// What a hub's end of MQTT runs over.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin {
+    /// The peer broke a rule of MQTT: the end of the connection says so, where it can.
+    fn break_off(&mut self) {}
+}
+
+impl Transport for server::TlsStream<TcpStream> {}
+
+impl Transport for DuplexStream {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Transport for WebSocketBytes<S> {
+    fn break_off(&mut self) {
+        Self::break_off(self);
+    }
 }
 
 /// Packets over a byte stream.
@@ -168,9 +187,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
         self.stream.flush().await
     }
 
-    /// Ends the connection in due form.
+    /// Ends the connection in order.
     pub async fn shutdown(&mut self) {
         let _ = self.stream.shutdown().await;
+    }
+
+    /// Ends the connection of a peer that broke a rule of MQTT.
+    pub async fn break_off(&mut self)
+    where
+        S: Transport,
+    {
+        self.stream.break_off();
+        self.shutdown().await;
     }
 }
 

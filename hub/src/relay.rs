@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::identity::Leg;
 use common::limits;
 use common::tunnel::{Backlog, Delivery};
-use common::websocket::{Data, Goodbye, Incoming, WebSocket, WebSocketError};
+use common::websocket::{Data, Goodbye, Incoming, ViolationError, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -378,8 +378,8 @@ pub async fn reproach<S: AsyncRead + AsyncWrite + Unpin>(
     error: &WebSocketError,
 ) {
     let (code, reason) = match error {
-        WebSocketError::TooLarge { .. } => (Goodbye::TOO_LARGE, "message too large"),
-        WebSocketError::Protocol(_) => (Goodbye::PROTOCOL, "protocol error"),
+        WebSocketError::TooLarge { limit } => ViolationError::TooLarge { limit: *limit }.close(),
+        WebSocketError::Protocol(violation) => violation.close(),
         WebSocketError::Lost(_) | WebSocketError::Ended | WebSocketError::Dead => return,
     };
     leg.close(code, reason, Duration::from_secs(1)).await;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::decoder::Event;
 use super::frames::{Frames, Role};
-use super::{Data, Goodbye, Kind, WebSocketError};
+use super::{Data, Goodbye, Kind, ViolationError, WebSocketError};
 use crate::limits;
 
 /// Binary messages in and out, seen as one stream of bytes; a Close is its end.
@@ -17,6 +17,8 @@ pub struct WebSocketBytes<S> {
     frames: Frames<S>,
     unread: Bytes,
     is_over: bool,
+    /// What the end of the connection tells the peer.
+    close: (u16, &'static str),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
@@ -31,7 +33,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
             frames: Frames::new(stream, role, limits::MQTT_WEBSOCKET_MESSAGE, read),
             unread: Bytes::new(),
             is_over: false,
+            close: (Goodbye::NORMAL, ""),
         }
+    }
+
+    /// The peer broke a rule of what runs over the WebSocket: its end says so.
+    pub fn break_off(&mut self) {
+        self.close = (Goodbye::PROTOCOL, "protocol error");
+    }
+
+    fn failed(&mut self, error: WebSocketError) -> io::Error {
+        match &error {
+            WebSocketError::Protocol(violation) => self.close = violation.close(),
+            WebSocketError::TooLarge { limit } => {
+                self.close = ViolationError::TooLarge { limit: *limit }.close();
+            }
+            _ => {}
+        }
+        io_error(error)
     }
 }
 
@@ -50,9 +69,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketBytes<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         while self.unread.is_empty() && !self.is_over {
-            match ready!(self.frames.poll_event(cx)).map_err(io_error)? {
+            let event = ready!(self.frames.poll_event(cx));
+            match event.map_err(|error| self.failed(error))? {
                 Event::Data(data) if data.kind() == Kind::Binary => self.unread = data.into_bytes(),
                 Event::Data(_) => {
+                    self.break_off();
                     return Poll::Ready(Err(io::Error::new(
                         io::ErrorKind::InvalidData,
                         "a text message under MQTT",
@@ -90,9 +111,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketBytes<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.frames.is_closing() {
-            self.frames
-                .send_close(Goodbye::NORMAL, "")
-                .map_err(io_error)?;
+            let (code, reason) = self.close;
+            self.frames.send_close(code, reason).map_err(io_error)?;
         }
         self.frames.poll_flush(cx).map_err(io_error)
     }

@@ -41,6 +41,8 @@ struct Message {
     announced: u64,
     /// What is not passed on yet: fragments, or the start of a character.
     kept: BytesMut,
+    /// So many bytes of it are known to be whole characters.
+    checked: usize,
 }
 
 /// The reading half of a WebSocket.
@@ -138,6 +140,7 @@ impl Decoder {
                     kind,
                     announced: 0,
                     kept: BytesMut::new(),
+                    checked: 0,
                 });
             }
             (Some(_), Some(_)) => return Err(ViolationError::Interrupted),
@@ -193,7 +196,11 @@ impl Decoder {
             message.kept.split()
         };
         if !is_end && whole.len() < limits::STREAM_MESSAGE {
-            // A fragment: its message goes on as one.
+            // A fragment: its message goes on as one. What cannot become text ends it now.
+            if message.kind == Kind::Text {
+                let unchecked = whole.get(message.checked..).unwrap_or_default();
+                message.checked += whole_characters(unchecked, false)?;
+            }
             message.kept = whole;
             return Ok(Some(Event::Nothing));
         }
@@ -205,7 +212,7 @@ impl Decoder {
         if is_end {
             self.message = None;
         } else {
-            message.kept = kept;
+            (message.kept, message.checked) = (kept, 0);
         }
         Ok(Some(if bytes.is_empty() {
             Event::Nothing
@@ -226,13 +233,17 @@ fn own(bytes: BytesMut) -> Bytes {
 
 /// Whole characters, and the start of one that goes on in the next piece.
 fn characters(mut bytes: BytesMut, is_end: bool) -> Result<(BytesMut, BytesMut), ViolationError> {
-    let valid = match std::str::from_utf8(&bytes) {
-        Ok(_) => bytes.len(),
-        Err(error) if error.error_len().is_none() && !is_end => error.valid_up_to(),
-        Err(_) => return Err(ViolationError::Text),
-    };
-    let rest = bytes.split_off(valid);
+    let rest = bytes.split_off(whole_characters(&bytes, is_end)?);
     Ok((bytes, rest))
+}
+
+/// How many bytes are whole characters; what is behind them may become one, before the end.
+fn whole_characters(bytes: &[u8], is_end: bool) -> Result<usize, ViolationError> {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => Ok(bytes.len()),
+        Err(error) if error.error_len().is_none() && !is_end => Ok(error.valid_up_to()),
+        Err(_) => Err(ViolationError::Text),
+    }
 }
 
 fn control(opcode: Opcode, payload: &[u8]) -> Result<Event, ViolationError> {
@@ -260,7 +271,7 @@ fn goodbye(payload: &[u8]) -> Result<Goodbye, ViolationError> {
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(ViolationError::Close);
     }
-    let reason = std::str::from_utf8(reason).map_err(|_| ViolationError::Close)?;
+    let reason = std::str::from_utf8(reason).map_err(|_| ViolationError::Reason)?;
     Ok(Goodbye {
         code,
         reason: reason.chars().filter(|c| !c.is_control()).collect(),

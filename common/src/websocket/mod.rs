@@ -114,6 +114,8 @@ impl Goodbye {
     pub const AWAY: u16 = 1001;
     /// Close code for a peer that broke the protocol.
     pub const PROTOCOL: u16 = 1002;
+    /// Close code for a peer whose text is not UTF-8.
+    pub const NOT_UTF8: u16 = 1007;
     /// Close code for a peer that sent too large a message.
     pub const TOO_LARGE: u16 = 1009;
     /// Close code of an end that is not normal.
@@ -198,13 +200,27 @@ pub enum ViolationError {
     /// Text that is not UTF-8 (8.1).
     #[error("a text is not UTF-8")]
     Text,
-    /// A Close with half a code, one that may not be sent, or text that is not UTF-8 (5.5.1).
+    /// A Close with half a code, or one that may not be sent (5.5.1).
     #[error("a Close frame is malformed")]
     Close,
+    /// A Close whose reason is not UTF-8 (5.5.1).
+    #[error("the reason in a Close frame is not UTF-8")]
+    Reason,
     /// A message above what is accepted here.
     #[error("a message is larger than {limit} bytes")]
     TooLarge {
         /// The largest that is accepted.
         limit: usize,
     },
+}
+
+impl ViolationError {
+    /// The close code, and a reason, for the peer (7.4.1).
+    pub fn close(self) -> (u16, &'static str) {
+        match self {
+            Self::TooLarge { .. } => (Goodbye::TOO_LARGE, "message too large"),
+            Self::Text | Self::Reason => (Goodbye::NOT_UTF8, "not UTF-8"),
+            _ => (Goodbye::PROTOCOL, "protocol error"),
+        }
+    }
 }

@@ -58,6 +58,8 @@ codes! {
     THROTTLING = 429001 "ThrottlingException";
     /// Our own fault.
     SERVER_ERROR = 500001 "ServerError";
+    /// This hub does not do it.
+    NOT_IMPLEMENTED = 501000 "NotImplemented";
     /// The hub is going down or not ready.
     SERVICE_UNAVAILABLE = 503001 "ServiceUnavailable";
     /// The device did not answer in time.

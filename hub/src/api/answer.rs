@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use common::wire::problem::{self, BodyFamily, ErrorCode};
-use http::header::CONTENT_TYPE;
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
@@ -27,6 +27,8 @@ pub struct Refusal {
     pub code: ErrorCode,
     /// One sentence for a person.
     pub message: String,
+    /// The methods that the resource knows, where another one was used (RFC 9110, 15.5.6).
+    pub allow: Option<&'static str>,
 }
 
 impl Refusal {
@@ -35,6 +37,18 @@ impl Refusal {
         Self {
             code,
             message: message.into(),
+            allow: None,
+        }
+    }
+
+    /// A method that the resource does not know; `allow` names those that it does.
+    pub fn wrong_method(allow: &'static str) -> Self {
+        Self {
+            allow: Some(allow),
+            ..Self::new(
+                ErrorCode::METHOD_NOT_ALLOWED,
+                format!("The resource knows {allow} only."),
+            )
         }
     }
 
@@ -56,6 +70,10 @@ impl Refusal {
         answer
             .headers_mut()
             .insert(ERROR_CODE, HeaderValue::from_static(self.code.name));
+        if let Some(methods) = self.allow {
+            let methods = HeaderValue::from_static(methods);
+            answer.headers_mut().insert(ALLOW, methods);
+        }
         answer
     }
 }

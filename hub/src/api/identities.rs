@@ -4,7 +4,6 @@
 
 use common::identity::{DeviceId, DeviceIdentity};
 use common::limits;
-use common::wire::problem::ErrorCode;
 use http::header::{ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
@@ -103,7 +102,8 @@ pub async fn route(
         (Resource::ServiceStatistics, &Method::GET) => Ok(answer(&json!({
             "connectedDeviceCount": presence.connected_devices(),
         }))),
-        _ => Err(wrong_method()),
+        (Resource::Devices, _) => Err(Refusal::wrong_method("GET, POST")),
+        _ => Err(Refusal::wrong_method("GET")),
     })
 }
 
@@ -121,7 +121,7 @@ impl Api<'_> {
         body: &[u8],
     ) -> Result<Answer, Refusal> {
         if ![Method::GET, Method::PUT, Method::DELETE].contains(method) {
-            return Err(wrong_method());
+            return Err(Refusal::wrong_method("GET, PUT, DELETE"));
         }
         let id = id?;
         if method == Method::GET {
@@ -225,14 +225,6 @@ pub(super) fn condition(text: &str) -> Option<IfMatch> {
         "*" => Some(IfMatch::Any),
         etag => Some(IfMatch::Etag(etag.to_owned())),
     }
-}
-
-/// Another method on a path that there is.
-pub(super) fn wrong_method() -> Refusal {
-    Refusal::new(
-        ErrorCode::METHOD_NOT_ALLOWED,
-        "The resource does not know this method.",
-    )
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod bulk;
 pub mod document;
 pub mod draft;
 pub mod identities;
+pub mod planned;
 pub mod streams;
 pub mod twins;
 

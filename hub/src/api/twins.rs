@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal, json as answer};
 use super::document::{self, connection_state, status_updated, thumbprints, time};
-use super::identities::{Connections, wrong_method};
+use super::identities::Connections;
 use crate::auth::Permission;
 use crate::registry::twin::Metadata;
 use crate::registry::{Activity, Identity, Registry, RegistryError, Twin};
@@ -36,7 +36,7 @@ pub async fn route(
 ) -> Option<Result<Answer, Refusal>> {
     let (device, module) = find(segments)?;
     if method != Method::GET {
-        return Some(Err(wrong_method()));
+        return Some(Err(Refusal::wrong_method("GET")));
     }
     let read = async {
         let id = document::id(device, module)?;

@@ -61,6 +61,8 @@ pub enum Permission {
     RegistryWrite,
     /// Initiate streams, read twins.
     ServiceConnect,
+    /// Nothing in particular: any policy will do.
+    Any,
 }
 
 impl Permission {
@@ -70,6 +72,7 @@ impl Permission {
             Self::RegistryRead => granted.registry_read || granted.registry_write,
             Self::RegistryWrite => granted.registry_write,
             Self::ServiceConnect => granted.service_connect,
+            Self::Any => true,
         }
     }
 }

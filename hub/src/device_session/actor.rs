@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use common::keepalive::SecondLook;
 use common::limits;
-use common::mqtt::{self, Packet, PacketIo, ReadError};
+use common::mqtt::{self, Packet, PacketIo, ReadError, Transport};
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,7 @@ use crate::state::HubState;
 /// Serves one device connection from its CONNECT to its end, over any byte stream.
 /// `certificate` is what the device showed in TLS. Ends within moments when `stop`
 /// is cancelled.
-pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+pub async fn serve<S: Transport>(
     state: &HubState,
     stream: S,
     certificate: Option<CertificateDer<'static>>,
@@ -31,16 +30,21 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let mut io = PacketIo::new(stream, limits::MQTT_CONNECT_PACKET);
     let handshake = connect(&mut io, certificate.as_ref(), &state.auth);
-    let admitted = tokio::select! {
-        result = timeout(limits::STRANGER, handshake) => match result {
-            Ok(Ok(admitted)) => admitted,
-            Ok(Err(error @ Refused::Connect { .. })) => {
-                return tracing::warn!(peer = %address, transport, "{error}");
-            }
-            Ok(Err(error)) => return tracing::debug!(peer = %address, transport, "{error}"),
-            Err(_) => return tracing::debug!(peer = %address, transport, "no CONNECT came in time"),
-        },
+    let result = tokio::select! {
+        result = timeout(limits::STRANGER, handshake) => result,
         () = stop.cancelled() => return,
+    };
+    let admitted = match result {
+        Ok(Ok(admitted)) => admitted,
+        Ok(Err(error @ Refused::Connect { .. })) => {
+            return tracing::warn!(peer = %address, transport, "{error}");
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(peer = %address, transport, "{error}");
+            let _ = timeout(limits::CLOSE, io.break_off()).await;
+            return;
+        }
+        Err(_) => return tracing::debug!(peer = %address, transport, "no CONNECT came in time"),
     };
     drop(certificate);
     io.set_limit(limits::MQTT_PACKET);
@@ -107,7 +111,7 @@ async fn ended(
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
+impl<S: Transport> Session<'_, S> {
     async fn run(mut self) -> SessionEnd {
         let end = match timeout(limits::SESSION_WRITE, accept(&mut self.io)).await {
             Ok(Ok(())) => self.converse().await,
@@ -116,7 +120,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         self.finish_twin(&end).await;
         // Gone from presence first: nobody shall wait for what is closing.
         drop(self.presence);
-        let _ = timeout(limits::CLOSE, self.io.shutdown()).await;
+        let closing = async {
+            match end {
+                SessionEnd::Rule(_) => self.io.break_off().await,
+                _ => self.io.shutdown().await,
+            }
+        };
+        let _ = timeout(limits::CLOSE, closing).await;
         end
     }
 

@@ -151,7 +151,7 @@ fn refuse(
     request_id: RequestId,
     error: RegistryError,
 ) -> Option<Vec<u8>> {
-    let Refusal { code, message } = error.into();
+    let Refusal { code, message, .. } = error.into();
     tracing::debug!(device = %identity, code = code.number, "twin request refused: {message}");
     let ErrorCode { number, .. } = code;
     let response = TwinResponse {

@@ -12,7 +12,7 @@ use common::limits;
 use common::websocket::{WebSocket, WebSocketBytes, offered_subprotocol, upgrade_answer};
 use common::wire::problem::{BodyFamily, ErrorCode};
 use common::wire::topics::{MQTT_SUBPROTOCOL, MQTT_WEBSOCKET_PATH};
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -29,7 +29,7 @@ use super::Permit;
 use super::tls::{ServerTls, client_certificate};
 use super::write_deadline::WriteDeadline;
 use crate::api::answer::{Answer, Refusal};
-use crate::api::{identities, streams, twins};
+use crate::api::{identities, planned, streams, twins};
 use crate::auth::{AuthError, Permission, ServicePrincipal};
 use crate::state::{HubState, LegStream};
 use crate::{device_session, streaming};
@@ -48,6 +48,9 @@ pub struct HttpListener {
     /// Cancelled when device sessions shall end.
     pub stop_sessions: CancellationToken,
 }
+
+/// The one version of the WebSocket protocol (RFC 6455).
+const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
 
 /// One connection's context.
 #[derive(Clone)]
@@ -103,9 +106,24 @@ impl HttpListener {
 
 impl Connection {
     async fn route(&self, request: Request<Incoming>) -> Answer {
+        if request.version() == Version::HTTP_11
+            && request.headers().get_all(header::HOST).iter().count() != 1
+        {
+            // RFC 9112, 3.2.
+            return refuse(Refusal::new(
+                ErrorCode::ARGUMENT_INVALID,
+                "an HTTP/1.1 request has one Host header",
+            ));
+        }
         let path = request.uri().path();
         if path == MQTT_WEBSOCKET_PATH {
-            return self.mqtt(request).unwrap_or_else(bad_upgrade);
+            let version = request
+                .headers()
+                .get(header::SEC_WEBSOCKET_VERSION)
+                .cloned();
+            return self
+                .mqtt(request)
+                .unwrap_or_else(|| bad_upgrade(version.as_ref()));
         }
         let Some(segments) = decode(path) else {
             return refuse(Refusal::new(
@@ -157,7 +175,7 @@ impl Connection {
         };
         let offered = offered_subprotocol(request.headers(), |_| true);
         let Some(answer) = upgrade_answer(&request, offered) else {
-            return bad_upgrade();
+            return bad_upgrade(request.headers().get(header::SEC_WEBSOCKET_VERSION));
         };
         let state = &self.listener.state;
         let bearer = authorization(request.headers());
@@ -214,9 +232,39 @@ impl Connection {
                 .await
                 .map_err(|refusal| (refusal, BodyFamily::Nested));
         }
+        if let Some(missing) = planned::find(request.method(), segments) {
+            let refusal = match self.authorise_missing(&missing, segments, &request).await {
+                Ok(()) => missing.refusal(),
+                Err(refusal) => refusal,
+            };
+            return Err((refusal, missing.family));
+        }
         self.documents(segments, request)
             .await
             .map_err(|refusal| (refusal, BodyFamily::Registry))
+    }
+
+    async fn authorise_missing(
+        &self,
+        missing: &planned::Missing,
+        segments: &[&str],
+        request: &Request<Incoming>,
+    ) -> Result<(), Refusal> {
+        let headers = request.headers();
+        let device = match segments {
+            ["devices", device, ..] if missing.permission.is_none() => DeviceId::parse(device).ok(),
+            _ => None,
+        };
+        match device {
+            Some(device) => {
+                self.authorise_owner(headers, Permission::RegistryWrite, segments, &device)
+                    .await
+            }
+            None => {
+                let needed = missing.permission.unwrap_or(Permission::Any);
+                self.authorise(headers, needed, segments).await.map(drop)
+            }
+        }
     }
 
     async fn initiate(
@@ -231,10 +279,7 @@ impl Connection {
             .authorise(request.headers(), streams::NEEDS, segments)
             .await?;
         if request.method() != Method::POST {
-            return Err(Refusal::new(
-                ErrorCode::METHOD_NOT_ALLOWED,
-                "a stream is initiated with POST",
-            ));
+            return Err(Refusal::wrong_method("POST"));
         }
         let invalid = |error: common::identity::IdentityError| {
             Refusal::new(ErrorCode::ARGUMENT_INVALID, error.to_string())
@@ -263,7 +308,8 @@ impl Connection {
         let (parts, body) = request.into_parts();
         let needed = identities::permission(&parts.method, segments)
             .or_else(|| twins::permission(segments))
-            .ok_or_else(not_found)?;
+            // A stranger does not learn what there is not, either.
+            .unwrap_or(Permission::Any);
         match identities::owner(segments) {
             Some(device) => {
                 self.authorise_owner(&parts.headers, needed, segments, &device)
@@ -387,9 +433,18 @@ fn refuse(refusal: Refusal) -> Answer {
     refusal.into_answer(BodyFamily::Nested)
 }
 
-fn bad_upgrade() -> Answer {
-    refuse(Refusal::new(
+/// The answer to what is no upgrade. Whoever asks for another version of the protocol learns
+/// which there is (RFC 6455, 4.4).
+fn bad_upgrade(version: Option<&HeaderValue>) -> Answer {
+    let mut answer = refuse(Refusal::new(
         ErrorCode::ARGUMENT_INVALID,
         "this is not the WebSocket upgrade that belongs here",
-    ))
+    ));
+    if version.is_some_and(|version| version != WEBSOCKET_VERSION) {
+        *answer.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        let headers = answer.headers_mut();
+        headers.insert(header::SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION);
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    answer
 }

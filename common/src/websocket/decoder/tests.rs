@@ -153,7 +153,7 @@ fn what_breaks_the_rules_is_refused() {
         (close(&[3]), ViolationError::Close),
         (close(&1005u16.to_be_bytes()), ViolationError::Close),
         (close(&999u16.to_be_bytes()), ViolationError::Close),
-        (close(&[3, 0xE8, 0xFF]), ViolationError::Close),
+        (close(&[3, 0xE8, 0xFF]), ViolationError::Reason),
     ] {
         assert_eq!(client(&bytes), Err(why), "{bytes:02x?}");
     }
