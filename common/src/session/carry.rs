@@ -192,8 +192,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                 Poll::Pending => {}
             }
         }
-        let (is_over, is_present, dead_at, deadline) = self.live.with(|state| {
-            let session = &state.session;
+        let (is_over, is_present, dead_at, deadline, tidy_at) = self.live.with(|state| {
+            let session = &mut state.session;
+            session.tidy(Instant::now());
             (
                 session.over().is_some(),
                 session.is_on(self.carrier),
@@ -204,6 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                 } else {
                     session.deadline()
                 },
+                session.tidy_at(),
             )
         });
         if is_over && !self.unflushed {
@@ -224,6 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
         } else {
             self.second_look.until(dead_at)
         };
+        let deadline = tidy_at.map_or(deadline, |at| at.min(deadline));
         if self.timer.deadline() != deadline {
             self.timer.as_mut().reset(deadline);
         }

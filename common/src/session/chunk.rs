@@ -106,6 +106,11 @@ impl Spare {
         is_worth_it
     }
 
+    /// Bytes of memory.
+    pub(super) fn held(&self) -> u64 {
+        self.0.iter().map(|buffer| buffer.capacity() as u64).sum()
+    }
+
     /// Takes an unused chunk back.
     pub(super) fn give_back(&mut self, chunk: Chunk) {
         self.keep_buffer(chunk.0);

@@ -13,6 +13,14 @@ use crate::limits;
 /// A piece up to this size is copied: it might keep a large buffer alive.
 const COPIED: usize = 2 << 10;
 
+/// Bytes for the local reader.
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    /// Memory of its own; else a part of the buffer that it came in, which is large.
+    is_own: bool,
+}
+
 /// What a connection has for its local reader.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Inbound {
@@ -61,7 +69,9 @@ pub(super) struct Connection {
     pub(super) is_listed: bool,
 
     // In.
-    inbound: VecDeque<Bytes>,
+    inbound: VecDeque<Piece>,
+    /// Pieces that are parts of the buffers they came in.
+    loose: usize,
     small: BytesMut,
     /// Bytes that wait for the local reader.
     waiting: u64,
@@ -94,6 +104,7 @@ impl Connection {
             owes_credit: false,
             is_listed: false,
             inbound: VecDeque::new(),
+            loose: 0,
             small: BytesMut::new(),
             waiting: 0,
             received: 0,
@@ -151,20 +162,98 @@ impl Connection {
             self.small.extend_from_slice(&bytes);
             // Grown to a fair piece: the next begins anew.
             if self.small.len() >= limits::STREAM_MESSAGE {
-                self.inbound.push_back(self.small.split().freeze());
+                let bytes = self.small.split().freeze();
+                self.push_own(bytes);
             }
         } else {
             self.flush_small();
-            self.inbound.push_back(bytes);
+            self.loose += 1;
+            self.inbound.push_back(Piece {
+                bytes,
+                is_own: false,
+            });
         }
         Ok(())
     }
 
+    fn push_own(&mut self, bytes: Bytes) {
+        self.inbound.push_back(Piece {
+            bytes,
+            is_own: true,
+        });
+    }
+
     fn flush_small(&mut self) {
         if !self.small.is_empty() {
-            self.inbound
-                .push_back(std::mem::take(&mut self.small).freeze());
+            let bytes = std::mem::take(&mut self.small).freeze();
+            self.push_own(bytes);
         }
+    }
+
+    /// Pieces that keep the buffers which they came in.
+    pub(super) fn loose(&self) -> usize {
+        self.loose
+    }
+
+    /// Copies what waits into memory of its own: it is kept for longer than a moment.
+    pub(super) fn tidy(&mut self) {
+        if self.loose > 0 {
+            let mut gathered = BytesMut::new();
+            for piece in std::mem::take(&mut self.inbound) {
+                if piece.is_own {
+                    self.push_gathered(&mut gathered);
+                    self.inbound.push_back(piece);
+                    continue;
+                }
+                let mut rest = piece.bytes;
+                while !rest.is_empty() {
+                    if gathered.capacity() == 0 {
+                        // As much as there is, at most: what follows may be little.
+                        let most = usize::try_from(self.waiting).unwrap_or(usize::MAX);
+                        gathered.reserve(most.clamp(rest.len(), limits::STREAM_MESSAGE));
+                    }
+                    let room = gathered.capacity() - gathered.len();
+                    let taken = rest.split_to(rest.len().min(room));
+                    gathered.extend_from_slice(&taken);
+                    if gathered.len() == gathered.capacity() {
+                        self.push_gathered(&mut gathered);
+                    }
+                }
+            }
+            self.push_gathered(&mut gathered);
+            self.loose = 0;
+        }
+        if self.small.capacity() > 2 * self.small.len() {
+            self.small = BytesMut::from(&self.small[..]);
+        }
+    }
+
+    fn push_gathered(&mut self, gathered: &mut BytesMut) {
+        let gathered = std::mem::take(gathered);
+        if gathered.is_empty() {
+            return;
+        }
+        let is_full = gathered.capacity() < gathered.len() + gathered.len() / 8;
+        self.push_own(if is_full {
+            gathered.freeze()
+        } else {
+            Bytes::copy_from_slice(&gathered)
+        });
+    }
+
+    /// Takes back what the local reader has no room for now.
+    pub(super) fn give_back(&mut self, bytes: Bytes) {
+        if self.released || self.is_cut_off() {
+            return;
+        }
+        let length = bytes.len() as u64;
+        self.waiting += length;
+        self.consumed = self.consumed.saturating_sub(length);
+        self.loose += 1;
+        self.inbound.push_front(Piece {
+            bytes,
+            is_own: false,
+        });
     }
 
     /// The next thing for the local reader.
@@ -182,7 +271,8 @@ impl Connection {
             self.flush_small();
         }
         match self.inbound.pop_front() {
-            Some(bytes) => {
+            Some(Piece { bytes, is_own }) => {
+                self.loose -= usize::from(!is_own);
                 let length = bytes.len() as u64;
                 self.waiting = self.waiting.saturating_sub(length);
                 self.consumed = self.consumed.saturating_add(length);
@@ -237,7 +327,8 @@ impl Connection {
     /// What waits in either direction is of no more use.
     pub(super) fn discard(&mut self) {
         self.backlog = None;
-        self.inbound.clear();
+        self.inbound = VecDeque::new();
+        self.loose = 0;
         self.small = BytesMut::new();
         self.waiting = 0;
     }
@@ -264,6 +355,7 @@ impl Connection {
 
     /// Bytes of memory that wait here.
     pub(super) fn held(&self) -> u64 {
-        self.waiting + self.backlog.as_ref().map_or(0, Chunk::held)
+        let spare = self.small.capacity() - self.small.len();
+        self.waiting + spare as u64 + self.backlog.as_ref().map_or(0, Chunk::held)
     }
 }

@@ -183,7 +183,21 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<PipeEnd> {
         loop {
             while !self.undelivered.is_empty() {
-                match ready!(Pin::new(&mut self.local).poll_write(cx, &self.undelivered)) {
+                let Poll::Ready(written) =
+                    Pin::new(&mut self.local).poll_write(cx, &self.undelivered)
+                else {
+                    let rest = std::mem::take(&mut self.undelivered);
+                    let now = Instant::now();
+                    let is_timed = self
+                        .live
+                        .with(|state| state.session.give_back_inbound(self.id, rest, now));
+                    if is_timed {
+                        // The carrier's task has the timer.
+                        self.live.with_output(|_| ());
+                    }
+                    return Poll::Pending;
+                };
+                match written {
                     Ok(0) => return local_failed(io::ErrorKind::WriteZero.into()),
                     Ok(count) => {
                         self.undelivered.advance(count);

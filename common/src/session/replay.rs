@@ -13,6 +13,8 @@ struct Segment {
     /// Place of its first byte.
     offset: u64,
     message: Bytes,
+    /// Bytes of memory that it keeps.
+    memory: u64,
     /// When it went out on this carrier.
     sent_at: Option<Instant>,
 }
@@ -61,7 +63,7 @@ impl Replay {
 
     /// Bytes of memory.
     pub(super) fn held(&self) -> u64 {
-        self.bytes
+        self.bytes + self.spare.held()
     }
 
     /// A chunk to be filled with so many bytes.
@@ -79,16 +81,17 @@ impl Replay {
         self.spare = Spare::default();
     }
 
-    /// Keeps a message that goes out now.
-    pub(super) fn push(&mut self, message: Bytes, now: Instant) {
+    /// Keeps a message that goes out now, in so much memory.
+    pub(super) fn push(&mut self, message: Bytes, memory: u64, now: Instant) {
         debug_assert_eq!(self.sent, self.segments.len(), "nothing overtakes a replay");
         let segment = Segment {
             offset: self.end,
             sent_at: Some(now),
             message,
+            memory,
         };
         self.end = segment.end();
-        self.bytes += segment.message.len() as u64;
+        self.bytes += memory;
         self.segments.push_back(segment);
         self.sent = self.segments.len();
     }
@@ -126,7 +129,7 @@ impl Replay {
                 break;
             }
             trip = segment.sent_at.map(|at| now.saturating_duration_since(at));
-            self.bytes = self.bytes.saturating_sub(segment.message.len() as u64);
+            self.bytes = self.bytes.saturating_sub(segment.memory);
             self.sent = self.sent.saturating_sub(1);
             if let Some(segment) = self.segments.pop_front() {
                 is_bulk = self.spare.keep(segment.message);

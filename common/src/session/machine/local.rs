@@ -1,6 +1,7 @@
 //! Connections from their local sides: open, send, take, release.
 
-use tokio::time::Instant;
+use bytes::Bytes;
+use tokio::time::{Duration, Instant};
 
 use super::super::chunk::Chunk;
 use super::super::connection::{Connection, Fin, Inbound};
@@ -8,6 +9,11 @@ use super::super::inner::{ConnectionId, Inner, RefusedCode};
 use super::{Over, Role, Session};
 use crate::limits;
 
+/// What waits for longer than this does not wait in the buffer that it came in.
+pub(super) const KEPT: Duration = Duration::from_millis(500);
+/// So many pieces may keep such buffers for that long: 16 MiB at most, and more than come in
+/// one batch to a reader that is fast.
+const LOOSE: usize = 128;
 /// So many connections that are gone may stand in a list.
 const FORGOTTEN: usize = 64;
 
@@ -144,6 +150,58 @@ impl Session {
             self.list(id);
         }
         inbound
+    }
+
+    /// Takes back what the local socket has no room for now: it waits here, where it is counted.
+    /// Returns whether [`tidy_at`](Self::tidy_at) has changed.
+    pub(in crate::session) fn give_back_inbound(
+        &mut self,
+        id: ConnectionId,
+        bytes: Bytes,
+        now: Instant,
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
+        connection.give_back(bytes);
+        if self.carrier.is_none() {
+            connection.tidy();
+            return false;
+        }
+        let is_new = self.tidy_at.is_none();
+        self.tidy_at.get_or_insert(now + KEPT);
+        is_new
+    }
+
+    /// Copies out of the buffers that they came in what waits for longer than a moment, if it
+    /// is time for that: a piece of a few KiB may keep 128 KiB.
+    pub(in crate::session) fn tidy(&mut self, now: Instant) {
+        if self.tidy_at.is_some_and(|at| at <= now) {
+            self.tidy_all();
+        }
+    }
+
+    /// The same when too many pieces wait, whatever the time.
+    pub(super) fn tidy_if_many(&mut self) {
+        if self.loose > LOOSE {
+            self.loose = self.connections.values().map(Connection::loose).sum();
+            if self.loose > LOOSE {
+                self.tidy_all();
+            }
+        }
+    }
+
+    pub(super) fn tidy_all(&mut self) {
+        self.tidy_at = None;
+        self.loose = 0;
+        for connection in self.connections.values_mut() {
+            connection.tidy();
+        }
+    }
+
+    /// When [`tidy`](Self::tidy) is to be called.
+    pub(in crate::session) fn tidy_at(&self) -> Option<Instant> {
+        self.tidy_at
     }
 
     /// The local side is done with the connection. Unless both ends have ended it in due

@@ -92,6 +92,10 @@ pub struct Session {
     owing: VecDeque<ConnectionId>,
     shared_credit: u64,
 
+    /// Pieces for local readers that may still keep the buffers which they came in.
+    loose: usize,
+    /// When they do so no longer.
+    tidy_at: Option<Instant>,
     touched: Vec<ConnectionId>,
     incoming: VecDeque<ConnectionId>,
     welcomed: bool,
@@ -116,6 +120,8 @@ impl Session {
             scheduler: Scheduler::default(),
             owing: VecDeque::new(),
             shared_credit: limits::SESSION_CREDIT_SHARED,
+            loose: 0,
+            tidy_at: None,
             touched: Vec::new(),
             incoming: VecDeque::new(),
             welcomed: false,
@@ -227,6 +233,10 @@ impl Session {
                 Ok(None) => break,
                 Err(_) => return Err(Violation("malformed inner frame")),
             }
+        }
+        if self.loose > 0 {
+            self.tidy_at.get_or_insert(now + local::KEPT);
+            self.tidy_if_many();
         }
         let by = if wants_ack {
             now

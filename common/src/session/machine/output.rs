@@ -74,7 +74,8 @@ impl Session {
         if let Some(frames) = self.control_frames() {
             let wants_ack = self.wants_ack(frames.len() as u64);
             let message = control_message(&frames, self.replay.end(), wants_ack);
-            self.replay.push(message.clone(), now);
+            let memory = message.len() as u64;
+            self.replay.push(message.clone(), memory, now);
             return Some(message);
         }
         let is_full = in_flight >= window;
@@ -92,15 +93,17 @@ impl Session {
             self.settle(id);
             let wants_ack = self.wants_ack(frames.len() as u64);
             let message = control_message(&frames, self.replay.end(), wants_ack);
-            self.replay.push(message.clone(), now);
+            let memory = message.len() as u64;
+            self.replay.push(message.clone(), memory, now);
             return Some(message);
         };
         let length = chunk.len();
         self.scheduler.sent(&mut connection.turn, length, now);
         self.touch(id);
         let wants_ack = self.wants_ack(length as u64);
+        let memory = chunk.held();
         let message = chunk.into_message(id, self.replay.end(), wants_ack);
-        self.replay.push(message.clone(), now);
+        self.replay.push(message.clone(), memory, now);
         Some(message)
     }
 

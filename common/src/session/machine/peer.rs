@@ -25,9 +25,13 @@ impl Session {
             }
             Inner::Opened => connection.opened = true,
             Inner::Refused { code, text } => connection.refused(code, text),
-            Inner::Data(bytes) => connection
-                .deliver(bytes)
-                .map_err(|_| Violation("more than it had credit for"))?,
+            Inner::Data(bytes) => {
+                let before = connection.loose();
+                connection
+                    .deliver(bytes)
+                    .map_err(|_| Violation("more than it had credit for"))?;
+                self.loose += connection.loose() - before;
+            }
             Inner::Fin => connection.peer_fin = true,
             Inner::Rst => {
                 connection.broken = true;

@@ -128,6 +128,52 @@ fn connections_that_come_and_go_in_a_stuck_session_leave_nothing() {
     }
 }
 
+#[test]
+fn what_waits_does_not_keep_the_buffers_that_it_came_in() {
+    const PIECE: usize = 9 << 10;
+    let now = Instant::now();
+    let [_, (mut device, carrier)] = pair(now);
+    let receive = |device: &mut Session, id: u32, frame: Inner| {
+        // As much of a buffer of which the rest was something else's.
+        let message = said(device.received_bytes(), std::iter::once((id, frame)));
+        device.receive(carrier, message.clone(), now).unwrap();
+        message
+    };
+    let piece = || Inner::Data(Bytes::from(vec![7; PIECE]));
+    for id in 1..=40 {
+        receive(&mut device, id, Inner::Open);
+    }
+    // For a moment they may.
+    let mut kept: Vec<_> = (1..=20)
+        .map(|id| receive(&mut device, id, piece()))
+        .collect();
+    assert!(kept.iter().all(|message| !message.is_unique()));
+    assert_eq!(device.tidy_at(), Some(now + local::KEPT));
+    device.tidy(now + local::KEPT);
+    assert!(kept.iter().all(|message| message.is_unique()));
+    assert_eq!(device.tidy_at(), None);
+    // Not when they are many.
+    for id in 1..=20 {
+        kept.extend((0..5).map(|_| receive(&mut device, 20 + id, piece())));
+        kept.extend((0..2).map(|_| receive(&mut device, id, piece())));
+    }
+    let shared = kept.iter().filter(|message| !message.is_unique()).count();
+    assert!(shared <= 128, "{shared}");
+    // Nor in a session without a carrier.
+    device.freeze(now);
+    assert!(kept.iter().all(|message| message.is_unique()));
+    assert_eq!(device.held(), (kept.len() * PIECE) as u64);
+    // What the reader has no room for is counted again, and comes again.
+    let id = ConnectionId(1);
+    let Inbound::Data(bytes) = device.take(id, now) else {
+        panic!("nothing waits")
+    };
+    assert_eq!(device.held(), (kept.len() * PIECE - bytes.len()) as u64);
+    device.give_back_inbound(id, bytes.slice(1..), now);
+    assert_eq!(device.held(), (kept.len() * PIECE - 1) as u64);
+    assert_eq!(read(&mut device, id, now), 3 * PIECE as u64 - 1);
+}
+
 /// All that waits for the local reader.
 fn read(session: &mut Session, id: ConnectionId, now: Instant) -> u64 {
     let mut read = 0;
