@@ -16,6 +16,8 @@ use tokio_rustls::server;
 use crate::limits;
 use crate::websocket::WebSocketBytes;
 
+mod rules;
+
 /// A packet as it came from the peer.
 #[derive(Debug)]
 pub enum Packet {
@@ -224,6 +226,9 @@ fn decode(raw: &RawPacket) -> Option<Packet> {
         _ => 0,
     };
     if raw.flags() != flags {
+        return None;
+    }
+    if !rules::are_kept(raw.packet_type(), raw.data_as_slice()) {
         return None;
     }
     let empty = |packet: Packet| raw.data_as_slice().is_empty().then_some(packet);

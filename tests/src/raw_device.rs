@@ -71,12 +71,36 @@ impl RawDevice {
         }
     }
 
-    /// Sends CONNECT with this password and returns the hub's verdict.
+    /// Sends CONNECT for a clean session with this password and returns the hub's verdict.
     pub async fn hello(
         &mut self,
         connection: &DeviceConnectionString,
         password: &str,
     ) -> ConnectReturnCode {
+        self.hello_with(connection, password, true).await.0
+    }
+
+    /// A device that is connected, and whether the hub knows its session.
+    pub async fn resume(
+        hub: &TestHub,
+        connection: &DeviceConnectionString,
+        clean_session: bool,
+    ) -> (Self, bool) {
+        let mut device = Self::open(hub).await;
+        let password = password(connection, unix_now() + 3600);
+        let (verdict, present) = device
+            .hello_with(connection, &password, clean_session)
+            .await;
+        assert_eq!(verdict, ConnectReturnCode::Accepted);
+        (device, present)
+    }
+
+    async fn hello_with(
+        &mut self,
+        connection: &DeviceConnectionString,
+        password: &str,
+        clean_session: bool,
+    ) -> (ConnectReturnCode, bool) {
         let identity = &connection.identity;
         let connect = packet::Connect::builder()
             .client_id(identity.to_string())
@@ -85,7 +109,7 @@ impl RawDevice {
             .unwrap()
             .password(password)
             .unwrap()
-            .clean_session(false)
+            .clean_session(clean_session)
             .keep_alive(240)
             .build()
             .unwrap();
@@ -94,7 +118,7 @@ impl RawDevice {
             .await
             .unwrap();
         match self.packet().await {
-            Packet::Connack(answer) => answer.return_code(),
+            Packet::Connack(answer) => (answer.return_code(), answer.session_present()),
             other => panic!("{other:?} instead of CONNACK"),
         }
     }
@@ -185,6 +209,43 @@ impl RawDevice {
         self.publish(topic, patch.as_bytes()).await;
         let (response, _) = self.twin_response().await;
         assert!(response.is_success());
+    }
+
+    /// Sends these bytes, whatever they are.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        self.io.write(bytes).await.unwrap();
+    }
+
+    /// The same on a connection that the hub may have ended.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.io.write(bytes).await
+    }
+
+    /// Whether a ping that was sent is answered, not the end of the connection. Other packets
+    /// on the way do not count.
+    pub async fn answers_ping(&mut self) -> bool {
+        soon("an answer to a ping, or the end", async {
+            loop {
+                match self.io.read().await {
+                    Ok(Some(Packet::Pingresp)) => return true,
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => return false,
+                }
+            }
+        })
+        .await
+    }
+
+    /// What the hub says to a CONNECT; `None` when it only ends the connection.
+    pub async fn verdict(&mut self) -> Option<ConnectReturnCode> {
+        match soon("the hub's verdict", self.io.read()).await {
+            Ok(Some(Packet::Connack(answer))) => Some(answer.return_code()),
+            Ok(Some(other)) => panic!("{other:?} instead of CONNACK"),
+            Ok(None) | Err(_) => None,
+        }
     }
 
     /// The next packet.

@@ -62,7 +62,7 @@ pub enum DevicePublish {
     Telemetry,
     /// One of the documented device topics that this hub does not act on yet.
     Known,
-    /// Nothing that IoT Hub knows.
+    /// A topic of another identity, or nothing that IoT Hub knows: the connection ends.
     Unknown,
 }
 
@@ -105,21 +105,30 @@ pub enum DeviceFilter {
     Unknown,
 }
 
+/// The filters that are the same for every identity, compared without case.
+const FIXED_FILTERS: [(&str, DeviceFilter); 5] = [
+    (stream::REQUEST_FILTER, DeviceFilter::StreamRequests),
+    (twin::RESPONSE_FILTER, DeviceFilter::TwinResponses),
+    (stream::RESPONSE_FILTER, DeviceFilter::Known),
+    (twin::DESIRED_FILTER, DeviceFilter::Known),
+    ("$iothub/methods/POST/#", DeviceFilter::Known),
+];
+
+/// The one spelling of a filter that stands for all its spellings.
+pub fn canonical_filter(filter: &str) -> &str {
+    FIXED_FILTERS
+        .iter()
+        .find(|(known, _)| filter.eq_ignore_ascii_case(known))
+        .map_or(filter, |(known, _)| *known)
+}
+
 /// Judges a filter of this identity.
 pub fn device_filter(identity: &DeviceIdentity, filter: &str) -> DeviceFilter {
-    if filter.eq_ignore_ascii_case(stream::REQUEST_FILTER) {
-        return DeviceFilter::StreamRequests;
-    }
-    if filter.eq_ignore_ascii_case(twin::RESPONSE_FILTER) {
-        return DeviceFilter::TwinResponses;
-    }
-    let fixed = [
-        stream::RESPONSE_FILTER,
-        twin::DESIRED_FILTER,
-        "$iothub/methods/POST/#",
-    ];
-    if fixed.iter().any(|known| filter.eq_ignore_ascii_case(known)) {
-        return DeviceFilter::Known;
+    let fixed = FIXED_FILTERS
+        .iter()
+        .find(|(known, _)| filter.eq_ignore_ascii_case(known));
+    if let Some((_, meaning)) = fixed {
+        return *meaning;
     }
     let own = identity.resource_path();
     let rest = filter.strip_prefix(&own).unwrap_or_default();

@@ -34,7 +34,13 @@ pub struct Connected {
     pub renew_at: Option<Instant>,
     /// The hub has twins, and answers requests about ours.
     pub has_twin: bool,
+    /// What the hub has sent already: it may know our subscriptions from before.
+    pub early: Vec<Packet>,
 }
+
+/// So many messages are taken before the answer to SUBSCRIBE: more than a hub has stream
+/// requests open for one device that has just come.
+const EARLY: usize = 64;
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
@@ -195,7 +201,14 @@ async fn handshake(
     io.write(&mqtt::subscribe(2, &FILTERS).map_err(|_| not_a_hub(host))?)
         .await
         .map_err(lost)?;
-    let has_twin = match next(&mut io, host).await? {
+    let mut early = Vec::new();
+    let answer = loop {
+        match next(&mut io, host).await? {
+            message @ Packet::Publish(_) if early.len() < EARLY => early.push(message),
+            other => break other,
+        }
+    };
+    let has_twin = match answer {
         Packet::Suback(answer) => {
             let codes = answer.return_codes();
             if codes.first() == Some(&SubackReturnCode::Failure) {
@@ -212,6 +225,7 @@ async fn handshake(
     Ok(Connected {
         io,
         has_twin,
+        early,
         renew_at: renew_after.map(|time| Instant::now() + time),
     })
 }

@@ -40,6 +40,8 @@ pub enum SessionEnd {
 pub struct Session<'a> {
     io: PacketIo<Carrier>,
     has_twin: bool,
+    /// Came before the session was open.
+    early: Vec<Packet>,
     reporter: &'a mut Reporter,
     renew_at: Option<Instant>,
     /// When the last ping went out, if it is unanswered.
@@ -66,6 +68,7 @@ impl<'a> Session<'a> {
         Self {
             io: connected.io,
             has_twin: connected.has_twin,
+            early: connected.early,
             reporter,
             renew_at: connected.renew_at,
             pinged: None,
@@ -114,6 +117,11 @@ impl<'a> Session<'a> {
             return end;
         }
         let hold_until = now + HOLD;
+        for packet in std::mem::take(&mut self.early) {
+            if let Err(end) = self.receive(packet, streams).await {
+                return end;
+            }
+        }
         loop {
             if !self.held.is_empty()
                 && (!self.reporter.is_pending() || Instant::now() >= hold_until)

@@ -11,10 +11,12 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Admitted, accept, connect};
+use super::connect::{Admitted, accept, connect, unavailable};
 use super::protocol::{self, Effect, Violation};
 use super::{Peer, Refused, SessionEnd, twin};
+use crate::auth::DevicePrincipal;
 use crate::presence::{EndReason, PresenceGuard};
+use crate::registry::{RegistryError, Subscriptions};
 use crate::state::HubState;
 
 /// Serves one device connection from its CONNECT to its end, over any byte stream.
@@ -60,8 +62,15 @@ pub async fn serve<S: Transport>(
     if let Err(error) = state.auth.still_valid(&identity, &credential).await {
         return tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
     }
+    let kept = match session_state(state, &admitted).await {
+        Ok(kept) => kept,
+        Err(error) => {
+            tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
+            return unavailable(&mut io).await;
+        }
+    };
     tracing::info!(device = %peer.identity, peer = %peer.address, transport = peer.transport, "device connected");
-    let end = Session {
+    let session = Session {
         state,
         twin: twin::Requests::new(Arc::clone(&state.registry), identity.clone()),
         io,
@@ -69,11 +78,19 @@ pub async fn serve<S: Transport>(
         admitted,
         subscribed: false,
         twin_responses: false,
+        kept,
+        is_stored: true,
+        telemetry: 0,
         stop,
+    };
+    match session.run().await {
+        (end, 0) => {
+            tracing::info!(device = %peer.identity, peer = %peer.address, "device disconnected: {end}");
+        }
+        (end, telemetry) => {
+            tracing::info!(device = %peer.identity, peer = %peer.address, telemetry, "device disconnected: {end}");
+        }
     }
-    .run()
-    .await;
-    tracing::info!(device = %peer.identity, peer = %peer.address, "device disconnected: {end}");
 }
 
 struct Session<'a, S> {
@@ -86,7 +103,48 @@ struct Session<'a, S> {
     twin_responses: bool,
     /// What it has asked of its twin.
     twin: twin::Requests,
+    /// What it has subscribed, with the granted QoS; kept beyond the connection unless it
+    /// wanted a clean session.
+    kept: Subscriptions,
+    /// The registry has it so.
+    is_stored: bool,
+    /// How many telemetry messages it has sent, which are not routed yet.
+    telemetry: u64,
     stop: &'a CancellationToken,
+}
+
+/// What the identity has subscribed in earlier connections. With a clean session it is
+/// forgotten, before the device is answered.
+async fn session_state(
+    state: &HubState,
+    admitted: &Admitted,
+) -> Result<Subscriptions, RegistryError> {
+    let DevicePrincipal {
+        identity,
+        generation_id,
+        ..
+    } = &admitted.principal;
+    let kept = state
+        .registry
+        .subscriptions(identity, generation_id)
+        .await
+        .or_else(|error| match error {
+            // What cannot be read is as good as lost: the device is told that, and subscribes.
+            RegistryError::Damaged { .. } => {
+                tracing::warn!(device = %identity, "{error}");
+                Ok(Subscriptions::new())
+            }
+            error => Err(error),
+        })?;
+    if !admitted.clean_session || kept.is_empty() {
+        return Ok(kept);
+    }
+    let none = Subscriptions::new();
+    let forget = state
+        .registry
+        .keep_subscriptions(identity, generation_id, none);
+    forget.await?;
+    Ok(Subscriptions::new())
 }
 
 /// When a token that ends at this Unix time ends on our own clock.
@@ -112,9 +170,14 @@ async fn ended(
 }
 
 impl<S: Transport> Session<'_, S> {
-    async fn run(mut self) -> SessionEnd {
-        let end = match timeout(limits::SESSION_WRITE, accept(&mut self.io)).await {
-            Ok(Ok(())) => self.converse().await,
+    /// To its end; how it came, and how many telemetry messages there were.
+    async fn run(mut self) -> (SessionEnd, u64) {
+        let is_present = !self.kept.is_empty();
+        let end = match timeout(limits::SESSION_WRITE, accept(&mut self.io, is_present)).await {
+            Ok(Ok(())) => match self.resume().await {
+                Ok(()) => self.converse().await,
+                Err(end) => end,
+            },
             _ => SessionEnd::Lost,
         };
         self.finish_twin(&end).await;
@@ -127,7 +190,54 @@ impl<S: Transport> Session<'_, S> {
             }
         };
         let _ = timeout(limits::CLOSE, closing).await;
-        end
+        (end, self.telemetry)
+    }
+
+    /// Goes on with what was subscribed in earlier connections.
+    async fn resume(&mut self) -> Result<(), SessionEnd> {
+        self.twin_responses = self.kept.contains_key(common::wire::twin::RESPONSE_FILTER);
+        if self.kept.contains_key(common::wire::stream::REQUEST_FILTER) {
+            self.perform(Effect::StreamRequests(true)).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what the device has subscribed now, if that is something new, before it is
+    /// told: it will not say so again. Where the disk does not take it, it holds for this
+    /// connection, and the next change tries again.
+    async fn keep(&mut self, changed: Subscriptions) -> Result<(), SessionEnd> {
+        if changed == self.kept && self.is_stored {
+            return Ok(());
+        }
+        self.kept.clone_from(&changed);
+        if self.admitted.clean_session {
+            return Ok(());
+        }
+        let DevicePrincipal {
+            identity,
+            generation_id,
+            ..
+        } = &self.admitted.principal;
+        let write = self
+            .state
+            .registry
+            .keep_subscriptions(identity, generation_id, changed);
+        let written = tokio::select! {
+            biased;
+            end = ended(self.stop, &mut self.presence.end) => return Err(end),
+            written = timeout(limits::SESSION_WRITE, write) => written,
+        };
+        self.is_stored = matches!(written, Ok(Ok(())));
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(device = %identity, "its subscriptions hold for this connection only: {error}");
+            }
+            Err(_) => {
+                tracing::warn!(device = %identity, "its subscriptions hold for this connection only: the disk is too slow");
+            }
+        }
+        Ok(())
     }
 
     /// Carries out what the device has asked of its twin before it left: some report and
@@ -218,6 +328,24 @@ impl<S: Transport> Session<'_, S> {
     async fn perform(&mut self, effect: Effect) -> Result<(), SessionEnd> {
         match effect {
             Effect::Send(bytes) => self.write(&bytes).await,
+            Effect::Granted(filters) => {
+                let mut changed = self.kept.clone();
+                changed.extend(filters);
+                self.keep(changed).await
+            }
+            Effect::GivenUp(filters) => {
+                let mut changed = self.kept.clone();
+                changed.retain(|filter, _| !filters.contains(filter));
+                self.keep(changed).await
+            }
+            Effect::Telemetry => {
+                if self.telemetry == 0 {
+                    let identity = &self.admitted.principal.identity;
+                    tracing::info!(device = %identity, "the device sends telemetry; this hub acknowledges it and does not route it yet");
+                }
+                self.telemetry += 1;
+                Ok(())
+            }
             Effect::StreamRequests(wanted) => {
                 self.subscribed = wanted;
                 self.presence.set_subscribed(wanted);

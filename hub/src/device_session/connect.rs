@@ -18,6 +18,8 @@ pub struct Admitted {
     pub principal: DevicePrincipal,
     /// How long it may be silent.
     pub silence: Duration,
+    /// It wants nothing of earlier connections, and leaves nothing to later ones.
+    pub clean_session: bool,
 }
 
 /// Reads CONNECT and judges it. A refusal has been answered already; an admission has
@@ -60,6 +62,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(principal) => Ok(Admitted {
             principal,
             silence: silence(connect.keep_alive()),
+            clean_session: connect.clean_session(),
         }),
         Err(error) => {
             // 5 brings SDK clients back with a fresh token; 3 says: not your fault.
@@ -99,9 +102,9 @@ fn silence(keep_alive: u16) -> Duration {
     }
 }
 
-fn connack(code: ConnectReturnCode) -> Vec<u8> {
+fn connack(code: ConnectReturnCode, session_present: bool) -> Vec<u8> {
     packet::Connack::builder()
-        .session_present(false)
+        .session_present(session_present)
         .return_code(code)
         .build()
         .map(|connack| connack.to_continuous_buffer())
@@ -114,7 +117,7 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
     reason: String,
     code: ConnectReturnCode,
 ) -> Result<Admitted, Refused> {
-    let _ = io.write(&connack(code)).await;
+    let _ = io.write(&connack(code, false)).await;
     io.shutdown().await;
     Err(Refused::Connect {
         identity: identity
@@ -126,12 +129,25 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
     })
 }
 
-/// Answers an admitted CONNECT.
+/// Answers an admitted CONNECT, and says whether there are subscriptions of earlier
+/// connections.
 ///
 /// # Errors
 /// The connection's.
 pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     io: &mut PacketIo<S>,
+    session_present: bool,
 ) -> std::io::Result<()> {
-    io.write(&connack(ConnectReturnCode::Accepted)).await
+    io.write(&connack(ConnectReturnCode::Accepted, session_present))
+        .await
+}
+
+/// Refuses an admitted CONNECT because of the hub itself: the device shall try again.
+pub async fn unavailable<S: AsyncRead + AsyncWrite + Unpin>(io: &mut PacketIo<S>) {
+    let code = ConnectReturnCode::ServerUnavailable;
+    let refusing = async {
+        let _ = io.write(&connack(code, false)).await;
+        io.shutdown().await;
+    };
+    let _ = tokio::time::timeout(limits::SESSION_WRITE, refusing).await;
 }

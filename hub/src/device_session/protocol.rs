@@ -22,6 +22,15 @@ pub enum Violation {
     /// IoT Hub knows no QoS 2.
     #[error("the device published with QoS 2")]
     Qos2,
+    /// Nothing that this identity may publish to.
+    #[error("the device published to a topic that is not its own")]
+    ForeignTopic,
+    /// A topic with a wildcard or U+0000, or an empty one.
+    #[error("the device published to a topic that MQTT does not allow")]
+    BadTopic,
+    /// A filter with a wildcard in the wrong place or U+0000, or an empty one.
+    #[error("the device subscribed a topic filter that MQTT does not allow")]
+    BadFilter,
     /// A packet that only hubs send.
     #[error("the device sent a packet that only a hub may send")]
     HubPacket,
@@ -32,6 +41,12 @@ pub enum Violation {
 pub enum Effect {
     /// Write these bytes.
     Send(Vec<u8>),
+    /// These filters are granted, with their QoS; to be kept before what follows.
+    Granted(Vec<(String, u8)>),
+    /// These filters are given up; to be forgotten before what follows.
+    GivenUp(Vec<String>),
+    /// A telemetry message, which goes nowhere yet.
+    Telemetry,
     /// The device takes stream requests, or no longer.
     StreamRequests(bool),
     /// The device has answered a stream request.
@@ -60,16 +75,20 @@ pub fn receive(identity: &DeviceIdentity, packet: Packet) -> Result<Vec<Effect>,
     match packet {
         Packet::Publish(publish) => {
             let mut effects = Vec::with_capacity(2);
+            check_topic(identity, publish.topic_name())?;
+            if publish.dup() && publish.qos() == Qos::AtMostOnce {
+                return Err(Violation::Malformed);
+            }
             match publish.qos() {
                 Qos::ExactlyOnce => return Err(Violation::Qos2),
                 Qos::AtLeastOnce => {
-                    let id = publish.packet_id().ok_or(Violation::Malformed)?;
+                    let id = publish.packet_id().filter(|id| *id != 0);
+                    let id = id.ok_or(Violation::Malformed)?;
                     effects.push(build(puback(id))?);
                 }
                 Qos::AtMostOnce => {}
             }
-            // Telemetry is received and goes nowhere; unknown topics are ignored, as
-            // the retain flag is.
+            // Telemetry is received and goes nowhere; the retain flag is ignored.
             match topics::device_publish(identity, publish.topic_name()) {
                 DevicePublish::StreamAnswer(answer) => effects.push(Effect::Answer(answer)),
                 // One SDK sends a blank with it.
@@ -78,7 +97,9 @@ pub fn receive(identity: &DeviceIdentity, packet: Packet) -> Result<Vec<Effect>,
                     let body = publish.payload().as_slice().to_vec();
                     effects.push(Effect::TwinPatch { request_id, body });
                 }
-                DevicePublish::Telemetry | DevicePublish::Known | DevicePublish::Unknown => {}
+                DevicePublish::Telemetry => effects.push(Effect::Telemetry),
+                DevicePublish::Known => {}
+                DevicePublish::Unknown => return Err(Violation::ForeignTopic),
             }
             Ok(effects)
         }
@@ -86,6 +107,7 @@ pub fn receive(identity: &DeviceIdentity, packet: Packet) -> Result<Vec<Effect>,
             let mut codes = Vec::new();
             let mut wanted = Vec::new();
             for entry in subscribe.entries() {
+                check_filter(identity, entry.topic_filter())?;
                 let filter = topics::device_filter(identity, entry.topic_filter());
                 wanted.push(filter);
                 codes.push(match (filter, entry.sub_opts().qos()) {
@@ -95,16 +117,38 @@ pub fn receive(identity: &DeviceIdentity, packet: Packet) -> Result<Vec<Effect>,
                     _ => SubackReturnCode::SuccessMaximumQos1,
                 });
             }
-            let mut effects = vec![build(suback(subscribe.packet_id(), codes))?];
+            let granted = wanted.iter().zip(subscribe.entries());
+            let granted: Vec<_> = granted
+                .filter(|(filter, _)| **filter != DeviceFilter::Unknown)
+                .map(|(_, entry)| {
+                    let filter = topics::canonical_filter(entry.topic_filter());
+                    let qos = u8::from(entry.sub_opts().qos() != Qos::AtMostOnce);
+                    (filter.to_owned(), qos)
+                })
+                .collect();
+            let mut effects = vec![
+                Effect::Granted(granted),
+                build(suback(subscribe.packet_id(), codes))?,
+            ];
             effects.extend(subscriptions(&wanted, true));
             Ok(effects)
         }
         Packet::Unsubscribe(unsubscribe) => {
+            for filter in unsubscribe.entries() {
+                check_filter(identity, filter.as_str())?;
+            }
             let filters = unsubscribe.entries().iter();
             let dropped: Vec<_> = filters
                 .map(|filter| topics::device_filter(identity, filter.as_str()))
                 .collect();
-            let mut effects = vec![build(unsuback(unsubscribe.packet_id()))?];
+            let given_up = unsubscribe.entries().iter();
+            let given_up = given_up
+                .map(|filter| topics::canonical_filter(filter.as_str()).to_owned())
+                .collect();
+            let mut effects = vec![
+                Effect::GivenUp(given_up),
+                build(unsuback(unsubscribe.packet_id()))?,
+            ];
             effects.extend(subscriptions(&dropped, false));
             Ok(effects)
         }
@@ -117,6 +161,41 @@ pub fn receive(identity: &DeviceIdentity, packet: Packet) -> Result<Vec<Effect>,
             Err(Violation::HubPacket)
         }
     }
+}
+
+/// What follows the identity's own path. Ids stand raw in topics, and may contain `#` and
+/// `+`, which mean nothing there.
+fn without_own_path<'a>(identity: &DeviceIdentity, topic: &'a str) -> &'a str {
+    topic
+        .strip_prefix(&identity.resource_path())
+        .filter(|rest| rest.starts_with('/'))
+        .unwrap_or(topic)
+}
+
+/// MQTT 3.1.1, 3.3.2.1 and 4.7.3: a topic name has no wildcards, no U+0000, and a length.
+fn check_topic(identity: &DeviceIdentity, topic: &str) -> Result<(), Violation> {
+    let free = without_own_path(identity, topic);
+    if topic.is_empty() || free.contains(['#', '+', '\0']) {
+        return Err(Violation::BadTopic);
+    }
+    Ok(())
+}
+
+/// MQTT 3.1.1, 4.7.1 and 4.7.3: a wildcard is a level of its own, and `#` the last one.
+fn check_filter(identity: &DeviceIdentity, filter: &str) -> Result<(), Violation> {
+    let free = without_own_path(identity, filter);
+    let mut levels = free.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let is_alone = level.len() == 1;
+        let is_last = levels.peek().is_none();
+        if (level.contains('#') && !(is_alone && is_last)) || (level.contains('+') && !is_alone) {
+            return Err(Violation::BadFilter);
+        }
+    }
+    if filter.is_empty() || free.contains('\0') {
+        return Err(Violation::BadFilter);
+    }
+    Ok(())
 }
 
 /// What it means to subscribe these filters, or to give them up.
@@ -176,6 +255,8 @@ mod tests {
         let mut all = Vec::new();
         while let Some(packet) = io.read().await.map_err(|_| Violation::Malformed)? {
             all.extend(receive(&device(), packet)?);
+            // Their own test looks at these.
+            all.retain(|effect| !matches!(effect, Effect::Granted(_) | Effect::GivenUp(_)));
         }
         Ok(all)
     }
@@ -228,10 +309,49 @@ mod tests {
         publish.extend_from_slice(&[0, 5, b'h', b'i']);
         assert_eq!(
             effects(&publish).await.unwrap(),
-            [Effect::Send(hex("40 02 00 05"))]
+            [Effect::Send(hex("40 02 00 05")), Effect::Telemetry]
         );
         publish[0] = 0x34;
         assert_eq!(effects(&publish).await, Err(Violation::Qos2));
+    }
+
+    #[tokio::test]
+    async fn filters_are_kept_in_one_spelling_and_only_those_that_are_granted() {
+        let options = |qos| common::mqtt::SubOpts::new().set_qos(qos);
+        let entries = [
+            ("$IOTHUB/twin/RES/#", Qos::ExactlyOnce),
+            ("devices/other/messages/devicebound/#", Qos::AtMostOnce),
+            ("devices/dev1/messages/devicebound/#", Qos::AtMostOnce),
+        ];
+        let entries =
+            entries.map(|(filter, qos)| common::mqtt::SubEntry::new(filter, options(qos)).unwrap());
+        let subscribe = packet::Subscribe::builder()
+            .packet_id(1u16)
+            .entries(entries.to_vec());
+        let subscribe = Packet::Subscribe(subscribe.build().unwrap());
+        assert_eq!(
+            receive(&device(), subscribe).unwrap()[0],
+            Effect::Granted(vec![
+                ("$iothub/twin/res/#".to_owned(), 1),
+                ("devices/dev1/messages/devicebound/#".to_owned(), 0),
+            ])
+        );
+    }
+
+    #[test]
+    fn an_id_with_wildcards_means_itself_in_its_own_topics() {
+        let id = DeviceIdentity::of_device(DeviceId::parse("a+b#c").unwrap());
+        assert_eq!(check_topic(&id, "devices/a+b#c/messages/events/"), Ok(()));
+        assert_eq!(
+            check_topic(&id, "devices/a+b#cd/messages/events/"),
+            Err(Violation::BadTopic)
+        );
+        assert_eq!(
+            check_topic(&id, "devices/a+b#c/messages/events/x=+"),
+            Err(Violation::BadTopic)
+        );
+        let own = "devices/a+b#c/messages/devicebound/#";
+        assert_eq!(check_filter(&id, own), Ok(()));
     }
 
     #[tokio::test]

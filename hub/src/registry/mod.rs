@@ -1,6 +1,7 @@
 //! Which devices and modules exist, how each proves its identity, and which shared
 //! access policies there are. A trait, so that another store can take SQLite's place.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -246,6 +247,10 @@ pub struct Policy {
     pub secondary: SharedKey,
 }
 
+/// Topic filters with the QoS that was granted, 0 or 1. Only filters that a device of this
+/// hub can be granted stand here, so that there are few and none is long.
+pub type Subscriptions = BTreeMap<String, u8>;
+
 /// How many devices there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statistics {
@@ -370,6 +375,25 @@ pub trait Registry: Send + Sync + 'static {
         id: &DeviceIdentity,
         patch: TwinPatch,
     ) -> Result<u64, RegistryError>;
+
+    /// What an identity of this generation has subscribed in a session that outlives its
+    /// connections; empty when it has no such session.
+    async fn subscriptions(
+        &self,
+        id: &DeviceIdentity,
+        generation: &str,
+    ) -> Result<Subscriptions, RegistryError>;
+
+    /// Puts these in the place of what the identity had subscribed; empty ends its session.
+    /// For an identity that is gone, or was made anew, nothing is kept. Calls are carried
+    /// out in their order, also when the future is dropped. No change in the sense of
+    /// [`Registry::changes_since`].
+    async fn keep_subscriptions(
+        &self,
+        id: &DeviceIdentity,
+        generation: &str,
+        filters: Subscriptions,
+    ) -> Result<(), RegistryError>;
 
     /// Stores when identities were last here; of those that are gone, or were made anew,
     /// nothing is stored. No change in the sense of [`Registry::changes_since`].

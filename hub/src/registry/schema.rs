@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use super::{Permissions, RegistryError};
 
 /// Every step from an empty database to the present one.
-const STEPS: [&str; 3] = [FIRST, TWINS, MEMBERS];
+const STEPS: [&str; 4] = [FIRST, TWINS, MEMBERS, SUBSCRIPTIONS];
 
 /// `point` in `changes` counts up for ever, also when old rows go: it begins at 2, so
 /// that 1 is the point of an untouched registry and 0 can mean "not asked before".
@@ -98,6 +98,22 @@ CREATE TABLE activity (
 
 CREATE TRIGGER identity_deleted_activity AFTER DELETE ON identities BEGIN
     DELETE FROM activity WHERE device = OLD.device AND module = OLD.module;
+END;
+";
+
+/// What identities have subscribed in sessions that outlive their connections. It goes with
+/// the identity, and belongs to one creation of it.
+const SUBSCRIPTIONS: &str = "
+CREATE TABLE subscriptions (
+    device     TEXT NOT NULL,
+    module     TEXT NOT NULL,     -- '' for the device itself
+    generation TEXT NOT NULL,     -- the identity's
+    filters    TEXT NOT NULL,     -- a JSON object: filter to granted QoS
+    PRIMARY KEY (device, module)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER identity_deleted_subscriptions AFTER DELETE ON identities BEGIN
+    DELETE FROM subscriptions WHERE device = OLD.device AND module = OLD.module;
 END;
 ";
 

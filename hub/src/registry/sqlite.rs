@@ -11,17 +11,18 @@ use common::identity::{DeviceId, DeviceIdentity, ModuleId};
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use self::damaged::Damaged;
+use self::device_writes::{DeviceWrites, Work};
 use self::rows::{id, identity, policy};
-use self::twin_writes::TwinWrites;
 use super::{
     ActivityRecord, Changes, Identity, IdentitySettings, IfMatch, Policy, Registry, RegistryError,
-    Statistics, Twin, TwinPatch, schema,
+    Statistics, Subscriptions, Twin, TwinPatch, schema,
 };
 use crate::data_dir::DataDir;
 
 mod damaged;
+mod device_writes;
 mod rows;
-mod twin_writes;
+mod subscriptions;
 mod twins;
 mod writes;
 
@@ -45,8 +46,8 @@ pub struct SqliteRegistry {
     writer: Arc<Mutex<schema::Closing>>,
     /// Whose rows are known to be damaged.
     damaged: Arc<Damaged>,
-    /// Devices write twins as often as they like.
-    twin_writes: Arc<TwinWrites>,
+    /// Devices write as often as they like.
+    device_writes: Arc<DeviceWrites>,
 }
 
 impl SqliteRegistry {
@@ -67,7 +68,7 @@ impl SqliteRegistry {
             reader: Arc::new(Mutex::new(reader)),
             writer: Arc::new(Mutex::new(writer)),
             damaged: Arc::default(),
-            twin_writes: Arc::default(),
+            device_writes: Arc::default(),
         })
     }
 
@@ -180,7 +181,24 @@ impl Registry for SqliteRegistry {
     }
 
     async fn patch_reported(&self, id: &DeviceIdentity, patch: TwinPatch) -> Result<u64> {
-        self.write_twin(id.clone(), patch).await
+        self.write_of_device(id.clone(), Work::Reported(patch))
+            .await
+    }
+
+    async fn subscriptions(&self, id: &DeviceIdentity, generation: &str) -> Result<Subscriptions> {
+        let (id, generation) = (id.clone(), generation.to_owned());
+        self.read(move |connection| subscriptions::find(connection, &id, &generation))
+            .await
+    }
+
+    async fn keep_subscriptions(
+        &self,
+        id: &DeviceIdentity,
+        generation: &str,
+        filters: Subscriptions,
+    ) -> Result<()> {
+        let work = Work::Subscriptions(generation.to_owned(), filters);
+        self.write_of_device(id.clone(), work).await.map(|_| ())
     }
 
     async fn record_activity(&self, records: Vec<ActivityRecord>) -> Result<()> {

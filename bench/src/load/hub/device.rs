@@ -119,7 +119,7 @@ fn hello(connection: &DeviceConnectionString) -> Result<Vec<u8>, MqttError> {
     let mut connect = packet::Connect::builder()
         .client_id(identity.to_string())?
         .user_name(topics::user_name(host, identity, "stream-load"))?
-        .clean_session(false)
+        .clean_session(true)
         .keep_alive(KEEP_ALIVE);
     if let DeviceCredential::Key { key, policy } = &connection.credential {
         let resource = format!(

@@ -2,6 +2,7 @@
 //! one folder stand for two processes.
 
 mod members;
+mod subscriptions;
 mod twins;
 
 use serde_json::{Value, json};

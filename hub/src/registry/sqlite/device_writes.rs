@@ -1,5 +1,6 @@
-//! Writes of twins, which share transactions: after a hub's restart thousands of devices
-//! report at once, and one by one each would wait for all the others' turns at the disk.
+//! What devices write, their twins and their subscriptions, in shared transactions: after a
+//! hub's restart thousands report at once, and one by one each would wait for all the
+//! others' turns at the disk.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,11 +9,11 @@ use common::limits;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::super::{RegistryError, TwinPatch};
-use super::{Result, SqliteRegistry, twins};
+use super::super::{RegistryError, Subscriptions, TwinPatch};
+use super::{Result, SqliteRegistry, subscriptions, twins};
 
 /// The writes for the next transaction. More wait before it, where waiting costs no thread.
-pub(super) struct TwinWrites {
+pub(super) struct DeviceWrites {
     queue: Mutex<Queue>,
     room: Arc<Semaphore>,
 }
@@ -26,13 +27,21 @@ struct Queue {
 
 struct Write {
     id: DeviceIdentity,
-    patch: TwinPatch,
+    work: Work,
     answer: oneshot::Sender<Result<u64>>,
     /// Held to the end of the write, also when nobody waits for it any more.
     room: Option<OwnedSemaphorePermit>,
 }
 
-impl Default for TwinWrites {
+/// What a device has written.
+pub(super) enum Work {
+    /// A patch of its reported properties; the result is their new version.
+    Reported(TwinPatch),
+    /// All that it has subscribed now, of this generation; the result means nothing.
+    Subscriptions(String, Subscriptions),
+}
+
+impl Default for DeviceWrites {
     fn default() -> Self {
         Self {
             queue: Mutex::default(),
@@ -41,7 +50,7 @@ impl Default for TwinWrites {
     }
 }
 
-impl TwinWrites {
+impl DeviceWrites {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // No code panics while it holds the lock; if one did, the queue is still whole.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -56,19 +65,19 @@ impl TwinWrites {
 }
 
 impl SqliteRegistry {
-    /// Merges a patch into reported properties, together with what else waits for that.
+    /// Carries out a device's write, together with what else waits for that.
     /// Dropped, it is carried out all the same if its turn to wait for the disk has come.
-    pub(super) async fn write_twin(&self, id: DeviceIdentity, patch: TwinPatch) -> Result<u64> {
-        let room = Arc::clone(&self.twin_writes.room)
+    pub(super) async fn write_of_device(&self, id: DeviceIdentity, work: Work) -> Result<u64> {
+        let room = Arc::clone(&self.device_writes.room)
             .acquire_owned()
             .await
             .ok();
         let (answer, answered) = oneshot::channel();
         let is_first = {
-            let mut queue = self.twin_writes.queue();
+            let mut queue = self.device_writes.queue();
             queue.writes.push(Write {
                 id,
-                patch,
+                work,
                 answer,
                 room,
             });
@@ -77,24 +86,24 @@ impl SqliteRegistry {
         if is_first {
             // On its own, since whoever is first may be dropped.
             let registry = self.clone();
-            tokio::spawn(async move { registry.write_twins().await });
+            tokio::spawn(async move { registry.write_for_devices().await });
         }
         let unfinished = || RegistryError::Store("a write did not finish".to_owned());
         answered.await.unwrap_or_else(|_| Err(unfinished()))
     }
 
     /// One transaction after the other, until no write waits.
-    async fn write_twins(&self) {
+    async fn write_for_devices(&self) {
         loop {
-            let writes = self.twin_writes.take();
+            let writes = self.device_writes.take();
             if writes.is_empty() {
                 return;
             }
-            let (patches, waiting): (Vec<_>, Vec<_>) = writes
+            let (works, waiting): (Vec<_>, Vec<_>) = writes
                 .into_iter()
-                .map(|write| ((write.id, write.patch), (write.answer, write.room)))
+                .map(|write| ((write.id, write.work), (write.answer, write.room)))
                 .unzip();
-            let results = self.write(move |connection| patch_all(connection, patches));
+            let results = self.write(move |connection| write_all(connection, works));
             match results.await {
                 Ok(results) => {
                     for ((answer, _), result) in waiting.into_iter().zip(results) {
@@ -111,14 +120,19 @@ impl SqliteRegistry {
     }
 }
 
-/// Merges each patch, or tells why not: what one cannot have is no matter of the others.
-fn patch_all(
+/// Carries out each, or says why not: what one cannot have is no matter of the others.
+fn write_all(
     connection: &Connection,
-    patches: Vec<(DeviceIdentity, TwinPatch)>,
+    works: Vec<(DeviceIdentity, Work)>,
 ) -> Result<Vec<Result<u64>>> {
-    let mut results = Vec::with_capacity(patches.len());
-    for (id, patch) in patches {
-        let result = twins::patch_reported(connection, &id, patch);
+    let mut results = Vec::with_capacity(works.len());
+    for (id, work) in works {
+        let result = match work {
+            Work::Reported(patch) => twins::patch_reported(connection, &id, patch),
+            Work::Subscriptions(generation, filters) => {
+                subscriptions::replace(connection, &id, &generation, &filters).map(|()| 0)
+            }
+        };
         // Some failures, as a full disk, end the whole transaction.
         match result {
             Err(error) if connection.is_autocommit() => return Err(error),
