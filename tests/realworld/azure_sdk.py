@@ -9,7 +9,11 @@ disturbs nothing on the machine. Needs root for that.
 import logging
 import os
 import pathlib
+import queue
 import re
+import select
+import subprocess
+import threading
 import time
 
 import harness
@@ -18,6 +22,7 @@ from harness import DEVICE, check, equal
 
 HOST = "hub.device-streams.test"
 KEEP_ALIVE = 3
+DEVICE_JS = pathlib.Path(__file__).with_name("device.cjs")
 SERVICE_JS = pathlib.Path(__file__).with_name("service.cjs")
 
 
@@ -35,6 +40,8 @@ def main(lab):
     hub.device_proxy(proxy_string, "--echo")
 
     python_devices(lab, hub, sdk)
+    python_reconnects(lab, hub, sdk)
+    node_reconnects(lab, hub)
     x509_devices(lab, hub, sdk)
     python_service(lab, hub)
     node_service(lab, hub)
@@ -97,6 +104,98 @@ def python_devices(lab, hub, sdk):
             pass
         finally:
             client.shutdown()
+
+
+def twin_of(client):
+    """The SDK itself waits for ever for an answer that does not come."""
+    answers = queue.Queue()
+    threading.Thread(target=lambda: answers.put(client.get_twin()), daemon=True).start()
+    try:
+        return answers.get(timeout=20)
+    except queue.Empty:
+        raise harness.Failure("its twin did not come within 20 s") from None
+
+
+def python_reconnects(lab, hub, sdk):
+    """It subscribes once in the client's life, and counts on the hub's memory."""
+
+    def connected(**options):
+        client = sdk.IoTHubDeviceClient.create_from_connection_string(
+            string, server_verification_cert=hub.ca.read_text(), **options
+        )
+        client.connect()
+        twin_of(client)
+        return client
+
+    string = hub.create_device("Reconnecting")
+    client = connected(connection_retry_interval=1)
+    try:
+        with lab.step("azure-iot-device: its twin after disconnect and connect"):
+            client.disconnect()
+            client.connect()
+            twin_of(client)
+        with lab.step("azure-iot-device: its twin after the hub was killed"):
+            hub.process.kill()
+            harness.wait_until(lambda: not client.connected, 20, "the end of its connection")
+            hub.start()
+            harness.wait_until(lambda: client.connected, 20, "its next connection")
+            twin_of(client)
+    finally:
+        client.shutdown()
+
+    with lab.step("azure-iot-device: its twin after a renewal of its token"):
+        states = []
+        # Renewed 120 s before it ends.
+        client = connected(sastoken_ttl=125)
+        client.on_connection_state_change = lambda: states.append(client.connected)
+        try:
+            harness.wait_until(lambda: states[-2:] == [False, True], 30, "a renewal")
+            twin_of(client)
+        finally:
+            client.shutdown()
+
+
+def node_reconnects(lab, hub):
+    with lab.step("azure-iot-device (npm): its twin after close and open, and after the hub was killed"):
+        node = harness.need("node")
+        modules = harness.WORK / "npm" / "node_modules"
+        if not (modules / "azure-iot-device").is_dir():
+            raise harness.Skip("azure-iot-device from npm is not installed")
+        log = lab.folder / "node-device.stderr"
+        with open(log, "wb") as errors:
+            device = subprocess.Popen(
+                [node, DEVICE_JS],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={
+                    **os.environ,
+                    "NODE_PATH": str(modules),
+                    "NODE_EXTRA_CA_CERTS": str(hub.ca),
+                    "DEVICE_STRING": hub.create_device("NodeDevice"),
+                },
+            )
+
+        def line(wanted):
+            check(select.select([device.stdout], [], [], 40)[0], f"no '{wanted}' within 40 s")
+            equal(device.stdout.readline().strip(), wanted, f"its line ({log.read_text()[-300:]})")
+
+        def order(word):
+            device.stdin.write(f"{word}\n")
+            device.stdin.flush()
+            line(word)
+
+        try:
+            line("opened")
+            order("again")
+            order("reopen")
+            hub.process.kill()
+            hub.start()
+            order("again")
+        finally:
+            device.kill()
+            device.wait()
 
 
 def use(hub, client, sdk, stays=0, c2d=False):
