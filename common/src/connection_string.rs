@@ -30,6 +30,11 @@ pub enum ConnectionStringError {
     /// A key that is needed is not there.
     #[error("the connection string has no `{0}`")]
     Missing(&'static str),
+    /// It ends behind its first item.
+    #[error(
+        "the connection string ends behind `{0}`; a shell takes an unquoted `;` for the end of a command: put the connection string into quotes, or give a file or an environment variable"
+    )]
+    CutShort(&'static str),
     /// Two keys exclude each other.
     #[error("the connection string has both `{0}` and `{1}`; give one of them")]
     Conflict(&'static str, &'static str),
@@ -165,6 +170,19 @@ impl<'a> Items<'a> {
         Ok(items)
     }
 
+    /// One item is what a shell leaves of an unquoted connection string.
+    fn check_length(&self, text: &str) -> Result<(), E> {
+        if text.contains(';') {
+            return Ok(());
+        }
+        match (self.host, self.device, self.key_name) {
+            (Some(_), None, None) => Err(E::CutShort("HostName")),
+            (None, Some(_), None) => Err(E::CutShort("DeviceId")),
+            (None, None, Some(_)) => Err(E::CutShort("SharedAccessKeyName")),
+            _ => Ok(()),
+        }
+    }
+
     fn host(&self) -> Result<HubAddress, E> {
         let text = self.host.ok_or(E::Missing("HostName"))?;
         HubAddress::parse(text).map_err(|error| E::BadHost("HostName", error))
@@ -187,6 +205,7 @@ impl DeviceConnectionString {
     /// [`ConnectionStringError`] names the key at fault.
     pub fn parse(text: &str) -> Result<Self, E> {
         let items = Items::parse(text)?;
+        items.check_length(text)?;
         let Some(device) = items.device else {
             return Err(if items.key_name.is_some() {
                 E::ServiceForDevice
@@ -266,6 +285,7 @@ impl ServiceConnectionString {
     /// [`ConnectionStringError`] names the key at fault.
     pub fn parse(text: &str) -> Result<Self, E> {
         let items = Items::parse(text)?;
+        items.check_length(text)?;
         if items.device.is_some() {
             return Err(E::DeviceForService);
         }

@@ -58,6 +58,8 @@ impl HubAddress {
                 None => (text, None),
             }
         };
+        // The root of all names may be written, but certificates and tokens do not name it.
+        let name = name.strip_suffix('.').unwrap_or(name);
         if name.is_empty() {
             return Err(HubAddressError::Empty);
         }
@@ -151,9 +153,11 @@ mod tests {
         let local = HubAddress::parse("localhost:8443").unwrap();
         assert_eq!(local.to_string(), "localhost:8443");
         assert_eq!(HubAddress::parse("h:443").unwrap().to_string(), "h");
+        let rooted = HubAddress::parse("myhub.example.net.:8443").unwrap();
+        assert_eq!(rooted.to_string(), "myhub.example.net:8443");
         let v6 = HubAddress::parse("[::1]:8443").unwrap();
         assert_eq!((v6.name(), v6.to_string().as_str()), ("::1", "[::1]:8443"));
-        for bad in ["", ":1", "h:", "h:0", "h:99999", "a b", "[::1", "a/b"] {
+        for bad in ["", ".", ":1", "h:", "h:0", "h:99999", "a b", "[::1", "a/b"] {
             assert!(HubAddress::parse(bad).is_err(), "{bad}");
         }
     }

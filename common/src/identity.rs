@@ -197,7 +197,7 @@ impl RequestId {
         let fits = !text.is_empty()
             && text.len() <= crate::limits::ID_LENGTH
             && !text.contains(['/', '#', '+', '&', '?'])
-            && !text.chars().any(char::is_control);
+            && !text.chars().any(crate::outside::is_unprintable);
         fits.then(|| Self(text.to_owned()))
     }
 

@@ -16,6 +16,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod command_line;
 pub mod connection_string;
 #[cfg(test)]
 mod corpus;
@@ -25,6 +26,7 @@ pub mod identity;
 pub mod keepalive;
 pub mod limits;
 pub mod mqtt;
+pub mod outside;
 pub mod path_watch;
 pub mod random;
 pub mod report;
@@ -35,6 +37,7 @@ pub mod session;
 pub mod shutdown;
 pub mod streaming_hosts;
 pub mod telemetry;
+pub mod text_input;
 pub mod tls;
 pub mod tunnel;
 pub mod websocket;

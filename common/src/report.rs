@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use crate::outside;
+
 /// Exit code of wrong usage, as the command line parser's own.
 pub const USAGE: u8 = 2;
 
@@ -24,14 +26,20 @@ pub fn chain(error: &dyn Error) -> String {
 
 /// Prints the error on stderr and gives the exit code of a failure.
 pub fn failure(error: &dyn Error) -> ExitCode {
-    eprintln!("error: {}", chain(error));
+    print(error);
     ExitCode::FAILURE
 }
 
 /// Prints the error on stderr and gives the exit code of wrong usage.
 pub fn usage(error: &dyn Error) -> ExitCode {
-    eprintln!("error: {}", chain(error));
+    print(error);
     ExitCode::from(USAGE)
+}
+
+/// Nothing from outside may change how the line reads, or be a secret in it.
+fn print(error: &dyn Error) {
+    let text = chain(error);
+    eprintln!("error: {}", outside::masked(&outside::printable(&text)));
 }
 
 #[cfg(test)]

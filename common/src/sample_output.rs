@@ -52,7 +52,7 @@ pub fn print_line(line: &str) -> io::Result<()> {
 /// terminal.
 pub fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        Ok(text) if !text.chars().any(crate::outside::is_unprintable) => text.to_owned(),
         _ => bytes.escape_ascii().to_string(),
     }
 }

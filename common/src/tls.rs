@@ -18,6 +18,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tickets::Tickets;
 use verify::ServerVerifier;
 
+use crate::text_input;
+
 pub use verify::{BadCertificate, CertificateProblem};
 
 /// The one crypto provider of all our programs. Among the suites of TLS 1.3 the one with
@@ -63,8 +65,9 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConf
         path: path.to_owned(),
         reason,
     };
-    let found = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let text = text_input::read(path).map_err(|e| error(e.to_string()))?;
+    let found = CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
         .map_err(|e| error(pem_reason(&e)))?;
     if found.is_empty() {
         return Err(error("there is no PEM certificate in it".to_owned()));
@@ -77,11 +80,13 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConf
 /// # Errors
 /// [`TlsConfigError::File`] when it cannot be read or has no key.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsConfigError::File {
+    let error = |reason: String| TlsConfigError::File {
         what: "a private key",
         path: path.to_owned(),
-        reason: pem_reason(&error),
-    })
+        reason,
+    };
+    let text = text_input::read(path).map_err(|e| error(e.to_string()))?;
+    PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|e| error(pem_reason(&e)))
 }
 
 fn pem_reason(error: &rustls::pki_types::pem::Error) -> String {

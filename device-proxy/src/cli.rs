@@ -106,8 +106,13 @@ pub struct Cli {
     pub streaming_hosts: Option<Patterns>,
 
     /// Streams at once; more are rejected.
-    #[arg(long, value_name = "NUMBER", default_value_t = common::limits::STREAMS_PER_DEVICE)]
-    pub max_streams: usize,
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = common::limits::STREAMS_PER_DEVICE as u32,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_streams: u32,
 
     /// Print the official samples' lines on stdout.
     #[arg(long)]

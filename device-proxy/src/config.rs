@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::connection_string::{ConnectionStringError, DeviceConnectionString, DeviceCredential};
 use common::secret::Secret;
 use common::streaming_hosts::{Patterns, StreamingHosts};
+use common::text_input::{self, TextError};
 use common::tls::{self, ClientIdentity, TlsConfigError};
 use rustls::ClientConfig;
 
@@ -29,7 +30,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// Why not.
         #[source]
-        source: std::io::Error,
+        source: TextError,
     },
     /// The connection string is not a device's.
     #[error("{0}")]
@@ -97,16 +98,20 @@ impl Config {
         cli: Cli,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        // A variable that is set to nothing is not set.
-        let environment = |name: &str| environment(name).filter(|value| !value.is_empty());
+        let environment = |name: &str| {
+            let text = environment(name)?;
+            text_input::variable(&text).map(|value| value.to_string())
+        };
         let has_all = cli.positional.len() == 3;
         let mut arguments = cli.positional.into_iter().peekable();
         let from_option = match (&cli.connection_string, &cli.connection_string_file) {
-            (Some(text), _) => Some(text.clone()),
+            (Some(text), _) => Some(value(text)),
             (None, Some(path)) => Some(read(path)?),
             (None, None) => None,
         };
-        let positional = arguments.next_if(looks_like_connection_string);
+        let positional = arguments
+            .next_if(looks_like_connection_string)
+            .map(|text| value(&text));
         let from_environment = || {
             environment("IOTHUB_DEVICE_CONNECTION_STRING")
                 .or_else(|| environment("IOTHUB_DEVICE_CONN_STRING"))
@@ -165,7 +170,7 @@ impl Config {
             session_grace: Duration::from_secs(cli.session_grace.min(100 * 365 * 24 * 3600)),
             mqtts_port: cli.mqtts_port,
             streaming_hosts: cli.streaming_hosts,
-            max_streams: cli.max_streams,
+            max_streams: usize::try_from(cli.max_streams).unwrap_or(usize::MAX),
             sample_output: cli.sample_output,
         })
     }
@@ -199,12 +204,16 @@ fn looks_like_connection_string(argument: &Secret) -> bool {
     argument.expose().to_ascii_lowercase().contains("hostname=")
 }
 
+fn value(text: &Secret) -> Secret {
+    Secret::new(text_input::value(text.expose()).as_str())
+}
+
 fn read(path: &Path) -> Result<Secret, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
+    let text = text_input::read(path).map_err(|source| ConfigError::File {
         path: path.to_owned(),
         source,
     })?;
-    Ok(Secret::new(text.trim()))
+    Ok(Secret::new(text_input::value(&text).as_str()))
 }
 
 #[cfg(test)]

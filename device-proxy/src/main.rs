@@ -1,7 +1,6 @@
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use common::{report, shutdown, telemetry};
+use common::{command_line, report, shutdown, telemetry};
 use device_proxy::cli::Cli;
 use device_proxy::config::Config;
 use tokio_util::sync::CancellationToken;
@@ -10,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 // code of the scheduler of many threads, which hub and service-proxy have built in.
 #[tokio::main(flavor = "local")]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = command_line::parse();
     telemetry::init(cli.log_level);
     let environment = |name: &str| std::env::var(name).ok();
     let config = match Config::resolve(cli, environment) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use common::dial::{self, DialError};
 use common::limits;
@@ -41,6 +42,17 @@ pub enum TargetError {
     /// Not `[NAME=]HOST:PORT`.
     #[error("--target {0:?} is not [NAME=]HOST:PORT (IPv6 in brackets)")]
     Form(String),
+    /// No host name.
+    #[error("{0:?} is not the name or address of a host; a target is [NAME=]HOST:PORT")]
+    Host(String),
+    /// A user before the host, as for ssh.
+    #[error(
+        "{0:?} names a user; a target is a host and a port alone, and the user is named by the program that connects (ssh user@localhost)"
+    )]
+    User(String),
+    /// The port stands behind the host, and once more.
+    #[error("{0:?} already has a port: give the host and the port {1} apart, or --target {0}")]
+    PortTwice(String, String),
     /// The name has other characters than stream names.
     #[error("the target's name {0:?} may have letters, digits and . _ - only")]
     Name(String),
@@ -70,8 +82,27 @@ impl Target {
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'))
             .unwrap_or(host);
+        if host.contains('@') {
+            return Err(TargetError::User(host.to_owned()));
+        }
+        // Who writes HOST:PORT PORT has given the port twice.
+        if let Some((_, twice)) = host.rsplit_once(':')
+            && bare == host
+            && bare.parse::<Ipv6Addr>().is_err()
+        {
+            return Err(TargetError::PortTwice(host.to_owned(), twice.to_owned()));
+        }
+        let is_address = bare.contains(':');
+        let fits = |c: char| c.is_alphanumeric() || "-._".contains(c);
+        // A zone may stand behind an IPv6 address.
+        let is_host = bare
+            .chars()
+            .all(|c| fits(c) || is_address && ":%".contains(c));
         if bare.is_empty() || bare.contains(['[', ']', '/', '=']) {
             return Err(TargetError::Form(format!("{host}:{port}")));
+        }
+        if !is_host {
+            return Err(TargetError::Host(host.to_owned()));
         }
         match port.parse() {
             Ok(port) if port != 0 => Ok(Self::Tcp {

@@ -33,6 +33,12 @@ pub enum DataDirError {
         /// Why it failed.
         source: io::Error,
     },
+    /// There is no such folder, and nothing is to be made.
+    #[error(
+        "there is no data folder {}; name the hub's with --data-dir (`stream-hub serve` and `stream-hub device create` make one)",
+        .0.display()
+    )]
+    Missing(PathBuf),
     /// The path is a file.
     #[error("{} is not a folder; name another one with --data-dir", .0.display())]
     NotAFolder(PathBuf),
@@ -116,6 +122,30 @@ impl DataDir {
         let dir = Self { root, is_new };
         dir.check_access()?;
         Ok(dir)
+    }
+
+    /// Opens the folder of a hub that is there already.
+    ///
+    /// # Errors
+    /// [`DataDirError::Missing`] when it is not, and as [`DataDir::open`].
+    pub fn open_existing(path: &Path) -> Result<Self, DataDirError> {
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(DataDirError::Missing(path.to_owned()))
+            }
+            _ => {
+                let dir = Self::open(path)?;
+                // What only a hub, or a command of its, has put there.
+                if [DATABASE, ADDRESS, LOCK]
+                    .map(|name| dir.root.join(name).exists())
+                    .contains(&true)
+                {
+                    Ok(dir)
+                } else {
+                    Err(DataDirError::Missing(path.to_owned()))
+                }
+            }
+        }
     }
 
     /// Where it is, as an absolute path.

@@ -1,8 +1,7 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use common::{report, shutdown, telemetry};
+use common::{command_line, report, shutdown, telemetry};
 use hub::cli::{Cli, Command};
 use hub::commands;
 use hub::config::ServeConfig;
@@ -11,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = command_line::parse();
     telemetry::init(cli.log_level);
     match cli.command {
         Command::Serve(args) => match serve(args.into_config(cli.data_dir)).await {

@@ -6,9 +6,8 @@ mod parts;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use common::identity::StreamName;
-use common::{report, shutdown, telemetry};
+use common::{command_line, report, shutdown, telemetry};
 use device_proxy::target::Targets;
 use service_proxy::echo::{self, EchoEvent, EchoPlan, Payload};
 use tokio::time::Duration;
@@ -20,7 +19,7 @@ use crate::parts::{QuickstartError, ended_early};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = command_line::parse();
     telemetry::init(cli.log_level);
     let stop = CancellationToken::new();
     tokio::spawn(shutdown::on_signal(stop.clone()));

@@ -173,6 +173,7 @@ fn hub_config(service: &ServiceConnectionString, ca_file: &Path) -> HubConfig {
     let limit = std::time::Duration::from_secs(30);
     HubConfig {
         service: service.clone(),
+        connection_file: None,
         ca_file: Some(ca_file.to_owned()),
         streaming_hosts: None,
         timeouts: Timeouts {

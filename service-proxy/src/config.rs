@@ -4,15 +4,16 @@
 //! connection string comes from elsewhere; an empty variable is none.
 
 use std::ffi::OsString;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use common::connection_string::{ConnectionStringError, ServiceConnectionString};
 use common::identity::{DeviceId, DeviceIdentity, IdentityError, StreamName};
+use common::limits;
 use common::secret::Secret;
 use common::session::STREAM_PREFIX;
 use common::streaming_hosts::{PatternError, Patterns};
+use common::text_input::{self, TextError};
 use common::wire::initiation::Timeouts;
 use tracing::level_filters::LevelFilter;
 
@@ -38,6 +39,8 @@ const LOG: &str = "SERVICE_PROXY_LOG";
 pub struct HubConfig {
     /// The hub, and who we are there.
     pub service: ServiceConnectionString,
+    /// The file that the connection string came from, to read it again.
+    pub connection_file: Option<PathBuf>,
     /// A CA in addition to the system's.
     pub ca_file: Option<PathBuf>,
     /// Where streams may lead instead of what the hub's name allows.
@@ -144,9 +147,9 @@ pub enum ConfigError {
     File {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// Why not.
         #[source]
-        source: io::Error,
+        source: TextError,
     },
     /// A variable holds something that is not text.
     #[error("the environment variable {0} is not UTF-8 text")]
@@ -180,6 +183,12 @@ pub enum ConfigError {
         "a target's name may not begin with {STREAM_PREFIX} as {0} does: streams of session mode do"
     )]
     Reserved(StreamName),
+    /// The name leaves no room for session mode's own.
+    #[error(
+        "{0} is too long a name for session mode, which has {length} characters for one: give a shorter one, or --session auto",
+        length = limits::ID_LENGTH - STREAM_PREFIX.len()
+    )]
+    TooLongForSessions(StreamName),
     /// The hosts are none.
     #[error("{STREAMING_HOSTS}: {0}")]
     StreamingHosts(#[source] PatternError),
@@ -195,10 +204,13 @@ fn variable(
     environment: Environment<'_>,
     name: &'static str,
 ) -> Result<Option<String>, ConfigError> {
-    environment(name)
+    let text = environment(name)
         .filter(|value| !value.is_empty())
         .map(|value| value.into_string().map_err(|_| ConfigError::NotText(name)))
-        .transpose()
+        .transpose()?;
+    Ok(text
+        .and_then(|text| text_input::variable(&text))
+        .map(|value| value.to_string()))
 }
 
 /// The first of several variables that is set.
@@ -243,7 +255,9 @@ pub fn resolve(cli: Cli, environment: Environment<'_>) -> Result<Config, ConfigE
     } = cli;
     let elsewhere = from_option(&options)?;
     let set = variable(environment, CONNECTION_STRING)?.map(Secret::new);
-    let first = first.filter(|text| !text.expose().is_empty());
+    let first = first
+        .map(|text| Secret::new(text_input::value(text.expose()).as_str()))
+        .filter(|text| !text.expose().is_empty());
     let is_first = first.as_ref().is_some_and(is_connection_string)
         // With no other source it can only be meant as the connection string.
         || (elsewhere.is_none() && set.is_none());
@@ -269,9 +283,13 @@ pub fn resolve(cli: Cli, environment: Environment<'_>) -> Result<Config, ConfigE
     };
     let hub = HubConfig {
         service,
+        connection_file: options
+            .connection_string_file
+            .clone()
+            .filter(|_| options.connection_string.is_none()),
         ca_file: options.ca_file.clone().or_else(|| {
             environment(CA_FILE)
-                .filter(|path| !path.is_empty())
+                .filter(|path| !path.to_string_lossy().trim().is_empty())
                 .map(PathBuf::from)
         }),
         streaming_hosts: match &options.streaming_hosts {
@@ -293,9 +311,9 @@ pub fn resolve(cli: Cli, environment: Environment<'_>) -> Result<Config, ConfigE
 
 fn from_option(options: &Options) -> Result<Option<Secret>, ConfigError> {
     match (&options.connection_string, &options.connection_string_file) {
-        (Some(text), _) => Ok(Some(text.clone())),
-        (None, Some(path)) => match std::fs::read_to_string(path) {
-            Ok(text) => Ok(Some(Secret::new(text))),
+        (Some(text), _) => Ok(Some(Secret::new(text_input::value(text.expose()).as_str()))),
+        (None, Some(path)) => match text_input::read(path) {
+            Ok(text) => Ok(Some(Secret::new(text_input::value(&text).as_str()))),
             Err(source) => Err(ConfigError::File {
                 path: path.clone(),
                 source,
@@ -322,7 +340,7 @@ fn of_command(command: Command, hub: HubConfig, options: &Options) -> Result<Con
             identity: identity(device),
             forwards: forwards
                 .into_iter()
-                .map(|spec| forward(spec, &default))
+                .map(|spec| forward(spec, &default, options))
                 .collect::<Result<_, _>>()?,
             session: SessionConfig::new(options),
             max_connections: max_connections(options),
@@ -331,7 +349,7 @@ fn of_command(command: Command, hub: HubConfig, options: &Options) -> Result<Con
         Command::Connect { device, target } => Config::Connect(ConnectConfig {
             hub,
             identity: identity(device),
-            name: unreserved(target.unwrap_or(default))?,
+            name: usable(target.unwrap_or(default), options)?,
             session: SessionConfig::new(options),
             // stdout is the tunnel's.
             sample_output: SampleOutput::on_stderr(options.sample_output),
@@ -376,17 +394,28 @@ fn positional_form(
     of_command(command, hub, options)
 }
 
-fn forward(spec: ForwardSpec, default: &StreamName) -> Result<Forward, ConfigError> {
+fn forward(
+    spec: ForwardSpec,
+    default: &StreamName,
+    options: &Options,
+) -> Result<Forward, ConfigError> {
     Ok(Forward {
         bind: spec.bind,
         port: spec.port,
-        name: unreserved(spec.target.unwrap_or_else(|| default.clone()))?,
+        name: usable(spec.target.unwrap_or_else(|| default.clone()), options)?,
     })
 }
 
-fn unreserved(name: StreamName) -> Result<StreamName, ConfigError> {
+/// A name for a target that connections can be opened to as the options say.
+fn usable(name: StreamName, options: &Options) -> Result<StreamName, ConfigError> {
     if name.as_str().starts_with(STREAM_PREFIX) {
         return Err(ConfigError::Reserved(name));
+    }
+    if options.session == SessionMode::Always
+        && !options.sample_output
+        && StreamName::parse(&format!("{STREAM_PREFIX}{name}")).is_err()
+    {
+        return Err(ConfigError::TooLongForSessions(name));
     }
     Ok(name)
 }

@@ -1,14 +1,13 @@
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use common::{report, shutdown, telemetry};
+use common::{command_line, report, shutdown, telemetry};
 use service_proxy::cli::Cli;
 use service_proxy::config;
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = command_line::parse();
     let environment = |name: &str| std::env::var_os(name);
     match config::log_level(&cli.options, &environment) {
         Ok(level) => telemetry::init(level),

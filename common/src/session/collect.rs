@@ -56,7 +56,7 @@ pub(super) fn text(rest: &[u8]) -> String {
     let mut length = 0;
     String::from_utf8_lossy(rest)
         .chars()
-        .filter(|c| !c.is_control())
+        .filter(|c| !crate::outside::is_unprintable(*c))
         .take_while(|c| {
             length += c.len_utf8();
             length <= crate::limits::SESSION_TEXT

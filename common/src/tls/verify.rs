@@ -231,7 +231,7 @@ fn date(time: Option<UnixTime>) -> Option<String> {
 /// A stranger's text for a person: of one line, and not too long.
 fn plain(text: &str) -> String {
     text.chars()
-        .filter(|c| !c.is_control())
+        .filter(|c| !crate::outside::is_unprintable(*c))
         .take(NAME_LENGTH)
         .collect()
 }

@@ -6,7 +6,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::header::{Header, Opcode};
 use super::{Data, Goodbye, Kind, ViolationError, mask};
-use crate::limits;
+use crate::{limits, outside};
 
 /// Pieces up to this size get memory of their own: a keystroke that is kept somewhere
 /// must not keep a whole read buffer.
@@ -274,7 +274,7 @@ fn goodbye(payload: &[u8]) -> Result<Goodbye, ViolationError> {
     let reason = std::str::from_utf8(reason).map_err(|_| ViolationError::Reason)?;
     Ok(Goodbye {
         code,
-        reason: reason.chars().filter(|c| !c.is_control()).collect(),
+        reason: outside::printable(reason).into_owned(),
     })
 }
 

@@ -199,7 +199,7 @@ impl Shared {
 /// A stream's name for the log: it comes from outside.
 fn printable(name: &str) -> String {
     name.chars()
-        .filter(|c| !c.is_control())
+        .filter(|c| !common::outside::is_unprintable(*c))
         .take(limits::ID_LENGTH)
         .collect()
 }

@@ -3,8 +3,8 @@
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::identity::DeviceIdentity;
 use common::secret::Secret;
+use common::text_input;
 use serde_json::Value;
-use zeroize::Zeroizing;
 
 use super::{CommandError, Session, table};
 use crate::api::document::{self, Keys};
@@ -23,6 +23,10 @@ pub(super) async fn create(
     credential: CredentialArgs,
     form: Form,
 ) -> Result<(), CommandError> {
+    let name = id.to_string();
+    if common::outside::masked(&name) != name {
+        return Err(CommandError::SecretAsId);
+    }
     let settings = IdentitySettings {
         status,
         ..IdentitySettings::new(authentication(credential)?)
@@ -61,10 +65,9 @@ fn authentication(args: CredentialArgs) -> Result<Authentication, CommandError> 
     let key = match args.primary_key_file {
         None => args.primary_key,
         Some(path) => {
-            let text = std::fs::read_to_string(&path)
-                .map(Zeroizing::new)
-                .map_err(|source| CommandError::KeyFile { path, source })?;
-            Some(Secret::new(text.trim()))
+            let text =
+                text_input::read(&path).map_err(|source| CommandError::KeyFile { path, source })?;
+            Some(Secret::new(text_input::value(&text).as_str()))
         }
     };
     match key {

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use common::hub_address::HubAddress;
 use common::identity::DeviceIdentity;
+use common::text_input::TextError;
 use serde_json::Value;
 
-use crate::cli::AdminCommand;
+use crate::cli::{AdminCommand, DeviceCommand};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::registry::credentials::CredentialError;
 use crate::registry::{Registry, RegistryError, SqliteRegistry};
@@ -40,6 +41,11 @@ pub enum CommandError {
     /// There is one already.
     #[error("{0} exists already; delete it first, or choose another id")]
     Exists(DeviceIdentity),
+    /// A connection string, or a part of one, in the place of an id.
+    #[error(
+        "the id looks like a key or a connection string; give the name of the device or module"
+    )]
+    SecretAsId,
     /// Others change it all the time.
     #[error("{0} was changed by somebody else at the same moment; try again")]
     Changed(DeviceIdentity),
@@ -61,7 +67,7 @@ pub enum CommandError {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        source: TextError,
     },
     /// More thumbprints than an identity has room for.
     #[error("give --x509-thumbprint once or twice, not {0} times")]
@@ -74,7 +80,10 @@ pub enum CommandError {
 impl CommandError {
     /// Whether the command line is at fault, not the world: exit code 2, else 1.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Credential(_) | Self::TooManyThumbprints(_))
+        matches!(
+            self,
+            Self::Credential(_) | Self::TooManyThumbprints(_) | Self::SecretAsId
+        )
     }
 }
 
@@ -94,7 +103,7 @@ impl From<RegistryError> for CommandError {
     }
 }
 
-/// Carries out a command on a data folder, which is made when it is missing. `out` gets
+/// Carries out a command on a data folder, which `device create` makes when it is missing. `out` gets
 /// the data that was asked for, `talk` everything else.
 ///
 /// # Errors
@@ -105,7 +114,11 @@ pub async fn run(
     out: &mut (dyn Write + Send),
     talk: &mut (dyn Write + Send),
 ) -> Result<(), CommandError> {
-    let dir = DataDir::open(data_dir)?;
+    // A mistyped folder is a mistake, unless a first device is to be made in a new one.
+    let dir = match command {
+        AdminCommand::Device(DeviceCommand::Create(_)) => DataDir::open(data_dir)?,
+        _ => DataDir::open_existing(data_dir)?,
+    };
     if dir.is_new() {
         let _ = writeln!(talk, "made the data folder {}", dir.path().display());
     }

@@ -122,7 +122,7 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
     Err(Refused::Connect {
         identity: identity
             .chars()
-            .filter(|c| !c.is_control())
+            .filter(|c| !common::outside::is_unprintable(*c))
             .take(300)
             .collect(),
         reason,

@@ -7,6 +7,7 @@ mod streams;
 mod token;
 mod twins;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::connection_string::ServiceConnectionString;
@@ -30,12 +31,16 @@ pub struct HubApi {
 
 impl HubApi {
     /// A client for the hub and the policy of this connection string; connects when it
-    /// is used.
-    pub fn new(service: &ServiceConnectionString, tls: &Arc<ClientConfig>) -> Self {
+    /// is used. When the hub refuses the credential, `file` is read again for another one.
+    pub fn new(
+        service: &ServiceConnectionString,
+        file: Option<PathBuf>,
+        tls: &Arc<ClientConfig>,
+    ) -> Self {
         Self {
             http: HttpClient::new(&service.host, tls),
             hub: service.host.clone(),
-            token: TokenCache::new(service),
+            token: TokenCache::new(service, file),
         }
     }
 

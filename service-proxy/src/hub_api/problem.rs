@@ -146,6 +146,13 @@ pub enum InitiateError {
     Protocol(String),
 }
 
+impl InitiateError {
+    /// Whether another credential may help.
+    pub(super) fn is_about_credential(&self) -> bool {
+        matches!(self, Self::Unauthorised { .. } | Self::TokenExpired)
+    }
+}
+
 /// Of whom an answer speaks.
 pub(super) struct Whom<'a> {
     pub(super) hub: &'a HubAddress,
@@ -205,7 +212,7 @@ impl Refusal {
     fn other(&self, whom: &Whom<'_>, message: Option<String>) -> InitiateError {
         let shown: Option<String> = message.map(|text| {
             text.chars()
-                .filter(|c| !c.is_control())
+                .filter(|c| !common::outside::is_unprintable(*c))
                 .take(SHOWN)
                 .collect()
         });

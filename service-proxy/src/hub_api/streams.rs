@@ -48,6 +48,20 @@ impl HubApi {
         name: &StreamName,
         timeouts: Timeouts,
     ) -> Result<Endpoint, InitiateError> {
+        match self.initiate_once(identity, name, timeouts).await {
+            Err(error) if error.is_about_credential() && self.token.reload().await => {
+                self.initiate_once(identity, name, timeouts).await
+            }
+            result => result,
+        }
+    }
+
+    async fn initiate_once(
+        &self,
+        identity: &DeviceIdentity,
+        name: &StreamName,
+        timeouts: Timeouts,
+    ) -> Result<Endpoint, InitiateError> {
         let limit = timeouts.connect + timeouts.response + GRACE;
         let authorization = self
             .authorization()
@@ -80,7 +94,7 @@ impl HubApi {
         Err(refusal.into_error(
             &Whom {
                 hub: &self.hub,
-                policy: self.token.policy(),
+                policy: &self.token.policy(),
                 token_expired: self.token.is_expired(),
                 identity,
                 timeouts,

@@ -1,12 +1,15 @@
-//! The SAS token of our requests: minted when needed, used for most of its life.
+//! The SAS token of our requests: minted when needed, used for most of its life. Its key is read
+//! again from the connection string's file when the hub refuses it.
 
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::clock;
 use common::connection_string::{ServiceConnectionString, ServiceCredential};
 use common::limits;
 use common::sas_token::{self, SasToken};
 use common::secret::Secret;
+use common::text_input;
 
 /// The part of a token's life during which it is used.
 const USED: f64 = 0.8;
@@ -14,8 +17,15 @@ const USED: f64 = 0.8;
 /// Mints SAS tokens for the whole hub, and keeps each for most of its life.
 #[derive(Debug)]
 pub(super) struct TokenCache {
+    /// Where the connection string was read from.
+    file: Option<PathBuf>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
     service: ServiceConnectionString,
-    last: Mutex<Option<Minted>>,
+    last: Option<Minted>,
 }
 
 #[derive(Debug, Clone)]
@@ -26,11 +36,65 @@ struct Minted {
 }
 
 impl TokenCache {
-    pub(super) fn new(service: &ServiceConnectionString) -> Self {
+    pub(super) fn new(service: &ServiceConnectionString, file: Option<PathBuf>) -> Self {
         Self {
-            service: service.clone(),
-            last: Mutex::new(None),
+            file,
+            state: Mutex::new(State {
+                service: service.clone(),
+                last: None,
+            }),
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock; if one did, the state is still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the connection string's file again: its key may have been rotated. Returns whether
+    /// there is another credential for the same hub now; what cannot be used is logged, and the
+    /// old one stays. Dropping the future changes nothing.
+    pub(super) async fn reload(&self) -> bool {
+        let Some(path) = self.file.clone() else {
+            return false;
+        };
+        let file = path.display().to_string();
+        let reading = tokio::task::spawn_blocking(move || text_input::read(&path));
+        let text = match reading.await {
+            Ok(Ok(text)) => text,
+            Ok(Err(error)) => {
+                tracing::warn!("cannot read the connection string again from {file}: {error}");
+                return false;
+            }
+            Err(_) => return false,
+        };
+        let fresh = match ServiceConnectionString::parse(&text_input::value(&text)) {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                tracing::warn!("the connection string in {file} cannot be used: {error}");
+                return false;
+            }
+        };
+        let mut state = self.state();
+        if fresh == state.service {
+            return false;
+        }
+        if fresh.host != state.service.host {
+            tracing::warn!(
+                "the connection string in {file} is for another hub, {}; restart service-proxy to use that",
+                fresh.host
+            );
+            return false;
+        }
+        tracing::info!(
+            policy = fresh.policy,
+            "read a changed connection string from {file}"
+        );
+        *state = State {
+            service: fresh,
+            last: None,
+        };
+        true
     }
 
     /// A token that is good for a while.
@@ -39,13 +103,13 @@ impl TokenCache {
     }
 
     /// Whose key signs the tokens.
-    pub(super) fn policy(&self) -> &str {
-        &self.service.policy
+    pub(super) fn policy(&self) -> String {
+        self.state().service.policy.clone()
     }
 
     /// Whether the connection string brought a ready-made token whose time is over.
     pub(super) fn is_expired(&self) -> bool {
-        match &self.service.credential {
+        match &self.state().service.credential {
             ServiceCredential::Key(_) => false,
             ServiceCredential::Token(token) => SasToken::parse(token.expose())
                 .is_ok_and(|token| token.expiry() <= clock::unix_now()),
@@ -53,11 +117,12 @@ impl TokenCache {
     }
 
     fn at(&self, now: u64) -> Secret {
-        let key = match &self.service.credential {
+        let mut state = self.state();
+        let State { service, last } = &mut *state;
+        let key = match &service.credential {
             ServiceCredential::Token(token) => return token.clone(),
             ServiceCredential::Key(key) => key,
         };
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let used = limits::SAS_TOKEN_LIFE.mul_f64(USED).as_secs();
         // A clock that was set back makes the token's life longer than it should be.
         if let Some(minted) = last
@@ -67,9 +132,9 @@ impl TokenCache {
             return minted.token.clone();
         }
         let token = sas_token::mint(
-            &self.service.host.url_host(),
+            &service.host.url_host(),
             key,
-            Some(&self.service.policy),
+            Some(&service.policy),
             now + limits::SAS_TOKEN_LIFE.as_secs(),
         );
         *last = Some(Minted {
@@ -89,7 +154,7 @@ mod tests {
     fn cache(credential: &str) -> TokenCache {
         let text =
             format!("HostName=myhub.example.net:8443;SharedAccessKeyName=service;{credential}");
-        TokenCache::new(&ServiceConnectionString::parse(&text).unwrap())
+        TokenCache::new(&ServiceConnectionString::parse(&text).unwrap(), None)
     }
 
     #[test]

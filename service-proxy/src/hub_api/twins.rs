@@ -59,6 +59,17 @@ impl HubApi {
     }
 
     async fn twin(&self, identity: &DeviceIdentity) -> Result<Value, TwinError> {
+        match self.twin_once(identity).await {
+            Err(TwinError::Hub(error))
+                if error.is_about_credential() && self.token.reload().await =>
+            {
+                self.twin_once(identity).await
+            }
+            result => result,
+        }
+    }
+
+    async fn twin_once(&self, identity: &DeviceIdentity) -> Result<Value, TwinError> {
         let limit = limits::TWIN_READ;
         let authorization = self
             .authorization()
@@ -80,7 +91,7 @@ impl HubApi {
             };
             let whom = Whom {
                 hub: &self.hub,
-                policy: self.token.policy(),
+                policy: &self.token.policy(),
                 token_expired: self.token.is_expired(),
                 identity,
                 // Nobody waits for the device.

@@ -105,7 +105,7 @@ impl StreamOpener {
     pub fn new(hub: &HubConfig, sample_output: SampleOutput) -> Result<Self, SetupError> {
         let tls = tls::client_config(hub.ca_file.as_deref(), None)?;
         Ok(Self {
-            api: HubApi::new(&hub.service, &tls),
+            api: HubApi::new(&hub.service, hub.connection_file.clone(), &tls),
             tls,
             timeouts: hub.timeouts,
             sample_output,

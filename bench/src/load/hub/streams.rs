@@ -41,7 +41,7 @@ struct Service {
 impl Service {
     fn new(at: &Hub, service_file: &Path) -> Result<Self, LoadError> {
         Ok(Self {
-            api: HubApi::new(&service(service_file)?, &at.tls),
+            api: HubApi::new(&service(service_file)?, None, &at.tls),
             name: StreamName::parse("bench").map_err(hub)?,
             at: at.clone(),
         })

@@ -1,0 +1,164 @@
+//! Text from outside, for a terminal or a log: nothing in it may change how a line reads, and no
+//! secret in it may be repeated.
+
+use std::borrow::Cow;
+
+/// Whether a character has no place in a line for a person: control characters, line and
+/// paragraph separators, what changes the direction of text (a line could be made to read
+/// differently), and what cannot be seen at all.
+pub fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The text without [unprintable](is_unprintable) characters.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().any(is_unprintable) {
+        Cow::Owned(text.chars().filter(|c| !is_unprintable(*c)).collect())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// What stands for a secret.
+const MASK: &str = "***";
+/// Names whose values are secrets, in connection strings and SAS tokens.
+const SECRET_NAMES: [&str; 4] = ["sharedaccesskey=", "sharedaccesssignature=", "sig=", "key="];
+/// Shortest text that is taken for a key: 16 bytes, IoT Hub's shortest, in base64.
+const KEY_LENGTH: usize = 24;
+
+/// The text with all that looks like a key, a token or the secret part of a connection string
+/// masked: for what a person has put into the wrong place.
+pub fn masked(text: &str) -> Cow<'_, str> {
+    let mut masked = String::with_capacity(text.len());
+    let mut is_changed = false;
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let is_begin = masked
+            .chars()
+            .next_back()
+            .is_none_or(|before| !before.is_ascii_alphanumeric());
+        if is_begin && let Some((name, value)) = secret_at(rest) {
+            masked.push_str(rest.get(..name).unwrap_or_default());
+            masked.push_str(MASK);
+            rest = rest.get(name + value..).unwrap_or_default();
+            is_changed = true;
+            continue;
+        }
+        masked.push(c);
+        rest = rest.get(c.len_utf8()..).unwrap_or_default();
+    }
+    if is_changed {
+        Cow::Owned(masked)
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// A secret at the beginning of the text: the lengths of its name and of its value.
+fn secret_at(text: &str) -> Option<(usize, usize)> {
+    for name in SECRET_NAMES {
+        let is_named = text
+            .get(..name.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(name));
+        if !is_named {
+            continue;
+        }
+        let value = text.get(name.len()..)?;
+        // A token as a value has blanks and `&` in it.
+        let is_token = value
+            .get(..TOKEN.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(TOKEN));
+        let ends: &[char] = if is_token {
+            &[';', '\'', '"', '`', '\n']
+        } else {
+            &[';', '\'', '"', '`', '&', ' ', '\n', '\t', '\r']
+        };
+        let length = value.find(ends).unwrap_or(value.len());
+        return (length > 0).then_some((name.len(), length));
+    }
+    let length = text
+        .find(|c: char| !(c.is_ascii_alphanumeric() || "+/=%_-".contains(c)))
+        .unwrap_or(text.len());
+    let word = text.get(..length)?;
+    looks_like_key(word).then_some((0, length))
+}
+
+const TOKEN: &str = "SharedAccessSignature ";
+
+/// A word that could be a key in base64: long, and not what people make up.
+fn looks_like_key(word: &str) -> bool {
+    let body = word.trim_end_matches('=');
+    let has = |test: fn(&char) -> bool| body.chars().any(|c| test(&c));
+    let is_padded = body.len() < word.len();
+    body.len() >= KEY_LENGTH - 2
+        && !body.contains('=')
+        && has(char::is_ascii_uppercase)
+        && has(char::is_ascii_lowercase)
+        && (is_padded || (has(char::is_ascii_digit) && body.len() >= 40))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
+
+    #[test]
+    fn what_changes_a_line_is_left_out() {
+        let mut all: Vec<char> = (0..0x20)
+            .chain(0x7f..0xa0)
+            .filter_map(char::from_u32)
+            .collect();
+        all.extend('\u{202a}'..='\u{202e}');
+        all.extend('\u{2066}'..='\u{2069}');
+        all.extend(['\u{2028}', '\u{2029}', '\u{200f}', '\u{feff}']);
+        for c in all {
+            assert_eq!(printable(&format!("a{c}b")), "ab", "{c:?}");
+        }
+        let plain = "gr\u{fc}\u{df}e, \u{4f60}\u{597d} \u{5e9}";
+        assert!(matches!(printable(plain), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn secrets_are_masked_wherever_they_stand() {
+        let token = "SharedAccessSignature sr=h&sig=abc%3D&se=1&skn=p";
+        for text in [
+            format!("HostName=h;DeviceId=d;SharedAccessKey={KEY}"),
+            format!("error: invalid value 'HostName=h;sharedaccesskey={KEY}' for DEVICE"),
+            format!("SharedAccessKey={KEY}"),
+            format!("unexpected argument '{KEY}' found"),
+            format!("no device {}", KEY.trim_end_matches('=')),
+            format!("--primary-key={KEY}"),
+            format!("x;SharedAccessSignature={token}"),
+            token.to_owned(),
+            "sr=h&sig=abc%3D&se=1".to_owned(),
+        ] {
+            let masked = masked(&text);
+            assert!(masked.contains(MASK), "{masked}");
+            for secret in [KEY.trim_end_matches('='), "abc%3D"] {
+                assert!(!masked.contains(secret), "{masked}");
+            }
+        }
+        assert_eq!(
+            masked(&format!("HostName=h;SharedAccessKey={KEY};x=y")),
+            "HostName=h;SharedAccessKey=***;x=y"
+        );
+    }
+
+    #[test]
+    fn plain_words_stay() {
+        for text in [
+            "no such device MyDeviceWithQuiteALongNameOfItsOwn",
+            "/home/ada/Projects/some-long-folder-name/with-More/hub-data/tls/ca.pem",
+            "0123456789abcdef0123456789abcdef01234567",
+            "AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89:AB:CD:EF:01",
+            "the connection string has no `SharedAccessKey`",
+        ] {
+            assert_eq!(masked(text), text);
+        }
+    }
+}
