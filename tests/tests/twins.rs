@@ -285,8 +285,8 @@ async fn only_service_policies_may_read_twins_and_nobody_may_write() {
     for (method, path, seen) in [
         (Method::GET, "/twins/x", (404, 404_001)),
         (Method::GET, "/twins/d/modules/x", (404, 404_010)),
-        (Method::PATCH, "/twins/d", (405, 405_000)),
-        (Method::PUT, "/twins/d", (405, 405_000)),
+        (Method::PATCH, "/twins/d", (501, 501_000)),
+        (Method::PUT, "/twins/d", (501, 501_000)),
         (Method::GET, "/twins/d/streams", (404, 404_000)),
     ] {
         assert_eq!(call(&service, method, path).await, seen, "{path}");

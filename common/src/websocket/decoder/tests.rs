@@ -1,3 +1,5 @@
+mod utf8;
+
 use bytes::BufMut as _;
 use proptest::prelude::*;
 use tokio_tungstenite::tungstenite;
