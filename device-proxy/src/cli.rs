@@ -83,6 +83,11 @@ pub struct Cli {
     #[arg(long, value_name = "SECONDS", env = "DEVICE_PROXY_SESSION_GRACE", default_value_t = common::limits::SESSION_GRACE.as_secs())]
     pub session_grace: u64,
 
+    /// How many MiB all sessions may hold in memory (default: an eighth of the machine's, 64
+    /// to 1024).
+    #[arg(long, value_name = "MIB", env = "DEVICE_PROXY_MEMORY", value_parser = clap::value_parser!(u32).range(1..))]
+    pub memory: Option<u32>,
+
     /// Port of `--transport mqtt`.
     #[arg(long, value_name = "PORT", default_value_t = common::hub_address::MQTTS_PORT)]
     pub mqtts_port: u16,

@@ -77,6 +77,8 @@ pub struct Config {
     pub session: SessionMode,
     /// How long a session is kept while no stream carries it.
     pub session_grace: Duration,
+    /// Bytes that all sessions may hold in memory.
+    pub memory: u64,
     /// Port of MQTT over TLS.
     pub mqtts_port: u16,
     /// Trust, and the client certificate if there is one.
@@ -167,6 +169,7 @@ impl Config {
                 cli.session
             },
             // Far beyond the life of a process is as good as for ever.
+            memory: common::session::memory::limit(cli.memory),
             session_grace: Duration::from_secs(cli.session_grace.min(100 * 365 * 24 * 3600)),
             mqtts_port: cli.mqtts_port,
             streaming_hosts: cli.streaming_hosts,

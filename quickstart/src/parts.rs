@@ -161,6 +161,7 @@ pub fn device_config(
         transport: Transport::MqttWs,
         session: SessionMode::Auto,
         session_grace: common::limits::SESSION_GRACE,
+        memory: common::session::memory::limit(None),
         mqtts_port: common::hub_address::MQTTS_PORT,
         tls: tls::client_config(Some(ca_file), None)?,
         streaming_hosts: None,
@@ -203,6 +204,7 @@ pub async fn listener(
             session: SessionConfig {
                 mode: service_proxy::cli::SessionMode::Auto,
                 grace: common::limits::SESSION_GRACE,
+                memory: common::session::memory::limit(None),
             },
             max_connections: common::limits::LOCAL_CONNECTIONS,
             sample_output: SampleOutput::Off,

@@ -169,6 +169,17 @@ pub struct Options {
     )]
     pub session_grace: u64,
 
+    /// How many MiB all sessions may hold in memory (default: an eighth of the machine's, 64
+    /// to 1024).
+    #[arg(
+        long,
+        global = true,
+        value_name = "MIB",
+        env = "SERVICE_PROXY_MEMORY",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub memory: Option<u32>,
+
     /// Print the official samples' lines instead of ours, on stdout (with connect: on
     /// stderr).
     #[arg(long, global = true)]

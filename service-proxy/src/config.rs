@@ -56,6 +56,8 @@ pub struct SessionConfig {
     pub mode: SessionMode,
     /// How long a session is kept while no stream carries it.
     pub grace: Duration,
+    /// Bytes that all sessions may hold in memory.
+    pub memory: u64,
 }
 
 impl SessionConfig {
@@ -67,6 +69,7 @@ impl SessionConfig {
             } else {
                 options.session
             },
+            memory: common::session::memory::limit(options.memory),
             // Far beyond the life of a process is as good as for ever.
             grace: Duration::from_secs(options.session_grace.min(100 * 365 * 24 * 3600)),
         }

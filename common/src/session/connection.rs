@@ -1,12 +1,14 @@
 //! One inner connection, as one end of the session sees it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::chunk::Chunk;
 use super::inner::{Inner, RefusedCode};
+use super::memory::{Account, Held};
 use super::scheduler::Turn;
 use crate::limits;
 
@@ -85,6 +87,7 @@ pub(super) struct Connection {
     refused: Option<(RefusedCode, String)>,
     /// The local side is done with it; it lives on only to say its last frames.
     pub(super) released: bool,
+    memory: Held,
 }
 
 /// The peer sent more than it was given credit for, or after its end.
@@ -92,8 +95,9 @@ pub(super) struct Connection {
 pub(super) struct Overrun;
 
 impl Connection {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(account: &Arc<Account>) -> Self {
         Self {
+            memory: Held::new(account),
             turn: Turn::default(),
             opened: false,
             backlog: None,
@@ -139,6 +143,19 @@ impl Connection {
     pub(super) fn queue(&mut self, chunk: Chunk) {
         self.sent += chunk.len() as u64;
         self.backlog = Some(chunk);
+        self.account();
+    }
+
+    /// The chunk that goes out next; without one it is the FIN's turn.
+    pub(super) fn take_backlog(&mut self) -> Option<Chunk> {
+        let chunk = self.backlog.take();
+        self.account();
+        chunk
+    }
+
+    /// Counts what is held.
+    fn account(&mut self) {
+        self.memory.set(self.held());
     }
 
     pub(super) fn credited(&mut self, limit: u64) {
@@ -173,6 +190,7 @@ impl Connection {
                 is_own: false,
             });
         }
+        self.account();
         Ok(())
     }
 
@@ -226,6 +244,7 @@ impl Connection {
         if self.small.capacity() > 2 * self.small.len() {
             self.small = BytesMut::from(&self.small[..]);
         }
+        self.account();
     }
 
     fn push_gathered(&mut self, gathered: &mut BytesMut) {
@@ -254,6 +273,7 @@ impl Connection {
             bytes,
             is_own: false,
         });
+        self.account();
     }
 
     /// The next thing for the local reader.
@@ -276,6 +296,7 @@ impl Connection {
                 let length = bytes.len() as u64;
                 self.waiting = self.waiting.saturating_sub(length);
                 self.consumed = self.consumed.saturating_add(length);
+                self.account();
                 Inbound::Data(bytes)
             }
             None if self.peer_fin => Inbound::Finished,
@@ -289,6 +310,7 @@ impl Connection {
         &mut self,
         round_trip: tokio::time::Duration,
         shared: &mut u64,
+        may_grow: bool,
         now: Instant,
     ) -> bool {
         // What is due already goes out by itself, and grows no further until then.
@@ -303,8 +325,13 @@ impl Connection {
             .granted_at
             .is_some_and(|at| now - at < 2 * round_trip.max(limits::SESSION_ROUND_TRIP_LEAST));
         self.granted_at = Some(now);
+        if !may_grow {
+            // Memory is short: as little as a connection begins with.
+            *shared += self.shared_credit();
+            self.window = limits::SESSION_CREDIT_FIRST;
+        }
         let more = self.window.min(*shared);
-        if is_fast && self.window + more <= limits::SESSION_CREDIT_MOST {
+        if is_fast && may_grow && self.window + more <= limits::SESSION_CREDIT_MOST {
             self.window += more;
             *shared -= more;
         }
@@ -331,6 +358,7 @@ impl Connection {
         self.loose = 0;
         self.small = BytesMut::new();
         self.waiting = 0;
+        self.account();
     }
 
     pub(super) fn refused(&mut self, code: RefusedCode, text: String) {

@@ -15,6 +15,7 @@ use super::frame::Code;
 use super::handshake::SessionId;
 use super::inner::{ConnectionId, RefusedCode};
 use super::machine::{Over, Role, Session, Violation};
+use super::memory::Memory;
 
 /// Everything behind the lock.
 pub(super) struct State {
@@ -61,12 +62,17 @@ impl std::fmt::Debug for Live {
 }
 
 impl Live {
-    /// A new session, without a carrier.
+    /// A new session, without a carrier, in a program that has no other.
     pub fn new(id: SessionId, role: Role) -> Self {
+        Self::with_memory(id, role, Memory::unlimited())
+    }
+
+    /// The same; it shares this memory with others.
+    pub fn with_memory(id: SessionId, role: Role, memory: Arc<Memory>) -> Self {
         Self {
             id,
             state: Arc::new(Mutex::new(State {
-                session: Session::new(role, Instant::now()),
+                session: Session::with_memory(role, memory, Instant::now()),
                 readers: HashMap::new(),
                 carrier: None,
                 incoming: None,
@@ -188,6 +194,11 @@ impl Live {
     #[cfg(test)]
     pub(super) fn readers(&self) -> usize {
         self.with(|state| state.readers.len())
+    }
+
+    /// Whether there is memory for one more connection.
+    pub fn has_memory(&self) -> bool {
+        self.with(|state| state.session.has_memory())
     }
 
     /// How many connections there are.

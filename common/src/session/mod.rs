@@ -16,6 +16,7 @@
 //! live        a session that its carrier's and its connections' tasks share
 //! carry       drives it over one carrier
 //! pipe        one connection: local socket ⇄ session
+//! memory      what all sessions of a program may hold together
 //! budget      which detached sessions must go
 //! fuzzing     all of it under events of any kind; for tests only
 //! ```
@@ -40,6 +41,7 @@ pub mod handshake;
 pub mod inner;
 mod live;
 mod machine;
+pub mod memory;
 mod pipe;
 mod replay;
 mod scheduler;

@@ -257,8 +257,15 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
     /// Local socket to session; ready only with an end.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<PipeEnd> {
         while !self.up_is_done {
-            let room = self.live.with(|state| state.session.room(self.id));
+            let (room, is_starved) = self.live.with(|state| {
+                let session = &mut state.session;
+                (session.room(self.id), session.is_starved())
+            });
             if room == 0 {
+                if is_starved {
+                    // The carrier's task has the timer.
+                    self.live.with_output(|_| ());
+                }
                 return Poll::Pending;
             }
             match ready!(self.poll_read(cx, room)) {

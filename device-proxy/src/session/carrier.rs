@@ -104,7 +104,7 @@ async fn begin(
     service_grace: Duration,
     (name, target, holder): (&str, &Target, Arc<str>),
 ) -> Begun {
-    let live = Live::new(id, Role::Device);
+    let live = Live::with_memory(id, Role::Device, Arc::clone(&shared.sessions.memory));
     // Before it is seen by who looks for a detached session to evict.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
         return Ok(None);

@@ -21,6 +21,9 @@ pub(super) async fn serve(shared: Arc<Shared>, entry: Arc<Entry>, id: Connection
         tracing::warn!(%session, connection = %id, name, %target, "connection refused: {code}{}", with_colon(text));
         live.refuse(id, code, text.to_owned());
     };
+    if !live.has_memory() {
+        return refuse(RefusedCode::Limit, "no memory is left for it (--memory)");
+    }
     let Ok(_permit) = shared.sessions.connections.try_acquire() else {
         return refuse(RefusedCode::Limit, "");
     };

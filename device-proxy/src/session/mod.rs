@@ -14,6 +14,7 @@ use std::time::Duration;
 use common::limits;
 use common::session::budget::{Budget, Detached, first_to_go};
 use common::session::handshake::ResumeSecret;
+use common::session::memory::Memory;
 use common::session::{Code, Live, SessionId};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -38,14 +39,17 @@ pub(crate) struct Sessions {
     /// How long a detached session is kept.
     grace: Duration,
     budget: Budget,
+    /// What all of them may hold.
+    memory: Arc<Memory>,
     /// Inner connections at once, over all sessions.
     connections: Semaphore,
 }
 
 impl Sessions {
     /// Starts with none; a detached session is kept for `grace`.
-    pub(crate) fn new(grace: Duration, budget: Budget) -> Self {
+    pub(crate) fn new(grace: Duration, budget: Budget, memory: Arc<Memory>) -> Self {
         Self {
+            memory,
             entries: Mutex::default(),
             grace,
             budget,
@@ -175,7 +179,7 @@ mod tests {
             bytes: 1 << 20,
             connections: 100,
         };
-        let sessions = Sessions::new(limits::SESSION_GRACE, budget);
+        let sessions = Sessions::new(limits::SESSION_GRACE, budget, Memory::unlimited());
         let first = sessions.insert(entry(1)).unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
         let second = sessions.insert(entry(2)).unwrap();

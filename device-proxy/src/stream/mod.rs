@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::limits;
 use common::session::budget::Budget;
+use common::session::memory::Memory;
 use common::streaming_hosts::{EndpointError, StreamingHosts};
 use common::websocket::{ConnectError, WebSocket};
 use common::wire::stream::{StreamAnswer, StreamRequest};
@@ -77,7 +78,11 @@ impl Streams {
                 answers,
                 permits: Semaphore::new(config.max_streams),
                 session_mode: config.session,
-                sessions: Sessions::new(config.session_grace, Budget::default()),
+                sessions: Sessions::new(
+                    config.session_grace,
+                    Budget::default(),
+                    Memory::new(config.memory),
+                ),
                 tasks: TaskTracker::new(),
                 most_requests: config
                     .max_streams

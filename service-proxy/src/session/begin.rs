@@ -87,7 +87,7 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
         }
     };
     shared.ability.proven();
-    let live = Live::new(id, Role::Service);
+    let live = Live::with_memory(id, Role::Service, Arc::clone(&shared.memory));
     // Fresh, and nobody else's: it takes its first carrier.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
         return Err(Phase::Over);

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
 use common::session::budget::{Budget, Detached};
+use common::session::memory::Memory;
 use common::session::{Code, ConnectionId, Live};
 use common::websocket::Goodbye;
 use tokio::sync::watch;
@@ -70,6 +71,7 @@ struct Shared {
     opener: Arc<StreamOpener>,
     identity: DeviceIdentity,
     config: SessionConfig,
+    memory: Arc<Memory>,
     /// That all goes well is no news: somebody else's program shows what we say.
     is_quiet: bool,
     ability: Ability,
@@ -96,6 +98,7 @@ impl Sessions {
                 opener,
                 identity,
                 config,
+                memory: Memory::new(config.memory),
                 is_quiet,
                 ability: Ability::default(),
                 slots: Mutex::default(),

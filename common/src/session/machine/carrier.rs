@@ -38,6 +38,7 @@ impl Session {
         if self.carrier.take().is_some() {
             self.detached_at = Some(now);
             self.replay.shrink();
+            self.replay_memory.set(self.replay.held());
             self.tidy_all();
         }
         self.received

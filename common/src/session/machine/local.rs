@@ -11,6 +11,8 @@ use crate::limits;
 
 /// What waits for longer than this does not wait in the buffer that it came in.
 pub(super) const KEPT: Duration = Duration::from_millis(500);
+/// How long a local socket that is not read for want of memory waits before it asks again.
+const STARVED: Duration = Duration::from_millis(100);
 /// So many pieces may keep such buffers for that long: 16 MiB at most, and more than come in
 /// one batch to a reader that is fast.
 const LOOSE: usize = 128;
@@ -27,7 +29,7 @@ impl Session {
         }
         self.last = self.last.checked_add(1)?;
         let id = ConnectionId(self.last);
-        self.connections.insert(id, Connection::new());
+        self.connections.insert(id, Connection::new(&self.account));
         self.owe(id, Inner::Open);
         Some(id)
     }
@@ -86,15 +88,30 @@ impl Session {
     }
 
     /// How many bytes of the local socket's input can be taken now.
-    pub fn room(&self, id: ConnectionId) -> usize {
+    pub fn room(&mut self, id: ConnectionId) -> usize {
         // A detached session takes nothing more into its memory.
         let chunk = self.carrier.as_ref().map_or(0, |on| on.window.chunk());
         let room = self.connections.get(&id).map_or(0, Connection::room);
-        if self.over.is_some() {
+        let room = room.min(chunk);
+        if self.over.is_some() || room == 0 {
             0
+        } else if self.account.may_take() {
+            room
         } else {
-            room.min(chunk)
+            self.is_starved = true;
+            0
         }
+    }
+
+    /// Whether a local socket waits for memory: [`tidy`](Self::tidy) is to be called now, and
+    /// sees to it that it asks again.
+    pub(in crate::session) fn is_starved(&self) -> bool {
+        self.is_starved && self.retry_at.is_none()
+    }
+
+    /// Whether there is memory for one more connection.
+    pub fn has_memory(&self) -> bool {
+        self.account.may_take()
     }
 
     /// A chunk for so many bytes of input, to be given to [`send`](Self::send), or
@@ -145,7 +162,8 @@ impl Session {
             return Inbound::Reset;
         };
         let inbound = connection.take();
-        if connection.wants_credit(round_trip, &mut self.shared_credit, now) {
+        let may_grow = self.account.may_take();
+        if connection.wants_credit(round_trip, &mut self.shared_credit, may_grow, now) {
             connection.owes_credit = true;
             self.list(id);
         }
@@ -179,6 +197,13 @@ impl Session {
         if self.tidy_at.is_some_and(|at| at <= now) {
             self.tidy_all();
         }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.is_starved = false;
+            self.touched.extend(self.connections.keys());
+        } else if self.is_starved {
+            self.retry_at.get_or_insert(now + STARVED);
+        }
     }
 
     /// The same when too many pieces wait, whatever the time.
@@ -201,7 +226,10 @@ impl Session {
 
     /// When [`tidy`](Self::tidy) is to be called.
     pub(in crate::session) fn tidy_at(&self) -> Option<Instant> {
-        self.tidy_at
+        match (self.tidy_at, self.retry_at) {
+            (Some(tidy), Some(retry)) => Some(tidy.min(retry)),
+            (tidy, retry) => tidy.or(retry),
+        }
     }
 
     /// The local side is done with the connection. Unless both ends have ended it in due

@@ -8,6 +8,7 @@ mod output;
 mod peer;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use tokio::time::{Duration, Instant};
 use super::connection::{Connection, Fin};
 use super::frame::{Code, Frame};
 use super::inner::{ConnectionId, InnerDecoder};
+use super::memory::{Account, Held, Memory};
 use super::replay::Replay;
 use super::scheduler::Scheduler;
 use carrier::Carrier;
@@ -61,7 +63,7 @@ pub enum Heard {
 /// What an end keeps in memory, for tests.
 #[cfg(any(test, feature = "fuzzing"))]
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Memory {
+pub(super) struct Kept {
     /// Bytes of the stream that were said and not acknowledged.
     pub(super) unacknowledged: u64,
     /// Bytes that wait in connections, in both directions.
@@ -96,6 +98,12 @@ pub struct Session {
     loose: usize,
     /// When they do so no longer.
     tidy_at: Option<Instant>,
+    /// Local sockets are not read, for want of memory, and when they ask again.
+    is_starved: bool,
+    retry_at: Option<Instant>,
+    account: Arc<Account>,
+    /// What the replay holds.
+    replay_memory: Held,
     touched: Vec<ConnectionId>,
     incoming: VecDeque<ConnectionId>,
     welcomed: bool,
@@ -107,7 +115,17 @@ pub struct Session {
 impl Session {
     /// A session without a carrier and without connections.
     pub fn new(role: Role, now: Instant) -> Self {
+        Self::with_memory(role, Memory::unlimited(), now)
+    }
+
+    /// The same; it shares this memory with others.
+    pub fn with_memory(role: Role, memory: Arc<Memory>, now: Instant) -> Self {
+        let account = Account::new(memory);
         Self {
+            is_starved: false,
+            retry_at: None,
+            replay_memory: Held::new(&account),
+            account,
             role,
             carrier: None,
             next_carrier: 0,
@@ -267,6 +285,7 @@ impl Session {
             .replay
             .acknowledge(received, now)
             .ok_or(Violation("an acknowledgement of what was not sent"))?;
+        self.replay_memory.set(self.replay.held());
         let next = self.replay.next();
         if let Some(on) = &mut self.carrier {
             let trip = trip.map(|trip| trip.saturating_sub(delay));
@@ -277,8 +296,8 @@ impl Session {
     }
 
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(in crate::session) fn memory(&self) -> Memory {
-        Memory {
+    pub(in crate::session) fn memory(&self) -> Kept {
+        Kept {
             unacknowledged: self.replay.end() - self.replay.acknowledged(),
             waiting: self.connections.values().map(Connection::held).sum(),
             shared: self.shared_credit,
@@ -328,7 +347,7 @@ impl Session {
         self.touched.extend(self.connections.keys());
         for connection in self.connections.values_mut() {
             if in_due_form && connection.peer_fin {
-                connection.backlog = None;
+                connection.take_backlog();
                 connection.fin = Fin::Sent;
             } else {
                 connection.discard();
@@ -336,6 +355,7 @@ impl Session {
             }
         }
         self.replay.clear();
+        self.replay_memory.set(0);
     }
 }
 

@@ -28,6 +28,7 @@ impl Session {
         if let Some(on) = &mut self.carrier {
             on.said = now;
         }
+        self.replay_memory.set(self.replay.held());
         Some(message)
     }
 
@@ -86,7 +87,7 @@ impl Session {
             return None;
         };
         let connection = self.connections.get_mut(&id)?;
-        let Some(chunk) = connection.backlog.take() else {
+        let Some(chunk) = connection.take_backlog() else {
             connection.fin = Fin::Sent;
             let mut frames = BytesMut::new();
             Inner::Fin.encode(id, &mut frames);

@@ -64,7 +64,7 @@ impl Session {
             return Err(Violation("too many connections"));
         }
         self.last = id.0;
-        self.connections.insert(id, Connection::new());
+        self.connections.insert(id, Connection::new(&self.account));
         if self.connections.len() > limits::SESSION_CONNECTIONS {
             let text = format!("{} in this session", limits::SESSION_CONNECTIONS);
             self.refuse(id, RefusedCode::Limit, text);

@@ -3,6 +3,7 @@ use bytes::BytesMut;
 use super::super::chunk::{Chunk, control_message};
 use super::super::connection::Inbound;
 use super::super::inner::{Inner, RefusedCode};
+use super::super::memory::Memory;
 use super::*;
 
 /// Both ends on a carrier.
@@ -126,6 +127,47 @@ fn connections_that_come_and_go_in_a_stuck_session_leave_nothing() {
         assert_eq!((session.connections(), session.held()), (0, 0));
         assert!(session.owing.len() <= 64 && session.scheduler.len() <= 2 * 64);
     }
+}
+
+#[test]
+fn stuck_sessions_share_the_memory_and_take_more_when_there_is_some() {
+    const LIMIT: u64 = 8 << 20;
+    let now = Instant::now();
+    let memory = Memory::new(LIMIT);
+    let mut stuck: Vec<_> = (0..32)
+        .map(|_| {
+            let mut session = Session::with_memory(Role::Service, Arc::clone(&memory), now);
+            let carrier = session.attach(0, now).unwrap();
+            // Nothing is acknowledged, and much is to be sent.
+            for _ in 0..64 {
+                let id = session.open().unwrap();
+                fill(&mut session, id, now);
+                while session.transmit(carrier, now).is_some() {}
+            }
+            session
+        })
+        .collect();
+    let floor = 32 * (2 * limits::STREAM_MESSAGE as u64 + 1);
+    assert!(memory.used() <= LIMIT + floor, "{}", memory.used());
+    let held: u64 = stuck.iter().map(Session::held).sum();
+    assert_eq!(memory.used(), held);
+    let last = stuck.last_mut().unwrap();
+    let id = last.open().unwrap();
+    assert_eq!(last.room(id), 0);
+    assert!(last.is_starved());
+    last.tidy(now);
+    assert!(!last.is_starved(), "it asks later");
+    let retry = last.tidy_at().unwrap();
+    // Others end meanwhile.
+    let mut last = stuck.pop().unwrap();
+    drop(stuck);
+    assert_eq!(memory.used(), last.held());
+    last.touched();
+    last.tidy(retry);
+    assert!(last.touched().any(|touched| touched == id));
+    assert!(last.room(id) > 0);
+    last.reset(Code::Stopping, "");
+    assert_eq!((memory.used(), last.held()), (0, 0));
 }
 
 #[test]
