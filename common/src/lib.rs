@@ -26,6 +26,7 @@ pub mod identity;
 pub mod keepalive;
 pub mod limits;
 pub mod mqtt;
+pub mod output;
 pub mod outside;
 pub mod path_watch;
 pub mod random;

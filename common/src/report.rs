@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::outside;
+use crate::{output, outside};
 
 /// Exit code of wrong usage, as the command line parser's own.
 pub const USAGE: u8 = 2;
@@ -39,7 +39,9 @@ pub fn usage(error: &dyn Error) -> ExitCode {
 /// Nothing from outside may change how the line reads, or be a secret in it.
 fn print(error: &dyn Error) {
     let text = chain(error);
-    eprintln!("error: {}", outside::masked(&outside::printable(&text)));
+    let text = outside::printable(&text);
+    output::stderr().line(&format!("error: {}", outside::masked(&text)));
+    output::finish();
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! them (`device-streams.md` section 6).
 
 use std::convert::Infallible;
-use std::io::{self, Write as _};
 
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -36,16 +35,6 @@ pub async fn traffic_lines(traffic: &Traffic, print: impl Fn(&str)) -> Infallibl
         }
         (sent, received) = now;
     }
-}
-
-/// Prints one line on stdout, at once: whoever reads it waits for it.
-///
-/// # Errors
-/// The system's; that nobody reads any more is no reason to end a tunnel.
-pub fn print_line(line: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
 }
 
 /// Stream data for a line: text as it is; everything else escaped, since it goes to a

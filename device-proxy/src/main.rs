@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 #[tokio::main(flavor = "local")]
 async fn main() -> ExitCode {
     let cli: Cli = command_line::parse();
-    telemetry::init(cli.log_level);
+    let _flush = telemetry::init(cli.log_level);
     let environment = |name: &str| std::env::var(name).ok();
     let config = match Config::resolve(cli, environment) {
         Ok(config) => config,

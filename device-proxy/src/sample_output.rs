@@ -1,11 +1,11 @@
 //! The official samples' lines on stdout, for scripts that watch them.
 
-use common::sample_output::{print_line, shown, traffic_lines};
+use common::output;
+use common::sample_output::{shown, traffic_lines};
 use common::tunnel::Traffic;
 
 fn print(line: &str) {
-    // Nobody reads it any more: no reason to end a tunnel.
-    let _ = print_line(line);
+    output::stdout().line(line);
 }
 
 /// A request has come (C sample).

@@ -1,7 +1,7 @@
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
-use common::{command_line, report, shutdown, telemetry};
+use common::{command_line, output, report, shutdown, telemetry};
 use hub::cli::{Cli, Command};
 use hub::commands;
 use hub::config::ServeConfig;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli: Cli = command_line::parse();
-    telemetry::init(cli.log_level);
+    let _flush = telemetry::init(cli.log_level);
     match cli.command {
         Command::Serve(args) => match serve(args.into_config(cli.data_dir)).await {
             Ok(()) => ExitCode::SUCCESS,
@@ -33,7 +33,7 @@ async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let stop = CancellationToken::new();
     tokio::spawn(shutdown::on_signal(stop.clone()));
     // Whoever started us reads these lines: they do not depend on the log level.
-    let _ = write!(io::stderr(), "{}", server.announcement());
+    output::stderr().text(&server.announcement());
     server.run(stop).await;
     Ok(())
 }

@@ -1,6 +1,11 @@
 //! Hub, device-proxy and service-proxy in one process on loopback, for a first look:
 //! `cargo run --release -p quickstart`, then `ssh` to a local port.
 
+/// Prints a line that nothing waits for.
+macro_rules! say {
+    ($($text:tt)*) => { common::output::stdout().line(&format!($($text)*)) };
+}
+
 mod cli;
 mod parts;
 
@@ -20,7 +25,7 @@ use crate::parts::{QuickstartError, ended_early};
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli: Cli = command_line::parse();
-    telemetry::init(cli.log_level);
+    let _flush = telemetry::init(cli.log_level);
     let stop = CancellationToken::new();
     tokio::spawn(shutdown::on_signal(stop.clone()));
     match run(&cli, stop).await {
@@ -36,12 +41,12 @@ async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> 
     let stop_hub = CancellationToken::new();
 
     let server = parts::hub(&cli.data_dir).await?;
-    println!(
+    say!(
         "hub            https://{}, MQTT over TLS on {}",
         server.address(),
         parts::mqtts(&server)
     );
-    println!(
+    say!(
         "               folder {}, CA {}",
         cli.data_dir.display(),
         parts::ca_file(&server).display()
@@ -69,7 +74,7 @@ async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> 
         ended = &mut device_run => return ended_early(ended),
         () = connected => {}
     }
-    println!("device-proxy   connected as {identity}; streams reach {reach}");
+    say!("device-proxy   connected as {identity}; streams reach {reach}");
 
     let stream = parts::name(if has_target { "TestStream" } else { "echo" })?;
     let listener = parts::listener(&service, &ca_file, &identity, stream, cli.port).await?;
@@ -78,37 +83,35 @@ async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> 
         .next()
         .map_or(cli.port, |at| at.address.port());
     for at in listener.addresses() {
-        println!("service-proxy  {} -> {identity} ({})", at.address, at.name);
+        say!("service-proxy  {} -> {identity} ({})", at.address, at.name);
     }
     let listener = tasks.spawn(listener.run(stop.clone()));
 
     let opener = parts::opener(&service, &ca_file)?;
-    println!("\necho test over a stream to {identity}:");
+    say!("\necho test over a stream to {identity}:");
     echo_test(&opener, &identity, &stop).await?;
 
-    println!();
+    say!("");
     if has_target {
         let user = ["USER", "USERNAME"]
             .iter()
             .find_map(|name| std::env::var(name).ok());
         // Without it ssh takes whoever types.
         let user = user.map(|name| name + "@").unwrap_or_default();
-        println!("Now type, in another terminal:\n");
-        println!(
+        say!("Now type, in another terminal:\n");
+        say!(
             "    ssh -p {port} -o HostKeyAlias={} {user}localhost\n",
             identity.device
         );
     } else {
-        println!(
+        say!(
             "Nothing listens on {target}, so there is no SSH server to reach: install or start one,"
         );
-        println!(
-            "or name another target with --target HOST:PORT. Until then port {port} leads to the"
-        );
-        println!("device's built-in echo; what you type comes back:\n");
-        println!("    nc localhost {port}\n");
+        say!("or name another target with --target HOST:PORT. Until then port {port} leads to the");
+        say!("device's built-in echo; what you type comes back:\n");
+        say!("    nc localhost {port}\n");
     }
-    println!("Ctrl-C ends everything.");
+    say!("Ctrl-C ends everything.");
 
     tokio::select! {
         // A stop ends the device-proxy too: its handle is then awaited below, and once.
@@ -116,7 +119,7 @@ async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> 
         () = stop.cancelled() => {}
         ended = &mut device_run => return ended_early(ended),
     }
-    println!("\nstopping");
+    say!("\nstopping");
     stop.cancel();
     // The hub goes last: the proxies say goodbye to it.
     let _ = tokio::join!(listener, device_run);
@@ -153,12 +156,12 @@ async fn echo_test(
     let report = echo::run(opener, identity, &name, &plan, stop, |event| {
         if let EchoEvent::Reply { seq, bytes, time } = event {
             let (size, time) = (bytes.len(), time.as_secs_f64() * 1e3);
-            println!("    {size} bytes from {identity}: seq={seq} time={time:.2} ms");
+            say!("    {size} bytes from {identity}: seq={seq} time={time:.2} ms");
         }
     })
     .await?;
     let (sent, received, times) = (report.sent, report.received, report.times);
-    println!("    {sent} sent, {received} received, round trip {times}");
+    say!("    {sent} sent, {received} received, round trip {times}");
     match report.failure {
         Some(failure) if !stop.is_cancelled() => Err(failure.into()),
         _ => Ok(()),

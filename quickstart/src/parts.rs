@@ -213,7 +213,7 @@ pub async fn listener(
     };
     match bind(port).await {
         Err(ListenError::Bind(error)) if port != 0 => {
-            println!("service-proxy  {error}; taking a free port instead");
+            say!("service-proxy  {error}; taking a free port instead");
             Ok(bind(0).await?)
         }
         other => Ok(other?),

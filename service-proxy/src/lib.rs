@@ -20,9 +20,7 @@ pub mod sample_output;
 pub mod session;
 pub mod stream;
 
-use std::io::{self, Write as _};
-
-use common::shutdown;
+use common::{output, shutdown};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ListenConfig};
@@ -47,10 +45,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
 async fn listen(config: ListenConfig, stop: CancellationToken) -> Result<(), Error> {
     let listener = Listener::bind(config).await?;
     // Whoever started us waits for these lines; nobody there is no reason to end.
-    let mut out = io::stdout();
-    let _ = out
-        .write_all(listener.announcement().as_bytes())
-        .and_then(|()| out.flush());
+    output::stdout().text(&listener.announcement());
     listener.run(stop).await;
     Ok(())
 }

@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 fn main() -> ExitCode {
     let cli: Cli = command_line::parse();
     let environment = |name: &str| std::env::var_os(name);
-    match config::log_level(&cli.options, &environment) {
+    let _flush = match config::log_level(&cli.options, &environment) {
         Ok(level) => telemetry::init(level),
         Err(error) => return report::usage(&error),
-    }
+    };
     let config = match config::resolve(cli, &environment) {
         Ok(config) => config,
         Err(error) => return report::usage(&error),

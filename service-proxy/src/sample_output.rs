@@ -2,10 +2,10 @@
 //! section 6): those of the C# samples, and the C sample's traffic counts.
 
 use std::convert::Infallible;
-use std::io::{self, Write as _};
 
 use common::identity::StreamName;
-use common::sample_output::{print_line, shown, traffic_lines};
+use common::output;
+use common::sample_output::{shown, traffic_lines};
 use common::tunnel::Traffic;
 
 /// Whether and where the samples' lines are printed.
@@ -77,11 +77,10 @@ impl SampleOutput {
     }
 
     fn print(self, line: &str) {
-        // Nobody reads it any more: no reason to end a tunnel.
-        let _ = match self {
-            Self::Off => Ok(()),
-            Self::Stdout => print_line(line),
-            Self::Stderr => writeln!(io::stderr(), "{line}"),
-        };
+        match self {
+            Self::Off => {}
+            Self::Stdout => output::stdout().line(line),
+            Self::Stderr => output::stderr().line(line),
+        }
     }
 }

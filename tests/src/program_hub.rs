@@ -14,7 +14,8 @@ pub struct ProgramHub {
     pub program: Program,
 }
 
-async fn free_port() -> u16 {
+/// A port that nothing listens on now.
+pub async fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().port()
 }

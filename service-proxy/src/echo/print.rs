@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use common::identity::{DeviceIdentity, StreamName};
-use common::sample_output::print_line;
+use common::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
@@ -64,9 +64,9 @@ fn finish(
     }
 }
 
-/// Nobody reads it any more: the exit code still tells the result.
+/// Where nothing reads it any more, the exit code still tells the result.
 fn print(line: &str) {
-    let _ = print_line(line);
+    output::stdout().line(line);
 }
 
 /// Hidden when stderr is no terminal.

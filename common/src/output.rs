@@ -1,0 +1,190 @@
+//! Lines for whoever reads standard output and standard error. Traffic and shutdown never wait for
+//! them: a full pipe, a terminal that is held with Ctrl-S or a window in which somebody selects
+//! text blocks a thread that has nothing else to do. What then does not fit is dropped, and counted.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use crate::outside;
+
+/// Texts that wait for a reader, at most: some hundred KiB.
+const WAITING: usize = 1024;
+/// The most that the end of a program waits for a reader.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two looks whether there is room.
+const LOOK: Duration = Duration::from_millis(5);
+
+enum Message {
+    Text(Vec<u8>),
+    /// Answered when all before it is written.
+    Flush(SyncSender<()>),
+}
+
+/// One of the two standard outputs, with a thread that writes to it.
+pub struct Output {
+    sender: Option<SyncSender<Message>>,
+    lost: &'static AtomicU64,
+}
+
+/// Standard error: the log, and what a person is to see.
+pub fn stderr() -> &'static Output {
+    static OUTPUT: OnceLock<Output> = OnceLock::new();
+    static LOST: AtomicU64 = AtomicU64::new(0);
+    OUTPUT.get_or_init(|| Output::start("stderr", io::stderr(), &LOST))
+}
+
+/// Standard output, where it is not a tunnel's.
+pub fn stdout() -> &'static Output {
+    static OUTPUT: OnceLock<Output> = OnceLock::new();
+    static LOST: AtomicU64 = AtomicU64::new(0);
+    OUTPUT.get_or_init(|| Output::start("stdout", io::stdout(), &LOST))
+}
+
+/// Waits until all that was printed is written, for a second and output at most. For the end of
+/// a program. Blocks.
+pub fn finish() {
+    stdout().flush();
+    stderr().flush();
+}
+
+impl Output {
+    fn start(name: &str, writer: impl Write + Send + 'static, lost: &'static AtomicU64) -> Self {
+        let (sender, receiver) = sync_channel(WAITING);
+        // It ends with the process: a write that blocks cannot be called back.
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || write_all(&receiver, writer, lost));
+        Self {
+            sender: thread.is_ok().then_some(sender),
+            lost,
+        }
+    }
+
+    /// Prints a line.
+    pub fn line(&self, line: &str) {
+        self.text(&format!("{line}\n"));
+    }
+
+    /// Prints whole lines.
+    pub fn text(&self, text: &str) {
+        let Some(sender) = &self.sender else { return };
+        let text = Message::Text(text.as_bytes().to_vec());
+        if let Err(TrySendError::Full(_)) = sender.try_send(text) {
+            self.lost.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn flush(&self) {
+        let Some(sender) = &self.sender else { return };
+        let deadline = Instant::now() + PATIENCE;
+        let (done, written) = sync_channel(1);
+        let mut message = Message::Flush(done);
+        while let Err(TrySendError::Full(again)) = sender.try_send(message) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            message = again;
+            std::thread::sleep(LOOK);
+        }
+        let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn write_all(receiver: &Receiver<Message>, mut writer: impl Write, lost: &AtomicU64) {
+    // A reader that is gone is no reason to end: the program may serve on.
+    while let Ok(message) = receiver.recv() {
+        match message {
+            Message::Text(text) => {
+                let _ = writer.write_all(&text).and_then(|()| writer.flush());
+            }
+            Message::Flush(done) => {
+                let _ = done.send(());
+            }
+        }
+        let count = lost.swap(0, Relaxed);
+        if count > 0 {
+            let text = format!("({count} lines were lost here: they were not read in time)\n");
+            let _ = writer.write_all(text.as_bytes());
+        }
+    }
+}
+
+/// Standard error as a writer of whole lines, for a log. Characters that change how a line reads
+/// are left out; the log's own colours are plain ASCII.
+pub struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let is_plain = |c: char| c.is_ascii() || !outside::is_unprintable(c);
+        let text = if text.chars().all(is_plain) {
+            text
+        } else {
+            Cow::Owned(text.chars().filter(|c| is_plain(*c)).collect())
+        };
+        stderr().text(&text);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    /// Blocks on each write until it is let go; then passes it on.
+    struct Held {
+        go: Receiver<()>,
+        written: Sender<String>,
+    }
+
+    impl Write for Held {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.go.recv();
+            let _ = self
+                .written
+                .send(String::from_utf8_lossy(bytes).into_owned());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_stopped_stops_nobody_and_learns_what_it_missed() {
+        static LOST: AtomicU64 = AtomicU64::new(0);
+        let (go, held) = channel();
+        let (written, lines) = channel();
+        let output = Output::start("test", Held { go: held, written }, &LOST);
+        let started = Instant::now();
+        for number in 0..WAITING + 100 {
+            output.line(&number.to_string());
+        }
+        // Neither the lines nor the end of the program wait for ever.
+        output.flush();
+        assert!(started.elapsed() < 3 * PATIENCE);
+        drop(go);
+        let all: Vec<String> = std::iter::from_fn(|| {
+            lines
+                .recv_timeout(Duration::from_secs(5))
+                .ok()
+                .filter(|line| line != "last\n")
+        })
+        .take(WAITING)
+        .collect();
+        assert_eq!(all[0], "0\n");
+        let lost = all.iter().find(|line| line.contains("lines were lost"));
+        assert!(lost.is_some(), "{:?}", all.get(1));
+    }
+}
