@@ -20,6 +20,7 @@ pub mod command_line;
 pub mod connection_string;
 #[cfg(test)]
 mod corpus;
+pub mod descriptors;
 pub mod dial;
 pub mod hub_address;
 pub mod identity;

@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use common::{command_line, report, shutdown, telemetry};
+use common::{command_line, descriptors, report, shutdown, telemetry};
 use device_proxy::cli::Cli;
 use device_proxy::config::Config;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 #[tokio::main(flavor = "local")]
 async fn main() -> ExitCode {
     let cli: Cli = command_line::parse();
+    descriptors::raise();
     let _flush = telemetry::init(cli.log_level);
     let environment = |name: &str| std::env::var(name).ok();
     let config = match Config::resolve(cli, environment) {

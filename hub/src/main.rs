@@ -1,7 +1,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use common::{command_line, output, report, shutdown, telemetry};
+use common::{command_line, descriptors, output, report, shutdown, telemetry};
 use hub::cli::{Cli, Command};
 use hub::commands;
 use hub::config::ServeConfig;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli: Cli = command_line::parse();
+    descriptors::raise();
     let _flush = telemetry::init(cli.log_level);
     match cli.command {
         Command::Serve(args) => match serve(args.into_config(cli.data_dir)).await {

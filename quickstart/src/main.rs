@@ -12,7 +12,7 @@ mod parts;
 use std::process::ExitCode;
 
 use common::identity::StreamName;
-use common::{command_line, report, shutdown, telemetry};
+use common::{command_line, descriptors, report, shutdown, telemetry};
 use device_proxy::target::Targets;
 use service_proxy::echo::{self, EchoEvent, EchoPlan, Payload};
 use tokio::time::Duration;
@@ -25,6 +25,7 @@ use crate::parts::{QuickstartError, ended_early};
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli: Cli = command_line::parse();
+    descriptors::raise();
     let _flush = telemetry::init(cli.log_level);
     let stop = CancellationToken::new();
     tokio::spawn(shutdown::on_signal(stop.clone()));

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use common::backoff::Backoff;
 use common::identity::{DeviceIdentity, StreamName};
-use common::limits;
 use common::session::{ConnectionId, Live, PipeEnd, PipeOutcome, pipe};
 use common::tunnel::{LocalSocket as _, Traffic};
+use common::{descriptors, limits};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cli::SessionMode;
 use crate::config::ListenConfig;
 use crate::forward::BindError;
 use crate::session::{Route, Sessions};
@@ -87,7 +88,7 @@ impl Listener {
                 opener,
                 identity: config.identity,
             }),
-            max_connections: config.max_connections.min(Semaphore::MAX_PERMITS),
+            max_connections: room(config.max_connections, config.session.mode),
         })
     }
 
@@ -196,6 +197,13 @@ impl Accept {
             drop(permit);
         });
     }
+}
+
+/// For how many connections there is room. In a session each is one socket; in a plain stream it
+/// is another for the leg, and one for the request that opens that.
+fn room(wanted: usize, mode: SessionMode) -> usize {
+    let each = if mode == SessionMode::Always { 1 } else { 3 };
+    descriptors::room(wanted.min(Semaphore::MAX_PERMITS), each, 1)
 }
 
 /// What all connections share.

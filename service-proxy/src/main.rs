@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use common::{command_line, report, shutdown, telemetry};
+use common::{command_line, descriptors, report, shutdown, telemetry};
 use service_proxy::cli::Cli;
 use service_proxy::config;
 use tokio::runtime::Builder;
@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let cli: Cli = command_line::parse();
+    descriptors::raise();
     let environment = |name: &str| std::env::var_os(name);
     let _flush = match config::log_level(&cli.options, &environment) {
         Ok(level) => telemetry::init(level),

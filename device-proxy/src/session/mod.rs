@@ -11,11 +11,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use common::limits;
 use common::session::budget::{Budget, Detached, first_to_go};
 use common::session::handshake::ResumeSecret;
 use common::session::memory::Memory;
 use common::session::{Code, Live, SessionId};
+use common::{descriptors, limits};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -53,7 +53,7 @@ impl Sessions {
             entries: Mutex::default(),
             grace,
             budget,
-            connections: Semaphore::new(limits::DEVICE_CONNECTIONS),
+            connections: Semaphore::new(descriptors::room(limits::DEVICE_CONNECTIONS, 1, 2)),
         }
     }
 

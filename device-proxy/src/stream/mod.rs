@@ -7,13 +7,13 @@ pub(crate) mod echo;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::limits;
 use common::session::budget::Budget;
 use common::session::memory::Memory;
 use common::streaming_hosts::{EndpointError, StreamingHosts};
 use common::websocket::{ConnectError, WebSocket};
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::twin::BootId;
+use common::{descriptors, limits};
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
@@ -76,7 +76,8 @@ impl Streams {
                 endpoints: Mutex::new(Arc::new(config.endpoint_rule())),
                 ahead: Ahead::default(),
                 answers,
-                permits: Semaphore::new(config.max_streams),
+                // A target and a leg each.
+                permits: Semaphore::new(descriptors::room(config.max_streams, 2, 2)),
                 session_mode: config.session,
                 sessions: Sessions::new(
                     config.session_grace,
