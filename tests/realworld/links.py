@@ -201,7 +201,11 @@ def across(lab, world):
         # Four times 25 ms is what two lines take; less is impossible.
         check(second * 1000 >= 4 * DELAY_MS - 1, "a byte was faster than the lines")
 
-    with lab.step("a cut between hub and device ends the tunnel, and a new one works when it is mended"):
+    with lab.step("a cut between hub and device ends a plain tunnel, and a new one works when it is mended"):
+        # In a session the connection would wait for the line.
+        plain, [port] = hub.listen(
+            "", arguments=["--session", "never"], name="service-proxy-plain", under=world.service.exec_prefix
+        )
         with world.service.connect(port) as connection:
             connection.sendall(b"ping")
             harness.receive_exactly(connection, 4)
@@ -219,7 +223,8 @@ def across(lab, world):
                 return harness.receive_exactly(connection, 4) == b"ping"
 
         harness.wait_until(echoes, 60, f"an echo from {DEVICE}")
-        check(device.running() and service.running() and hub.process.running(), "a program ended")
+        programs = (device, service, plain, hub.process)
+        check(all(program.running() for program in programs), "a program ended")
         target.close()
 
 

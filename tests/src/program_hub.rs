@@ -14,10 +14,15 @@ pub struct ProgramHub {
     pub program: Program,
 }
 
-/// A port that nothing listens on now.
+/// A port that nothing listens on now. Not one of those that systems give to outgoing
+/// connections, of which other stories open many: it stays free until it is bound.
 pub async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().port()
+    loop {
+        let port = fastrand::u16(10_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            return port;
+        }
+    }
 }
 
 impl ProgramHub {
