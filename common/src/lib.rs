@@ -11,7 +11,7 @@
 //!    hub.
 //! 4. [`tunnel`]: how bytes move between a local socket and a stream; [`session`]: how
 //!    many connections share a stream and outlive it.
-//! 5. [`limits`], [`backoff`], [`keepalive`], [`shutdown`], [`telemetry`],
+//! 5. [`limits`], [`backoff`], [`keepalive`], [`shutdown`], [`telemetry`], [`repeats`],
 //!    [`report`]: the manners all programs share.
 
 pub mod backoff;
@@ -31,6 +31,7 @@ pub mod output;
 pub mod outside;
 pub mod path_watch;
 pub mod random;
+pub mod repeats;
 pub mod report;
 pub mod sample_output;
 pub mod sas_token;

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use crate::outside;
@@ -17,6 +17,11 @@ const WAITING: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks whether there is room.
 const LOOK: Duration = Duration::from_millis(5);
+/// Between two reports of lost lines: a reader that is a little too slow all the time would
+/// otherwise read one behind every line.
+const REPORT: Duration = Duration::from_secs(60);
+/// So many reports are made at once before that.
+const FIRST: u32 = 5;
 
 enum Message {
     Text(Vec<u8>),
@@ -95,21 +100,53 @@ impl Output {
 }
 
 fn write_all(receiver: &Receiver<Message>, mut writer: impl Write, lost: &AtomicU64) {
+    let mut reports = Reports::default();
     // A reader that is gone is no reason to end: the program may serve on.
-    while let Ok(message) = receiver.recv() {
-        match message {
-            Message::Text(text) => {
+    loop {
+        let received = match lost.load(Relaxed) {
+            0 => receiver.recv().map_err(RecvTimeoutError::from),
+            _ => receiver.recv_timeout(REPORT),
+        };
+        let is_asked = match received {
+            Ok(Message::Text(text)) => {
                 let _ = writer.write_all(&text).and_then(|()| writer.flush());
+                None
             }
-            Message::Flush(done) => {
-                let _ = done.send(());
-            }
-        }
-        let count = lost.swap(0, Relaxed);
-        if count > 0 {
+            Ok(Message::Flush(done)) => Some(done),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if lost.load(Relaxed) > 0 && (reports.may(Instant::now()) || is_asked.is_some()) {
+            let count = lost.swap(0, Relaxed);
             let text = format!("({count} lines were lost here: they were not read in time)\n");
             let _ = writer.write_all(text.as_bytes());
         }
+        if let Some(done) = is_asked {
+            let _ = done.send(());
+        }
+    }
+}
+
+/// When lost lines are reported.
+#[derive(Default)]
+struct Reports {
+    last: Option<Instant>,
+    made: u32,
+}
+
+impl Reports {
+    /// Whether one may be made now.
+    fn may(&mut self, now: Instant) -> bool {
+        let passed = self.last.map_or(Duration::MAX, |last| now - last);
+        if passed >= 2 * REPORT {
+            self.made = 0;
+        }
+        let may = self.made < FIRST || passed >= REPORT;
+        if may {
+            self.made += 1;
+            self.last = Some(now);
+        }
+        may
     }
 }
 
@@ -186,5 +223,19 @@ mod tests {
         assert_eq!(all[0], "0\n");
         let lost = all.iter().find(|line| line.contains("lines were lost"));
         assert!(lost.is_some(), "{:?}", all.get(1));
+    }
+
+    #[test]
+    fn lost_lines_are_reported_at_once_and_then_by_the_minute() {
+        let mut reports = Reports::default();
+        let start = Instant::now();
+        let made = |reports: &mut Reports, from: u32, to: u32| {
+            let times = (from..to).map(|second| start + Duration::from_secs(second.into()));
+            times.filter(|now| reports.may(*now)).count()
+        };
+        assert_eq!(made(&mut reports, 0, 60), 5);
+        assert_eq!(made(&mut reports, 60, 660), 10);
+        // After some quiet minutes they are reported at once again.
+        assert_eq!(made(&mut reports, 900, 960), 5);
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::{output, outside};
+use crate::{output, outside, telemetry};
 
 /// Exit code of wrong usage, as the command line parser's own.
 pub const USAGE: u8 = 2;
@@ -40,6 +40,8 @@ pub fn usage(error: &dyn Error) -> ExitCode {
 fn print(error: &dyn Error) {
     let text = chain(error);
     let text = outside::printable(&text);
+    // What was counted belongs before the last word.
+    telemetry::flush();
     output::stderr().line(&format!("error: {}", outside::masked(&text)));
     output::finish();
 }

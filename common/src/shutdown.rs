@@ -3,6 +3,8 @@
 
 use tokio_util::sync::CancellationToken;
 
+use crate::telemetry;
+
 /// Cancels `stop` at the first SIGINT, SIGTERM or Ctrl-C, and ends the process at
 /// the second one. A signal that was ignored when the program started stays ignored, as `nohup`
 /// and shells want it for what they start in the background. Runs until then; give it to a task
@@ -12,6 +14,7 @@ pub async fn on_signal(stop: CancellationToken) {
     signals.next().await;
     stop.cancel();
     signals.next().await;
+    telemetry::flush();
     std::process::exit(130);
 }
 

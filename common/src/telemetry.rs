@@ -1,14 +1,19 @@
 //! Logs on stderr. Only our own crates speak: libraries log what travels through
 //! them, and topics and headers carry tokens, so theirs is shut off at every level. No line waits
-//! for its reader ([`crate::output`]).
+//! for its reader ([`crate::output`]), and what repeats is summed up ([`crate::repeats`]), but for
+//! events with the name [`AUDIT`].
+
+mod summed;
 
 use std::io::IsTerminal as _;
+use std::sync::{Arc, OnceLock};
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{FilterExt as _, Targets};
 use tracing_subscriber::prelude::*;
 
 use crate::output;
+use summed::{Summed, Summing};
 
 /// The crates whose events are shown.
 const OURS: [&str; 5] = [
@@ -19,25 +24,52 @@ const OURS: [&str; 5] = [
     "service_proxy",
 ];
 
+/// The name of events that count each for itself, however many there are: who has opened and
+/// closed what, which device was here, whose session was evicted. Only what somebody with valid
+/// credentials did, once for each, may have it: `tracing::info!(name: AUDIT, …)`. Every other
+/// event of level INFO and above is summed up when it repeats, and so are new ones.
+pub const AUDIT: &str = "audit";
+
+/// What this process counts.
+static SUMMING: OnceLock<Arc<Summing>> = OnceLock::new();
+
 /// What was logged and printed is written, or given up, when this is dropped: at the end of `main`.
 #[must_use]
 pub struct Flush(());
 
 impl Drop for Flush {
     fn drop(&mut self) {
-        output::finish();
+        flush();
     }
+}
+
+/// Reports what was counted, and waits until everything is written, for a second and output at
+/// most. For the end of a program. Blocks.
+pub fn flush() {
+    if let Some(summing) = SUMMING.get() {
+        summing.report_all();
+    }
+    output::finish();
+}
+
+/// Our own events, from this level on.
+fn shown(level: LevelFilter) -> Targets {
+    Targets::new().with_targets(OURS.map(|name| (name, level)))
 }
 
 /// Sets up logging for the whole process; a second call does nothing.
 pub fn init(level: LevelFilter) -> Flush {
-    let filter = Targets::new().with_targets(OURS.map(|name| (name, level)));
+    let summing = Arc::new(Summing::default());
+    let filter = shown(level).and(Summed::new(Arc::clone(&summing)));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(|| output::Log)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_target(level >= LevelFilter::DEBUG);
-    let _ = tracing_subscriber::registry()
+    let done = tracing_subscriber::registry()
         .with(lines.with_filter(filter))
         .try_init();
+    if done.is_ok() && SUMMING.set(Arc::clone(&summing)).is_ok() {
+        summing.start();
+    }
     Flush(())
 }

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use common::identity::DeviceId;
+use common::telemetry::AUDIT;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::auth::AuthError;
@@ -69,7 +70,7 @@ async fn enforce(state: &HubState, device: &DeviceId) -> Result<(), RegistryErro
             known => known?,
         };
         if known.is_none_or(|identity| identity.status == Status::Disabled) {
-            tracing::info!(device = %identity, "ending its streams: disabled, deleted or damaged");
+            tracing::info!(name: AUDIT, device = %identity, "ending its streams: disabled, deleted or damaged");
             state.rendezvous.end_all(&identity);
         }
     }

@@ -10,6 +10,7 @@ use common::identity::{DeviceIdentity, Leg, StreamId};
 use common::limits;
 use common::report;
 use common::session::STREAM_PREFIX;
+use common::telemetry::AUDIT;
 use common::websocket::{Data, Goodbye, Incoming};
 use common::wire::initiation::encode_segment;
 use tokio::sync::oneshot;
@@ -97,7 +98,7 @@ async fn wait(
                             let _ = tokio::time::timeout(limits::LEG_CLOSE, flush).await;
                         }
                     }
-                    tracing::info!(device = %place.identity, name = place.name, "stream ended before its other leg came");
+                    tracing::info!(name: AUDIT, device = %place.identity, name = place.name, "stream ended before its other leg came");
                     return None;
                 }
             },
@@ -107,6 +108,7 @@ async fn wait(
 
 fn report_outcome(place: &LegPlace<LegSocket>, outcome: &RelayOutcome) {
     tracing::info!(
+        name: AUDIT,
         device = %place.identity,
         name = place.name,
         stream = %place.stream,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use common::backoff::Backoff;
 use common::identity::{DeviceIdentity, StreamName};
 use common::session::{ConnectionId, Live, PipeEnd, PipeOutcome, pipe};
+use common::telemetry::AUDIT;
 use common::tunnel::{LocalSocket as _, Traffic};
 use common::{descriptors, limits};
 use tokio::io::Interest;
@@ -267,7 +268,7 @@ impl Forwarder {
         let opened = std::sync::atomic::AtomicBool::new(false);
         let piping = pipe(live, id, socket, &traffic, || {
             opened.store(true, std::sync::atomic::Ordering::Relaxed);
-            tracing::info!(%device, %name, %peer, %session, connection = %id, "tunnel opened");
+            tracing::info!(name: AUDIT, %device, %name, %peer, %session, connection = %id, "tunnel opened");
         });
         let waiting = self.wait_for_session(live, name, peer, || {
             opened.load(std::sync::atomic::Ordering::Relaxed)
@@ -291,7 +292,7 @@ impl Forwarder {
                 tracing::warn!(%peer, %session, connection = %id, "no connection to {device} ({name}): {how}");
             }
             _ => {
-                tracing::info!(%device, %name, %peer, %session, connection = %id, sent, received, seconds, "tunnel closed: {how}");
+                tracing::info!(name: AUDIT, %device, %name, %peer, %session, connection = %id, sent, received, seconds, "tunnel closed: {how}");
             }
         }
     }
@@ -338,7 +339,7 @@ impl Forwarder {
         // The samples' lines stand in the place of ours.
         let shown = sample_output.is_off();
         if shown {
-            tracing::info!(%device, %name, %peer, "tunnel opened");
+            tracing::info!(name: AUDIT, %device, %name, %peer, "tunnel opened");
         }
         let outcome = carry(socket, leg, stop, sample_output).await;
         report_outcome(device, name, &peer, &outcome, shown);

@@ -11,6 +11,7 @@ use common::session::frame::Code;
 use common::session::greet::{Exchange, GreetError, ResumeWish, Wish};
 use common::session::handshake::ResumeSecret;
 use common::session::{CarrierEnd, CarrierId, Live, Role, SessionId, carry};
+use common::telemetry::AUDIT;
 use common::wire::stream::{Initiator, StreamRequest};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -124,7 +125,7 @@ async fn begin(
     };
     // Kept even if the stream is lost right now: the service may know of it already.
     shared.spawn(keep::keep(Arc::clone(shared), Arc::clone(&entry)));
-    tracing::info!(session = %id, name, %target, "session opened");
+    tracing::info!(name: AUDIT, session = %id, name, %target, "session opened");
     tracing::debug!(session = %id, ?service_grace, "the service keeps it as long");
     if let Err(error) = exchange.welcome(shared.sessions.grace).await {
         live.freeze();

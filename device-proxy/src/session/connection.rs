@@ -7,6 +7,7 @@ use std::sync::Arc;
 use common::dial::DialError;
 use common::report;
 use common::session::{ConnectionId, PipeEnd, PipeOutcome, RefusedCode, pipe};
+use common::telemetry::AUDIT;
 use common::tunnel::{LocalSocket, Traffic};
 
 use super::Entry;
@@ -67,7 +68,7 @@ async fn carry(entry: &Entry, id: ConnectionId, local: Box<dyn LocalSocket>) {
     let (live, name, target) = (&entry.live, &entry.name, &entry.target);
     let session = live.id();
     live.opened(id);
-    tracing::info!(%session, connection = %id, name, %target, "connection opened");
+    tracing::info!(name: AUDIT, %session, connection = %id, name, %target, "connection opened");
     let traffic = Traffic::default();
     let PipeOutcome {
         sent,
@@ -79,10 +80,10 @@ async fn carry(entry: &Entry, id: ConnectionId, local: Box<dyn LocalSocket>) {
     let how = report::chain(&end);
     match end {
         PipeEnd::Finished => {
-            tracing::info!(%session, connection = %id, name, %target, sent, received, seconds = %seconds, "connection closed: {how}");
+            tracing::info!(name: AUDIT, %session, connection = %id, name, %target, sent, received, seconds = %seconds, "connection closed: {how}");
         }
         _ => {
-            tracing::warn!(%session, connection = %id, name, %target, sent, received, seconds = %seconds, "connection broken: {how}");
+            tracing::warn!(name: AUDIT, %session, connection = %id, name, %target, sent, received, seconds = %seconds, "connection broken: {how}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use common::limits;
 use common::session::{Code, Over};
+use common::telemetry::AUDIT;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -77,16 +78,16 @@ pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
     let seconds = began.elapsed().as_secs();
     match live.over() {
         Some(Over::Ended) => {
-            tracing::info!(%session, name, connections = served, seconds, "session closed");
+            tracing::info!(name: AUDIT, %session, name, connections = served, seconds, "session closed");
         }
         Some(Over::PeerBroke(code, text)) if text.is_empty() => {
-            tracing::info!(%session, name, connections = served, seconds, "session ended by the service: {code}");
+            tracing::info!(name: AUDIT, %session, name, connections = served, seconds, "session ended by the service: {code}");
         }
         Some(Over::PeerBroke(code, text)) => {
-            tracing::warn!(%session, name, connections = served, seconds, "session ended by the service: {code} ({text})");
+            tracing::warn!(name: AUDIT, %session, name, connections = served, seconds, "session ended by the service: {code} ({text})");
         }
         Some(Over::Broken(code)) => {
-            tracing::warn!(%session, name, connections = served, seconds, "session ended: {code}");
+            tracing::warn!(name: AUDIT, %session, name, connections = served, seconds, "session ended: {code}");
         }
         None => {}
     }

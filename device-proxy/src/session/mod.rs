@@ -15,6 +15,7 @@ use common::session::budget::{Budget, Detached, first_to_go};
 use common::session::handshake::ResumeSecret;
 use common::session::memory::Memory;
 use common::session::{Code, Live, SessionId};
+use common::telemetry::AUDIT;
 use common::{descriptors, limits};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -149,6 +150,7 @@ impl Sessions {
         let evicted = entry.live.connections();
         entry.live.reset(Code::Evicted, "");
         tracing::warn!(
+            name: AUDIT,
             session = %id, name = entry.name, connections = evicted, held = entry.live.held(),
             "session evicted: detached sessions need more room than there is"
         );

@@ -3,6 +3,7 @@
 
 use common::report;
 use common::session::{STREAM_PREFIX, target_of};
+use common::telemetry::AUDIT;
 use common::tunnel::{LocalSocket, Outcome, Traffic, pump};
 use common::wire::stream::StreamRequest;
 
@@ -89,7 +90,7 @@ async fn carry(
             return;
         }
     };
-    tracing::info!(name, %target, "stream opened");
+    tracing::info!(name: AUDIT, name, %target, "stream opened");
     let traffic = Traffic::default();
     let tunnel = pump(local, stream, &traffic, &shared.stop);
     let outcome = if shared.sample_output {
@@ -110,8 +111,8 @@ fn report_outcome(name: &str, target: &Target, outcome: &Outcome) {
     let seconds = format!("{:.1}", duration.as_secs_f32());
     let how = report::chain(end);
     if end.is_normal() {
-        tracing::info!(name, %target, sent, received, seconds = %seconds, "stream closed: {how}");
+        tracing::info!(name: AUDIT, name, %target, sent, received, seconds = %seconds, "stream closed: {how}");
     } else {
-        tracing::warn!(name, %target, sent, received, seconds = %seconds, "stream broken: {how}");
+        tracing::warn!(name: AUDIT, name, %target, sent, received, seconds = %seconds, "stream broken: {how}");
     }
 }

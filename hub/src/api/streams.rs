@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use common::clock::unix_now;
 use common::identity::{DeviceIdentity, Leg, StreamId, StreamName};
 use common::limits;
+use common::telemetry::AUDIT;
 use common::wire::initiation::{self, Timeouts};
 use common::wire::problem::ErrorCode;
 use common::wire::stream::Initiator;
@@ -74,10 +75,12 @@ pub async fn initiate(
     let accepted = wait
         .for_answer(&mut opening.progress, timeouts.response)
         .await?;
-    tracing::info!(
-        device = %identity, name = %name, stream = %stream, policy = principal.policy, %peer,
-        "stream {}", if accepted { "accepted" } else { "rejected" },
-    );
+    let policy = &principal.policy;
+    if accepted {
+        tracing::info!(name: AUDIT, device = %identity, %name, %stream, policy, %peer, "stream accepted");
+    } else {
+        tracing::info!(device = %identity, %name, %stream, policy, %peer, "stream rejected");
+    }
     let mut answer = empty(StatusCode::OK);
     let headers = answer.headers_mut();
     headers.insert(

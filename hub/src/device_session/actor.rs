@@ -6,6 +6,7 @@ use std::sync::Arc;
 use common::keepalive::SecondLook;
 use common::limits;
 use common::mqtt::{self, Packet, PacketIo, ReadError, Transport};
+use common::telemetry::AUDIT;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
@@ -69,7 +70,7 @@ pub async fn serve<S: Transport>(
             return unavailable(&mut io).await;
         }
     };
-    tracing::info!(device = %peer.identity, peer = %peer.address, transport = peer.transport, "device connected");
+    tracing::info!(name: AUDIT, device = %peer.identity, peer = %peer.address, transport = peer.transport, "device connected");
     let session = Session {
         state,
         twin: twin::Requests::new(Arc::clone(&state.registry), identity.clone()),
@@ -85,10 +86,10 @@ pub async fn serve<S: Transport>(
     };
     match session.run().await {
         (end, 0) => {
-            tracing::info!(device = %peer.identity, peer = %peer.address, "device disconnected: {end}");
+            tracing::info!(name: AUDIT, device = %peer.identity, peer = %peer.address, "device disconnected: {end}");
         }
         (end, telemetry) => {
-            tracing::info!(device = %peer.identity, peer = %peer.address, telemetry, "device disconnected: {end}");
+            tracing::info!(name: AUDIT, device = %peer.identity, peer = %peer.address, telemetry, "device disconnected: {end}");
         }
     }
 }

@@ -11,6 +11,7 @@ use common::session::frame::Greeting;
 use common::session::greet::{Exchange, GreetError};
 use common::session::handshake::ResumeSecret;
 use common::session::{CarrierId, Live, Role, STREAM_PREFIX, SessionId};
+use common::telemetry::AUDIT;
 use common::websocket::ConnectError;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -95,7 +96,7 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
     if shared.is_quiet {
         tracing::debug!(device = %identity, %name, session = %id, "session opened");
     } else {
-        tracing::info!(device = %identity, %name, session = %id, "session opened");
+        tracing::info!(name: AUDIT, device = %identity, %name, session = %id, "session opened");
     }
     let (leg, already_read) = exchange.into_parts();
     Ok(Begun {

@@ -14,6 +14,7 @@ use common::session::frame::Greeting;
 use common::session::greet::{Exchange, GreetError};
 use common::session::handshake::ResumeSecret;
 use common::session::{CarrierEnd, CarrierId, Code, Live, Over, carry};
+use common::telemetry::AUDIT;
 use common::wire::initiation::Timeouts;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
@@ -139,7 +140,7 @@ impl Keeper<'_> {
                     };
                     self.live.reset(code, "");
                     if !matches!(why, Lost::Stopped | Lost::Over) {
-                        tracing::warn!(%device, %name, %session, connections, "session lost: {why}");
+                        tracing::warn!(name: AUDIT, %device, %name, %session, connections, "session lost: {why}");
                     }
                     return;
                 }
@@ -149,16 +150,18 @@ impl Keeper<'_> {
         }
         match self.live.over() {
             Some(Over::Ended) if self.shared.is_quiet => {}
-            Some(Over::Ended) => tracing::info!(%device, %name, %session, "session closed"),
+            Some(Over::Ended) => {
+                tracing::info!(name: AUDIT, %device, %name, %session, "session closed")
+            }
             Some(Over::PeerBroke(code, text)) if text.is_empty() => {
-                tracing::warn!(%device, %name, %session, "session ended by the device: {code}");
+                tracing::warn!(name: AUDIT, %device, %name, %session, "session ended by the device: {code}");
             }
             Some(Over::PeerBroke(code, text)) => {
-                tracing::warn!(%device, %name, %session, "session ended by the device: {code} ({text})");
+                tracing::warn!(name: AUDIT, %device, %name, %session, "session ended by the device: {code} ({text})");
             }
             Some(Over::Broken(Code::Stopping)) | None => {}
             Some(Over::Broken(code)) => {
-                tracing::warn!(%device, %name, %session, "session ended: {code}");
+                tracing::warn!(name: AUDIT, %device, %name, %session, "session ended: {code}");
             }
         }
     }

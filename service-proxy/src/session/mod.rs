@@ -14,6 +14,7 @@ use common::limits;
 use common::session::budget::{Budget, Detached};
 use common::session::memory::Memory;
 use common::session::{Code, ConnectionId, Live};
+use common::telemetry::AUDIT;
 use common::websocket::Goodbye;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -289,6 +290,7 @@ impl Shared {
         for id in Budget::default().evicted(detached.collect()) {
             if let Some((_, live)) = lives.iter().find(|(_, live)| live.id() == id) {
                 tracing::warn!(
+                    name: AUDIT,
                     device = %self.identity, session = %id, held = live.held(), connections = live.connections(),
                     "session evicted: interrupted sessions need more room than there is"
                 );

@@ -12,6 +12,7 @@ use common::dial;
 use common::identity::{DeviceIdentity, StreamName};
 use common::session::greet::GreetError;
 use common::streaming_hosts::{EndpointError, Patterns, StreamingHosts};
+use common::telemetry::AUDIT;
 use common::tls::{self, TlsConfigError};
 use common::tunnel::{Outcome, Traffic};
 use common::websocket::{self, ConnectError, WebSocket};
@@ -279,7 +280,7 @@ pub(crate) fn report_outcome(
     let (sent, received) = (outcome.sent, outcome.received);
     let seconds = outcome.duration.as_secs_f32();
     if shown {
-        tracing::info!(device = %identity, %name, %peer, sent, received, seconds, "tunnel closed: {end}");
+        tracing::info!(name: AUDIT, device = %identity, %name, %peer, sent, received, seconds, "tunnel closed: {end}");
     } else {
         tracing::debug!(device = %identity, %name, %peer, sent, received, seconds, "tunnel closed: {end}");
     }

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
+use common::telemetry::AUDIT;
+
 use super::super::{Owner, RegistryError};
 use super::Result;
 
@@ -44,6 +46,6 @@ impl Damaged {
             }
         }
         let error = RegistryError::Damaged { owner, what };
-        tracing::error!("left out of lists: {error}");
+        tracing::error!(name: AUDIT, "left out of lists: {error}");
     }
 }
