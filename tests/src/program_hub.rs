@@ -1,5 +1,8 @@
 //! A hub and its proxies as the real programs, for stories in which a process must die.
 
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 use tokio::net::TcpListener;
 
 use crate::programs::{Program, binary, run};
@@ -9,7 +12,10 @@ pub struct ProgramHub {
     folder: tempfile::TempDir,
     /// Its port for HTTPS.
     pub https: u16,
-    mqtts: u16,
+    /// Its port for MQTT over TLS.
+    pub mqtts: u16,
+    /// Of all three programs.
+    log_level: &'static str,
     /// The running hub.
     pub program: Program,
 }
@@ -33,18 +39,34 @@ impl ProgramHub {
 
     /// Starts one that goes by this name.
     pub async fn start_as(hostname: &str) -> Self {
+        Self::start_with(hostname, "trace").await
+    }
+
+    /// Starts one that logs what programs log by default, as its proxies do.
+    pub async fn start_quiet() -> Self {
+        Self::start_with("localhost", "info").await
+    }
+
+    async fn start_with(hostname: &str, log_level: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (https, mqtts) = (free_port().await, free_port().await);
-        let program = Self::serve(&folder, hostname, https, mqtts).await;
+        let program = Self::serve(&folder, hostname, https, mqtts, log_level).await;
         Self {
             folder,
             https,
             mqtts,
+            log_level,
             program,
         }
     }
 
-    async fn serve(folder: &tempfile::TempDir, hostname: &str, https: u16, mqtts: u16) -> Program {
+    async fn serve(
+        folder: &tempfile::TempDir,
+        hostname: &str,
+        https: u16,
+        mqtts: u16,
+        log_level: &str,
+    ) -> Program {
         let (https, mqtts) = (format!("127.0.0.1:{https}"), format!("127.0.0.1:{mqtts}"));
         let data_dir = folder.path().join("hub-data");
         let arguments = [
@@ -54,7 +76,7 @@ impl ProgramHub {
             "--mqtts",
             &mqtts,
             "--log-level",
-            "trace",
+            log_level,
         ];
         let environment = [
             ("STREAM_HUB_DATA_DIR", data_dir.to_str().unwrap()),
@@ -67,7 +89,14 @@ impl ProgramHub {
 
     /// Starts it again after its end, in the same place.
     pub async fn start_again(&mut self) {
-        self.program = Self::serve(&self.folder, "localhost", self.https, self.mqtts).await;
+        self.program = Self::serve(
+            &self.folder,
+            "localhost",
+            self.https,
+            self.mqtts,
+            self.log_level,
+        )
+        .await;
     }
 
     /// The data folder.
@@ -103,7 +132,7 @@ impl ProgramHub {
             "--ca-file",
             &self.ca_file(),
             "--log-level",
-            "trace",
+            self.log_level,
         ];
         Program::start(
             "device-proxy",
@@ -139,10 +168,19 @@ impl ProgramHub {
         command
     }
 
+    /// TLS that trusts it.
+    pub fn tls(&self) -> Arc<ClientConfig> {
+        common::tls::client_config(Some(self.ca_file().as_ref()), None).unwrap()
+    }
+
     fn service_program(&self, arguments: &[&str]) -> Program {
         let connection = self.admin(&["policy", "connection-string", "service"]);
         let ca_file = self.ca_file();
-        let line = [arguments, &["--ca-file", &ca_file, "--log-level", "trace"]].concat();
+        let line = [
+            arguments,
+            &["--ca-file", &ca_file, "--log-level", self.log_level],
+        ]
+        .concat();
         Program::start(
             "service-proxy",
             &line,

@@ -147,6 +147,15 @@ impl Program {
         self.child.stdin.take()
     }
 
+    /// Asks it to end (SIGTERM).
+    #[cfg(unix)]
+    pub fn terminate(&self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        let id = id.and_then(Pid::from_raw).unwrap();
+        kill_process(id, Signal::TERM).unwrap();
+    }
+
     /// Kills it without a chance to say goodbye (SIGKILL).
     pub async fn kill(&mut self) {
         self.child.kill().await.unwrap();

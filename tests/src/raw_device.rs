@@ -61,10 +61,12 @@ pub fn password(connection: &DeviceConnectionString, expiry: u64) -> String {
 impl RawDevice {
     /// Opens the connection and says nothing.
     pub async fn open(hub: &TestHub) -> Self {
-        let tls = hub.tls();
-        let stream = dial::tls("localhost", hub.mqtts.port(), &tls)
-            .await
-            .unwrap();
+        Self::at(hub.mqtts.port(), hub.tls()).await
+    }
+
+    /// The same at this port.
+    pub async fn at(port: u16, tls: std::sync::Arc<rustls::ClientConfig>) -> Self {
+        let stream = dial::tls("localhost", port, &tls).await.unwrap();
         Self {
             io: PacketIo::new(stream, 1 << 20),
             tls,

@@ -53,7 +53,11 @@ impl RawService {
 
     /// A service that shows this token.
     pub fn with_token(hub: &TestHub, token: String) -> Self {
-        let tls = hub.tls();
+        Self::at(hub.https.port(), hub.tls(), token)
+    }
+
+    /// The same at this port.
+    pub fn at(port: u16, tls: std::sync::Arc<rustls::ClientConfig>, token: String) -> Self {
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured((*tls).clone())
             .no_proxy()
@@ -61,7 +65,7 @@ impl RawService {
             .unwrap();
         Self {
             client,
-            base: format!("https://localhost:{}", hub.https.port()),
+            base: format!("https://localhost:{port}"),
             token,
             tls,
         }

@@ -1,0 +1,147 @@
+//! A hub in whose place a story speaks: TLS with a CA of its own, MQTT and HTTP by hand.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use common::mqtt::{ConnectReturnCode, Packet, PacketIo, SubackReturnCode, packet};
+use rustls::ServerConfig;
+use tempfile::TempDir;
+use time::OffsetDateTime;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::soon;
+
+/// A connection of a client.
+pub type Stream = TlsStream<TcpStream>;
+
+/// Listens on two ports, and says nothing by itself.
+pub struct RawHub {
+    folder: TempDir,
+    tls: TlsAcceptor,
+    https: TcpListener,
+    mqtts: TcpListener,
+}
+
+impl RawHub {
+    /// One that is known as `localhost`.
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tls = folder.path().join("tls");
+        std::fs::create_dir(&tls).unwrap();
+        let made = hub::pki::ensure(&tls, "localhost", OffsetDateTime::now_utc()).unwrap();
+        let config = ServerConfig::builder_with_provider(common::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(made.certificates, made.key)
+            .unwrap();
+        Self {
+            folder,
+            tls: TlsAcceptor::from(Arc::new(config)),
+            https: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            mqtts: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        }
+    }
+
+    /// The CA's certificate.
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("tls/ca.pem")
+    }
+
+    /// Where it takes HTTPS.
+    pub fn https_port(&self) -> u16 {
+        self.https.local_addr().unwrap().port()
+    }
+
+    /// Where it takes MQTT over TLS.
+    pub fn mqtts_port(&self) -> u16 {
+        self.mqtts.local_addr().unwrap().port()
+    }
+
+    /// Takes a device: its CONNECT and its SUBSCRIBE are answered. `None` when it left before.
+    pub async fn device(&self) -> Option<PacketIo<Stream>> {
+        let (socket, _) = soon("a device", self.mqtts.accept()).await.unwrap();
+        let mut io = PacketIo::new(self.tls.accept(socket).await.ok()?, 1 << 20);
+        let Ok(Some(Packet::Connect(_))) = io.read().await else {
+            return None;
+        };
+        let connack = packet::Connack::builder()
+            .session_present(false)
+            .return_code(ConnectReturnCode::Accepted)
+            .build()
+            .unwrap();
+        io.write(&connack.to_continuous_buffer()).await.ok()?;
+        let Ok(Some(Packet::Subscribe(subscribe))) = io.read().await else {
+            return None;
+        };
+        let granted = vec![SubackReturnCode::SuccessMaximumQos0; subscribe.entries().len()];
+        let suback = packet::Suback::builder()
+            .packet_id(subscribe.packet_id())
+            .return_codes(granted)
+            .build()
+            .unwrap();
+        io.write(&suback.to_continuous_buffer()).await.ok()?;
+        Some(io)
+    }
+
+    /// The next HTTP request, to its body, and the connection that it came on.
+    pub async fn request(&self) -> (Stream, String) {
+        loop {
+            let (socket, _) = soon("a request", self.https.accept()).await.unwrap();
+            // Some connections are made ahead, and say nothing.
+            if let Ok(mut stream) = self.tls.accept(socket).await
+                && let Some(head) = head(&mut stream).await
+            {
+                return (stream, head);
+            }
+        }
+    }
+}
+
+/// Reads a request's head.
+pub async fn head(stream: &mut Stream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    Some(String::from_utf8(head).unwrap())
+}
+
+/// Sends an answer and closes the connection.
+pub async fn answer(mut stream: Stream, answer: &[u8]) {
+    let _ = stream.write_all(answer).await;
+    let _ = stream.shutdown().await;
+}
+
+/// The answer to a WebSocket upgrade.
+pub fn switching(head: &str) -> String {
+    let key = head
+        .lines()
+        .find_map(|line| {
+            line.to_ascii_lowercase()
+                .starts_with("sec-websocket-key:")
+                .then(|| line[18..].trim())
+        })
+        .unwrap();
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n\r\n",
+        tungstenite::handshake::derive_accept_key(key.as_bytes())
+    )
+}
+
+/// A PUBLISH with QoS 0, whatever its topic is.
+pub fn publish(topic: &[u8]) -> Vec<u8> {
+    let mut rest = topic.len() + 2;
+    let mut bytes = vec![0x30];
+    while rest > 0x7f {
+        bytes.push(0x80 | (rest & 0x7f) as u8);
+        rest >>= 7;
+    }
+    bytes.push(rest as u8);
+    bytes.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+    bytes.extend_from_slice(topic);
+    bytes
+}

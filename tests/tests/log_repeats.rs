@@ -1,0 +1,178 @@
+//! What repeats without an end is summed up in the log: the first few lines are as ever, and the
+//! number of the others is exact, also at the end of the programs.
+#![cfg(unix)]
+
+use std::time::{Duration, Instant};
+
+use common::clock::unix_now;
+use common::connection_string::{DeviceConnectionString, ServiceConnectionString};
+use common::mqtt::ConnectReturnCode;
+use reqwest::Method;
+use tests::program_hub::ProgramHub;
+use tests::programs::Program;
+use tests::raw_device::password;
+use tests::{RawDevice, RawHub, RawService, raw_hub, raw_service, soon, wait};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+/// What the log says of events with all of these: in how many lines, and how many there were.
+fn summed(output: &str, parts: &[&str]) -> (usize, usize) {
+    let lines = output
+        .lines()
+        .filter(|line| parts.iter().all(|part| line.contains(part)));
+    let numbers = lines.map(|line| match line.split_once(" repeated=") {
+        Some((_, rest)) => rest.split(' ').next().unwrap().parse().unwrap(),
+        None => 1,
+    });
+    numbers.fold((0, 0), |(lines, sum), number: usize| {
+        (lines + 1, sum + number)
+    })
+}
+
+/// The first five, and a line for each minute that it may take.
+const HANDFUL: usize = 8;
+
+/// The program's whole log, after SIGTERM.
+async fn ended(program: &mut Program) -> String {
+    program.terminate();
+    let (_, output) = program.ended().await;
+    assert!(!output.contains("lines were lost"), "{output}");
+    output
+}
+
+#[tokio::test]
+async fn thousands_of_refusals_and_rejected_streams_are_a_handful_of_lines() {
+    let mut hub = ProgramHub::start_quiet().await;
+    let connection = hub.admin(&["device", "create", "MyDevice"]);
+    let key = DeviceConnectionString::parse(&connection).unwrap();
+    let policy = hub.admin(&["policy", "connection-string", "service"]);
+    let policy = ServiceConnectionString::parse(&policy).unwrap();
+    let mut device = Program::start(
+        "device-proxy",
+        &["--target", "ssh=localhost:22", "--ca-file", &hub.ca_file()],
+        &[("IOTHUB_DEVICE_CONNECTION_STRING", &connection)],
+    );
+    device.line("connected; streams reach").await;
+
+    // A stranger. It may be answered slower the more it asks, so it is not waited for.
+    let stranger = RawService::at(hub.https, hub.tls(), "nonsense".into());
+    let started = Instant::now();
+    let mut refused = 0;
+    while refused < 2_000 && started.elapsed() < Duration::from_secs(3) {
+        let asked = stranger.call(Method::GET, "/devices?api-version=2020-09-30");
+        let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(1), asked.send()).await
+        else {
+            break;
+        };
+        if answer.status() == 401 {
+            refused += 1;
+        }
+    }
+    assert!(refused > 20, "{refused}");
+
+    // A device with a wrong key, and one that comes back again and again.
+    for _ in 0..20 {
+        let mut wrong = RawDevice::at(hub.mqtts, hub.tls()).await;
+        let verdict = wrong
+            .hello(&key, "SharedAccessSignature sr=x&sig=x&se=1")
+            .await;
+        assert_eq!(verdict, ConnectReturnCode::NotAuthorized);
+    }
+    let other = hub.admin(&["device", "create", "Other"]);
+    let other = DeviceConnectionString::parse(&other).unwrap();
+    for _ in 0..20 {
+        let mut right = RawDevice::at(hub.mqtts, hub.tls()).await;
+        let verdict = right
+            .hello(&other, &password(&other, unix_now() + 60))
+            .await;
+        assert_eq!(verdict, ConnectReturnCode::Accepted);
+    }
+
+    // Streams that the device rejects, of a service and of a service-proxy.
+    let token = raw_service::token(&policy, unix_now() + 3600);
+    let requests = (0..8).map(|_| {
+        let service = RawService::at(hub.https, hub.tls(), token.clone());
+        async move {
+            for _ in 0..125 {
+                let answer = service.initiate("MyDevice", "nothing", 10.0, 10.0).await;
+                assert_eq!(answer.headers()["iothub-streaming-is-accepted"], "False");
+            }
+        }
+    });
+    futures_util::future::join_all(requests).await;
+    let arguments = ["--session", "never", "listen", "MyDevice", "0:nothing"];
+    let (mut service, port) = hub.service(&arguments).await;
+    for _ in 0..100 {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let end = soon("the end", client.read(&mut [0])).await;
+        assert!(!end.is_ok_and(|count| count > 0));
+    }
+
+    let output = ended(&mut service).await;
+    let (lines, sum) = summed(&output, &["WARN", "the device rejected it"]);
+    assert!((6..=HANDFUL).contains(&lines), "{output}");
+    assert_eq!(sum, 100, "{output}");
+
+    let output = ended(&mut device).await;
+    let (lines, sum) = summed(&output, &["WARN", "rejected a stream: no target", "name="]);
+    assert!((6..=HANDFUL).contains(&lines), "{output}");
+    assert_eq!(sum, 1_100, "{output}");
+
+    let output = ended(&mut hub.program).await;
+    for (parts, right) in [
+        (
+            ["WARN", "request of a service refused", "peer=127.0.0.1"],
+            refused,
+        ),
+        (
+            ["WARN", "CONNECT of MyDevice refused", "peer=127.0.0.1"],
+            20,
+        ),
+        (["INFO", "stream rejected", "device=MyDevice"], 1_100),
+    ] {
+        let (lines, sum) = summed(&output, &parts);
+        assert!((6..=HANDFUL).contains(&lines), "{parts:?}\n{output}");
+        assert_eq!(sum, right, "{parts:?}\n{output}");
+    }
+    // Who was here is in the log each time.
+    for what in ["device connected", "device disconnected"] {
+        let (lines, sum) = summed(&output, &[what, "device=Other"]);
+        assert_eq!((lines, sum), (20, 20), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn malformed_stream_requests_are_summed_up() {
+    let hub = RawHub::start().await;
+    let connection =
+        "HostName=localhost;DeviceId=MyDevice;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw==";
+    let mut device = Program::start(
+        "device-proxy",
+        &[
+            "--echo",
+            "--transport",
+            "mqtt",
+            "--mqtts-port",
+            &hub.mqtts_port().to_string(),
+            "--ca-file",
+            hub.ca_file().to_str().unwrap(),
+        ],
+        &[("IOTHUB_DEVICE_CONNECTION_STRING", connection)],
+    );
+    let mut io = hub.device().await.unwrap();
+    for number in 0..3_000 {
+        let topic = format!("$iothub/streams/POST/name-{number}/?$rid=1");
+        io.write(&raw_hub::publish(topic.as_bytes())).await.unwrap();
+    }
+    io.write(&raw_hub::publish(b"$iothub/streams/POST/last"))
+        .await
+        .unwrap();
+    // Another message is not hidden by those before it.
+    device.line("does not have five levels").await;
+    let malformed = "ignored a malformed stream request: the stream request has no";
+    wait("the first lines", || device.count(malformed) == 5).await;
+    let output = ended(&mut device).await;
+    let (lines, sum) = summed(&output, &["WARN", malformed]);
+    assert!((6..=HANDFUL).contains(&lines), "{output}");
+    assert_eq!(sum, 3_000, "{output}");
+}
