@@ -1,10 +1,10 @@
 //! The command line of every program: an empty variable is no variable, and no usage error repeats
-//! a secret that stands in the wrong place.
+//! a secret that stands in the wrong place, or what would change how its lines read.
 
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{Command, Parser};
+use clap::{Arg, Command, Parser};
 
 use crate::outside;
 
@@ -16,8 +16,16 @@ pub fn parse<C: Parser>() -> C {
     };
     match try_parse(std::env::args_os(), is_empty) {
         Ok(cli) => cli,
-        Err(error) => exit(&error),
+        Err(error) => exit(&error, has_line_ends(&C::command())),
     }
+}
+
+/// Whether a value of an argument or variable has several lines.
+fn has_line_ends(command: &Command) -> bool {
+    let variables = command.get_arguments().filter_map(Arg::get_env);
+    let mut values = std::env::args_os().chain(variables.filter_map(std::env::var_os));
+    values.any(|value| value.to_string_lossy().contains('\n'))
+        || command.get_subcommands().any(has_line_ends)
 }
 
 /// Reads these arguments; `is_empty` tells of a variable that is set to nothing.
@@ -46,19 +54,32 @@ fn without_empty_variables(
         .mut_subcommands(|command| without_empty_variables(command, is_empty))
 }
 
-/// Prints as clap does, but for what looks like a secret.
-fn exit(error: &clap::Error) -> ! {
+/// Prints as clap does, but for what looks like a secret, or would change how a line reads.
+fn exit(error: &clap::Error, has_line_ends: bool) -> ! {
     let text = error.to_string();
-    let plain = outside::masked(&text);
     let is_help = matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     );
+    let plain = plain(&text, has_line_ends);
     if is_help || plain == text {
         error.exit();
     }
     eprint!("{plain}");
     std::process::exit(error.exit_code())
+}
+
+/// A usage error for a person. One that repeats a value of several lines becomes one line: which
+/// of its line ends are clap's cannot be told.
+fn plain(text: &str, has_line_ends: bool) -> String {
+    let plain = outside::printable_lines(text);
+    let masked = outside::masked(&plain);
+    if has_line_ends {
+        let words: Vec<&str> = masked.split_whitespace().collect();
+        words.join(" ") + "\n"
+    } else {
+        masked.into_owned()
+    }
 }
 
 #[cfg(test)]
@@ -86,5 +107,22 @@ mod tests {
         assert_eq!(cli.path, "default");
         let cli: Cli = try_parse(arguments(), |_| true).unwrap();
         assert_eq!(cli.path, "default");
+    }
+
+    #[test]
+    fn a_usage_error_reads_as_it_is_meant() {
+        let text =
+            "error: invalid value 'a\u{1b}[2J\u{202e}b' for '<ID>'\n\nFor more, try '--help'.\n";
+        let shown = plain(text, false);
+        assert_eq!(
+            shown,
+            "error: invalid value 'a[2Jb' for '<ID>'\n\nFor more, try '--help'.\n"
+        );
+        let text = "error: invalid value 'a\nforged: b' for '<ID>'\n\nFor more, try '--help'.\n";
+        let shown = plain(text, true);
+        assert_eq!(
+            shown,
+            "error: invalid value 'a forged: b' for '<ID>' For more, try '--help'.\n"
+        );
     }
 }

@@ -2,7 +2,6 @@
 //! them: a full pipe, a terminal that is held with Ctrl-S or a window in which somebody selects
 //! text blocks a thread that has nothing else to do. What then does not fit is dropped, and counted.
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -69,13 +68,17 @@ impl Output {
         }
     }
 
-    /// Prints a line.
+    /// Prints a line, without characters that change how it reads but the line ends in it.
     pub fn line(&self, line: &str) {
         self.text(&format!("{line}\n"));
     }
 
-    /// Prints whole lines.
+    /// Prints whole lines, without characters that change how they read.
     pub fn text(&self, text: &str) {
+        self.send(&outside::printable_lines(text));
+    }
+
+    fn send(&self, text: &str) {
         let Some(sender) = &self.sender else { return };
         let text = Message::Text(text.as_bytes().to_vec());
         if let Err(TrySendError::Full(_)) = sender.try_send(text) {
@@ -150,20 +153,30 @@ impl Reports {
     }
 }
 
-/// Standard error as a writer of whole lines, for a log. Characters that change how a line reads
-/// are left out; the log's own colours are plain ASCII.
-pub struct Log;
+/// Standard error as a writer of a log that gives each line at once. Characters that change how a
+/// line reads are left out, within it line ends, too; only the log's own colours stay.
+pub struct Log {
+    /// Whether it has colours: what then is left of others' escape characters is up to the log,
+    /// which writes them out.
+    pub is_coloured: bool,
+}
+
+impl Log {
+    fn clean(&self, line: &str) -> String {
+        let (line, end) = match line.strip_suffix('\n') {
+            Some(line) => (line, "\n"),
+            None => (line, ""),
+        };
+        let is_plain = |c: char| !outside::is_unprintable(c) || (self.is_coloured && c == '\x1b');
+        let mut clean: String = line.chars().filter(|c| is_plain(*c)).collect();
+        clean.push_str(end);
+        clean
+    }
+}
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(bytes);
-        let is_plain = |c: char| c.is_ascii() || !outside::is_unprintable(c);
-        let text = if text.chars().all(is_plain) {
-            text
-        } else {
-            Cow::Owned(text.chars().filter(|c| is_plain(*c)).collect())
-        };
-        stderr().text(&text);
+        stderr().send(&self.clean(&String::from_utf8_lossy(bytes)));
         Ok(bytes.len())
     }
 
@@ -223,6 +236,21 @@ mod tests {
         assert_eq!(all[0], "0\n");
         let lost = all.iter().find(|line| line.contains("lines were lost"));
         assert!(lost.is_some(), "{:?}", all.get(1));
+    }
+
+    #[test]
+    fn a_line_of_the_log_is_one_line() {
+        let plain = Log { is_coloured: false };
+        let coloured = Log { is_coloured: true };
+        assert_eq!(
+            plain.clean("a\x1b[2J\r\nforged\t\u{9b}\u{202e}\u{2028}b\n"),
+            "a[2Jforgedb\n"
+        );
+        assert_eq!(
+            coloured.clean("\x1b[33mWARN\x1b[0m a\nb\0\n"),
+            "\x1b[33mWARN\x1b[0m ab\n"
+        );
+        assert_eq!(plain.clean("gr\u{fc}n"), "gr\u{fc}n");
     }
 
     #[test]

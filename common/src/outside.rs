@@ -23,6 +23,34 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// The same of several lines: their ends stay.
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    let is_bad = |c: char| c != '\n' && is_unprintable(c);
+    if text.chars().any(is_bad) {
+        Cow::Owned(text.chars().filter(|c| !is_bad(*c)).collect())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// JSON that says the same without [unprintable](is_unprintable) characters; line ends between its
+/// parts stay.
+pub fn printable_json(json: &str) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && is_unprintable(c) {
+            // They stand in strings only.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
 /// What stands for a secret.
 const MASK: &str = "***";
 /// Names whose values are secrets, in connection strings and SAS tokens.
@@ -121,6 +149,21 @@ mod tests {
         }
         let plain = "gr\u{fc}\u{df}e, \u{4f60}\u{597d} \u{5e9}";
         assert!(matches!(printable(plain), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn several_lines_and_json_keep_what_they_say() {
+        assert_eq!(printable_lines("a\u{1b}b\r\nc\u{202e}\n"), "ab\nc\n");
+        assert!(matches!(printable_lines("a\nb"), Cow::Borrowed(_)));
+        let value =
+            serde_json::json!({ "a": "\u{202e}\u{9b}\n\u{e0041}x\u{1b}", "b": ["\u{feff}"] });
+        let text = printable_json(&format!("{value:#}"));
+        assert!(
+            !text.chars().any(|c| c != '\n' && is_unprintable(c)),
+            "{text}"
+        );
+        let back: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(back, value);
     }
 
     #[test]

@@ -61,9 +61,10 @@ fn shown(level: LevelFilter) -> Targets {
 pub fn init(level: LevelFilter) -> Flush {
     let summing = Arc::new(Summing::default());
     let filter = shown(level).and(Summed::new(Arc::clone(&summing)));
+    let is_coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(|| output::Log)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_writer(move || output::Log { is_coloured })
+        .with_ansi(is_coloured)
         .with_target(level >= LevelFilter::DEBUG);
     let done = tracing_subscriber::registry()
         .with(lines.with_filter(filter))

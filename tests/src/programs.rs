@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
 use tokio::process::Child;
 #[cfg(unix)]
 use tokio::process::ChildStdin;
@@ -83,20 +83,8 @@ impl Program {
             .unwrap();
         let output = Arc::new(Mutex::new(Vec::new()));
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let keep = Arc::clone(&output);
-        tokio::spawn(async move {
-            let mut lines = BufReader::new(out).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                keep.lock().unwrap().push(line);
-            }
-        });
-        let keep = Arc::clone(&output);
-        tokio::spawn(async move {
-            let mut lines = BufReader::new(err).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                keep.lock().unwrap().push(line);
-            }
-        });
+        keep(out, Arc::clone(&output));
+        keep(err, Arc::clone(&output));
         Self {
             name: name.to_owned(),
             child,
@@ -175,6 +163,17 @@ impl Program {
         .await;
         (status.success(), self.output())
     }
+}
+
+/// Keeps the lines that come, as they come but for their ends.
+fn keep(from: impl AsyncRead + Send + Unpin + 'static, output: Arc<Mutex<Vec<String>>>) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(from).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            output.lock().unwrap().push(line);
+        }
+    });
 }
 
 /// Runs a program to its end: whether it succeeded, stdout and stderr.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use common::mqtt::{ConnectReturnCode, Packet, PacketIo, SubackReturnCode, packet};
 use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,11 +33,27 @@ impl RawHub {
         let tls = folder.path().join("tls");
         std::fs::create_dir(&tls).unwrap();
         let made = hub::pki::ensure(&tls, "localhost", OffsetDateTime::now_utc()).unwrap();
+        Self::start_in(folder, made.certificates, made.key).await
+    }
+
+    /// One that shows this certificate, and has no CA.
+    pub async fn start_with(
+        certificate: CertificateDer<'static>,
+        key: PrivateKeyDer<'static>,
+    ) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), vec![certificate], key).await
+    }
+
+    async fn start_in(
+        folder: TempDir,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Self {
         let config = ServerConfig::builder_with_provider(common::tls::provider())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(made.certificates, made.key)
+            .with_single_cert(chain, key)
             .unwrap();
         Self {
             folder,
@@ -61,7 +78,7 @@ impl RawHub {
         self.mqtts.local_addr().unwrap().port()
     }
 
-    /// Takes a device: its CONNECT and its SUBSCRIBE are answered. `None` when it left before.
+    /// Takes a device: its CONNECT, its SUBSCRIBE and its first report are answered. `None` when it left before.
     pub async fn device(&self) -> Option<PacketIo<Stream>> {
         let (socket, _) = soon("a device", self.mqtts.accept()).await.unwrap();
         let mut io = PacketIo::new(self.tls.accept(socket).await.ok()?, 1 << 20);
@@ -84,13 +101,21 @@ impl RawHub {
             .build()
             .unwrap();
         io.write(&suback.to_continuous_buffer()).await.ok()?;
+        // Its report on sessions, which stream requests wait for.
+        let Ok(Some(Packet::Publish(report))) = io.read().await else {
+            return None;
+        };
+        let (_, id) = report.topic_name().split_once("$rid=")?;
+        let taken = format!("$iothub/twin/res/204/?$rid={id}&$version=2");
+        io.write(&publish(taken.as_bytes())).await.ok()?;
         Some(io)
     }
 
-    /// The next HTTP request, to its body, and the connection that it came on.
+    /// The next HTTP request, to its body, and the connection that it came on. Waits for as long
+    /// as it takes.
     pub async fn request(&self) -> (Stream, String) {
         loop {
-            let (socket, _) = soon("a request", self.https.accept()).await.unwrap();
+            let (socket, _) = self.https.accept().await.unwrap();
             // Some connections are made ahead, and say nothing.
             if let Ok(mut stream) = self.tls.accept(socket).await
                 && let Some(head) = head(&mut stream).await

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use common::hub_address::HubAddress;
 use common::identity::DeviceIdentity;
+use common::outside;
 use common::text_input::TextError;
 use serde_json::Value;
 
@@ -120,7 +121,11 @@ pub async fn run(
         _ => DataDir::open_existing(data_dir)?,
     };
     if dir.is_new() {
-        let _ = writeln!(talk, "made the data folder {}", dir.path().display());
+        let _ = writeln!(
+            talk,
+            "made the data folder {}",
+            outside::printable(&dir.path().display().to_string())
+        );
     }
     let registry = SqliteRegistry::open(&dir)?;
     let mut session = Session {
@@ -162,19 +167,20 @@ impl Session<'_> {
         }
     }
 
-    /// Prints a line of data.
+    /// Prints a line of data. REST clients wrote parts of it: they must not steer the terminal.
     fn line(&mut self, text: &str) -> Result<(), CommandError> {
-        Ok(writeln!(self.out, "{text}")?)
+        Ok(writeln!(self.out, "{}", outside::printable(text))?)
     }
 
     /// Prints JSON, for programs and for people.
     fn json(&mut self, value: &Value) -> Result<(), CommandError> {
-        self.line(&format!("{value:#}"))
+        let text = outside::printable_json(&format!("{value:#}"));
+        Ok(writeln!(self.out, "{text}")?)
     }
 
     /// Says something that is not the data; that nobody listens is no failure.
     fn say(&mut self, text: &str) {
-        let _ = writeln!(self.talk, "{text}");
+        let _ = writeln!(self.talk, "{}", outside::printable(text));
     }
 
     /// Says where the host name comes from when no hub has stored one.
