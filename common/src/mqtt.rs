@@ -10,7 +10,6 @@ pub use mqtt_protocol_core::mqtt::packet::v3_1_1 as packet;
 pub use mqtt_protocol_core::mqtt::packet::{Qos, SubEntry, SubOpts};
 pub use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, MqttError, SubackReturnCode};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
-use tokio::net::TcpStream;
 use tokio_rustls::server;
 
 use crate::limits;
@@ -86,15 +85,32 @@ pub enum ReadError {
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// The peer broke a rule of MQTT: the end of the connection says so, where it can.
     fn break_off(&mut self) {}
+
+    /// Keeps of what the peer sends no more than packets of so many bytes need.
+    fn set_limit(&mut self, _packet: usize) {}
 }
 
-impl Transport for server::TlsStream<TcpStream> {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Transport for server::TlsStream<S> {}
 
 impl Transport for DuplexStream {}
+
+impl<S: Transport> Transport for Box<S> {
+    fn break_off(&mut self) {
+        S::break_off(self);
+    }
+
+    fn set_limit(&mut self, packet: usize) {
+        S::set_limit(self, packet);
+    }
+}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Transport for WebSocketBytes<S> {
     fn break_off(&mut self) {
         Self::break_off(self);
+    }
+
+    fn set_limit(&mut self, packet: usize) {
+        Self::set_limit(self, packet);
     }
 }
 
@@ -120,9 +136,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
         }
     }
 
-    /// Allows packets of another size from now on.
-    pub fn set_limit(&mut self, limit: usize) {
+    /// Allows packets of another size from now on, and has what is below keep no more.
+    pub fn set_limit(&mut self, limit: usize)
+    where
+        S: Transport,
+    {
         self.limit = limit;
+        self.stream.set_limit(limit);
         self.builder.set_maximum_packet_size(size(limit));
     }
 

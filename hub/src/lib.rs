@@ -13,6 +13,7 @@
 pub mod activity;
 pub mod api;
 pub mod auth;
+mod boxed;
 pub mod certificate;
 pub mod cli;
 pub mod commands;

@@ -16,7 +16,7 @@ use crate::activity;
 use crate::certificate::{Certificate, CertificateError};
 use crate::config::ServeConfig;
 use crate::data_dir::{DataDir, DataDirError, ServeLock};
-use crate::listeners::{self, HttpListener, MqttListener, ServerTls};
+use crate::listeners::{self, HttpListener, MqttListener, ServerTls, Strangers};
 use crate::registry::RegistryError;
 use crate::registry::SqliteRegistry;
 use crate::revocation;
@@ -170,11 +170,13 @@ impl Server {
             stop: stop_requests.clone(),
             stop_sessions: stop_sessions.clone(),
         };
+        let strangers = Strangers::new();
         tasks.spawn(listeners::run(
             self.https,
+            strangers.clone(),
             stop_listening.clone(),
             tasks.clone(),
-            move |socket, peer, permit| http.clone().serve(socket, peer, permit),
+            move |socket, peer, permit, place| http.clone().serve(socket, peer, permit, place),
         ));
         if let Some(listener) = self.mqtts {
             let mqtt = MqttListener {
@@ -184,9 +186,10 @@ impl Server {
             };
             tasks.spawn(listeners::run(
                 listener,
+                strangers,
                 stop_listening.clone(),
                 tasks.clone(),
-                move |socket, peer, permit| mqtt.clone().serve(socket, peer, permit),
+                move |socket, peer, permit, place| mqtt.clone().serve(socket, peer, permit, place),
             ));
         }
         let rendezvous = self.state.rendezvous.clone();

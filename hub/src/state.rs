@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use common::hub_address::HubAddress;
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::auth::{Authenticator, StreamTokens};
+use crate::listeners::Guarded;
 use crate::presence::Presence;
 use crate::registry::{Activity, Identity, Registry, activity};
 use crate::rendezvous::Rendezvous;
 
 /// What a leg's WebSocket runs over.
-pub type LegStream = TlsStream<TcpStream>;
+pub type LegStream = TlsStream<Guarded>;
 /// A leg.
 pub type LegSocket = common::websocket::WebSocket<LegStream>;
 

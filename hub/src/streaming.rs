@@ -48,7 +48,7 @@ pub fn parse_path(segments: &[&str]) -> Option<(StreamId, Leg)> {
 pub async fn serve(leg: Leg, socket: LegSocket, mut place: LegPlace<LegSocket>, peer: SocketAddr) {
     tracing::debug!(device = %place.identity, name = place.name, %leg, %peer, "leg connected");
     if place.name.starts_with(STREAM_PREFIX) {
-        dial::steady(socket.get_ref().get_ref().0);
+        dial::steady(socket.get_ref().get_ref().0.socket());
     }
     match place.meet(socket) {
         Meeting::Second => {}

@@ -16,6 +16,8 @@ pub struct ProgramHub {
     pub mqtts: u16,
     /// Of all three programs.
     log_level: &'static str,
+    /// What the hub may have.
+    descriptors: Option<u32>,
     /// The running hub.
     pub program: Program,
 }
@@ -39,23 +41,30 @@ impl ProgramHub {
 
     /// Starts one that goes by this name.
     pub async fn start_as(hostname: &str) -> Self {
-        Self::start_with(hostname, "trace").await
+        Self::start_with(hostname, "trace", None).await
     }
 
     /// Starts one that logs what programs log by default, as its proxies do.
     pub async fn start_quiet() -> Self {
-        Self::start_with("localhost", "info").await
+        Self::start_with("localhost", "info", None).await
     }
 
-    async fn start_with(hostname: &str, log_level: &'static str) -> Self {
+    /// Starts one that may have only so many descriptors.
+    #[cfg(unix)]
+    pub async fn start_limited(descriptors: u32) -> Self {
+        Self::start_with("localhost", "trace", Some(descriptors)).await
+    }
+
+    async fn start_with(hostname: &str, log_level: &'static str, descriptors: Option<u32>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (https, mqtts) = (free_port().await, free_port().await);
-        let program = Self::serve(&folder, hostname, https, mqtts, log_level).await;
+        let program = Self::serve(&folder, hostname, https, mqtts, log_level, descriptors).await;
         Self {
             folder,
             https,
             mqtts,
             log_level,
+            descriptors,
             program,
         }
     }
@@ -66,6 +75,7 @@ impl ProgramHub {
         https: u16,
         mqtts: u16,
         log_level: &str,
+        descriptors: Option<u32>,
     ) -> Program {
         let (https, mqtts) = (format!("127.0.0.1:{https}"), format!("127.0.0.1:{mqtts}"));
         let data_dir = folder.path().join("hub-data");
@@ -82,7 +92,13 @@ impl ProgramHub {
             ("STREAM_HUB_DATA_DIR", data_dir.to_str().unwrap()),
             ("STREAM_HUB_HOSTNAME", hostname),
         ];
-        let program = Program::start("stream-hub", &arguments, &environment);
+        let program = match descriptors {
+            None => Program::start("stream-hub", &arguments, &environment),
+            #[cfg(unix)]
+            Some(most) => Program::start_limited("stream-hub", most, &arguments, &environment),
+            #[cfg(not(unix))]
+            Some(_) => unreachable!("there is no such limit"),
+        };
         program.line("ready").await;
         program
     }
@@ -95,6 +111,7 @@ impl ProgramHub {
             self.https,
             self.mqtts,
             self.log_level,
+            self.descriptors,
         )
         .await;
     }

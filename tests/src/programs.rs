@@ -72,7 +72,35 @@ impl Drop for Program {
 impl Program {
     /// Starts a program with arguments and environment; all that it prints is kept.
     pub fn start(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = tokio::process::Command::new(binary(name))
+        Self::start_command(
+            name,
+            tokio::process::Command::new(binary(name)),
+            arguments,
+            environment,
+        )
+    }
+
+    /// The same where the system lets it have only so many descriptors.
+    #[cfg(unix)]
+    pub fn start_limited(
+        name: &str,
+        descriptors: u32,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut command = tokio::process::Command::new("sh");
+        let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        command.args(["-c", &script]).arg(binary(name));
+        Self::start_command(name, command, arguments, environment)
+    }
+
+    fn start_command(
+        name: &str,
+        mut command: tokio::process::Command,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut child = command
             .args(arguments)
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
@@ -90,6 +118,11 @@ impl Program {
             child,
             output,
         }
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     /// Everything it has printed so far.

@@ -33,15 +33,15 @@ impl Backlog for TcpStream {
     }
 }
 
-impl Backlog for client::TlsStream<TcpStream> {
+impl<S: Backlog> Backlog for client::TlsStream<S> {
     fn backlog(&self) -> usize {
-        unsent(self.get_ref().0)
+        self.get_ref().0.backlog()
     }
 }
 
-impl Backlog for server::TlsStream<TcpStream> {
+impl<S: Backlog> Backlog for server::TlsStream<S> {
     fn backlog(&self) -> usize {
-        unsent(self.get_ref().0)
+        self.get_ref().0.backlog()
     }
 }
 

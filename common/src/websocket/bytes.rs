@@ -12,6 +12,9 @@ use super::frames::{Frames, Role};
 use super::{Data, Goodbye, Kind, ViolationError, WebSocketError};
 use crate::limits;
 
+/// Largest message: SDKs send one packet in each, or some small ones.
+const MESSAGE: usize = limits::MQTT_PACKET + (4 << 10);
+
 /// Binary messages in and out, seen as one stream of bytes; a Close is its end.
 pub struct WebSocketBytes<S> {
     frames: Frames<S>,
@@ -30,11 +33,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
 
     pub(super) fn new(stream: S, role: Role, read: &[u8]) -> Self {
         Self {
-            frames: Frames::new(stream, role, limits::MQTT_WEBSOCKET_MESSAGE, read),
+            frames: Frames::new(stream, role, MESSAGE, read),
             unread: Bytes::new(),
             is_over: false,
             close: (Goodbye::NORMAL, ""),
         }
+    }
+
+    /// Takes messages of which each is a packet of at most so many bytes, or less.
+    pub fn set_limit(&mut self, packet: usize) {
+        self.frames.set_limit(packet);
     }
 
     /// The peer broke a rule of what runs over the WebSocket: its end says so.

@@ -68,6 +68,11 @@ impl Decoder {
         }
     }
 
+    /// Allows messages of another size from now on.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Where what is read from the peer goes, behind what is there.
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer

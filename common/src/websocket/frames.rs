@@ -18,6 +18,8 @@ use crate::limits;
 
 /// Read size while little comes: keystrokes need no more.
 const SMALL_READ: usize = 4 << 10;
+/// The same where messages are smaller than that: what one lacks is read at once all the same.
+const TINY_READ: usize = 512;
 /// Small reads in a row after which the large buffer is given back.
 const SMALL_READS: u8 = 16;
 
@@ -53,6 +55,8 @@ pub(super) struct Frames<S> {
     /// How the peer broke the rules; it is not listened to any more.
     violation: Option<ViolationError>,
     read_size: usize,
+    /// The read size while bulk comes.
+    most_read: usize,
     small_reads: u8,
 }
 
@@ -73,12 +77,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             close_answer: None,
             violation: None,
             read_size: SMALL_READ,
+            most_read: limits::WEBSOCKET_READ_BUFFER.min(limit),
             small_reads: 0,
         }
     }
 
     pub(super) fn get_ref(&self) -> &S {
         &self.io
+    }
+
+    /// Allows messages of another size from now on, and reads in one go no more than one.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.decoder.set_limit(limit);
+        self.most_read = limits::WEBSOCKET_READ_BUFFER.min(limit);
+        self.read_size = if limit < SMALL_READ {
+            TINY_READ
+        } else {
+            SMALL_READ
+        };
     }
 
     /// Whether our goodbye was said.
@@ -165,24 +181,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
 
     /// Reads into the decoder's buffer, which holds memory only while bytes come.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let size = self.read_size.max(self.decoder.missing());
+        let size = match self.decoder.missing() {
+            missing @ 2.. if self.read_size <= TINY_READ => missing,
+            missing => self.read_size.max(missing),
+        };
         let buffer = self.decoder.buffer();
         buffer.reserve(size);
         let mut room = buffer.limit(size);
         let read = poll_read_buf(Pin::new(&mut self.io), cx, &mut room);
         match &read {
             Poll::Ready(Ok(count)) if *count >= SMALL_READ => {
-                self.read_size = limits::WEBSOCKET_READ_BUFFER;
+                self.read_size = self.most_read;
                 self.small_reads = 0;
             }
             Poll::Ready(_) => {
                 self.small_reads = self.small_reads.saturating_add(1);
                 if self.small_reads >= SMALL_READS {
-                    self.read_size = SMALL_READ;
+                    self.read_size = self.read_size.min(SMALL_READ);
                 }
             }
             Poll::Pending => {
-                if self.read_size == SMALL_READ {
+                if self.read_size <= SMALL_READ {
                     self.decoder.shrink();
                 }
             }
@@ -286,7 +305,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(lost)?;
             self.is_unflushed = false;
             self.owes_flush = false;
-            if self.read_size == SMALL_READ {
+            if self.read_size <= SMALL_READ {
                 self.outbox.shrink();
             }
         }
@@ -295,7 +314,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
 
     /// Gives memory back while nothing comes and goes.
     pub(super) fn shrink(&mut self) {
-        self.read_size = SMALL_READ;
+        self.read_size = self.read_size.min(SMALL_READ);
         self.decoder.shrink();
         self.outbox.shrink();
     }

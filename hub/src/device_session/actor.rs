@@ -1,100 +1,24 @@
 //! A session's loop: the socket, the hub's wishes, the keep-alive and the token's end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use common::keepalive::SecondLook;
 use common::limits;
 use common::mqtt::{self, Packet, PacketIo, ReadError, Transport};
-use common::telemetry::AUDIT;
-use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Admitted, accept, connect, unavailable};
+use super::connect::{Admitted, accept};
 use super::protocol::{self, Effect, Violation};
-use super::{Peer, Refused, SessionEnd, twin};
+use super::{SessionEnd, twin};
 use crate::auth::DevicePrincipal;
 use crate::presence::{EndReason, PresenceGuard};
-use crate::registry::{RegistryError, Subscriptions};
+use crate::registry::Subscriptions;
 use crate::state::HubState;
 
-/// Serves one device connection from its CONNECT to its end, over any byte stream.
-/// `certificate` is what the device showed in TLS. Ends within moments when `stop`
-/// is cancelled.
-pub async fn serve<S: Transport>(
-    state: &HubState,
-    stream: S,
-    certificate: Option<CertificateDer<'static>>,
-    address: SocketAddr,
-    transport: &'static str,
-    stop: &CancellationToken,
-) {
-    let mut io = PacketIo::new(stream, limits::MQTT_CONNECT_PACKET);
-    let handshake = connect(&mut io, certificate.as_ref(), &state.auth);
-    let result = tokio::select! {
-        result = timeout(limits::STRANGER, handshake) => result,
-        () = stop.cancelled() => return,
-    };
-    let admitted = match result {
-        Ok(Ok(admitted)) => admitted,
-        Ok(Err(error @ Refused::Connect { .. })) => {
-            return tracing::warn!(peer = %address, transport, "{error}");
-        }
-        Ok(Err(error)) => {
-            tracing::debug!(peer = %address, transport, "{error}");
-            let _ = timeout(limits::CLOSE, io.break_off()).await;
-            return;
-        }
-        Err(_) => return tracing::debug!(peer = %address, transport, "no CONNECT came in time"),
-    };
-    drop(certificate);
-    io.set_limit(limits::MQTT_PACKET);
-    let identity = admitted.principal.identity.clone();
-    let peer = Peer {
-        identity: &identity,
-        address,
-        transport,
-    };
-    let credential = admitted.principal.credential.clone();
-    let presence = state.presence.admit(&admitted.principal);
-    // What was changed between proof and presence was reported to nobody.
-    if let Err(error) = state.auth.still_valid(&identity, &credential).await {
-        return tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
-    }
-    let kept = match session_state(state, &admitted).await {
-        Ok(kept) => kept,
-        Err(error) => {
-            tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
-            return unavailable(&mut io).await;
-        }
-    };
-    tracing::info!(name: AUDIT, device = %peer.identity, peer = %peer.address, transport = peer.transport, "device connected");
-    let session = Session {
-        state,
-        twin: twin::Requests::new(Arc::clone(&state.registry), identity.clone()),
-        io,
-        presence,
-        admitted,
-        subscribed: false,
-        twin_responses: false,
-        kept,
-        is_stored: true,
-        telemetry: 0,
-        stop,
-    };
-    match session.run().await {
-        (end, 0) => {
-            tracing::info!(name: AUDIT, device = %peer.identity, peer = %peer.address, "device disconnected: {end}");
-        }
-        (end, telemetry) => {
-            tracing::info!(name: AUDIT, device = %peer.identity, peer = %peer.address, telemetry, "device disconnected: {end}");
-        }
-    }
-}
-
-struct Session<'a, S> {
+/// A device's session, once it is admitted.
+pub(super) struct Session<'a, S> {
     state: &'a HubState,
     io: PacketIo<S>,
     presence: PresenceGuard,
@@ -112,40 +36,6 @@ struct Session<'a, S> {
     /// How many telemetry messages it has sent, which are not routed yet.
     telemetry: u64,
     stop: &'a CancellationToken,
-}
-
-/// What the identity has subscribed in earlier connections. With a clean session it is
-/// forgotten, before the device is answered.
-async fn session_state(
-    state: &HubState,
-    admitted: &Admitted,
-) -> Result<Subscriptions, RegistryError> {
-    let DevicePrincipal {
-        identity,
-        generation_id,
-        ..
-    } = &admitted.principal;
-    let kept = state
-        .registry
-        .subscriptions(identity, generation_id)
-        .await
-        .or_else(|error| match error {
-            // What cannot be read is as good as lost: the device is told that, and subscribes.
-            RegistryError::Damaged { .. } => {
-                tracing::warn!(device = %identity, "{error}");
-                Ok(Subscriptions::new())
-            }
-            error => Err(error),
-        })?;
-    if !admitted.clean_session || kept.is_empty() {
-        return Ok(kept);
-    }
-    let none = Subscriptions::new();
-    let forget = state
-        .registry
-        .keep_subscriptions(identity, generation_id, none);
-    forget.await?;
-    Ok(Subscriptions::new())
 }
 
 /// When a token that ends at this Unix time ends on our own clock.
@@ -170,9 +60,34 @@ async fn ended(
     }
 }
 
-impl<S: Transport> Session<'_, S> {
+impl<'a, S: Transport> Session<'a, S> {
+    /// One of a device that is present and has not been answered yet.
+    pub(super) fn new(
+        state: &'a HubState,
+        io: PacketIo<S>,
+        presence: PresenceGuard,
+        admitted: Admitted,
+        kept: Subscriptions,
+        stop: &'a CancellationToken,
+    ) -> Self {
+        let identity = admitted.principal.identity.clone();
+        Self {
+            state,
+            twin: twin::Requests::new(Arc::clone(&state.registry), identity),
+            io,
+            presence,
+            admitted,
+            subscribed: false,
+            twin_responses: false,
+            kept,
+            is_stored: true,
+            telemetry: 0,
+            stop,
+        }
+    }
+
     /// To its end; how it came, and how many telemetry messages there were.
-    async fn run(mut self) -> (SessionEnd, u64) {
+    pub(super) async fn run(mut self) -> (SessionEnd, u64) {
         let is_present = !self.kept.is_empty();
         let end = match timeout(limits::SESSION_WRITE, accept(&mut self.io, is_present)).await {
             Ok(Ok(())) => match self.resume().await {

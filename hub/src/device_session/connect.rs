@@ -3,14 +3,15 @@
 use common::clock::unix_now;
 use common::identity::DeviceIdentity;
 use common::limits;
-use common::mqtt::{ConnectReturnCode, Packet, PacketIo, ReadError, packet};
+use common::mqtt::{ConnectReturnCode, Packet, PacketIo, ReadError, Transport, packet};
 use common::wire::topics;
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Duration;
 
 use super::Refused;
 use crate::auth::{AuthError, Authenticator, DevicePrincipal, DeviceProof};
+use crate::boxed::boxed;
+use crate::listeners::Place;
 
 /// A device that may come in.
 pub struct Admitted {
@@ -23,14 +24,15 @@ pub struct Admitted {
 }
 
 /// Reads CONNECT and judges it. A refusal has been answered already; an admission has
-/// not: [`accept`] does, once presence is taken.
+/// not: [`accept`] does, once presence is taken. `place` is the peer's among strangers.
 ///
 /// # Errors
 /// [`Refused`].
-pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+pub async fn connect<S: Transport>(
     io: &mut PacketIo<S>,
     certificate: Option<&CertificateDer<'_>>,
     auth: &Authenticator,
+    place: &Place,
 ) -> Result<Admitted, Refused> {
     let connect = match io.read().await {
         Ok(Some(Packet::Connect(connect))) => connect,
@@ -41,22 +43,46 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         }
         Err(error @ ReadError::Version) => {
             let code = ConnectReturnCode::UnacceptableProtocolVersion;
-            return refuse(io, "an unknown device".into(), error.to_string(), code).await;
+            return refuse(
+                io,
+                place,
+                "an unknown device".into(),
+                error.to_string(),
+                code,
+            )
+            .await;
         }
         Err(error) => return Err(Refused::NoConnect(error.to_string())),
     };
+    boxed(|| judge(io, connect, certificate, auth, place)).await
+}
+
+async fn judge<S: Transport>(
+    io: &mut PacketIo<S>,
+    connect: packet::Connect,
+    certificate: Option<&CertificateDer<'_>>,
+    auth: &Authenticator,
+    place: &Place,
+) -> Result<Admitted, Refused> {
     let user_name = connect.user_name().unwrap_or_default();
     let identity = match topics::identity_from_user_name(user_name) {
         Ok(identity) => identity,
         Err(error) => {
             let who = connect.client_id().to_owned();
-            return refuse(io, who, error.to_string(), ConnectReturnCode::NotAuthorized).await;
+            return refuse(
+                io,
+                place,
+                who,
+                error.to_string(),
+                ConnectReturnCode::NotAuthorized,
+            )
+            .await;
         }
     };
     if connect.client_id() != identity.to_string() {
         let reason = "the client id is not the user name's identity".to_owned();
         let code = ConnectReturnCode::IdentifierRejected;
-        return refuse(io, identity.to_string(), reason, code).await;
+        return refuse(io, place, identity.to_string(), reason, code).await;
     }
     match prove(&connect, &identity, certificate, auth).await {
         Ok(principal) => Ok(Admitted {
@@ -70,7 +96,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
                 AuthError::Registry(_) => ConnectReturnCode::ServerUnavailable,
                 _ => ConnectReturnCode::NotAuthorized,
             };
-            refuse(io, identity.to_string(), error.to_string(), code).await
+            refuse(io, place, identity.to_string(), error.to_string(), code).await
         }
     }
 }
@@ -111,12 +137,15 @@ fn connack(code: ConnectReturnCode, session_present: bool) -> Vec<u8> {
         .unwrap_or_default()
 }
 
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
+async fn refuse<S: Transport>(
     io: &mut PacketIo<S>,
+    place: &Place,
     identity: String,
     reason: String,
     code: ConnectReturnCode,
 ) -> Result<Admitted, Refused> {
+    // The connection ends in any case.
+    let _ = place.refused().await;
     let _ = io.write(&connack(code, false)).await;
     io.shutdown().await;
     Err(Refused::Connect {
@@ -134,7 +163,7 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
 ///
 /// # Errors
 /// The connection's.
-pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+pub async fn accept<S: Transport>(
     io: &mut PacketIo<S>,
     session_present: bool,
 ) -> std::io::Result<()> {
@@ -143,7 +172,7 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Refuses an admitted CONNECT because of the hub itself: the device shall try again.
-pub async fn unavailable<S: AsyncRead + AsyncWrite + Unpin>(io: &mut PacketIo<S>) {
+pub async fn unavailable<S: Transport>(io: &mut PacketIo<S>) {
     let code = ConnectReturnCode::ServerUnavailable;
     let refusing = async {
         let _ = io.write(&connack(code, false)).await;

@@ -4,13 +4,18 @@
 mod actor;
 mod connect;
 pub mod protocol;
+mod serve;
 mod twin;
 
-pub use actor::serve;
+pub use serve::serve;
 
 use common::identity::DeviceIdentity;
+use common::limits;
 
 use crate::presence::EndReason;
+
+/// Bytes that a stranger may send for its CONNECT, in records of TLS and frames of WebSocket.
+pub const STRANGER_READS: usize = limits::MQTT_CONNECT_PACKET + (2 << 10);
 
 /// How a session ended.
 #[derive(Debug, thiserror::Error)]

@@ -12,15 +12,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::{Place, Strangers};
+
 /// A connection's share of the limit, held as long as the connection lives. Only a
 /// closed semaphore gives none, and this one is never closed.
 pub type Permit = Option<OwnedSemaphorePermit>;
 
 /// Accepts until `stop` is cancelled; every connection becomes a task of `tasks`.
 /// When accepting fails (descriptors ran out, say), it backs off and goes on.
-pub async fn run<F, S>(listener: TcpListener, stop: CancellationToken, tasks: TaskTracker, serve: F)
-where
-    F: Fn(TcpStream, SocketAddr, Permit) -> S,
+pub async fn run<F, S>(
+    listener: TcpListener,
+    strangers: Strangers,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    serve: F,
+) where
+    F: Fn(TcpStream, SocketAddr, Permit, Place) -> S,
     S: Future<Output = ()> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(descriptors::room(limits::CONNECTIONS, 1, 2)));
@@ -37,7 +44,8 @@ where
             (permit, Ok((socket, peer))) => {
                 backoff.reset();
                 common::dial::tune(&socket);
-                tasks.spawn(serve(socket, peer, permit));
+                let place = strangers.admit(peer.ip());
+                tasks.spawn(serve(socket, peer, permit, place));
             }
             (_, Err(error)) => {
                 let delay = backoff.next_delay();

@@ -25,12 +25,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Permit;
+use super::guarded::Beyond;
+use super::head::read_head;
 use super::tls::{ServerTls, client_certificate};
 use super::write_deadline::WriteDeadline;
+use super::{Permit, Place, Verdict};
 use crate::api::answer::{Answer, Refusal};
 use crate::api::{identities, planned, streams, twins};
 use crate::auth::{AuthError, Permission, ServicePrincipal};
+use crate::boxed::boxed;
 use crate::state::{HubState, LegStream};
 use crate::{device_session, streaming};
 
@@ -49,6 +52,11 @@ pub struct HttpListener {
     pub stop_sessions: CancellationToken,
 }
 
+/// Bytes that a stranger may send for one request: a whole record of TLS, since many write
+/// the head and the body, which waits, in one.
+const REQUEST: usize = 17 << 10;
+/// Largest head of a further request; the library has room for no less.
+const FURTHER_HEAD: usize = 8 << 10;
 /// The one version of the WebSocket protocol (RFC 6455).
 const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
 
@@ -60,36 +68,64 @@ struct Connection {
     certificate: Option<CertificateDer<'static>>,
     /// Held to the end of what the connection becomes.
     permit: Arc<Permit>,
+    /// Among strangers, until a request shows who it is.
+    place: Arc<Place>,
 }
 
 impl HttpListener {
     /// Serves one connection to its end, or to its upgrade.
-    pub async fn serve(self, socket: TcpStream, peer: SocketAddr, permit: Permit) {
+    pub async fn serve(self, socket: TcpStream, peer: SocketAddr, permit: Permit, place: Place) {
         let stream = tokio::select! {
-            stream = self.tls.accept(socket) => stream,
+            stream = self.tls.accept(socket, &place) => stream,
             () = self.stop.cancelled() => None,
         };
-        let Some(stream) = stream else { return };
+        let Some(mut stream) = stream else { return };
+        place.allow(REQUEST, Beyond::Wait);
+        let head = tokio::select! {
+            head = timeout(limits::STRANGER, read_head(&mut stream)) => head.ok().flatten(),
+            () = place.gone() => None,
+            () = self.stop.cancelled() => None,
+        };
+        let Some(head) = head else { return };
+        let stream = WriteDeadline::new(stream, head.into());
+        // In memory of its own: who does not get so far does not need it.
+        boxed(|| self.converse(stream, peer, permit, place)).await;
+    }
+
+    /// The same once the head of a request is there.
+    async fn converse(
+        self,
+        stream: WriteDeadline<Box<LegStream>>,
+        peer: SocketAddr,
+        permit: Permit,
+        place: Place,
+    ) {
         let stop = self.stop.clone();
+        let place = Arc::new(place);
         let connection = Connection {
-            certificate: client_certificate(&stream),
+            certificate: client_certificate(stream.get_ref()),
             listener: self,
             peer,
             permit: Arc::new(permit),
+            place: Arc::clone(&place),
         };
         let service = service_fn(move |request| {
             let connection = connection.clone();
-            async move { Ok::<_, Infallible>(connection.route(request).await) }
+            // The library keeps room for one such future while there is none.
+            boxed(|| async move { Ok::<_, Infallible>(connection.answer(request).await) })
         });
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits::STRANGER)
-            .max_buf_size(limits::HTTP_HEAD)
-            .serve_connection(TokioIo::new(WriteDeadline::new(stream)), service)
+            .max_buf_size(FURTHER_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut serving = std::pin::pin!(serving);
         let result = tokio::select! {
             result = serving.as_mut() => result,
+            () = place.gone() => {
+                return tracing::debug!(%peer, "no request was authorised, and others want its place");
+            }
             () = stop.cancelled() => {
                 serving.as_mut().graceful_shutdown();
                 match timeout(limits::CLOSE, serving).await {
@@ -105,6 +141,23 @@ impl HttpListener {
 }
 
 impl Connection {
+    /// Answers a request. Who is refused again and again waits for it, and is then closed.
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let mut answer = self.route(request).await;
+        let is_refused = match answer.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
+            status => status.is_client_error() && !self.place.is_known(),
+        };
+        if is_refused && self.place.refused().await == Verdict::Close {
+            let headers = answer.headers_mut();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            self.place.allow(REQUEST, Beyond::Wait);
+        }
+        answer
+    }
+
     async fn route(&self, request: Request<Incoming>) -> Answer {
         if request.version() == Version::HTTP_11
             && request.headers().get_all(header::HOST).iter().count() != 1
@@ -151,10 +204,14 @@ impl Connection {
         let answer = upgrade_answer(&request, Some(subprotocol))?;
         let (listener, peer) = (self.listener.clone(), self.peer);
         let certificate = self.certificate.clone();
+        let place = Arc::clone(&self.place);
         self.upgrade(&mut request, move |stream, read| async move {
             let bytes = WebSocketBytes::server(stream, &read);
-            let stop = &listener.stop_sessions;
-            device_session::serve(&listener.state, bytes, certificate, peer, "mqtt-ws", stop).await;
+            drop(read);
+            place.allow(device_session::STRANGER_READS, Beyond::Fail);
+            let (state, stop) = (&listener.state, &listener.stop_sessions);
+            let transport = "mqtt-ws";
+            device_session::serve(state, bytes, certificate, peer, transport, &place, stop).await;
         });
         Some(answer.map(|()| Full::default()))
     }
@@ -186,9 +243,12 @@ impl Connection {
         let Ok(place) = state.rendezvous.claim(stream, leg) else {
             return unauthorised();
         };
+        self.place.leave();
         let peer = self.peer;
         self.upgrade(&mut request, move |io, read| async move {
-            streaming::serve(leg, WebSocket::server(io, &read), place, peer).await;
+            let socket = WebSocket::server(*io, &read);
+            drop(read);
+            streaming::serve(leg, socket, place, peer).await;
         });
         answer.map(|()| Full::default())
     }
@@ -197,7 +257,7 @@ impl Connection {
     /// request included.
     fn upgrade<F, S>(&self, request: &mut Request<Incoming>, serve: F)
     where
-        F: FnOnce(LegStream, Bytes) -> S + Send + 'static,
+        F: FnOnce(Box<LegStream>, Vec<u8>) -> S + Send + 'static,
         S: Future<Output = ()> + Send,
     {
         let upgrade = hyper::upgrade::on(request);
@@ -206,9 +266,11 @@ impl Connection {
             let Ok(Ok(upgraded)) = timeout(limits::STRANGER, upgrade).await else {
                 return;
             };
-            if let Ok(parts) = upgraded.downcast::<TokioIo<WriteDeadline<LegStream>>>() {
-                let stream = parts.io.into_inner().into_inner();
-                serve(stream, parts.read_buf).await;
+            if let Ok(parts) = upgraded.downcast::<TokioIo<WriteDeadline<Box<LegStream>>>>() {
+                let (stream, unread) = parts.io.into_inner().into_inner();
+                // In memory of its own size: the buffers' last pieces would keep all of them.
+                let read = [parts.read_buf, unread].concat();
+                boxed(|| serve(stream, read)).await;
             }
             drop(permit);
         });
@@ -349,6 +411,7 @@ impl Connection {
             unix_now(),
         )
         .await
+        .inspect(|_| self.place.leave())
         .map_err(|error| self.unauthorised(error))
     }
 
@@ -370,6 +433,7 @@ impl Connection {
             unix_now(),
         )
         .await
+        .inspect(|_| self.place.leave())
         .map_err(|error| self.unauthorised(error))
     }
 

@@ -2,12 +2,19 @@
 //! MQTT over TLS.
 
 mod accept;
+mod guarded;
+mod head;
 mod http;
 mod mqtt;
+mod refusals;
+mod strangers;
 mod tls;
 mod write_deadline;
 
 pub use accept::{Permit, run};
+pub use guarded::Guarded;
 pub use http::HttpListener;
 pub use mqtt::MqttListener;
+pub use refusals::Verdict;
+pub use strangers::{Place, Strangers};
 pub use tls::{CertificateSlot, ServerTls};

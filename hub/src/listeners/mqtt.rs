@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::Permit;
+use super::guarded::Beyond;
 use super::tls::{ServerTls, client_certificate};
+use super::{Permit, Place};
+use crate::boxed::boxed;
 use crate::device_session;
 use crate::state::HubState;
 
@@ -23,13 +25,17 @@ pub struct MqttListener {
 
 impl MqttListener {
     /// Serves one connection to its end.
-    pub async fn serve(self, socket: TcpStream, peer: SocketAddr, _permit: Permit) {
+    pub async fn serve(self, socket: TcpStream, peer: SocketAddr, _permit: Permit, place: Place) {
         let stream = tokio::select! {
-            stream = self.tls.accept(socket) => stream,
+            stream = self.tls.accept(socket, &place) => stream,
             () = self.stop.cancelled() => None,
         };
         let Some(stream) = stream else { return };
+        place.allow(device_session::STRANGER_READS, Beyond::Fail);
         let certificate = client_certificate(&stream);
-        device_session::serve(&self.state, stream, certificate, peer, "mqtt", &self.stop).await;
+        let (state, stop) = (&self.state, &self.stop);
+        let transport = "mqtt";
+        boxed(|| device_session::serve(state, stream, certificate, peer, transport, &place, stop))
+            .await;
     }
 }

@@ -13,9 +13,11 @@ use rustls::{Error, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
+use super::{Guarded, Place};
 use crate::auth::AnyClientCertificate;
+use crate::boxed::boxed;
+use crate::state::LegStream;
 
 /// The certificate in use.
 pub struct CertificateSlot(RwLock<Arc<CertifiedKey>>);
@@ -91,9 +93,19 @@ impl ServerTls {
     }
 
     /// Shakes hands within [`limits::STRANGER`]; `None` when it fails, which is the
-    /// stranger's affair.
-    pub async fn accept(&self, socket: TcpStream) -> Option<TlsStream<TcpStream>> {
-        match timeout(limits::STRANGER, self.0.accept(socket)).await {
+    /// stranger's affair, and when its place is wanted. May be dropped.
+    pub async fn accept(&self, socket: TcpStream, place: &Place) -> Option<Box<LegStream>> {
+        let handshake = async {
+            // Who says nothing costs no state of TLS.
+            let _ = socket.peek(&mut [0]).await?;
+            let guarded = Guarded::new(socket, place.allowance());
+            boxed(|| self.0.accept(guarded)).await.map(Box::new)
+        };
+        let result = tokio::select! {
+            result = timeout(limits::STRANGER, handshake) => result,
+            () = place.gone() => return None,
+        };
+        match result {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 tracing::debug!("a TLS handshake failed: {error}");
@@ -108,7 +120,7 @@ impl ServerTls {
 }
 
 /// The certificate that a client showed, if any.
-pub fn client_certificate(stream: &TlsStream<TcpStream>) -> Option<CertificateDer<'static>> {
+pub fn client_certificate(stream: &LegStream) -> Option<CertificateDer<'static>> {
     let (_, connection) = stream.get_ref();
     let certificate = connection.peer_certificates()?.first()?;
     Some(certificate.clone().into_owned())

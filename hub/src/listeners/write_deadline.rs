@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use common::limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
@@ -12,24 +13,32 @@ use tokio::time::{Instant, Sleep, sleep};
 /// Fails when a write or flush makes no progress for [`limits::STRANGER`].
 pub struct WriteDeadline<S> {
     inner: S,
+    /// What was read from it before.
+    unread: Bytes,
     /// Runs while a write stands still.
     timer: Pin<Box<Sleep>>,
     is_waiting: bool,
 }
 
 impl<S> WriteDeadline<S> {
-    /// Watches a stream.
-    pub fn new(inner: S) -> Self {
+    /// Watches a stream, of which so much was read already: it is read again.
+    pub fn new(inner: S, unread: Bytes) -> Self {
         Self {
             inner,
+            unread,
             timer: Box::pin(sleep(limits::STRANGER)),
             is_waiting: false,
         }
     }
 
-    /// The stream, no longer watched.
-    pub fn into_inner(self) -> S {
-        self.inner
+    /// The stream.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The stream, no longer watched, and what was not read again.
+    pub fn into_inner(self) -> (S, Bytes) {
+        (self.inner, self.unread)
     }
 
     fn watch<T>(
@@ -59,6 +68,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteDeadline<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let count = buffer.remaining().min(self.unread.len());
+            buffer.put_slice(&self.unread.split_to(count));
+            if self.unread.is_empty() {
+                self.unread = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
@@ -93,7 +110,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_stops_ends_it_and_a_slow_one_does_not() {
         let (near, mut far) = duplex(16);
-        let mut stream = WriteDeadline::new(near);
+        let mut stream = WriteDeadline::new(near, Bytes::from_static(b"before"));
+        let mut read = [0; 6];
+        stream.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"before");
         let slow = async {
             let mut byte = [0; 1];
             for _ in 0..32 {

@@ -1,0 +1,157 @@
+//! Refusals cost their sender something: a connection that is refused again and again is
+//! answered later and later and then closed, and an address that keeps coming back for more is
+//! answered late from the start.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+
+use super::strangers::Source;
+
+/// So many refusals on one connection are answered at once: a token that has just expired, or
+/// a program that tries its two keys.
+const AT_ONCE: u32 = 3;
+/// The answer after so many is the connection's last.
+const LAST: u32 = 7;
+/// The first delay; each further one is twice as long.
+const FIRST_DELAY: Duration = Duration::from_millis(125);
+/// How late an address is answered that is refused too often.
+const DELAY: Duration = Duration::from_secs(1);
+/// So many refusals in a row an address may have, a site whose devices all have an old key
+/// included,
+const BURST: NonZeroU32 = NonZeroU32::new(100).unwrap();
+/// and so many a second in the long run.
+const PER_SECOND: NonZeroU32 = NonZeroU32::new(2).unwrap();
+/// Addresses that are remembered; more share one memory.
+const SOURCES: usize = 4_096;
+
+/// What a refusal does to its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    Keep,
+    /// It ends with this answer.
+    Close,
+}
+
+/// The refusals of late, by address.
+pub struct Refusals<C: Clock = MonotonicClock> {
+    sources: RateLimiter<Source, HashMapStateStore<Source>, C, NoOpMiddleware<C::Instant>>,
+}
+
+impl Refusals {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::by(MonotonicClock)
+    }
+}
+
+impl<C: Clock> Refusals<C> {
+    fn by(clock: C) -> Self {
+        let quota = Quota::per_second(PER_SECOND).allow_burst(BURST);
+        Self {
+            sources: RateLimiter::hashmap_with_clock(quota, clock),
+        }
+    }
+
+    /// One more, on a connection that was refused so many times before: how long the answer
+    /// waits, and what comes of the connection.
+    pub fn judge(&self, source: Source, before: u32) -> (Duration, Verdict) {
+        let of_connection = match before.checked_sub(AT_ONCE) {
+            None => Duration::ZERO,
+            Some(more) => FIRST_DELAY.saturating_mul(1 << more.min(8)).min(DELAY),
+        };
+        if self.is_too_many(source) {
+            return (DELAY, Verdict::Close);
+        }
+        let verdict = if before + 1 >= LAST {
+            Verdict::Close
+        } else {
+            Verdict::Keep
+        };
+        (of_connection, verdict)
+    }
+
+    fn is_too_many(&self, source: Source) -> bool {
+        if self.sources.len() >= SOURCES {
+            self.sources.retain_recent();
+        }
+        let source = if self.sources.len() >= SOURCES {
+            Source::ANY
+        } else {
+            source
+        };
+        self.sources.check_key(&source).is_err()
+    }
+}
+
+impl<C: Clock> fmt::Debug for Refusals<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Refusals")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    fn source(number: u32) -> Source {
+        Source::of(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)))
+    }
+
+    #[test]
+    fn a_connection_is_answered_later_and_later_and_then_closed() {
+        let refusals = Refusals::by(FakeRelativeClock::default());
+        let all: Vec<_> = (0..LAST)
+            .map(|before| refusals.judge(source(1), before))
+            .collect();
+        let delays: Vec<_> = all.iter().map(|(delay, _)| delay.as_millis()).collect();
+        assert_eq!(delays, [0, 0, 0, 125, 250, 500, 1000]);
+        let (last, others) = all.split_last().unwrap();
+        assert!(others.iter().all(|(_, verdict)| *verdict == Verdict::Keep));
+        assert_eq!(last.1, Verdict::Close);
+    }
+
+    #[test]
+    fn an_address_that_comes_again_and_again_waits_and_others_do_not() {
+        let clock = FakeRelativeClock::default();
+        let refusals = Refusals::by(clock.clone());
+        let free = (0..1000)
+            .filter(|_| refusals.judge(source(1), 0) == (Duration::ZERO, Verdict::Keep))
+            .count();
+        assert_eq!(free, BURST.get() as usize);
+        assert_eq!(refusals.judge(source(1), 0), (DELAY, Verdict::Close));
+        assert_eq!(
+            refusals.judge(source(2), 0),
+            (Duration::ZERO, Verdict::Keep)
+        );
+        clock.advance(Duration::from_secs(1));
+        let free = (0..10)
+            .filter(|_| refusals.judge(source(1), 0).0.is_zero())
+            .count();
+        assert_eq!(free, PER_SECOND.get() as usize);
+    }
+
+    #[test]
+    fn so_many_addresses_are_remembered_and_no_more() {
+        let clock = FakeRelativeClock::default();
+        let refusals = Refusals::by(clock.clone());
+        for number in 0..100_000 {
+            let _ = refusals.judge(source(number), 0);
+        }
+        assert!(refusals.sources.len() <= SOURCES + 1);
+        // What is long ago makes room.
+        clock.advance(Duration::from_secs(60));
+        let _ = refusals.judge(source(1), 0);
+        assert!(refusals.sources.len() <= 2);
+    }
+}

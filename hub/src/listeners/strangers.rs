@@ -1,0 +1,272 @@
+//! Who has connected and not shown yet who it is. Such connections have a share of the
+//! descriptors and no more; when it is full, the one that came first goes, so that strangers
+//! hold no place that a device or service could have.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common::descriptors;
+use tokio_util::sync::CancellationToken;
+
+use super::guarded::{Allowance, Beyond};
+use super::refusals::{Refusals, Verdict};
+
+/// One in so many descriptors is for strangers: a device needs one for a moment as one, and
+/// then for days as a device.
+const SHARE: usize = 4;
+/// More than these are not held at once, however many descriptors there are: each may cost
+/// some 16 KiB, and so many handshakes are some seconds of work for two cores.
+const MOST: usize = 8_192;
+/// Fewer are no use.
+const LEAST: usize = 16;
+/// One address has at most one in so many of these places: behind it may be a whole site
+/// whose devices come back at once.
+const SHARE_OF_ONE: usize = 2;
+/// Bytes of a whole TLS handshake: keys of some 1.2 KiB, a ticket and a chain of certificates,
+/// of which three of RSA 4096 are some 6 KiB.
+const HANDSHAKE: usize = 12 << 10;
+
+/// The places of strangers, on all listeners of a hub together.
+#[derive(Debug, Clone)]
+pub struct Strangers(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    most: usize,
+    most_of_one: usize,
+    refusals: Refusals,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// In the order of their arrival.
+    places: BTreeMap<u64, (Source, CancellationToken)>,
+    of_source: HashMap<Source, BTreeSet<u64>>,
+    last: u64,
+}
+
+/// What counts as one address: of IPv6 the network, since a host has all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Source(IpAddr);
+
+impl Source {
+    /// Stands for all whom there is no room to tell apart.
+    pub const ANY: Self = Self(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+
+    /// What an address counts as.
+    pub fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let network = u128::from(address) >> 64 << 64;
+                IpAddr::V6(Ipv6Addr::from(network))
+            }
+            address @ IpAddr::V4(_) => address,
+        })
+    }
+}
+
+impl Strangers {
+    /// With a share of this process's descriptors.
+    pub fn new() -> Self {
+        Self::of(descriptors::room(MOST, 1, SHARE))
+    }
+
+    fn of(most: usize) -> Self {
+        let most = most.max(LEAST);
+        Self(Arc::new(Shared {
+            most,
+            most_of_one: most / SHARE_OF_ONE,
+            refusals: Refusals::new(),
+            table: Mutex::default(),
+        }))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // No code panics while it holds the lock; if one did, the table is still whole.
+        let table = &self.0.table;
+        table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a connection from this address. Where there is none left, for the address
+    /// or for all, the oldest there is asked to go.
+    pub fn admit(&self, address: IpAddr) -> Place {
+        let source = Source::of(address);
+        let gone = CancellationToken::new();
+        let mut table = self.table();
+        let of_source = table.of_source.get(&source);
+        let oldest = match of_source {
+            Some(numbers) if numbers.len() >= self.0.most_of_one => numbers.first().copied(),
+            _ if table.places.len() >= self.0.most => table.places.keys().next().copied(),
+            _ => None,
+        };
+        if let Some(number) = oldest
+            && let Some(evicted) = table.remove(number)
+        {
+            evicted.cancel();
+        }
+        table.last += 1;
+        let number = table.last;
+        table.places.insert(number, (source, gone.clone()));
+        table.of_source.entry(source).or_default().insert(number);
+        drop(table);
+        Place {
+            strangers: self.clone(),
+            number,
+            source,
+            gone,
+            allowance: Arc::new(Allowance::new(HANDSHAKE, Beyond::Fail)),
+            refused: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Default for Strangers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Table {
+    fn remove(&mut self, number: u64) -> Option<CancellationToken> {
+        let (source, gone) = self.places.remove(&number)?;
+        if let Some(numbers) = self.of_source.get_mut(&source) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.of_source.remove(&source);
+            }
+        }
+        Some(gone)
+    }
+}
+
+/// A connection's place among strangers, given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    strangers: Strangers,
+    number: u64,
+    source: Source,
+    gone: CancellationToken,
+    allowance: Arc<Allowance>,
+    refused: AtomicU32,
+}
+
+impl Place {
+    /// Ends when the connection has to go; never, once it is no stranger any more. May be
+    /// dropped.
+    pub async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
+
+    /// The peer has shown who it is.
+    pub fn leave(&self) {
+        self.allowance.lift();
+        self.strangers.table().remove(self.number);
+    }
+
+    /// Whether it has.
+    pub fn is_known(&self) -> bool {
+        self.allowance.is_lifted()
+    }
+
+    /// So many bytes may be read from a stranger from here on; a known peer has no limit.
+    pub fn allow(&self, bytes: usize, beyond: Beyond) {
+        self.allowance.set(bytes, beyond);
+    }
+
+    /// How many bytes may still be read: what a socket counts down.
+    pub fn allowance(&self) -> Arc<Allowance> {
+        Arc::clone(&self.allowance)
+    }
+
+    /// What the peer wanted is refused once more. Ends when the refusal may be sent; until
+    /// then a connection or an address that is refused often waits. May be dropped.
+    pub async fn refused(&self) -> Verdict {
+        let before = self.refused.fetch_add(1, Relaxed);
+        let (delay, verdict) = self.strangers.0.refusals.judge(self.source, before);
+        if !delay.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = self.gone() => return Verdict::Close,
+            }
+        }
+        verdict
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn is_gone(place: &Place) -> bool {
+        place.gone.is_cancelled()
+    }
+
+    #[test]
+    fn the_oldest_goes_and_who_is_known_stays() {
+        let strangers = Strangers::of(LEAST);
+        let place = |last: usize| strangers.admit(address(&format!("10.0.0.{last}")));
+        let mut places: Vec<Place> = (0..LEAST).map(place).collect();
+        assert!(!places.iter().any(is_gone));
+        // One has shown who it is: that is a free place.
+        places[0].leave();
+        places.push(place(100));
+        assert!(!places.iter().any(is_gone));
+        places.push(place(101));
+        let gone: Vec<bool> = places.iter().map(is_gone).collect();
+        assert_eq!(gone.iter().filter(|gone| **gone).count(), 1);
+        assert!(gone[1]);
+        // One that ends gives its place back, and so does one that was asked to go.
+        places.truncate(2);
+        let more: Vec<Place> = (0..LEAST).map(place).collect();
+        assert!(!more.iter().any(is_gone));
+        drop((places, more));
+        let table = strangers.table();
+        assert!(table.places.is_empty() && table.of_source.is_empty());
+    }
+
+    #[test]
+    fn one_address_has_a_share_and_harms_no_other() {
+        let strangers = Strangers::of(LEAST);
+        let other = strangers.admit(address("10.0.0.1"));
+        for (base, same) in [("127.0.0.1", true), ("2001:db8::", false)] {
+            let from = |number: usize| match same {
+                true => address(base),
+                // One /64.
+                false => address(&format!("{base}{number:x}")),
+            };
+            let places: Vec<Place> = (0..LEAST).map(|n| strangers.admit(from(n))).collect();
+            let gone = places.iter().filter(|place| is_gone(place)).count();
+            assert_eq!(gone, LEAST - LEAST / SHARE_OF_ONE, "{base}");
+            assert!(
+                places
+                    .iter()
+                    .rev()
+                    .take(LEAST / SHARE_OF_ONE)
+                    .all(|place| !is_gone(place))
+            );
+            assert!(!is_gone(&other));
+        }
+        // The same address in IPv6's clothes, and two networks of IPv6.
+        assert_eq!(
+            Source::of(address("::ffff:10.0.0.1")),
+            Source::of(address("10.0.0.1"))
+        );
+        assert_ne!(
+            Source::of(address("2001:db8::1")),
+            Source::of(address("2001:db8:0:1::1"))
+        );
+    }
+}
