@@ -9,7 +9,6 @@ mod texts;
 
 use std::io::Read as _;
 use std::process::Stdio;
-use std::sync::Arc;
 
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -119,7 +118,7 @@ async fn of_what_stands_in_a_certificate() {
             .push(DnType::OrganizationName, name.as_str());
         let certificate = params.self_signed(&key).unwrap();
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let hub = Arc::new(RawHub::start_with(certificate.der().clone(), der).await);
+        let hub = RawHub::start_with(certificate.der().clone(), der).await;
         // Something to trust.
         let other = RawHub::start().await;
         let ca_file = other.ca_file();
@@ -128,24 +127,21 @@ async fn of_what_stands_in_a_certificate() {
             hub.https_port()
         );
         let connection = device_string(&hub);
-        let programs = [
-            Program::start(
+        let ca_file = ca_file.to_str().unwrap();
+        let programs: [(&str, &[&str], (&str, &str)); 2] = [
+            (
                 "device-proxy",
-                &["--echo", "--ca-file", ca_file.to_str().unwrap()],
-                &[("IOTHUB_DEVICE_CONNECTION_STRING", connection.as_str())],
+                &["--echo", "--ca-file", ca_file],
+                ("IOTHUB_DEVICE_CONNECTION_STRING", &connection),
             ),
-            Program::start(
+            (
                 "service-proxy",
-                &[
-                    "connect",
-                    "MyDevice",
-                    "--ca-file",
-                    ca_file.to_str().unwrap(),
-                ],
-                &[("IOTHUB_CONNECTION_STRING", service.as_str())],
+                &["connect", "MyDevice", "--ca-file", ca_file],
+                ("IOTHUB_CONNECTION_STRING", &service),
             ),
         ];
-        for mut program in programs {
+        for (program, arguments, variable) in programs {
+            let mut program = Program::start(program, arguments, &[variable]);
             let output = tokio::select! {
                 (_, output) = program.ended() => output,
                 _ = hub.request() => unreachable!("it is not trusted"),

@@ -18,6 +18,7 @@ use crate::texts::{KEY, answered, check, close, frame, left, reason, say, text, 
 const WELCOME: u8 = 0x03;
 const REFUSED: u8 = 0x06;
 const DATA: u8 = 0x10;
+const ACK: u8 = 0x12;
 const END: u8 = 0x14;
 const RESET: u8 = 0x15;
 /// And one of a connection in it.
@@ -90,11 +91,17 @@ async fn session(mut exchange: Exchange<Stream>, leg: Leg<'_>) {
             let refused = frame(CONNECTION_REFUSED, Some(1), &reason(1, words));
             let data = [&0u64.to_be_bytes()[..], &refused].concat();
             say(&mut stream, frame(DATA, None, &data)).await;
-            // It is waited for no longer than to the end of the program.
+            // What is not acknowledged would be waited for at the end. It has sent an OPEN, and
+            // what its client wrote.
+            let acknowledged = [&22u64.to_be_bytes()[..], &0u32.to_be_bytes()].concat();
             while let Ok(Incoming::Data(data)) =
                 std::future::poll_fn(|cx| stream.poll_incoming(cx)).await
             {
-                if data.into_bytes().first() == Some(&END) {
+                let bytes = data.into_bytes();
+                if bytes.ends_with(b"a line") {
+                    say(&mut stream, frame(ACK, None, &acknowledged)).await;
+                }
+                if bytes.ends_with(&frame(END, None, &[])) {
                     return;
                 }
             }
