@@ -7,6 +7,8 @@ use std::net::Ipv6Addr;
 pub const HTTPS_PORT: u16 = 443;
 /// The port of MQTT over TLS.
 pub const MQTTS_PORT: u16 = 8883;
+/// The port of AMQP over TLS.
+pub const AMQPS_PORT: u16 = 5671;
 
 /// Why a text is not a hub's address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand};
-use common::hub_address::{HTTPS_PORT, HubAddress, HubAddressError, MQTTS_PORT};
+use common::hub_address::{AMQPS_PORT, HTTPS_PORT, HubAddress, HubAddressError, MQTTS_PORT};
 use common::identity::{DeviceId, ModuleId};
 use common::secret::Secret;
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{CertificateSource, ServeConfig};
+use crate::config::{AmqpsListen, CertificateSource, ServeConfig};
 use crate::registry::Thumbprint;
 
 mod listen;
 
-pub use listen::{Listen, MqttsListen};
+pub use listen::{Listen, ListenOrOff};
 
 /// A self-hosted hub for device streams, wire-compatible with Azure IoT Hub.
 #[derive(Debug, Parser)]
@@ -101,9 +101,15 @@ pub struct ServeArgs {
     #[arg(
         long,
         value_name = "ADDR|off",
-        default_value_t = MqttsListen(Some(Listen::everywhere(MQTTS_PORT)))
+        default_value_t = ListenOrOff(Some(Listen::everywhere(MQTTS_PORT)))
     )]
-    pub mqtts: MqttsListen,
+    pub mqtts: ListenOrOff,
+
+    /// Where to listen for clients of AMQP, which the hub does not speak yet, to tell them so
+    /// at once; `off` for nowhere [default: port 5671 beside an --mqtts on 8883, if it is
+    /// free; else off].
+    #[arg(long, value_name = "ADDR|off")]
+    pub amqps: Option<ListenOrOff>,
 
     /// PEM file of the TLS certificate, and of intermediates behind it [default: one
     /// that the hub's own CA signs, see DIR/tls/ca.pem].
@@ -123,6 +129,17 @@ impl ServeArgs {
             hostname: self.hostname,
             https: self.https.socket_address(),
             mqtts: self.mqtts.0.map(Listen::socket_address),
+            amqps: match (self.amqps, self.mqtts.0) {
+                (Some(ListenOrOff(Some(listen))), _) => AmqpsListen::At(listen.socket_address()),
+                (None, Some(mqtts)) if mqtts.port == MQTTS_PORT => {
+                    let listen = Listen {
+                        port: AMQPS_PORT,
+                        ..mqtts
+                    };
+                    AmqpsListen::IfFree(listen.socket_address())
+                }
+                _ => AmqpsListen::Off,
+            },
             certificate: match (self.tls_cert, self.tls_key) {
                 (Some(certificate), Some(key)) => CertificateSource::Files { certificate, key },
                 // Each requires the other.

@@ -19,6 +19,17 @@ pub enum CertificateSource {
     },
 }
 
+/// Where clients of AMQP are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AmqpsListen {
+    /// Here; port 0 picks one.
+    At(SocketAddr),
+    /// Here, unless another program listens there.
+    IfFree(SocketAddr),
+    /// Nowhere: the port is closed.
+    Off,
+}
+
 /// How to run a hub.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
@@ -31,6 +42,8 @@ pub struct ServeConfig {
     pub https: SocketAddr,
     /// Where MQTT over TLS listens, if it does; port 0 picks one.
     pub mqtts: Option<SocketAddr>,
+    /// Where AMQP over TLS is refused.
+    pub amqps: AmqpsListen,
     /// The server's certificate.
     pub certificate: CertificateSource,
 }

@@ -14,9 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::activity;
 use crate::certificate::{Certificate, CertificateError};
-use crate::config::ServeConfig;
+use crate::config::{AmqpsListen, ServeConfig};
 use crate::data_dir::{DataDir, DataDirError, ServeLock};
-use crate::listeners::{self, HttpListener, MqttListener, ServerTls, Strangers};
+use crate::listeners::{self, AmqpListener, HttpListener, MqttListener, ServerTls, Strangers};
 use crate::registry::RegistryError;
 use crate::registry::SqliteRegistry;
 use crate::revocation;
@@ -74,7 +74,9 @@ pub struct Server {
     certificate: Certificate,
     https: TcpListener,
     mqtts: Option<TcpListener>,
+    amqps: Option<TcpListener>,
     https_tls: ServerTls,
+    /// Of MQTT and of AMQP.
     mqtts_tls: ServerTls,
 }
 
@@ -89,6 +91,11 @@ impl Server {
         let registry = SqliteRegistry::open(&data_dir)?;
         let https = bind(config.https, "--https")?;
         let mqtts = config.mqtts.map(|at| bind(at, "--mqtts")).transpose()?;
+        let amqps = match config.amqps {
+            AmqpsListen::At(at) => Some(bind(at, "--amqps")?),
+            AmqpsListen::IfFree(at) => bind(at, "--amqps").ok(),
+            AmqpsListen::Off => None,
+        };
         let address = config.advertised(&data_dir.address()?, local_address(&https)?.port());
         let certificate = Certificate::load(config.certificate, data_dir.tls()?, address.name())?;
         data_dir.store_address(&address)?;
@@ -101,6 +108,7 @@ impl Server {
             certificate,
             https,
             mqtts,
+            amqps,
         })
     }
 
@@ -123,6 +131,14 @@ impl Server {
     /// The system's.
     pub fn mqtts_address(&self) -> io::Result<Option<SocketAddr>> {
         self.mqtts.as_ref().map(TcpListener::local_addr).transpose()
+    }
+
+    /// Where AMQP over TLS is refused, if it is.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn amqps_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.amqps.as_ref().map(TcpListener::local_addr).transpose()
     }
 
     /// One readable line per listener, then `ready`: for stderr.
@@ -178,6 +194,23 @@ impl Server {
             tasks.clone(),
             move |socket, peer, permit, place| http.clone().serve(socket, peer, permit, place),
         ));
+        if let Some(listener) = self.amqps {
+            if let Ok(address) = listener.local_addr() {
+                tracing::info!("clients of AMQP on {address} are told to use MQTT");
+            }
+            let amqp = AmqpListener {
+                tls: self.mqtts_tls.clone(),
+                name: self.state.address.name().to_owned(),
+                stop: stop_requests.clone(),
+            };
+            tasks.spawn(listeners::run(
+                listener,
+                strangers.clone(),
+                stop_listening.clone(),
+                tasks.clone(),
+                move |socket, peer, permit, place| amqp.clone().serve(socket, peer, permit, place),
+            ));
+        }
         if let Some(listener) = self.mqtts {
             let mqtt = MqttListener {
                 state: self.state.clone(),

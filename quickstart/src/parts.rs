@@ -15,7 +15,7 @@ use device_proxy::cli::{SessionMode, Transport};
 use device_proxy::config::Config as DeviceConfig;
 use device_proxy::hub_session::Fatal;
 use device_proxy::target::{TargetError, Targets};
-use hub::config::{CertificateSource, ServeConfig};
+use hub::config::{AmqpsListen, CertificateSource, ServeConfig};
 use hub::registry::{Authentication, IdentitySettings, RegistryError};
 use hub::server::{ServeError, Server};
 use service_proxy::config::{HubConfig, ListenConfig, SessionConfig};
@@ -81,6 +81,7 @@ pub async fn hub(data_dir: &Path) -> Result<Server, QuickstartError> {
             hostname: HubAddress::parse("localhost").ok(),
             https: loopback(https),
             mqtts: Some(loopback(mqtts)),
+            amqps: AmqpsListen::Off,
             certificate: CertificateSource::Managed,
         })
         .await

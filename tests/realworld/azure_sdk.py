@@ -23,6 +23,7 @@ from harness import DEVICE, check, equal
 HOST = "hub.device-streams.test"
 KEEP_ALIVE = 3
 DEVICE_JS = pathlib.Path(__file__).with_name("device.cjs")
+AMQP_JS = pathlib.Path(__file__).with_name("amqp.cjs")
 SERVICE_JS = pathlib.Path(__file__).with_name("service.cjs")
 
 
@@ -45,6 +46,7 @@ def main(lab):
     x509_devices(lab, hub, sdk)
     python_service(lab, hub)
     node_service(lab, hub)
+    node_amqp(lab, hub)
 
     with lab.step("our own proxies meanwhile, on the default ports"):
         for transport in ("mqtt-ws", "mqtt"):
@@ -365,6 +367,30 @@ def node_service(lab, hub):
                 },
             )
             equal(result.stdout.strip().splitlines()[-1:], ["done"], f"last line ({result.stderr[-300:]})")
+
+
+def node_amqp(lab, hub):
+    """The hub does not speak AMQP: clients of it are refused at once, in words."""
+    modules = harness.WORK / "npm" / "node_modules"
+    with lab.step("npm packages over AMQP, TCP and WebSocket: they give up at once and say what to use"):
+        node = harness.need("node")
+        if not (modules / "azure-iot-device-amqp").is_dir():
+            raise harness.Skip("azure-iot-device-amqp from npm is not installed")
+        # Without a refusal that they understand they try for four minutes.
+        result = lab.run(
+            [node, AMQP_JS],
+            timeout=60,
+            env={
+                **os.environ,
+                "NODE_PATH": str(modules),
+                "NODE_EXTRA_CA_CERTS": str(hub.ca),
+                "DEVICE_STRING": hub.create_device("Amqp"),
+                "IOTHUB_CONNECTION_STRING": hub.service_string("iothubowner"),
+            },
+        )
+        equal(result.stdout.strip().splitlines()[-1:], ["done"], f"last line ({result.stderr[-600:]})")
+        asked = [line for line in hub.process.output.splitlines() if "a client of AMQP is refused" in line]
+        equal(len(asked), 1, "lines of the hub about one peer that asks for AMQP four times")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ use common::connection_string::{
 };
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};
-use hub::config::{CertificateSource, ServeConfig};
+use hub::config::{AmqpsListen, CertificateSource, ServeConfig};
 use hub::registry::{Authentication, IdentitySettings, IfMatch, Registry, Status};
 use hub::server::Server;
 use hub::state::HubState;
@@ -28,6 +28,8 @@ pub struct TestHub {
     pub https: SocketAddr,
     /// Where clients find MQTT over TLS: the listener, or the link before it.
     pub mqtts: SocketAddr,
+    /// Where AMQP over TLS is refused.
+    pub amqps: SocketAddr,
     folder: Arc<TempDir>,
     stop: CancellationToken,
     running: Option<JoinHandle<()>>,
@@ -85,6 +87,7 @@ impl TestHub {
             hostname: Some(HubAddress::parse(address).unwrap()),
             https: any,
             mqtts: Some(any),
+            amqps: AmqpsListen::At(any),
             certificate: CertificateSource::Managed,
         })
         .await
@@ -94,6 +97,7 @@ impl TestHub {
             state: server.state().clone(),
             https: server.https_address().unwrap(),
             mqtts: server.mqtts_address().unwrap().unwrap(),
+            amqps: server.amqps_address().unwrap().unwrap(),
             folder,
             running: Some(tokio::spawn(server.run(stop.clone()))),
             stop,

@@ -247,3 +247,50 @@ async fn broken_rules_of_mqtt_end_its_websocket_with_1002() {
         assert_eq!(close_code(&mut stream).await, 1002, "{bytes:?}");
     }
 }
+
+/// A header of AMQP 1.0 and an Open that says next to nothing of its sender.
+const AMQP_OPEN: &[u8] = b"AMQP\0\x01\0\0\0\0\0\x10\x02\0\0\0\0\x53\x10\xc0\x03\x01\xa1\0";
+
+#[tokio::test]
+async fn clients_of_amqp_read_that_it_is_not_there() {
+    use futures_util::{SinkExt as _, StreamExt as _};
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+    let hub = TestHub::start().await;
+    let config = hub.tls();
+    let mut stream = common::dial::tls("localhost", hub.amqps.port(), &config)
+        .await
+        .unwrap();
+    stream.write_all(AMQP_OPEN).await.unwrap();
+    let says_so = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        text.contains("amqp:not-implemented") && text.contains("MQTT")
+    };
+    let mut all = Vec::new();
+    soon("words over TCP", async {
+        while !says_so(&all) {
+            assert_ne!(stream.read_buf(&mut all).await.unwrap(), 0);
+        }
+    })
+    .await;
+    let mut request = format!("wss://localhost:{}/$iothub/websocket", hub.https.port())
+        .into_client_request()
+        .unwrap();
+    let name = "AMQPWSB10".parse().unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", name);
+    let stream = tls(&hub).await;
+    let (mut socket, answer) = tokio_tungstenite::client_async(request, stream)
+        .await
+        .unwrap();
+    assert_eq!(answer.headers()["sec-websocket-protocol"], "AMQPWSB10");
+    let open = Message::binary(AMQP_OPEN);
+    socket.send(open).await.unwrap();
+    let mut all = Vec::new();
+    soon("words over WebSocket", async {
+        while !says_so(&all) {
+            all.extend_from_slice(&socket.next().await.unwrap().unwrap().into_data());
+        }
+    })
+    .await;
+}

@@ -54,11 +54,11 @@ impl fmt::Display for Listen {
     }
 }
 
-/// Where to listen for MQTT over TLS: somewhere or nowhere.
+/// Where to listen: somewhere or nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MqttsListen(pub Option<Listen>);
+pub struct ListenOrOff(pub Option<Listen>);
 
-impl FromStr for MqttsListen {
+impl FromStr for ListenOrOff {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -71,7 +71,7 @@ impl FromStr for MqttsListen {
     }
 }
 
-impl fmt::Display for MqttsListen {
+impl fmt::Display for ListenOrOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(listen) => listen.fmt(f),

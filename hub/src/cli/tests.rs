@@ -39,9 +39,9 @@ fn serve_as_the_readme_says() {
     assert_eq!(advertised(args.clone(), 8443), "localhost:8443");
     let args = serve("");
     assert_eq!(args.https, Listen::everywhere(443));
-    assert_eq!(args.mqtts, MqttsListen(Some(Listen::everywhere(8883))));
+    assert_eq!(args.mqtts, ListenOrOff(Some(Listen::everywhere(8883))));
     assert_eq!(advertised(args.clone(), 443), "localhost");
-    assert_eq!(serve("--mqtts off").mqtts, MqttsListen(None));
+    assert_eq!(serve("--mqtts off").mqtts, ListenOrOff(None));
     let args = serve("--hostname localhost --https 127.0.0.1:8443");
     assert_eq!(advertised(args.clone(), 8443), "localhost:8443");
     let args = serve("--hostname hub.example.net:443 --https 8443");

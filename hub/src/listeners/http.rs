@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::amqp::{self, AMQP_SUBPROTOCOL};
 use super::guarded::Beyond;
 use super::head::read_head;
 use super::tls::{ServerTls, client_certificate};
@@ -197,10 +198,16 @@ impl Connection {
         }
     }
 
-    /// MQTT over WebSocket. `None`: not the upgrade that it should be.
+    /// MQTT over WebSocket, and the refusal of AMQP. `None`: not the upgrade that it should be.
     fn mqtt(&self, mut request: Request<Incoming>) -> Option<Answer> {
-        let wanted = |name: &str| name.eq_ignore_ascii_case(MQTT_SUBPROTOCOL);
+        let wanted = |name: &str| {
+            name.eq_ignore_ascii_case(MQTT_SUBPROTOCOL)
+                || name.eq_ignore_ascii_case(AMQP_SUBPROTOCOL)
+        };
         let subprotocol = offered_subprotocol(request.headers(), wanted)?;
+        let is_amqp = subprotocol
+            .as_bytes()
+            .eq_ignore_ascii_case(AMQP_SUBPROTOCOL.as_bytes());
         let answer = upgrade_answer(&request, Some(subprotocol))?;
         let (listener, peer) = (self.listener.clone(), self.peer);
         let certificate = self.certificate.clone();
@@ -208,6 +215,10 @@ impl Connection {
         self.upgrade(&mut request, move |stream, read| async move {
             let bytes = WebSocketBytes::server(stream, &read);
             drop(read);
+            if is_amqp {
+                let (name, stop) = (listener.state.address.name(), &listener.stop);
+                return amqp::refuse(bytes, name, peer, "amqp-ws", &place, stop).await;
+            }
             place.allow(device_session::STRANGER_READS, Beyond::Fail);
             let (state, stop) = (&listener.state, &listener.stop_sessions);
             let transport = "mqtt-ws";

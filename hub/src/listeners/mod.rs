@@ -1,7 +1,8 @@
-//! Where strangers arrive: HTTPS (REST, MQTT over WebSocket, streaming endpoint) and
-//! MQTT over TLS.
+//! Where strangers arrive: HTTPS (REST, MQTT over WebSocket, streaming endpoint), MQTT over TLS,
+//! and AMQP over TLS, which is refused.
 
 mod accept;
+mod amqp;
 mod guarded;
 mod head;
 mod http;
@@ -12,6 +13,7 @@ mod tls;
 mod write_deadline;
 
 pub use accept::{Permit, run};
+pub use amqp::AmqpListener;
 pub use guarded::Guarded;
 pub use http::HttpListener;
 pub use mqtt::MqttListener;

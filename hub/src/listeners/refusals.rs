@@ -39,10 +39,24 @@ pub enum Verdict {
     Close,
 }
 
-/// The refusals of late, by address.
-pub struct Refusals<C: Clock = MonotonicClock> {
-    sources: RateLimiter<Source, HashMapStateStore<Source>, C, NoOpMiddleware<C::Instant>>,
+type Limiter<C> =
+    RateLimiter<Source, HashMapStateStore<Source>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+/// Whether an address may once more. Those that cannot be remembered share one memory.
+fn may<C: Clock>(limiter: &Limiter<C>, source: Source) -> bool {
+    if limiter.len() >= SOURCES {
+        limiter.retain_recent();
+    }
+    let source = if limiter.len() >= SOURCES {
+        Source::ANY
+    } else {
+        source
+    };
+    limiter.check_key(&source).is_ok()
 }
+
+/// The refusals of late, by address.
+pub struct Refusals<C: Clock = MonotonicClock>(Limiter<C>);
 
 impl Refusals {
     /// None yet.
@@ -54,45 +68,59 @@ impl Refusals {
 impl<C: Clock> Refusals<C> {
     fn by(clock: C) -> Self {
         let quota = Quota::per_second(PER_SECOND).allow_burst(BURST);
-        Self {
-            sources: RateLimiter::hashmap_with_clock(quota, clock),
-        }
+        Self(RateLimiter::hashmap_with_clock(quota, clock))
     }
 
     /// One more, on a connection that was refused so many times before: how long the answer
     /// waits, and what comes of the connection.
     pub fn judge(&self, source: Source, before: u32) -> (Duration, Verdict) {
-        let of_connection = match before.checked_sub(AT_ONCE) {
+        if !may(&self.0, source) {
+            return (DELAY, Verdict::Close);
+        }
+        let delay = match before.checked_sub(AT_ONCE) {
             None => Duration::ZERO,
             Some(more) => FIRST_DELAY.saturating_mul(1 << more.min(8)).min(DELAY),
         };
-        if self.is_too_many(source) {
-            return (DELAY, Verdict::Close);
-        }
         let verdict = if before + 1 >= LAST {
             Verdict::Close
         } else {
             Verdict::Keep
         };
-        (of_connection, verdict)
-    }
-
-    fn is_too_many(&self, source: Source) -> bool {
-        if self.sources.len() >= SOURCES {
-            self.sources.retain_recent();
-        }
-        let source = if self.sources.len() >= SOURCES {
-            Source::ANY
-        } else {
-            source
-        };
-        self.sources.check_key(&source).is_err()
+        (delay, verdict)
     }
 }
 
 impl<C: Clock> fmt::Debug for Refusals<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Refusals")
+    }
+}
+
+/// Addresses that did something of late: it is worth a line once.
+pub struct FirstTime<C: Clock = MonotonicClock>(Limiter<C>);
+
+impl FirstTime {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::by(MonotonicClock)
+    }
+}
+
+impl<C: Clock> FirstTime<C> {
+    fn by(clock: C) -> Self {
+        let once = Quota::per_hour(NonZeroU32::MIN);
+        Self(RateLimiter::hashmap_with_clock(once, clock))
+    }
+
+    /// Whether it does so for the first time within an hour.
+    pub fn is_first(&self, source: Source) -> bool {
+        may(&self.0, source)
+    }
+}
+
+impl<C: Clock> fmt::Debug for FirstTime<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FirstTime")
     }
 }
 
@@ -148,10 +176,21 @@ mod tests {
         for number in 0..100_000 {
             let _ = refusals.judge(source(number), 0);
         }
-        assert!(refusals.sources.len() <= SOURCES + 1);
+        assert!(refusals.0.len() <= SOURCES + 1);
         // What is long ago makes room.
         clock.advance(Duration::from_secs(60));
         let _ = refusals.judge(source(1), 0);
-        assert!(refusals.sources.len() <= 2);
+        assert!(refusals.0.len() <= 2);
+    }
+
+    #[test]
+    fn the_first_time_is_once_an_hour() {
+        let clock = FakeRelativeClock::default();
+        let first = FirstTime::by(clock.clone());
+        assert!(first.is_first(source(1)));
+        assert!(!first.is_first(source(1)));
+        assert!(first.is_first(source(2)));
+        clock.advance(Duration::from_secs(3600));
+        assert!(first.is_first(source(1)));
     }
 }

@@ -11,7 +11,7 @@ use common::descriptors;
 use tokio_util::sync::CancellationToken;
 
 use super::guarded::{Allowance, Beyond};
-use super::refusals::{Refusals, Verdict};
+use super::refusals::{FirstTime, Refusals, Verdict};
 
 /// One in so many descriptors is for strangers: a device needs one for a moment as one, and
 /// then for days as a device.
@@ -37,6 +37,7 @@ struct Shared {
     most: usize,
     most_of_one: usize,
     refusals: Refusals,
+    amqp: FirstTime,
     table: Mutex<Table>,
 }
 
@@ -80,6 +81,7 @@ impl Strangers {
             most,
             most_of_one: most / SHARE_OF_ONE,
             refusals: Refusals::new(),
+            amqp: FirstTime::new(),
             table: Mutex::default(),
         }))
     }
@@ -179,6 +181,11 @@ impl Place {
     /// How many bytes may still be read: what a socket counts down.
     pub fn allowance(&self) -> Arc<Allowance> {
         Arc::clone(&self.allowance)
+    }
+
+    /// Whether a client at this address is the first of late that wants AMQP: it tries again.
+    pub fn is_first_amqp(&self) -> bool {
+        self.strangers.0.amqp.is_first(self.source)
     }
 
     /// What the peer wanted is refused once more. Ends when the refusal may be sent; until
