@@ -287,6 +287,12 @@ def log_lines(process, begin=0.0, end=float("inf")):
                     yield moment, level, text
 
 
+def events(lines, text):
+    """How many events with this text these lines tell of: one that is summed up tells of many."""
+    numbers = (re.search(r" repeated=(\d+) ", line) for line in lines if text in line)
+    return sum(int(number.group(1)) if number else 1 for number in numbers)
+
+
 def when(processes, pattern, begin):
     """The first moment after `begin` at which one of them logged this, or None."""
     wanted = re.compile(pattern)
