@@ -11,6 +11,8 @@ use tests::programs::Program;
 use tests::raw_device::password;
 use tests::{RawDevice, RawHub, RawService, raw_hub, raw_service, soon, wait};
 use tokio::io::AsyncReadExt as _;
+#[cfg(target_os = "linux")]
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 /// What the log says of events with all of these: in how many lines, and how many there were.
@@ -167,4 +169,35 @@ async fn malformed_stream_requests_are_summed_up() {
     let (lines, sum) = summed(&output, &["WARN", malformed]);
     assert!((6..=HANDFUL).contains(&lines), "{output}");
     assert_eq!(sum, 3_000, "{output}");
+}
+
+/// A host that has many addresses is not many peers for ever.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn strangers_from_many_addresses_are_counted_together() {
+    let mut hub = ProgramHub::start_quiet().await;
+    let tls = tokio_rustls::TlsConnector::from(hub.tls());
+    let strangers = 150u8;
+    for number in 0..strangers {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 1, number], 0).into()).unwrap();
+        let to = ([127, 0, 0, 1], hub.https).into();
+        let socket = soon("a connection", socket.connect(to)).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        let mut stream = soon("TLS", tls.connect(name, socket)).await.unwrap();
+        let request = "GET /devices?api-version=2020-09-30 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        soon("an answer", stream.read_exact(&mut status))
+            .await
+            .unwrap();
+        assert_eq!(&status, b"HTTP/1.1 401");
+    }
+    let output = ended(&mut hub.program).await;
+    let refused = "request of a service refused";
+    let (lines, sum) = summed(&output, &[refused]);
+    assert_eq!(sum, usize::from(strangers), "{output}");
+    assert!((60..=70).contains(&lines), "{lines}\n{output}");
+    let (_, others) = summed(&output, &[refused, "(and others like it) repeated="]);
+    assert!(others >= 80, "{others}\n{output}");
 }

@@ -145,26 +145,35 @@ fn log(report: &Report) {
 /// What an event says.
 struct Seen(Event);
 
+impl Seen {
+    fn keep(&mut self, field: &Field, value: String) {
+        let Event {
+            message, fields, ..
+        } = &mut self.0;
+        match field.name() {
+            "message" => *message = value,
+            "device" => fields.device = Some(value),
+            "name" => fields.name = Some(value),
+            "target" => fields.target = Some(value),
+            "peer" => fields.peer = Some(value),
+            "transport" => fields.transport = Some(value),
+            _ => {}
+        }
+    }
+}
+
 impl Visit for Seen {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.record_debug(field, &format_args!("{value}"));
+        // As the log writes them: in quotes, but for the message. An address is read.
+        if matches!(field.name(), "message" | "peer") {
+            self.keep(field, value.to_owned());
+        } else {
+            self.keep(field, format!("{value:?}"));
+        }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let fields = &mut self.0.fields;
-        let place = match field.name() {
-            "message" => {
-                self.0.message = format!("{value:?}");
-                return;
-            }
-            "device" => &mut fields.device,
-            "name" => &mut fields.name,
-            "target" => &mut fields.target,
-            "peer" => &mut fields.peer,
-            "transport" => &mut fields.transport,
-            _ => return,
-        };
-        *place = Some(format!("{value:?}"));
+        self.keep(field, format!("{value:?}"));
     }
 }
 
@@ -262,7 +271,7 @@ mod tests {
         assert!(lines[first].contains("10.0.0.2:1"), "{lines:#?}");
         assert_eq!(
             lines[first + 1],
-            "WARN refused: the key is wrong peer=10.0.0.1 transport=mqtt repeated=1995 seconds=0"
+            r#"WARN refused: the key is wrong peer=10.0.0.1 transport="mqtt" repeated=1995 seconds=0"#
         );
     }
 
