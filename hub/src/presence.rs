@@ -65,6 +65,8 @@ pub struct Presence(Arc<Mutex<Table>>);
 pub struct PresenceGuard {
     presence: Presence,
     identity: DeviceIdentity,
+    /// An older connection of the identity ends because of this one.
+    pub has_displaced: bool,
     /// This connection.
     pub connection: ConnectionId,
     /// Told when stream requests wait for this identity.
@@ -101,7 +103,8 @@ impl Presence {
             wake: Arc::clone(&wake),
             end,
         };
-        if let Some(old) = table.entries.insert(identity.clone(), entry) {
+        let old = table.entries.insert(identity.clone(), entry);
+        if let Some(old) = &old {
             old.end.send_replace(Some(EndReason::Displaced));
         }
         // What is known of it now comes later than its leaving before.
@@ -110,6 +113,7 @@ impl Presence {
         PresenceGuard {
             presence: self.clone(),
             identity,
+            has_displaced: old.is_some(),
             connection,
             wake,
             end: ended,
@@ -284,6 +288,7 @@ mod tests {
         old.set_subscribed(true);
         assert!(presence.is_subscribed(&identity));
         let new = presence.admit(&principal());
+        assert!(new.has_displaced && !old.has_displaced);
         assert_eq!(*old.end.borrow(), Some(EndReason::Displaced));
         assert!(
             !presence.is_subscribed(&identity),

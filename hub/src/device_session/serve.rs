@@ -80,7 +80,7 @@ async fn converse<S: Transport>(
     if let Err(error) = state.auth.still_valid(&identity, &credential).await {
         return tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
     }
-    let kept = match session_state(state, &admitted).await {
+    let kept = match session_state(state, &admitted, presence.has_displaced).await {
         Ok(kept) => kept,
         Err(error) => {
             tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
@@ -100,10 +100,12 @@ async fn converse<S: Transport>(
 }
 
 /// What the identity has subscribed in earlier connections. With a clean session it is
-/// forgotten, before the device is answered.
+/// forgotten, before the device is answered; what a connection was just storing when this one
+/// displaced it, included: one write waits for the other.
 async fn session_state(
     state: &HubState,
     admitted: &Admitted,
+    has_displaced: bool,
 ) -> Result<Subscriptions, RegistryError> {
     let DevicePrincipal {
         identity,
@@ -122,7 +124,7 @@ async fn session_state(
             }
             error => Err(error),
         })?;
-    if !admitted.clean_session || kept.is_empty() {
+    if !admitted.clean_session || (kept.is_empty() && !has_displaced) {
         return Ok(kept);
     }
     let none = Subscriptions::new();
