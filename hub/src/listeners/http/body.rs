@@ -1,0 +1,46 @@
+//! The body of a request.
+
+use bytes::{Bytes, BytesMut};
+use common::limits;
+use common::wire::problem::ErrorCode;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::api::answer::Refusal;
+
+/// Reads it to its end, within [`limits::HTTP_BODY`] and [`limits::HTTP_BODY_TIME`].
+pub(super) async fn read_body(mut body: Incoming) -> Result<Bytes, Refusal> {
+    let mut whole = BytesMut::new();
+    let mut is_too_large = false;
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| ())?.into_data() else {
+                continue;
+            };
+            is_too_large |= whole.len() + data.len() > limits::HTTP_BODY;
+            // A client that is still sending would not see the answer: what is too much
+            // is read, for a while, and dropped.
+            if is_too_large {
+                whole.clear();
+            } else {
+                whole.extend_from_slice(&data);
+            }
+        }
+        Ok::<(), ()>(())
+    };
+    let read = timeout(limits::HTTP_BODY_TIME, reading).await;
+    if is_too_large {
+        return Err(Refusal::new(
+            ErrorCode::MESSAGE_TOO_LARGE,
+            format!("the body is larger than {} bytes", limits::HTTP_BODY),
+        ));
+    }
+    match read {
+        Ok(Ok(())) => Ok(whole.freeze()),
+        _ => Err(Refusal::new(
+            ErrorCode::FORMAT_ERROR,
+            "the body did not come",
+        )),
+    }
+}

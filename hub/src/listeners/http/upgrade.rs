@@ -1,0 +1,132 @@
+//! Connections that become WebSockets: MQTT, the refusal of AMQP, and legs of streams.
+
+use std::sync::Arc;
+
+use common::limits;
+use common::websocket::{WebSocket, WebSocketBytes, offered_subprotocol, upgrade_answer};
+use common::wire::problem::ErrorCode;
+use common::wire::topics::MQTT_SUBPROTOCOL;
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+use super::{Connection, authorization, refuse};
+use crate::api::answer::{Answer, Refusal};
+use crate::boxed::boxed;
+use crate::listeners::amqp::{self, AMQP_SUBPROTOCOL};
+use crate::listeners::guarded::Beyond;
+use crate::listeners::write_deadline::WriteDeadline;
+use crate::state::LegStream;
+use crate::{device_session, streaming};
+
+/// The one version of the WebSocket protocol (RFC 6455).
+const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
+
+impl Connection {
+    /// MQTT over WebSocket, and the refusal of AMQP. `None`: not the upgrade that it should be.
+    pub(super) fn mqtt(&self, mut request: Request<Incoming>) -> Option<Answer> {
+        let wanted = |name: &str| {
+            name.eq_ignore_ascii_case(MQTT_SUBPROTOCOL)
+                || name.eq_ignore_ascii_case(AMQP_SUBPROTOCOL)
+        };
+        let subprotocol = offered_subprotocol(request.headers(), wanted)?;
+        let is_amqp = subprotocol
+            .as_bytes()
+            .eq_ignore_ascii_case(AMQP_SUBPROTOCOL.as_bytes());
+        let answer = upgrade_answer(&request, Some(subprotocol))?;
+        let (listener, peer) = (self.listener.clone(), self.peer);
+        let certificate = self.certificate.clone();
+        let place = Arc::clone(&self.place);
+        self.upgrade(&mut request, move |stream, read| async move {
+            let bytes = WebSocketBytes::server(stream, &read);
+            drop(read);
+            if is_amqp {
+                let (name, stop) = (listener.state.address.name(), &listener.stop);
+                return amqp::refuse(bytes, name, peer, "amqp-ws", &place, stop).await;
+            }
+            place.allow(device_session::STRANGER_READS, Beyond::Fail);
+            let (state, stop) = (&listener.state, &listener.stop_sessions);
+            let transport = "mqtt-ws";
+            device_session::serve(state, bytes, certificate, peer, transport, &place, stop).await;
+        });
+        Some(answer.map(|()| Full::default()))
+    }
+
+    /// One leg at the streaming endpoint.
+    pub(super) fn leg(&self, segments: &[&str], mut request: Request<Incoming>) -> Answer {
+        let unauthorised = || {
+            refuse(Refusal::new(
+                ErrorCode::UNAUTHORIZED_ACCESS,
+                "the stream token is not valid here, was used before, or the stream is over",
+            ))
+        };
+        let Some((stream, leg)) = streaming::parse_path(segments) else {
+            return refuse(Refusal::new(
+                ErrorCode::NOT_FOUND,
+                "there is no such stream",
+            ));
+        };
+        let offered = offered_subprotocol(request.headers(), |_| true);
+        let Some(answer) = upgrade_answer(&request, offered) else {
+            return bad_upgrade(request.headers().get(header::SEC_WEBSOCKET_VERSION));
+        };
+        let state = &self.listener.state;
+        let bearer = authorization(request.headers());
+        if state.tokens.check(bearer, stream, leg).is_err() {
+            return unauthorised();
+        }
+        // From here on the token is used up.
+        let Ok(place) = state.rendezvous.claim(stream, leg) else {
+            return unauthorised();
+        };
+        self.place.leave();
+        let peer = self.peer;
+        self.upgrade(&mut request, move |io, read| async move {
+            let socket = WebSocket::server(*io, &read);
+            drop(read);
+            streaming::serve(leg, socket, place, peer).await;
+        });
+        answer.map(|()| Full::default())
+    }
+
+    /// Gives the connection to `serve` once the 101 is out, bytes that came behind the
+    /// request included.
+    fn upgrade<F, S>(&self, request: &mut Request<Incoming>, serve: F)
+    where
+        F: FnOnce(Box<LegStream>, Vec<u8>) -> S + Send + 'static,
+        S: Future<Output = ()> + Send,
+    {
+        let upgrade = hyper::upgrade::on(request);
+        let permit = Arc::clone(&self.permit);
+        self.listener.tasks.spawn(async move {
+            let Ok(Ok(upgraded)) = timeout(limits::STRANGER, upgrade).await else {
+                return;
+            };
+            if let Ok(parts) = upgraded.downcast::<TokioIo<WriteDeadline<Box<LegStream>>>>() {
+                let (stream, unread) = parts.io.into_inner().into_inner();
+                // In memory of its own size: the buffers' last pieces would keep all of them.
+                let read = [parts.read_buf, unread].concat();
+                boxed(|| serve(stream, read)).await;
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// The answer to what is no upgrade. Whoever asks for another version of the protocol learns
+/// which there is (RFC 6455, 4.4).
+pub(super) fn bad_upgrade(version: Option<&HeaderValue>) -> Answer {
+    let mut answer = refuse(Refusal::new(
+        ErrorCode::ARGUMENT_INVALID,
+        "this is not the WebSocket upgrade that belongs here",
+    ));
+    if version.is_some_and(|version| version != WEBSOCKET_VERSION) {
+        *answer.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        let headers = answer.headers_mut();
+        headers.insert(header::SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION);
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    answer
+}
