@@ -38,9 +38,9 @@ use tokio_util::sync::CancellationToken;
 /// Payloads: a message under load, a TLS record, a small answer, a keystroke.
 const SIZES: [usize; 4] = [64 << 10, 16 << 10, 1 << 10, 64];
 /// What a pipe holds, in bytes: about what a socket takes at once.
-const PIPE: usize = limits::WEBSOCKET_WRITE_BUFFER;
-/// Bytes of one read of a WebSocket under load.
-const READ: usize = limits::WEBSOCKET_READ_BUFFER;
+const PIPE: usize = 256 << 10;
+/// Bytes of messages that are decoded in one go.
+const READ: usize = 128 << 10;
 /// Bytes through WebSocket or session in one go.
 const VOLUME: usize = 1 << 20;
 /// Bytes through a pump in one go.

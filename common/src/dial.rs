@@ -177,7 +177,12 @@ pub async fn tls(
         .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
     let handshake = TlsConnector::from(Arc::clone(config)).connect(name, socket);
     match timeout_at(deadline, handshake).await {
-        Ok(result) => result.map_err(failed),
+        Ok(Ok(mut stream)) => {
+            let connection = stream.get_mut().1;
+            connection.set_buffer_limit(Some(limits::TLS_WRITE_BUFFER));
+            Ok(stream)
+        }
+        Ok(Err(error)) => Err(failed(error)),
         Err(_) => Err(DialError::Timeout {
             host: host.to_owned(),
             port,

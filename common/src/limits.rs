@@ -77,11 +77,12 @@ pub const DRAIN: Duration = Duration::from_secs(5);
 pub const STREAM_MESSAGE: usize = 65_536;
 /// Largest WebSocket message that is accepted on a leg: some SDKs join chunks.
 pub const STREAM_MESSAGE_ACCEPTED: usize = 16 << 20;
-/// Read buffer of a WebSocket while bulk comes: two messages; what is passed on from it
-/// keeps it in memory.
-pub const WEBSOCKET_READ_BUFFER: usize = 128 << 10;
-/// Bytes a WebSocket gathers before it writes without being flushed.
-pub const WEBSOCKET_WRITE_BUFFER: usize = 256 << 10;
+/// Bytes a WebSocket gathers before it writes without being flushed: what is larger goes out by
+/// itself, and a peer that takes nothing leaves little here.
+pub const WEBSOCKET_WRITE_BUFFER: usize = 32 << 10;
+/// What TLS takes at once from a WebSocket: all that this may have gathered, and so in one write to
+/// the system, and nothing that stays behind and keeps a whole message in memory.
+pub const TLS_WRITE_BUFFER: usize = WEBSOCKET_WRITE_BUFFER + STREAM_MESSAGE + 64;
 
 // --- Session mode (`docs/session-protocol.md`) ---
 

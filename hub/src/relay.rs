@@ -1,5 +1,6 @@
 //! Joins two legs: messages of at most 64 KiB go on as they came, larger ones in
-//! pieces, one message in hand a direction, so that a slow leg slows the fast one.
+//! pieces. While a leg does not take what was sent to it, little more is read from the other: one
+//! message a direction is held, in TLS's buffer, and a slow leg slows the fast one.
 //!
 //! When one leg ends, what it had sent is delivered first; then the other gets Close,
 //! 1000 if the first ended in order, else 1011. A Close is answered when the other leg has what
@@ -104,13 +105,28 @@ impl Way {
                 // It has nowhere to go, but who may not send may not read either.
                 self.held = None;
             }
-            if self.held.is_some() {
-                if let Err(error) = ready!(self.poll_send(cx, to)) {
-                    self.broken = Some(error);
+            let is_ready = self.broken.is_some()
+                || match to.poll_ready(cx) {
+                    Poll::Ready(Ok(())) => true,
+                    Poll::Ready(Err(error)) => {
+                        self.broken = Some(error);
+                        continue;
+                    }
+                    Poll::Pending => false,
+                };
+            let incoming = if !is_ready {
+                if self.held.is_some() {
+                    return Poll::Pending;
                 }
+                // An end is seen all the same, if no more than a little comes before it.
+                from.poll_incoming_little(cx)
+            } else if let Some(data) = self.held.take() {
+                self.send(data, to);
                 continue;
-            }
-            match from.poll_incoming(cx) {
+            } else {
+                from.poll_incoming(cx)
+            };
+            match incoming {
                 Poll::Ready(Ok(Incoming::Data(data))) => self.held = Some(data),
                 Poll::Ready(Ok(Incoming::Closed(goodbye))) => {
                     return Poll::Ready(if goodbye.is_normal() {
@@ -136,20 +152,16 @@ impl Way {
         }
     }
 
-    /// Sends the message in hand.
-    fn poll_send<B: AsyncRead + AsyncWrite + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut WebSocket<B>,
-    ) -> Poll<Result<(), WebSocketError>> {
-        ready!(to.poll_ready(cx))?;
-        if let Some(data) = self.held.take() {
-            let length = data.len() as u64;
-            to.start_send(data)?;
-            self.bytes += length;
-            self.unflushed = true;
+    /// Sends a message to a leg that is ready for it.
+    fn send<B: AsyncRead + AsyncWrite + Unpin>(&mut self, data: Data, to: &mut WebSocket<B>) {
+        let length = data.len() as u64;
+        match to.start_send(data) {
+            Ok(()) => {
+                self.bytes += length;
+                self.unflushed = true;
+            }
+            Err(error) => self.broken = Some(error),
         }
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -23,7 +23,16 @@ pub fn allow_descriptors(count: u64) {
 
 /// Resident memory in bytes; zero where the system does not tell.
 pub fn memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    resident("self")
+}
+
+/// Resident memory of another process in bytes; zero where the system does not tell.
+pub fn memory_of(process: u32) -> u64 {
+    resident(&process.to_string())
+}
+
+fn resident(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
     kib.map_or(0, |kib| kib.trim().parse::<u64>().unwrap() << 10)

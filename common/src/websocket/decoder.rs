@@ -85,6 +85,19 @@ impl Decoder {
         }
     }
 
+    /// Moves what the buffer holds to one of its own with room for so much, so that a large one,
+    /// which it may share with messages that were passed on, is freed with them.
+    pub(super) fn move_out(&mut self, size: usize) {
+        let mut buffer = BytesMut::with_capacity(size.max(self.buffer.len()));
+        buffer.extend_from_slice(&self.buffer);
+        self.buffer = buffer;
+    }
+
+    /// Whether a frame's head was taken and its payload is awaited.
+    pub(super) fn is_in_frame(&self) -> bool {
+        self.frame.is_some()
+    }
+
     /// How many bytes [`buffer`](Self::buffer) lacks for a next event; 1 when that is
     /// not known.
     pub(super) fn missing(&self) -> usize {

@@ -5,12 +5,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ::bytes::{Buf as _, BufMut as _, Bytes};
+use ::bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::decoder::{Decoder, Event};
-use super::header::Opcode;
+use super::header::{self, Opcode};
 use super::mask::Masks;
 use super::outbox::Outbox;
 use super::{Data, Goodbye, Kind, ViolationError, WebSocketError};
@@ -22,6 +22,21 @@ const SMALL_READ: usize = 4 << 10;
 const TINY_READ: usize = 512;
 /// Small reads in a row after which the large buffer is given back.
 const SMALL_READS: u8 = 16;
+/// Read buffer while much comes: one whole message and the head of the next.
+const LARGE_BUFFER: usize = limits::STREAM_MESSAGE + header::LONGEST;
+/// Payload of a full TLS record, which is what TLS yields at once.
+const RECORD: usize = 16 << 10;
+/// What is read for an owner that can take [`Appetite::Little`]: pings, keystrokes and a Close fit.
+const LITTLE: usize = 256;
+
+/// How much an owner can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Appetite {
+    /// Any event.
+    All,
+    /// What is here already, or fits in [`LITTLE`] bytes; the rest is left to the network.
+    Little,
+}
 
 /// Which rules the two ends follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +62,8 @@ pub(super) struct Frames<S> {
     masks: Masks,
     /// Bytes were written since the last flush of the stream below.
     is_unflushed: bool,
+    /// The stream below did not take all, and has not since: nothing is added to what waits.
+    is_blocked: bool,
     is_closing: bool,
     is_closed_by_peer: bool,
     /// The answer to the peer's Close, until something is written: its owner may have found
@@ -57,6 +74,8 @@ pub(super) struct Frames<S> {
     read_size: usize,
     /// The read size while bulk comes.
     most_read: usize,
+    /// The decoder's buffer is a small one of its own since the last large read.
+    is_moved_out: bool,
     small_reads: u8,
 }
 
@@ -72,12 +91,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             owes_flush: false,
             masks: Masks::default(),
             is_unflushed: false,
+            is_blocked: false,
             is_closing: false,
             is_closed_by_peer: false,
             close_answer: None,
             violation: None,
             read_size: SMALL_READ,
-            most_read: limits::WEBSOCKET_READ_BUFFER.min(limit),
+            most_read: LARGE_BUFFER.min(limit),
+            is_moved_out: false,
             small_reads: 0,
         }
     }
@@ -89,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// Allows messages of another size from now on, and reads in one go no more than one.
     pub(super) fn set_limit(&mut self, limit: usize) {
         self.decoder.set_limit(limit);
-        self.most_read = limits::WEBSOCKET_READ_BUFFER.min(limit);
+        self.most_read = LARGE_BUFFER.min(limit);
         self.read_size = if limit < SMALL_READ {
             TINY_READ
         } else {
@@ -105,6 +126,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// The next event. Pings are answered on the way, and so is a goodbye: flush that.
     pub(super) fn poll_event(
         &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Event, WebSocketError>> {
+        self.poll_event_of(Appetite::All, cx)
+    }
+
+    /// The same for this [`Appetite`]. Pending also when the next event is too large for it: then
+    /// [`is_full`](Self::is_full), and what comes does not wake the task.
+    pub(super) fn poll_event_of(
+        &mut self,
+        appetite: Appetite,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Event, WebSocketError>> {
         loop {
@@ -128,7 +159,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                     return Poll::Ready(Err(violation.into()));
                 }
             }
-            match self.poll_read(cx) {
+            let read = match appetite {
+                Appetite::All => self.poll_read(cx),
+                Appetite::Little => self.poll_read_little(cx),
+            };
+            match read {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(WebSocketError::Ended)),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(error))),
@@ -181,13 +216,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
 
     /// Reads into the decoder's buffer, which holds memory only while bytes come.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let size = match self.decoder.missing() {
-            missing @ 2.. if self.read_size <= TINY_READ => missing,
-            missing => self.read_size.max(missing),
+        self.is_moved_out = false;
+        let missing = self.decoder.missing();
+        let room = if self.read_size > SMALL_READ {
+            let missing = self.decoder.is_in_frame().then_some(missing);
+            bulk_room(self.decoder.buffer(), missing, self.read_size)
+        } else {
+            let room = if self.read_size <= TINY_READ && missing > 1 {
+                missing
+            } else {
+                self.read_size.max(missing)
+            };
+            self.decoder.buffer().reserve(room);
+            room
         };
-        let buffer = self.decoder.buffer();
-        buffer.reserve(size);
-        let mut room = buffer.limit(size);
+        let mut room = self.decoder.buffer().limit(room);
         let read = poll_read_buf(Pin::new(&mut self.io), cx, &mut room);
         match &read {
             Poll::Ready(Ok(count)) if *count >= SMALL_READ => {
@@ -209,10 +252,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         read
     }
 
+    /// Reads until there are [`LITTLE`] bytes, and keeps no large buffer for them.
+    fn poll_read_little(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let room = LITTLE.saturating_sub(self.decoder.buffer().len());
+        if room == 0 {
+            return Poll::Pending;
+        }
+        if !self.is_moved_out {
+            self.decoder.move_out(LITTLE);
+            self.is_moved_out = true;
+        }
+        let buffer = self.decoder.buffer();
+        buffer.reserve(room);
+        poll_read_buf(Pin::new(&mut self.io), cx, &mut buffer.limit(room))
+    }
+
+    /// Whether [`Appetite::Little`] reads nothing more.
+    pub(super) fn is_full(&mut self) -> bool {
+        self.decoder.buffer().len() >= LITTLE
+    }
+
     /// Ready when the next frame may be given to [`send`](Self::send).
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
-        if self.outbox.len() >= limits::WEBSOCKET_WRITE_BUFFER {
-            ready!(self.poll_write(cx))?;
+        if self.is_blocked || self.outbox.len() >= limits::WEBSOCKET_WRITE_BUFFER {
+            // Down to the network: TLS takes it all and keeps what the network does not take.
+            ready!(self.poll_flush(cx))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -279,6 +343,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
 
     /// Writes all that is queued.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        let written = self.poll_write_queued(cx);
+        self.is_blocked = written.is_pending();
+        written
+    }
+
+    fn poll_write_queued(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
         loop {
             if let Some(payload) = self.pong.take() {
                 self.queue(Opcode::Pong, payload);
@@ -289,6 +359,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             if !self.outbox.has_remaining() {
                 return Poll::Ready(Ok(()));
             }
+            if self.is_unflushed {
+                // What TLS still has goes first: it would take more, and hold both.
+                ready!(self.poll_flush_below(cx))?;
+            }
             self.is_unflushed = true;
             match ready!(poll_write_buf(Pin::new(&mut self.io), cx, &mut self.outbox)) {
                 Ok(0) => return Poll::Ready(Err(lost(io::ErrorKind::WriteZero.into()))),
@@ -298,12 +372,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
     }
 
+    /// Flushes the stream below.
+    fn poll_flush_below(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(lost)?;
+        self.is_unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
     /// Writes all that is queued, down to the network.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
         ready!(self.poll_write(cx))?;
         if self.is_unflushed {
-            ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(lost)?;
-            self.is_unflushed = false;
+            let flushed = self.poll_flush_below(cx);
+            self.is_blocked = flushed.is_pending();
+            ready!(flushed)?;
             self.owes_flush = false;
             if self.read_size <= SMALL_READ {
                 self.outbox.shrink();
@@ -320,6 +402,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 }
 
+/// Makes room in the buffer for the next read while much comes, and says how much is to be read:
+/// to the end of the message and the head of the next. So each message has a buffer for itself,
+/// next to nothing is copied from one to the next, and one that was passed on serves again.
+/// `missing` is unknown between frames; `most` is the size of a buffer.
+fn bulk_room(buffer: &mut BytesMut, missing: Option<usize>, most: usize) -> usize {
+    let spare = buffer.capacity() - buffer.len();
+    let record = RECORD.min(most);
+    let (least, room) = match missing {
+        Some(missing) => (missing, (missing + header::LONGEST).max(record)),
+        None if spare > 0 => (0, record),
+        None => (1, most.saturating_sub(buffer.len()).max(record)),
+    };
+    if spare >= least {
+        return room.min(spare);
+    }
+    // Not by `reserve`, which would make it twice as large.
+    if !buffer.try_reclaim(room) {
+        let mut fresh = BytesMut::with_capacity(buffer.len() + room);
+        fresh.extend_from_slice(buffer);
+        *buffer = fresh;
+    }
+    room
+}
+
 fn lost(error: io::Error) -> WebSocketError {
     WebSocketError::Lost(crate::dial::plain(error))
 }
@@ -332,6 +438,70 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    /// What is little is seen at once; of what is larger only its beginning is read, until there is
+    /// room for it.
+    #[tokio::test]
+    async fn who_can_take_little_leaves_the_rest_to_the_network() {
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let mut frames = Frames::new(near, Role::Client, 1 << 20, &[]);
+        let large = vec![7; 60_000];
+        let mut sent = vec![0x82, 3, 1, 2, 3, 0x82, 126];
+        sent.extend(u16::try_from(large.len()).unwrap().to_be_bytes());
+        sent.extend(&large);
+        for _ in 0..3 {
+            far.write_all(&sent).await.unwrap();
+            let small = poll_fn(|cx| frames.poll_event_of(Appetite::Little, cx)).await;
+            let expected = Data::binary(Bytes::from_static(&[1, 2, 3]));
+            assert_eq!(small.unwrap(), Event::Data(expected));
+            poll_fn(|cx| {
+                assert!(frames.poll_event_of(Appetite::Little, cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            assert!(frames.is_full());
+            assert!(frames.decoder.buffer().capacity() <= 2 * LITTLE);
+            let all = poll_fn(|cx| frames.poll_event(cx)).await.unwrap();
+            assert_eq!(all, Event::Data(Data::binary(large.clone().into())));
+        }
+        // A Close is little.
+        far.write_all(&[0x88, 2, 3, 232]).await.unwrap();
+        let close = poll_fn(|cx| frames.poll_event_of(Appetite::Little, cx)).await;
+        assert!(matches!(close.unwrap(), Event::Close(goodbye) if goodbye.code == 1000));
+    }
+
+    /// Each message of bulk lies in memory of about its own size, which serves again when it was
+    /// passed on.
+    #[tokio::test]
+    async fn a_message_keeps_no_more_memory_than_it_needs() {
+        let (near, mut far) = tokio::io::duplex(16 << 10);
+        let mut frames = Frames::new(near, Role::Client, 1 << 20, &[]);
+        let message = vec![7; limits::STREAM_MESSAGE];
+        let mut sent = vec![0x82, 127];
+        sent.extend((message.len() as u64).to_be_bytes());
+        sent.extend(&message);
+        let sending = async {
+            for _ in 0..20 {
+                far.write_all(&sent).await.unwrap();
+            }
+        };
+        let receiving = async {
+            let mut places = std::collections::HashSet::new();
+            for _ in 0..20 {
+                match poll_fn(|cx| frames.poll_event(cx)).await.unwrap() {
+                    Event::Data(data) => {
+                        assert_eq!(data.bytes, message);
+                        places.insert(data.bytes.as_ptr() as usize);
+                    }
+                    other => panic!("{other:?}"),
+                }
+                assert!(frames.decoder.buffer().len() <= header::LONGEST);
+            }
+            places.len()
+        };
+        let (places, ()) = tokio::join!(receiving, sending);
+        assert!(places <= 4, "{places} places in memory");
+    }
 
     #[tokio::test]
     async fn a_ping_is_answered_through_a_full_socket_by_one_who_only_reads() {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Duration, Instant, Sleep, sleep, timeout};
 
 use super::decoder::Event;
-use super::frames::{Frames, Role};
+use super::frames::{Appetite, Frames, Role};
 use super::{Data, Incoming, WebSocketError};
 use crate::keepalive::{Action, Keepalive};
 use crate::limits;
@@ -58,8 +58,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Incoming, WebSocketError>> {
+        self.poll_incoming_of(Appetite::All, cx)
+    }
+
+    /// The same for who cannot pass on much at present: only what is here already or small, and so
+    /// an end behind which nothing large waits. Does not wake the task for what is larger.
+    pub fn poll_incoming_little(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Incoming, WebSocketError>> {
+        self.poll_incoming_of(Appetite::Little, cx)
+    }
+
+    fn poll_incoming_of(
+        &mut self,
+        appetite: Appetite,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Incoming, WebSocketError>> {
         loop {
-            let Poll::Ready(event) = self.0.frames.poll_event(cx)? else {
+            let Poll::Ready(event) = self.0.frames.poll_event_of(appetite, cx)? else {
+                if appetite == Appetite::Little && self.0.frames.is_full() {
+                    // Who is not read from is not silent.
+                    return Poll::Pending;
+                }
                 return self.poll_keepalive(cx);
             };
             let now = Instant::now();

@@ -106,7 +106,11 @@ impl ServerTls {
             () = place.gone() => return None,
         };
         match result {
-            Ok(Ok(stream)) => Some(stream),
+            Ok(Ok(mut stream)) => {
+                let connection = stream.get_mut().1;
+                connection.set_buffer_limit(Some(limits::TLS_WRITE_BUFFER));
+                Some(stream)
+            }
             Ok(Err(error)) => {
                 tracing::debug!("a TLS handshake failed: {error}");
                 None
