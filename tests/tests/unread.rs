@@ -63,12 +63,19 @@ async fn nothing_waits_for_who_reads_the_log() {
     })
     .await;
     let ca_file = format!("{data}/tls/ca.pem");
+    let policy = ["policy", "connection-string", "service", "--data-dir", data];
+    // The port is there a moment before the name that it goes by is stored.
+    let service = soon("the hub's name", async {
+        loop {
+            let (ok, service, _) = run("stream-hub", &policy);
+            if ok && service.contains(&hostname) {
+                return service;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     let (ok, connection, talk) = run("stream-hub", &["device", "create", "d", "--data-dir", data]);
-    assert!(ok, "{talk}");
-    let (ok, service, talk) = run(
-        "stream-hub",
-        &["policy", "connection-string", "service", "--data-dir", data],
-    );
     assert!(ok, "{talk}");
     let target = Target::start(Manner::Echo).await;
     let address = target.address.to_string();
