@@ -70,7 +70,7 @@ fn exit(error: &clap::Error, has_line_ends: bool) -> ! {
 }
 
 /// A usage error for a person. One that repeats a value of several lines becomes one line: which
-/// of its line ends are clap's cannot be told.
+/// of its line ends are clap's is not known here.
 fn plain(text: &str, has_line_ends: bool) -> String {
     let plain = outside::printable_lines(text);
     let masked = outside::masked(&plain);

@@ -17,7 +17,7 @@ pub const PERIOD: Duration = Duration::from_secs(60);
 /// Messages of one kind and peer that are counted each for itself. A peer may choose words of
 /// them, and then every message is another.
 const MESSAGES: usize = 4;
-/// Peers of one kind that are counted each for itself: whoever has addresses by the million fills
+/// Peers of one kind that are counted each for itself: a host with addresses by the million fills
 /// neither memory, of which a kind takes some 300 KiB at most, nor log.
 const PEERS: usize = 64;
 /// Bytes that are kept of a message, and of a field.

@@ -88,7 +88,7 @@ fn another_peer_or_message_or_kind_is_not_hidden() {
 }
 
 #[test]
-fn whoever_chooses_words_or_addresses_fills_neither_memory_nor_log() {
+fn many_words_or_addresses_fill_neither_memory_nor_log() {
     let mut repeats = Repeats::default();
     let now = Instant::now();
     let mut shown = 0;
@@ -118,7 +118,7 @@ fn whoever_chooses_words_or_addresses_fills_neither_memory_nor_log() {
     let peers: Vec<_> = reports.iter().map(|it| it.fields.peer.clone()).collect();
     assert!(peers.contains(&Some("10.0.0.1".into())), "{peers:?}");
     assert!(peers.contains(&None), "{peers:?}");
-    // Whoever has ended makes room.
+    // A peer without an event for a minute makes room.
     let later = now + 2 * PERIOD;
     assert_eq!(note(&mut repeats, &event("x", "10.0.0.2:1"), 1, later), 1);
 }

@@ -95,8 +95,8 @@ impl Summing {
     }
 }
 
-/// Whether repeated events of this kind are summed up. Whoever wants to see more than INFO wants
-/// to see all of it.
+/// Whether repeated events of this kind are summed up. Below INFO each is shown: these levels are
+/// for looking closely.
 fn is_summed(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= Level::INFO && metadata.name() != AUDIT && metadata.target() != REPORT
 }

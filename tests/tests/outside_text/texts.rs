@@ -75,8 +75,8 @@ pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
     [&[0x88, length][..], &code.to_be_bytes(), reason.as_bytes()].concat()
 }
 
-/// A frame of a session's carrier, or with a connection of what is in it, as nobody of ours
-/// would write it.
+/// A frame of a session's carrier, or with a connection of what is in it, as no program of
+/// ours writes it.
 pub(crate) fn frame(kind: u8, connection: Option<u32>, payload: &[u8]) -> Vec<u8> {
     let [_, length @ ..] = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let connection = connection.map(u32::to_be_bytes);
