@@ -12,7 +12,7 @@
 //! 4. [`tunnel`]: how bytes move between a local socket and a stream; [`session`]: how
 //!    many connections share a stream and outlive it.
 //! 5. [`limits`], [`backoff`], [`keepalive`], [`shutdown`], [`telemetry`], [`repeats`],
-//!    [`report`]: the manners all programs share.
+//!    [`network`], [`report`]: the manners all programs share.
 
 pub mod backoff;
 pub mod clock;
@@ -27,6 +27,7 @@ pub mod identity;
 pub mod keepalive;
 pub mod limits;
 pub mod mqtt;
+pub mod network;
 pub mod output;
 pub mod outside;
 pub mod path_watch;

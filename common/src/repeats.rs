@@ -4,10 +4,12 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tracing::Level;
+
+use crate::network::Network;
 
 /// So many events of one kind, peer and message are shown before they are counted.
 pub const FIRST: u32 = 5;
@@ -303,13 +305,7 @@ fn network(peer: &str) -> String {
             Err(_) => return peer.to_owned(),
         },
     };
-    match ip.to_canonical() {
-        IpAddr::V6(ip) if !ip.is_loopback() => {
-            let network = Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX));
-            format!("{network}/64")
-        }
-        ip => ip.to_string(),
-    }
+    Network::of(ip).to_string()
 }
 
 fn hash_without_digits(text: &str) -> u64 {

@@ -1,3 +1,5 @@
+use std::net::Ipv6Addr;
+
 use super::*;
 
 fn event(message: &str, peer: &str) -> Event {

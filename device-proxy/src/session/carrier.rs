@@ -1,11 +1,11 @@
 //! One stream that carries a session: greet, begin or go on, carry to its end.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use common::dial;
+use common::network::Network;
 use common::report;
 use common::session::frame::Code;
 use common::session::greet::{Exchange, GreetError, ResumeWish, Wish};
@@ -84,10 +84,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, request: &StreamRequest, name: &
 fn holder(request: &StreamRequest, name: &str) -> Arc<str> {
     match &request.initiator {
         Some(Initiator { ip, policy }) => {
-            let network = match ip.to_canonical() {
-                IpAddr::V4(_) => ip.to_canonical(),
-                IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-            };
+            let network = Network::of(*ip);
             format!("{policy}@{network}").into()
         }
         None => name.into(),

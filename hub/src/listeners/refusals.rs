@@ -6,12 +6,11 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use common::network::Network;
 use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
-
-use super::strangers::Source;
 
 /// So many refusals on one connection are answered at once: a token that has just expired, or
 /// a program that tries its two keys.
@@ -40,15 +39,15 @@ pub enum Verdict {
 }
 
 type Limiter<C> =
-    RateLimiter<Source, HashMapStateStore<Source>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+    RateLimiter<Network, HashMapStateStore<Network>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
 /// Whether an address may once more. Those that cannot be remembered share one memory.
-fn may<C: Clock>(limiter: &Limiter<C>, source: Source) -> bool {
+fn may<C: Clock>(limiter: &Limiter<C>, source: Network) -> bool {
     if limiter.len() >= SOURCES {
         limiter.retain_recent();
     }
     let source = if limiter.len() >= SOURCES {
-        Source::ANY
+        Network::UNSPECIFIED
     } else {
         source
     };
@@ -73,7 +72,7 @@ impl<C: Clock> Refusals<C> {
 
     /// One more, on a connection that was refused so many times before: how long the answer
     /// waits, and what comes of the connection.
-    pub fn judge(&self, source: Source, before: u32) -> (Duration, Verdict) {
+    pub fn judge(&self, source: Network, before: u32) -> (Duration, Verdict) {
         if !may(&self.0, source) {
             return (DELAY, Verdict::Close);
         }
@@ -113,7 +112,7 @@ impl<C: Clock> FirstTime<C> {
     }
 
     /// Whether it does so for the first time within an hour.
-    pub fn is_first(&self, source: Source) -> bool {
+    pub fn is_first(&self, source: Network) -> bool {
         may(&self.0, source)
     }
 }
@@ -132,8 +131,8 @@ mod tests {
 
     use super::*;
 
-    fn source(number: u32) -> Source {
-        Source::of(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)))
+    fn source(number: u32) -> Network {
+        Network::of(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)))
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! hold no place that a device or service could have.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::descriptors;
+use common::network::Network;
 use tokio_util::sync::CancellationToken;
 
 use super::guarded::{Allowance, Beyond};
@@ -44,29 +45,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Table {
     /// In the order of their arrival.
-    places: BTreeMap<u64, (Source, CancellationToken)>,
-    of_source: HashMap<Source, BTreeSet<u64>>,
+    places: BTreeMap<u64, (Network, CancellationToken)>,
+    of_source: HashMap<Network, BTreeSet<u64>>,
     last: u64,
-}
-
-/// What counts as one address: of IPv6 the network, since a host has all of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Source(IpAddr);
-
-impl Source {
-    /// Stands for all whom there is no room to tell apart.
-    pub const ANY: Self = Self(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-
-    /// What an address counts as.
-    pub fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(address) => {
-                let network = u128::from(address) >> 64 << 64;
-                IpAddr::V6(Ipv6Addr::from(network))
-            }
-            address @ IpAddr::V4(_) => address,
-        })
-    }
 }
 
 impl Strangers {
@@ -95,7 +76,7 @@ impl Strangers {
     /// A place for a connection from this address. Where there is none left, for the address
     /// or for all, the oldest there is asked to go.
     pub fn admit(&self, address: IpAddr) -> Place {
-        let source = Source::of(address);
+        let source = Network::of(address);
         let gone = CancellationToken::new();
         let mut table = self.table();
         let of_source = table.of_source.get(&source);
@@ -149,7 +130,7 @@ impl Table {
 pub struct Place {
     strangers: Strangers,
     number: u64,
-    source: Source,
+    source: Network,
     gone: CancellationToken,
     allowance: Arc<Allowance>,
     refused: AtomicU32,
@@ -266,14 +247,5 @@ mod tests {
             );
             assert!(!is_gone(&other));
         }
-        // The same address in IPv6's clothes, and two networks of IPv6.
-        assert_eq!(
-            Source::of(address("::ffff:10.0.0.1")),
-            Source::of(address("10.0.0.1"))
-        );
-        assert_ne!(
-            Source::of(address("2001:db8::1")),
-            Source::of(address("2001:db8:0:1::1"))
-        );
     }
 }
