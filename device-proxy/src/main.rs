@@ -5,6 +5,16 @@ use device_proxy::cli::Cli;
 use device_proxy::config::Config;
 use tokio_util::sync::CancellationToken;
 
+// Gives freed memory back to the system by itself; the C library's keeps it (docs/performance.md).
+#[cfg(all(
+    feature = "jemalloc",
+    target_os = "linux",
+    target_env = "gnu",
+    target_arch = "x86_64"
+))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 // Devices are small: one thread serves all streams. "local" is "current_thread" without the
 // code of the scheduler of many threads, which hub and service-proxy have built in.
 #[tokio::main(flavor = "local")]

@@ -8,6 +8,16 @@ use hub::config::ServeConfig;
 use hub::server::{ServeError, Server};
 use tokio_util::sync::CancellationToken;
 
+// Gives freed memory back to the system by itself; the C library's keeps it (docs/performance.md).
+#[cfg(all(
+    feature = "jemalloc",
+    target_os = "linux",
+    target_env = "gnu",
+    target_arch = "x86_64"
+))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli: Cli = command_line::parse();
