@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::limits;
+
 /// What each session may hold, whatever the others do: enough to go on slowly.
 const FLOOR: u64 = 64 << 10;
 /// Bounds of the default; between them it is this part of the machine's memory.
@@ -33,6 +35,12 @@ impl Memory {
     /// As much as there is.
     pub fn unlimited() -> Arc<Self> {
         Self::new(u64::MAX)
+    }
+
+    /// For how many connections there is room when each peer sends the credit that it has from
+    /// the first, and nothing is read: what cannot be refused later.
+    pub fn connections(&self) -> usize {
+        usize::try_from(self.limit / limits::SESSION_CREDIT_FIRST).unwrap_or(usize::MAX)
     }
 
     /// Bytes that are held by all sessions.

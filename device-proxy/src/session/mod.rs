@@ -44,17 +44,26 @@ pub(crate) struct Sessions {
     memory: Arc<Memory>,
     /// Inner connections at once, over all sessions.
     connections: Semaphore,
+    /// So many of them one session may have: others shall have some, too.
+    most_of_one: usize,
 }
 
 impl Sessions {
     /// Starts with none; a detached session is kept for `grace`.
     pub(crate) fn new(grace: Duration, budget: Budget, memory: Arc<Memory>) -> Self {
+        let most = descriptors::room(limits::DEVICE_CONNECTIONS, 1, 2)
+            .min(memory.connections())
+            .max(1);
         Self {
             memory,
             entries: Mutex::default(),
             grace,
-            budget,
-            connections: Semaphore::new(descriptors::room(limits::DEVICE_CONNECTIONS, 1, 2)),
+            budget: Budget {
+                connections: budget.connections.min(most.div_ceil(2)),
+                ..budget
+            },
+            connections: Semaphore::new(most),
+            most_of_one: most - most / 4,
         }
     }
 
@@ -172,6 +181,24 @@ mod tests {
             holder: "somebody".into(),
             began: Instant::now(),
         }
+    }
+
+    #[test]
+    fn connections_have_room_in_memory_and_leave_some_for_others() {
+        let sessions = |mib: u64| {
+            let memory = Memory::new(mib << 20);
+            let sessions = Sessions::new(limits::SESSION_GRACE, Budget::default(), memory);
+            (
+                sessions.connections.available_permits(),
+                sessions.most_of_one,
+                sessions.budget.connections,
+            )
+        };
+        assert_eq!(sessions(4), (64, 48, 32));
+        assert_eq!(sessions(0), (1, 1, 1));
+        let (most, _, detached) = sessions(1 << 20);
+        assert_eq!(most, descriptors::room(limits::DEVICE_CONNECTIONS, 1, 2));
+        assert!(detached <= limits::SESSION_DETACHED_CONNECTIONS);
     }
 
     #[tokio::test(start_paused = true)]
