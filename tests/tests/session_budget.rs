@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::limits;
 use common::session::{ConnectionId, pipe};
 use common::tunnel::{Pipes, Traffic};
+use socket2::SockRef;
 use tests::session_story::{DEVICE, reset, talk};
 use tests::{RawService, RawSession, TestDevice, TestHub, holdings, logs, soon, wait};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -131,7 +132,11 @@ async fn too_many_bytes_cost_the_newest_detached() {
     let story = story(name, &[]).await;
     let (_attached, mut here, mut there) = story.session(name).await;
     talk(&mut here, &mut there).await;
-    // Uploads without end to targets that read nothing; then their streams are lost.
+    // Uploads without end to targets that read nothing; then their streams are lost. The
+    // system would take some hundred MiB for the targets first.
+    SockRef::from(&story.target)
+        .set_recv_buffer_size(16 << 10)
+        .unwrap();
     let mut kept = Vec::new();
     let evicted = ["session evicted", "name=\"bytes\""];
     while logs::lines(&evicted).len() < 2 {
@@ -152,7 +157,6 @@ async fn too_many_bytes_cost_the_newest_detached() {
             targets.push(accepted.unwrap().0);
         }
         let (mut before, mut still) = (u64::MAX, 0);
-        // The system takes some hundred MiB for the targets first.
         let resting = tokio::time::timeout(Duration::from_secs(90), async {
             // One look alone may fall into a pause of a busy machine.
             while still < 5 {
