@@ -14,6 +14,7 @@ use common::session::{CarrierEnd, CarrierId, Live, Role, SessionId, carry};
 use common::telemetry::AUDIT;
 use common::wire::stream::{Initiator, StreamRequest};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
@@ -114,6 +115,7 @@ async fn begin(
         target: target.clone(),
         holder,
         began: Instant::now(),
+        connections: Semaphore::new(shared.sessions.most_of_one),
     };
     let Some(entry) = shared.sessions.insert(entry) else {
         tracing::warn!(session = %id, name, %target, "refused a session: too many at once");

@@ -25,9 +25,9 @@ pub(super) async fn serve(shared: Arc<Shared>, entry: Arc<Entry>, id: Connection
     if !live.has_memory() {
         return refuse(RefusedCode::Limit, "no memory is left for it (--memory)");
     }
-    if live.connections() > shared.sessions.most_of_one {
-        return refuse(RefusedCode::Limit, "the others are for other sessions");
-    }
+    let Ok(_share) = entry.connections.try_acquire() else {
+        return refuse(RefusedCode::Limit, "the rest is for other sessions");
+    };
     let Ok(_permit) = shared.sessions.connections.try_acquire() else {
         return refuse(RefusedCode::Limit, "");
     };

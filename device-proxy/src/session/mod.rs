@@ -32,6 +32,8 @@ pub(crate) struct Entry {
     /// Who has asked for it, as far as the hub says; else the target's name.
     holder: Arc<str>,
     began: Instant,
+    /// Its own connections at once: others shall have some, too.
+    connections: Semaphore,
 }
 
 /// All sessions of this device.
@@ -44,7 +46,7 @@ pub(crate) struct Sessions {
     memory: Arc<Memory>,
     /// Inner connections at once, over all sessions.
     connections: Semaphore,
-    /// So many of them one session may have: others shall have some, too.
+    /// So many of them one session may have.
     most_of_one: usize,
 }
 
@@ -54,16 +56,18 @@ impl Sessions {
         let most = descriptors::room(limits::DEVICE_CONNECTIONS, 1, 2)
             .min(memory.connections())
             .max(1);
+        let most_of_one = most - most / 4;
         Self {
             memory,
             entries: Mutex::default(),
             grace,
             budget: Budget {
-                connections: budget.connections.min(most.div_ceil(2)),
+                // Whatever one session may have, it keeps when it is detached.
+                connections: budget.connections.min(most_of_one),
                 ..budget
             },
             connections: Semaphore::new(most),
-            most_of_one: most - most / 4,
+            most_of_one,
         }
     }
 
@@ -180,6 +184,7 @@ mod tests {
             target: Target::Echo,
             holder: "somebody".into(),
             began: Instant::now(),
+            connections: Semaphore::new(1),
         }
     }
 
@@ -194,7 +199,7 @@ mod tests {
                 sessions.budget.connections,
             )
         };
-        assert_eq!(sessions(4), (64, 48, 32));
+        assert_eq!(sessions(4), (64, 48, 48));
         assert_eq!(sessions(0), (1, 1, 1));
         let (most, _, detached) = sessions(1 << 20);
         assert_eq!(most, descriptors::room(limits::DEVICE_CONNECTIONS, 1, 2));
