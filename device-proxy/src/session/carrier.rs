@@ -171,7 +171,7 @@ async fn go_on(
     match entry.live.attach(&frozen, wish.received) {
         Ok(carrier) => {
             let seconds = lost_for.unwrap_or_default().as_secs_f32();
-            tracing::info!(session = %id, name, seconds, "session resumed");
+            tracing::info!(name: AUDIT, session = %id, name, seconds, "session resumed");
             Ok(Some((entry, carrier)))
         }
         Err(error) => {
@@ -198,7 +198,7 @@ async fn run(
         }
         _ => {
             tracing::warn!(
-                %session, name,
+                name: AUDIT, %session, name,
                 connections = entry.live.connections(), held = entry.live.held(),
                 "session detached: {}; kept for {} s", report::chain(&end), shared.sessions.grace.as_secs()
             );

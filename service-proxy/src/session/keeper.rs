@@ -126,7 +126,7 @@ impl Keeper<'_> {
             let lost = Instant::now();
             let (connections, held) = (self.live.connections(), self.live.held());
             tracing::warn!(
-                %device, %name, %session, connections, held,
+                name: AUDIT, %device, %name, %session, connections, held,
                 "session interrupted: {}; connections wait, opening it again", report::chain(&end)
             );
             self.shared.keep_to_budget();
@@ -146,7 +146,7 @@ impl Keeper<'_> {
                 }
             }
             let seconds = lost.elapsed().as_secs_f32();
-            tracing::info!(%device, %name, %session, seconds, "session resumed");
+            tracing::info!(name: AUDIT, %device, %name, %session, seconds, "session resumed");
         }
         match self.live.over() {
             Some(Over::Ended) if self.shared.is_quiet => {}
