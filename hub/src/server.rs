@@ -189,11 +189,14 @@ impl Server {
         let strangers = Strangers::new();
         tasks.spawn(listeners::run(
             self.https,
+            listeners::permits(),
             strangers.clone(),
             stop_listening.clone(),
             tasks.clone(),
             move |socket, peer, permit, place| http.clone().serve(socket, peer, permit, place),
         ));
+        // What is refused on AMQP's port takes from MQTT's half.
+        let mqtt_permits = listeners::permits();
         if let Some(listener) = self.amqps {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!("clients of AMQP on {address} are told to use MQTT");
@@ -205,6 +208,7 @@ impl Server {
             };
             tasks.spawn(listeners::run(
                 listener,
+                Arc::clone(&mqtt_permits),
                 strangers.clone(),
                 stop_listening.clone(),
                 tasks.clone(),
@@ -219,6 +223,7 @@ impl Server {
             };
             tasks.spawn(listeners::run(
                 listener,
+                mqtt_permits,
                 strangers,
                 stop_listening.clone(),
                 tasks.clone(),

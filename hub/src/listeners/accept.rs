@@ -18,10 +18,16 @@ use super::{Place, Strangers};
 /// closed semaphore gives none, and this one is never closed.
 pub type Permit = Option<OwnedSemaphorePermit>;
 
-/// Accepts until `stop` is cancelled; every connection becomes a task of `tasks`.
+/// Permits for half of the connections that there is room for.
+pub fn permits() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(descriptors::room(limits::CONNECTIONS, 1, 2)))
+}
+
+/// Accepts while there are permits, until `stop` is cancelled; every connection becomes a task of `tasks`.
 /// When accepting fails (descriptors ran out, say), it backs off and goes on.
 pub async fn run<F, S>(
     listener: TcpListener,
+    permits: Arc<Semaphore>,
     strangers: Strangers,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -30,7 +36,6 @@ pub async fn run<F, S>(
     F: Fn(TcpStream, SocketAddr, Permit, Place) -> S,
     S: Future<Output = ()> + Send + 'static,
 {
-    let permits = Arc::new(Semaphore::new(descriptors::room(limits::CONNECTIONS, 1, 2)));
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     loop {
         let accepted = tokio::select! {

@@ -25,7 +25,7 @@ use super::{Permit, Place};
 /// The WebSocket subprotocol of AMQP, compared without case.
 pub const AMQP_SUBPROTOCOL: &str = "AMQPWSB10";
 
-/// What a client is told.
+/// What the Close says.
 const TEXT: &str = "This hub does not speak AMQP yet: use MQTT or MQTT over WebSockets for devices, and HTTPS for services.";
 const SASL: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
 const AMQP: [u8; 8] = *b"AMQP\x00\x01\x00\x00";
@@ -75,9 +75,12 @@ pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
     if place.is_first_amqp() {
         tracing::warn!(%peer, transport, "a client of AMQP is refused: this hub does not speak AMQP yet; use MQTT, over WebSockets or not, for devices, and HTTPS for services");
     }
-    let _ = place.refused().await;
+    let conversation = async {
+        let _ = place.refused().await;
+        timeout(limits::STRANGER, converse(&mut stream, name)).await
+    };
     let result = tokio::select! {
-        result = timeout(limits::STRANGER, converse(&mut stream, name)) => result,
+        result = conversation => result,
         () = place.gone() => return,
         () = stop.cancelled() => return,
     };
@@ -126,7 +129,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, name: &str)
         frame(AMQP_FRAME, &Close::new(Some(error)))?,
     ];
     send(stream, &refusal.concat()).await?;
-    // To the client's end: it shall read what it was sent before the connection is gone.
+    // To the client's end: a connection that is closed with bytes unread loses what was sent.
     let mut rest = [0; 256];
     while stream.read(&mut rest).await? > 0 {}
     Ok(())
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn others_are_not_listened_to() {
+    async fn what_is_not_amqp_fails() {
         for said in [
             &b"GET / HTTP/1.1\r\n\r\n"[..],
             b"AMQP\x01\x01\x00\x00",

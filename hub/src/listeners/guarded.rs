@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 pub enum Beyond {
     /// It waits until there may be more: the peer is being judged.
     Wait,
-    /// It fails: nobody who is what it should be sends so much.
+    /// It fails: no client of the protocol sends so much.
     Fail,
 }
 

@@ -1,5 +1,5 @@
 //! The head of a connection's first request, read before the HTTP library gets the
-//! connection: that one has 16 KiB ready for each, and a stranger may never say a word.
+//! connection: that one has 16 KiB ready for each, and a stranger may never send a request.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 

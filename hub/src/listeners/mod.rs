@@ -12,7 +12,7 @@ mod strangers;
 mod tls;
 mod write_deadline;
 
-pub use accept::{Permit, run};
+pub use accept::{Permit, permits, run};
 pub use amqp::AmqpListener;
 pub use guarded::Guarded;
 pub use http::HttpListener;

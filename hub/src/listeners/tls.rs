@@ -96,7 +96,7 @@ impl ServerTls {
     /// stranger's affair, and when its place is wanted. May be dropped.
     pub async fn accept(&self, socket: TcpStream, place: &Place) -> Option<Box<LegStream>> {
         let handshake = async {
-            // Who says nothing costs no state of TLS.
+            // A client that sends nothing costs no state of TLS.
             let _ = socket.peek(&mut [0]).await?;
             let guarded = Guarded::new(socket, place.allowance());
             boxed(|| self.0.accept(guarded)).await.map(Box::new)
