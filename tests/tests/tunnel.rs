@@ -63,10 +63,8 @@ async fn round_trip(mut socket: TcpStream, data: Vec<u8>) {
 async fn nothing_left(story: &Story) {
     // An unused session keeps its stream for a while.
     let streams = usize::from(story.mode == "always");
-    wait("the streams to end", || {
-        story.hub.state.rendezvous.count() == streams
-    })
-    .await;
+    let what = format!("the streams to end (session mode {})", story.mode);
+    wait(&what, || story.hub.state.rendezvous.count() == streams).await;
     wait("the target's connections to end", || {
         story.target.counters.connections() == 0
     })
