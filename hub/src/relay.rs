@@ -175,6 +175,9 @@ struct Relay<A, B> {
     back: Way,
     /// Since one leg takes nothing: whether the rest still moves.
     delivery: Option<Delivery>,
+    /// Which direction comes first now. A task has a budget of operations before it must let
+    /// others run (tokio's coop), and a flood in one direction can use it up each time.
+    is_back_first: bool,
 }
 
 impl<A, B> Relay<A, B>
@@ -183,15 +186,20 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
-        let mut ended = self.out.poll(cx, &mut self.first, &mut self.second);
-        let mut lost_some = self.out.broken.is_some();
-        if ended.is_pending() {
-            ended = self.back.poll(cx, &mut self.second, &mut self.first);
-            lost_some = self.back.broken.is_some();
-        }
-        if let Poll::Ready(end) = ended {
-            // What it sent before its end was not taken: that is how the relay ended.
-            return Poll::Ready(if lost_some { self.lost() } else { end });
+        let is_back_first = self.is_back_first;
+        self.is_back_first = !is_back_first;
+        for is_back in [is_back_first, !is_back_first] {
+            let (ended, lost_some) = if is_back {
+                let ended = self.back.poll(cx, &mut self.second, &mut self.first);
+                (ended, self.back.broken.is_some())
+            } else {
+                let ended = self.out.poll(cx, &mut self.first, &mut self.second);
+                (ended, self.out.broken.is_some())
+            };
+            if let Poll::Ready(end) = ended {
+                // What it sent before its end was not taken: that is how the relay ended.
+                return Poll::Ready(if lost_some { self.lost() } else { end });
+            }
         }
         if self.out.broken.is_some() || self.back.broken.is_some() {
             // One leg takes nothing; what it had sent is being delivered to the other.
@@ -235,6 +243,7 @@ where
         out: Way::new(first_leg, held),
         back: Way::new(first_leg.other(), None),
         delivery: None,
+        is_back_first: false,
     };
     let end = tokio::select! {
         end = poll_fn(|cx| relay.poll(cx)) => end,
@@ -325,33 +334,21 @@ struct Finish<S> {
 
 impl<S: AsyncRead + AsyncWrite + Backlog + Unpin> Finish<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        // Before it reads: a peer that floods us could otherwise use up each turn of this task
+        // (tokio's coop), and would never be asked to stop.
+        let mut is_written = self.poll_written(cx)?;
         let mut ended = None;
         while !self.is_closed && ended.is_none() {
             match self.leg.poll_incoming(cx) {
                 Poll::Ready(Ok(Incoming::Data(data))) => self.dropped += data.len() as u64,
-                Poll::Ready(Ok(Incoming::Closed(_))) => self.is_closed = true,
+                Poll::Ready(Ok(Incoming::Closed(_))) => {
+                    self.is_closed = true;
+                    is_written = self.poll_written(cx)?;
+                }
                 Poll::Ready(Err(error)) => ended = Some(error),
                 Poll::Pending => break,
             }
         }
-        let is_written = loop {
-            match self.leg.poll_flush(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => break false,
-            }
-            // A peer that has closed by itself gets its answer, and that is flushed now.
-            if self.is_close_queued || self.is_closed {
-                break true;
-            }
-            let (code, reason) = if self.is_normal {
-                (Goodbye::NORMAL, "")
-            } else {
-                (Goodbye::ERROR, DISCONNECTED)
-            };
-            self.leg.start_close(code, reason)?;
-            self.is_close_queued = true;
-        };
         match ended {
             // Official clients end the connection without an answer; one that had not read all
             // would have reset it.
@@ -371,6 +368,27 @@ impl<S: AsyncRead + AsyncWrite + Backlog + Unpin> Finish<S> {
                 .poll_stuck(cx, || { (dropped, leg.queued() + leg.get_ref().backlog()) })
         );
         Poll::Ready(Err(WebSocketError::Dead))
+    }
+
+    /// Writes what is queued and the Close behind it; whether all of it is with the network.
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Result<bool, WebSocketError> {
+        loop {
+            match self.leg.poll_flush(cx) {
+                Poll::Ready(flushed) => flushed?,
+                Poll::Pending => return Ok(false),
+            }
+            // A peer that has closed by itself gets its answer, and that is flushed now.
+            if self.is_close_queued || self.is_closed {
+                return Ok(true);
+            }
+            let (code, reason) = if self.is_normal {
+                (Goodbye::NORMAL, "")
+            } else {
+                (Goodbye::ERROR, DISCONNECTED)
+            };
+            self.leg.start_close(code, reason)?;
+            self.is_close_queued = true;
+        }
     }
 }
 

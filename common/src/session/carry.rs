@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::frame::{Code, Frame};
@@ -70,6 +71,7 @@ pub async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
         unflushed: false,
         timer: Box::pin(sleep_until(Instant::now())),
         second_look: SecondLook::default(),
+        is_sending_first: false,
     };
     let end = poll_fn(|cx| driver.poll(cx)).await;
     live.with(|state| state.session.carrier_lost(carrier, Instant::now()));
@@ -102,15 +104,24 @@ struct Driver<'a, S> {
     unflushed: bool,
     timer: Pin<Box<Sleep>>,
     second_look: SecondLook,
+    /// Sending comes first now: reading has used up the task's turn (tokio's coop), and a flood
+    /// would do so each time.
+    is_sending_first: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CarrierEnd> {
+        if std::mem::take(&mut self.is_sending_first)
+            && let Err(end) = self.poll_say(cx)
+        {
+            return Poll::Ready(end);
+        }
         loop {
             let (end, read_all) = match self.poll_read(cx) {
                 Ok(read_all) => (None, read_all),
                 Err(end) => (Some(end), true),
             };
+            self.is_sending_first = !coop::has_budget_remaining();
             let said = self.poll_say(cx);
             if let Some(end) = end {
                 // What was still to be said, an RST perhaps, has been tried.

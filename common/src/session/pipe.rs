@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use tokio::io::ReadBuf;
+use tokio::task::coop;
 use tokio::time::{Duration, Instant};
 
 use super::chunk::Chunk;
@@ -98,6 +99,7 @@ pub async fn pipe<L: LocalSocket>(
         down: Down::Open,
         up_is_done: false,
         read_size: SMALL_READ,
+        is_up_first: false,
     };
     let end = poll_fn(|cx| pipe.poll(cx)).await;
     if end.is_normal() {
@@ -145,6 +147,8 @@ struct Pipe<'a, L, F> {
     up_is_done: bool,
     /// What the next read may bring: about twice of what the last one did.
     read_size: usize,
+    /// The way up comes first now: the way down has used up the task's turn (tokio's coop).
+    is_up_first: bool,
 }
 
 impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
@@ -158,9 +162,15 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
         if is_broken {
             return Poll::Ready(self.broken());
         }
+        if std::mem::take(&mut self.is_up_first)
+            && let Poll::Ready(end) = self.poll_up(cx)
+        {
+            return Poll::Ready(end);
+        }
         if let Poll::Ready(end) = self.poll_down(cx) {
             return Poll::Ready(end);
         }
+        self.is_up_first = !coop::has_budget_remaining();
         if let Poll::Ready(end) = self.poll_up(cx) {
             return Poll::Ready(end);
         }

@@ -25,6 +25,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -95,6 +96,7 @@ where
         ending: None,
         delivery: None,
         timer: Box::pin(sleep(limits::HALF_CLOSE_LINGER)),
+        is_up_first: false,
     };
     let end = tokio::select! {
         end = poll_fn(|cx| pump.poll(cx)) => end,
@@ -141,12 +143,23 @@ struct Pump<'a, L, S> {
     delivery: Option<Delivery>,
     /// Linger time.
     timer: Pin<Box<Sleep>>,
+    /// The way up comes first now: the way down has used up the task's turn (tokio's coop), and
+    /// a flood would do so each time.
+    is_up_first: bool,
 }
 
 impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if self.ending.is_none() {
+            let is_up_first = std::mem::take(&mut self.is_up_first);
+            if is_up_first && let Poll::Ready(end) = self.poll_up(cx) {
+                return Poll::Ready(end);
+            }
             let Poll::Ready(end) = self.poll_down(cx) else {
+                if is_up_first {
+                    return Poll::Pending;
+                }
+                self.is_up_first = !coop::has_budget_remaining();
                 return self.poll_up(cx);
             };
             if let End::LocalFailed(_) = end {

@@ -9,6 +9,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
 
+mod floods;
+
 type Socket = WebSocket<DuplexStream>;
 
 struct Story {

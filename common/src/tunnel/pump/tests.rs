@@ -7,6 +7,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
+mod floods;
+
 /// A local socket in memory that tells whether it was aborted.
 struct Local {
     pipe: DuplexStream,
