@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
     feature = "jemalloc",
     target_os = "linux",
     target_env = "gnu",
-    target_arch = "x86_64"
+    any(target_arch = "aarch64", target_arch = "x86_64")
 ))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
