@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::hub_address::HubAddress;
 
 use crate::files::{self, Access};
-use crate::pki::{CA_CERTIFICATE, CA_KEY, SERVER_KEY};
+use crate::tls::ca::{CA_CERTIFICATE, CA_KEY, SERVER_KEY};
 
 /// The host name of a hub that was given none.
 pub const DEFAULT_HOST: &str = "localhost";

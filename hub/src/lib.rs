@@ -11,20 +11,22 @@
 //! ```
 
 pub mod activity;
+pub mod admission;
+pub mod answer;
 pub mod api;
 pub mod auth;
 mod boxed;
-pub mod certificate;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod data_dir;
 pub mod device_session;
+pub mod documents;
 pub mod files;
 pub mod iso8601;
 pub mod listeners;
-pub mod pki;
 pub mod presence;
+pub mod refusal;
 pub mod registry;
 pub mod relay;
 pub mod rendezvous;
@@ -32,3 +34,4 @@ pub mod revocation;
 pub mod server;
 pub mod state;
 pub mod streaming;
+pub mod tls;

@@ -13,14 +13,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::activity;
-use crate::certificate::{Certificate, CertificateError};
+use crate::admission::Strangers;
 use crate::config::{AmqpsListen, ServeConfig};
 use crate::data_dir::{DataDir, DataDirError, ServeLock};
-use crate::listeners::{self, AmqpListener, HttpListener, MqttListener, ServerTls, Strangers};
+use crate::listeners::{self, AmqpListener, HttpListener, MqttListener, ServerTls};
 use crate::registry::RegistryError;
 use crate::registry::SqliteRegistry;
 use crate::revocation;
 use crate::state::HubState;
+use crate::tls::{Certificate, CertificateError};
 
 /// Why a hub could not start.
 #[derive(Debug, thiserror::Error)]

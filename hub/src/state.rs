@@ -5,10 +5,10 @@ use std::sync::Arc;
 use common::hub_address::HubAddress;
 use tokio_rustls::server::TlsStream;
 
+use crate::admission::Guarded;
 use crate::auth::{Authenticator, StreamTokens};
-use crate::listeners::Guarded;
 use crate::presence::Presence;
-use crate::registry::{Activity, Identity, Registry, activity};
+use crate::registry::{Registry, activity};
 use crate::rendezvous::Rendezvous;
 
 /// What a leg's WebSocket runs over.
@@ -32,7 +32,7 @@ pub struct HubState {
     /// Bearer tokens of legs.
     pub tokens: Arc<StreamTokens>,
     /// When this hub has started, Unix microseconds.
-    started: u64,
+    pub started: u64,
 }
 
 impl HubState {
@@ -47,29 +47,5 @@ impl HubState {
             address,
             started: activity::now(),
         }
-    }
-}
-
-/// The REST API tells who is connected.
-impl crate::api::identities::Connections for HubState {
-    fn activity(&self, identity: &Identity) -> Activity {
-        let stored = identity.activity;
-        match self
-            .presence
-            .activity(&identity.id, &identity.generation_id)
-        {
-            Some(present) => present,
-            // The hub before this one did not come to store its end.
-            None if stored.connected => Activity {
-                connected: false,
-                connection_state_updated: Some(self.started),
-                ..stored
-            },
-            None => stored,
-        }
-    }
-
-    fn connected_devices(&self) -> u64 {
-        self.presence.connected_devices() as u64
     }
 }

@@ -32,7 +32,7 @@ impl RawHub {
         let folder = tempfile::tempdir().unwrap();
         let tls = folder.path().join("tls");
         std::fs::create_dir(&tls).unwrap();
-        let made = hub::pki::ensure(&tls, "localhost", OffsetDateTime::now_utc()).unwrap();
+        let made = hub::tls::ca::ensure(&tls, "localhost", OffsetDateTime::now_utc()).unwrap();
         Self::start_in(folder, made.certificates, made.key).await
     }
 

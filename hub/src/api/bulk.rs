@@ -10,10 +10,11 @@ use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, ERROR_CODE, Refusal, json as answer};
-use super::document::{self, invalid};
+use super::condition::condition;
 use super::draft::{self, Draft};
-use super::identities::condition;
+use crate::answer::{Answer, json as answer};
+use crate::documents::{self, invalid};
+use crate::refusal::{ERROR_CODE, Refusal};
 use crate::registry::{IdentitySettings, IfMatch, Registry, RegistryError};
 
 /// One item as it is sent.
@@ -127,7 +128,7 @@ impl ItemDraft {
             .as_deref()
             .ok_or_else(|| invalid("id is missing.".to_owned()))?;
         let module = self.module_id.as_deref().filter(|id| !id.is_empty());
-        let id = document::id(device, module)?;
+        let id = documents::id(device, module)?;
         let etag = || {
             self.e_tag
                 .as_deref()

@@ -5,8 +5,8 @@
 use common::wire::problem::{BodyFamily, ErrorCode};
 use http::Method;
 
-use super::answer::Refusal;
 use crate::auth::Permission;
+use crate::refusal::Refusal;
 
 /// A part of the API that is missing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,8 +14,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, timeout_at};
 
-use super::answer::{Answer, Refusal, empty};
+use crate::answer::{Answer, empty};
 use crate::auth::{Permission, ServicePrincipal};
+use crate::refusal::Refusal;
 use crate::rendezvous::{Busy, DeviceEndpoint, Progress};
 use crate::state::HubState;
 use crate::streaming;

@@ -5,10 +5,11 @@ use common::identity::{DeviceIdentity, ModuleId};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Refusal, json as answer};
-use super::document::{self, connection_state, status_updated, thumbprints, time};
-use super::identities::Connections;
+use super::connections::Connections;
+use crate::answer::{Answer, json as answer};
 use crate::auth::Permission;
+use crate::documents::{self, connection_state, status_updated, thumbprints, time};
+use crate::refusal::Refusal;
 use crate::registry::twin::Metadata;
 use crate::registry::{Activity, Identity, Registry, RegistryError, Twin};
 
@@ -39,7 +40,7 @@ pub async fn route(
         return Some(Err(Refusal::wrong_method("GET")));
     }
     let read = async {
-        let id = document::id(device, module)?;
+        let id = documents::id(device, module)?;
         Ok(answer(&read(registry, presence, id).await?))
     };
     Some(read.await)
@@ -93,7 +94,7 @@ fn write(identity: &Identity, twin: &Twin, activity: Activity) -> Value {
     if let Some(module) = identity.id.module.as_ref().map(ModuleId::as_str) {
         set("moduleId", module.into());
     }
-    document::family(identity, set);
+    documents::family(identity, set);
     document
 }
 
@@ -141,8 +142,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = DataDir::open(&folder.path().join("hub-data")).unwrap();
         let registry = SqliteRegistry::open(&dir).unwrap();
-        let device = document::id("d", None).unwrap();
-        let module = document::id("d", Some("m")).unwrap();
+        let device = documents::id("d", None).unwrap();
+        let module = documents::id("d", Some("m")).unwrap();
         for id in [&device, &module] {
             let settings = IdentitySettings::new(Authentication::random_keys());
             registry.create(id, settings).await.unwrap();

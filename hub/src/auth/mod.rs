@@ -12,7 +12,7 @@ pub use stream_token::{StreamTokens, TokenRefused};
 use common::identity::DeviceIdentity;
 use common::wire::problem::ErrorCode;
 
-use crate::api::answer::Refusal;
+use crate::refusal::Refusal;
 use crate::registry::{Permissions, RegistryError};
 
 /// A device or module that has proven its identity.

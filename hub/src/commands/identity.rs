@@ -7,8 +7,8 @@ use common::text_input;
 use serde_json::Value;
 
 use super::{CommandError, Session, table};
-use crate::api::document::{self, Keys};
 use crate::cli::{CredentialArgs, Form, WhichKey};
+use crate::documents::{self, Keys};
 use crate::iso8601;
 use crate::registry::credentials;
 use crate::registry::{
@@ -38,7 +38,7 @@ pub(super) async fn create(
     if !form.json {
         return session.line(text?.expose());
     }
-    let mut document = document::write(&identity, None, Keys::Shown);
+    let mut document = documents::write(&identity, None, Keys::Shown);
     if let Some(fields) = document.as_object_mut() {
         fields.insert("connectionString".to_owned(), text?.expose().into());
     }
@@ -99,7 +99,7 @@ pub(super) fn list(
     if form.json {
         let list: Value = identities
             .iter()
-            .map(|identity| document::write(identity, None, Keys::LeftOut))
+            .map(|identity| documents::write(identity, None, Keys::LeftOut))
             .collect();
         return session.json(&list);
     }
@@ -135,7 +135,7 @@ pub(super) async fn show(
 ) -> Result<(), CommandError> {
     let identity = find(session, id).await?;
     if form.json {
-        return session.json(&document::write(&identity, None, Keys::Shown));
+        return session.json(&documents::write(&identity, None, Keys::Shown));
     }
     let mut rows = vec![("device", identity.id.device.to_string())];
     if let Some(module) = &identity.id.module {

@@ -9,9 +9,9 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::Duration;
 
 use super::Refused;
+use crate::admission::Place;
 use crate::auth::{AuthError, Authenticator, DevicePrincipal, DeviceProof};
 use crate::boxed::boxed;
-use crate::listeners::Place;
 
 /// A device that may come in.
 pub struct Admitted {

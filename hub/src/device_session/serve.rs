@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::actor::Session;
 use super::connect::{Admitted, connect, unavailable};
 use super::{Peer, Refused};
+use crate::admission::Place;
 use crate::auth::DevicePrincipal;
 use crate::boxed::boxed;
-use crate::listeners::Place;
 use crate::registry::{RegistryError, Subscriptions};
 use crate::state::HubState;
 

@@ -12,7 +12,7 @@ use common::wire::problem::ErrorCode;
 use common::wire::twin::TwinResponse;
 use serde_json::{Value, json};
 
-use crate::api::answer::Refusal;
+use crate::refusal::Refusal;
 use crate::registry::{Registry, RegistryError, TwinPatch};
 
 /// A request about the session's own twin.

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Place, Strangers};
+use crate::admission::{Place, Strangers};
 
 /// A connection's share of the limit, held as long as the connection lives. Only a
 /// closed semaphore gives none, and this one is never closed.

@@ -18,9 +18,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::guarded::Beyond;
+use super::Permit;
 use super::tls::ServerTls;
-use super::{Permit, Place};
+use crate::admission::{Beyond, Place};
 
 /// The WebSocket subprotocol of AMQP, compared without case.
 pub const AMQP_SUBPROTOCOL: &str = "AMQPWSB10";

@@ -3,20 +3,14 @@
 
 mod accept;
 mod amqp;
-mod guarded;
 mod head;
 mod http;
 mod mqtt;
-mod refusals;
-mod strangers;
 mod tls;
 mod write_deadline;
 
 pub use accept::{Permit, permits, run};
 pub use amqp::AmqpListener;
-pub use guarded::Guarded;
 pub use http::HttpListener;
 pub use mqtt::MqttListener;
-pub use refusals::Verdict;
-pub use strangers::{Place, Strangers};
-pub use tls::{CertificateSlot, ServerTls};
+pub use tls::ServerTls;

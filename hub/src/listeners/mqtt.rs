@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::guarded::Beyond;
+use super::Permit;
 use super::tls::{ServerTls, client_certificate};
-use super::{Permit, Place};
+use crate::admission::{Beyond, Place};
 use crate::boxed::boxed;
 use crate::device_session;
 use crate::state::HubState;

@@ -1,74 +1,22 @@
-//! TLS for the hub's listeners: one certificate that can be exchanged while the hub
-//! runs, and client certificates taken as they come.
+//! TLS for the hub's listeners: the certificate in the slot, and client certificates taken as
+//! they come.
 
-use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use common::limits;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::pki_types::CertificateDer;
+use rustls::server::ResolvesServerCert;
 use rustls::{Error, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Guarded, Place};
+use crate::admission::{Guarded, Place};
 use crate::auth::AnyClientCertificate;
 use crate::boxed::boxed;
 use crate::state::LegStream;
-
-/// The certificate in use.
-pub struct CertificateSlot(RwLock<Arc<CertifiedKey>>);
-
-impl CertificateSlot {
-    /// Starts with this certificate chain and key.
-    ///
-    /// # Errors
-    /// When they do not fit together.
-    pub fn new(
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-    ) -> Result<Arc<Self>, Error> {
-        let certified = certified(chain, key)?;
-        Ok(Arc::new(Self(RwLock::new(Arc::new(certified)))))
-    }
-
-    /// New connections get this certificate from now on.
-    ///
-    /// # Errors
-    /// When chain and key do not fit together; the old certificate stays.
-    pub fn replace(
-        &self,
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-    ) -> Result<(), Error> {
-        let certified = Arc::new(certified(chain, key)?);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
-        Ok(())
-    }
-}
-
-fn certified(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<CertifiedKey, Error> {
-    CertifiedKey::from_der(chain, key, &common::tls::provider())
-}
-
-impl fmt::Debug for CertificateSlot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CertificateSlot")
-    }
-}
-
-impl ResolvesServerCert for CertificateSlot {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let slot = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(&slot))
-    }
-}
+use crate::tls::CertificateSlot;
 
 /// The server's side of TLS on one listener.
 #[derive(Clone)]

@@ -7,8 +7,8 @@ use common::wire::problem::ErrorCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::answer::Refusal;
-use super::document::invalid;
+use crate::documents::invalid;
+use crate::refusal::Refusal;
 use crate::registry::credentials::{self, CredentialError};
 use crate::registry::{Authentication, IdentitySettings, Status};
 

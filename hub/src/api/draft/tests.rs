@@ -1,7 +1,7 @@
 //! What clients write, good and bad.
 
-use super::super::document::id;
 use super::*;
+use crate::documents::id;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 

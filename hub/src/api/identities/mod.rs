@@ -4,25 +4,19 @@
 
 use common::identity::{DeviceId, DeviceIdentity};
 use common::limits;
-use http::header::{ETAG, IF_MATCH};
+use http::header::ETAG;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Refusal, empty, json as answer};
 use super::bulk;
-use super::document::{self, Keys, invalid};
+use super::condition::if_match;
+use super::connections::Connections;
 use super::draft::Draft;
+use crate::answer::{Answer, empty, json as answer};
 use crate::auth::Permission;
-use crate::registry::{Activity, Identity, IfMatch, Registry, RegistryError};
-
-/// Who is connected now.
-pub trait Connections: Send + Sync {
-    /// Whether this identity holds a hub session, and since when: what is stored, and what
-    /// has happened since.
-    fn activity(&self, identity: &Identity) -> Activity;
-    /// How many devices hold one, modules not counted.
-    fn connected_devices(&self) -> u64;
-}
+use crate::documents::{self, Keys, invalid};
+use crate::refusal::Refusal;
+use crate::registry::{Identity, IfMatch, Registry, RegistryError};
 
 /// The resources of this API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +84,11 @@ pub async fn route(
         (Resource::Devices, &Method::GET) => api.list(query).await,
         (Resource::Devices, &Method::POST) => bulk::run(registry, body).await,
         (Resource::Device(device), method) => {
-            api.identity(method, document::id(device, None), headers, body)
+            api.identity(method, documents::id(device, None), headers, body)
                 .await
         }
         (Resource::Module(device, module), method) => {
-            let id = document::id(device, Some(module));
+            let id = documents::id(device, Some(module));
             api.identity(method, id, headers, body).await
         }
         (Resource::Modules(device), &Method::GET) => api.modules(device).await,
@@ -150,7 +144,7 @@ impl Api<'_> {
     }
 
     async fn modules(&self, device: &str) -> Result<Answer, Refusal> {
-        let id = document::id(device, None)?;
+        let id = documents::id(device, None)?;
         let modules = self.registry.modules(&id.device).await?;
         if modules.is_empty() && self.registry.identity(&id).await?.is_none() {
             return Err(Refusal::from(RegistryError::NotFound(id)));
@@ -169,7 +163,7 @@ impl Api<'_> {
 
     fn value(&self, identity: &Identity) -> Value {
         let activity = self.presence.activity(identity);
-        document::write(identity, Some(activity), Keys::Shown)
+        documents::write(identity, Some(activity), Keys::Shown)
     }
 
     fn document(&self, identity: &Identity) -> Answer {
@@ -200,31 +194,6 @@ fn top(query: &str) -> Result<usize, Refusal> {
                 limits::DEVICES_PER_LIST
             ))
         })
-}
-
-/// The condition of the header `If-Match`, if there is one.
-fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Refusal> {
-    let Some(value) = headers.get(IF_MATCH) else {
-        return Ok(None);
-    };
-    let text = value
-        .to_str()
-        .map_err(|_| invalid("If-Match is not an etag.".to_owned()))?;
-    Ok(condition(text))
-}
-
-/// `*` or an etag, with or without quotes; nothing is no condition.
-pub(super) fn condition(text: &str) -> Option<IfMatch> {
-    let text = text.trim();
-    let bare = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'))
-        .unwrap_or(text);
-    match bare {
-        "" => None,
-        "*" => Some(IfMatch::Any),
-        etag => Some(IfMatch::Etag(etag.to_owned())),
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use crate::api::answer::Refusal;
+use crate::refusal::Refusal;
 
 /// Reads it to its end, within [`limits::HTTP_BODY`] and [`limits::HTTP_BODY_TIME`].
 pub(super) async fn read_body(mut body: Incoming) -> Result<Bytes, Refusal> {

@@ -27,15 +27,16 @@ use tokio_util::task::TaskTracker;
 
 use self::body::read_body;
 use self::upgrade::bad_upgrade;
-use super::guarded::Beyond;
+use super::Permit;
 use super::head::read_head;
 use super::tls::{ServerTls, client_certificate};
 use super::write_deadline::WriteDeadline;
-use super::{Permit, Place, Verdict};
-use crate::api::answer::{Answer, Refusal};
+use crate::admission::{Beyond, Place, Verdict};
+use crate::answer::Answer;
 use crate::api::{identities, planned, streams, twins};
 use crate::auth::{AuthError, Permission, ServicePrincipal};
 use crate::boxed::boxed;
+use crate::refusal::Refusal;
 use crate::state::{HubState, LegStream};
 use crate::streaming;
 

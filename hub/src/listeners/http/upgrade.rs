@@ -13,11 +13,12 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::{Connection, authorization, refuse};
-use crate::api::answer::{Answer, Refusal};
+use crate::admission::Beyond;
+use crate::answer::Answer;
 use crate::boxed::boxed;
 use crate::listeners::amqp::{self, AMQP_SUBPROTOCOL};
-use crate::listeners::guarded::Beyond;
 use crate::listeners::write_deadline::WriteDeadline;
+use crate::refusal::Refusal;
 use crate::state::LegStream;
 use crate::{device_session, streaming};
 

@@ -4,8 +4,11 @@ mod members;
 
 use http_body_util::BodyExt as _;
 
+use http::header::IF_MATCH;
+
 use super::*;
 use crate::data_dir::DataDir;
+use crate::registry::Activity;
 use crate::registry::Permissions;
 use crate::registry::SqliteRegistry;
 

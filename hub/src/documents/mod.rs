@@ -5,8 +5,8 @@ use common::identity::{DeviceId, DeviceIdentity, ModuleId};
 use common::wire::problem::ErrorCode;
 use serde_json::{Value, json};
 
-use super::answer::Refusal;
 use crate::iso8601;
+use crate::refusal::Refusal;
 use crate::registry::{Activity, Authentication, Identity, Thumbprint};
 
 /// Whether a document carries keys.

@@ -1,23 +1,18 @@
-//! What every part of the REST API answers with.
+//! Why the hub does not do what was asked, in IoT Hub's form: an error code, which decides the
+//! HTTP status, and a sentence.
 
-use bytes::Bytes;
 use common::wire::problem::{self, BodyFamily, ErrorCode};
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
-use serde_json::Value;
+use http::header::ALLOW;
+use http::{HeaderName, HeaderValue};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use crate::answer::{Answer, json};
 use crate::iso8601;
-
-/// A whole answer.
-pub type Answer = Response<Full<Bytes>>;
+use crate::registry::RegistryError;
 
 /// Names the error code beside the body; the C# SDK compares the two.
-pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("iothub-errorcode");
-/// The Node SDK parses a body only under this very content type.
-const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+pub const ERROR_CODE: HeaderName = HeaderName::from_static("iothub-errorcode");
 
 /// A refusal: what the client sees, in IoT Hub's form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,16 +73,28 @@ impl Refusal {
     }
 }
 
-/// A success with a JSON body.
-pub fn json(body: &Value) -> Answer {
-    let mut answer = Response::new(Full::from(body.to_string()));
-    answer.headers_mut().insert(CONTENT_TYPE, JSON);
-    answer
-}
-
-/// An answer without a body.
-pub fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = status;
-    answer
+impl From<RegistryError> for Refusal {
+    fn from(error: RegistryError) -> Self {
+        let code = match &error {
+            RegistryError::NotFound(id) if id.module.is_some() => ErrorCode::MODULE_NOT_FOUND,
+            RegistryError::NotFound(_) => ErrorCode::DEVICE_NOT_FOUND,
+            RegistryError::AlreadyExists(id) if id.module.is_some() => {
+                ErrorCode::MODULE_ALREADY_EXISTS
+            }
+            RegistryError::AlreadyExists(_) => ErrorCode::DEVICE_ALREADY_EXISTS,
+            RegistryError::PreconditionFailed(_) => ErrorCode::PRECONDITION_FAILED,
+            RegistryError::TwinRule(rule) => rule.code(),
+            RegistryError::Damaged { .. } => {
+                tracing::error!("{error}");
+                return Self::new(ErrorCode::SERVER_ERROR, error.to_string());
+            }
+            RegistryError::Scope(_) => ErrorCode::ARGUMENT_INVALID,
+            RegistryError::Store(reason) => {
+                // The reason is for the operator, not for the client.
+                tracing::error!("the registry failed: {reason}");
+                return Self::new(ErrorCode::SERVER_ERROR, "the registry failed");
+            }
+        };
+        Self::new(code, error.to_string())
+    }
 }

@@ -12,9 +12,9 @@ use rustls::server::ParsedCertificate;
 use time::OffsetDateTime;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
+use super::CertificateSlot;
+use super::ca::{self, Made, PkiError};
 use crate::config::CertificateSource;
-use crate::listeners::CertificateSlot;
-use crate::pki::{self, Made, PkiError};
 
 /// Why there is no usable certificate.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,7 @@ impl Certificate {
         let (chain, key) = match &source {
             CertificateSource::Managed => {
                 let had_ca = tls_dir.join("ca.pem").exists();
-                let material = pki::ensure(&tls_dir, host, OffsetDateTime::now_utc())?;
+                let material = ca::ensure(&tls_dir, host, OffsetDateTime::now_utc())?;
                 if material.made == Made::CaAndServer && had_ca {
                     tracing::warn!(ca = %material.ca_file.display(), host, "made a new CA, since the old one is not for this host name or about to expire: give this file to all proxies and SDK clients, the old one is of no more use");
                 } else if material.made == Made::CaAndServer {
@@ -124,7 +124,7 @@ impl Certificate {
     }
 
     fn renew_managed(&self) -> Result<(), CertificateError> {
-        let material = pki::ensure(&self.tls_dir, &self.host, OffsetDateTime::now_utc())?;
+        let material = ca::ensure(&self.tls_dir, &self.host, OffsetDateTime::now_utc())?;
         if material.made == Made::Nothing {
             return Ok(());
         }

@@ -1,0 +1,33 @@
+//! Conditions on a change: the etag that the caller has seen.
+
+use http::HeaderMap;
+use http::header::IF_MATCH;
+
+use crate::documents::invalid;
+use crate::refusal::Refusal;
+use crate::registry::IfMatch;
+
+/// The condition of the header `If-Match`, if there is one.
+pub fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Refusal> {
+    let Some(value) = headers.get(IF_MATCH) else {
+        return Ok(None);
+    };
+    let text = value
+        .to_str()
+        .map_err(|_| invalid("If-Match is not an etag.".to_owned()))?;
+    Ok(condition(text))
+}
+
+/// `*` or an etag, with or without quotes; nothing is no condition.
+pub fn condition(text: &str) -> Option<IfMatch> {
+    let text = text.trim();
+    let bare = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .unwrap_or(text);
+    match bare {
+        "" => None,
+        "*" => Some(IfMatch::Any),
+        etag => Some(IfMatch::Etag(etag.to_owned())),
+    }
+}

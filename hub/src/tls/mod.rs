@@ -1,0 +1,9 @@
+//! The hub's certificates: its own CA and what that signs, files that an operator renews, and the
+//! one certificate in use.
+
+pub mod ca;
+mod reload;
+mod slot;
+
+pub use reload::{Certificate, CertificateError};
+pub use slot::CertificateSlot;
