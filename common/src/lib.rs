@@ -38,6 +38,7 @@ pub mod sample_output;
 pub mod sas_token;
 pub mod secret;
 pub mod session;
+pub mod session_mode;
 pub mod shutdown;
 pub mod streaming_hosts;
 pub mod telemetry;

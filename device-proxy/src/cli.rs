@@ -2,30 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use crate::transport::Transport;
+use clap::Parser;
 use common::secret::Secret;
+use common::session_mode::SessionMode;
 use common::streaming_hosts::Patterns;
 use tracing::level_filters::LevelFilter;
-
-/// How MQTT reaches the hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Transport {
-    /// MQTT over WebSocket on the HTTPS port: only outbound 443 is needed.
-    MqttWs,
-    /// MQTT over TLS, port 8883.
-    Mqtt,
-}
-
-/// Whether streams may outlive the network connections that carry them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SessionMode {
-    /// With peers that can.
-    Auto,
-    /// Refuse plain streams.
-    Always,
-    /// Plain streams only.
-    Never,
-}
 
 const EXAMPLES: &str = "\
 The connection string holds a key, and arguments are visible to other users of this

@@ -12,8 +12,10 @@ use common::text_input::{self, TextError};
 use common::tls::{self, ClientIdentity, TlsConfigError};
 use rustls::ClientConfig;
 
-use crate::cli::{Cli, SessionMode, Transport};
+use crate::cli::Cli;
 use crate::target::{Target, TargetError, Targets};
+use crate::transport::Transport;
+use common::session_mode::SessionMode;
 
 /// What is wrong with how the program was called.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,7 @@ pub mod sample_output;
 mod session;
 pub mod stream;
 pub mod target;
+pub mod transport;
 
 use common::limits;
 use common::wire::twin::BootId;

@@ -9,12 +9,13 @@ use common::connection_string::{
 };
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity, IdentityError, StreamName};
+use common::session_mode::SessionMode;
 use common::tls::{self, TlsConfigError};
 use common::wire::initiation::Timeouts;
-use device_proxy::cli::{SessionMode, Transport};
 use device_proxy::config::Config as DeviceConfig;
 use device_proxy::hub_session::Fatal;
 use device_proxy::target::{TargetError, Targets};
+use device_proxy::transport::Transport;
 use hub::config::{AmqpsListen, CertificateSource, ServeConfig};
 use hub::registry::{Authentication, IdentitySettings, RegistryError};
 use hub::server::{ServeError, Server};
@@ -203,7 +204,7 @@ pub async fn listener(
                 name: name.clone(),
             }],
             session: SessionConfig {
-                mode: service_proxy::cli::SessionMode::Auto,
+                mode: SessionMode::Auto,
                 grace: common::limits::SESSION_GRACE,
                 memory: common::session::memory::limit(None),
             },

@@ -1,9 +1,8 @@
 //! What can fail here, as a whole; the details stand where they arise.
 
 use crate::connect::ConnectError;
-use crate::echo::EchoFailure;
+use crate::echo::EchoError;
 use crate::listener::ListenError;
-use crate::stream::{SetupError, StreamError};
 
 /// Why the program did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -14,18 +13,12 @@ pub enum Error {
     /// The transfer over stdin and stdout is not complete.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Streams cannot be opened at all.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// The stream of an echo test could not be opened.
-    #[error(transparent)]
-    Stream(#[from] StreamError),
     /// Nothing reads standard output any more.
     #[error("nothing reads standard output any more")]
     OutputGone,
-    /// Not every byte came back right.
-    #[error("the echo test failed")]
-    Echo(#[source] EchoFailure),
+    /// The echo test is no success.
+    #[error(transparent)]
+    Echo(#[from] EchoError),
 }
 
 impl Error {

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod echo;
+pub mod echo_plan;
 pub mod error;
 pub mod forward;
 pub mod hub_api;
@@ -36,7 +37,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         Config::Listen(config) => listen(config, stop).await,
         Config::Connect(config) => Ok(connect::run(config, &stop).await?),
         Config::Echo(config) => tokio::select! {
-            result = echo::run_and_print(config, &stop) => result,
+            result = echo::run_and_print(config, &stop) => Ok(result?),
             () = shutdown::output_gone() => Err(Error::OutputGone),
         },
     }

@@ -20,11 +20,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cli::SessionMode;
 use crate::config::ListenConfig;
 use crate::forward::BindError;
 use crate::session::{Route, Sessions};
 use crate::stream::{ServiceLeg, SetupError, StreamOpener, carry, report_outcome};
+use common::session_mode::SessionMode;
 
 /// After how long a person is told what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::chunk::Chunk;
 use super::inner::{Inner, RefusedCode};
 use super::memory::{Account, Held};
-use super::scheduler::Turn;
+use super::scheduler::{Scheduled, Turn};
 use crate::limits;
 
 /// A piece up to this size is copied: it might keep a large buffer alive.
@@ -94,6 +94,17 @@ pub(super) struct Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Overrun;
 
+impl Scheduled for Connection {
+    /// Data or FIN waits for its turn.
+    fn has_output(&self) -> bool {
+        !self.is_cut_off() && (self.backlog.is_some() || self.fin == Fin::Queued)
+    }
+
+    fn turn(&mut self) -> &mut Turn {
+        &mut self.turn
+    }
+}
+
 impl Connection {
     pub(super) fn new(account: &Arc<Account>) -> Self {
         Self {
@@ -124,11 +135,6 @@ impl Connection {
     }
 
     // --- Out ---
-
-    /// Data or FIN waits for its turn.
-    pub(super) fn has_output(&self) -> bool {
-        !self.is_cut_off() && (self.backlog.is_some() || self.fin == Fin::Queued)
-    }
 
     /// Bytes that may be taken from the local socket now.
     pub(super) fn room(&self) -> usize {

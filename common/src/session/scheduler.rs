@@ -5,7 +5,6 @@ use std::collections::{HashMap, VecDeque};
 
 use tokio::time::{Duration, Instant};
 
-use super::connection::Connection;
 use super::inner::ConnectionId;
 
 /// Bytes that each connection may send before the next one's turn.
@@ -51,6 +50,14 @@ impl Turn {
     }
 }
 
+/// What takes its turn: a connection, as the scheduler sees it.
+pub(super) trait Scheduled {
+    /// Whether it has something to send.
+    fn has_output(&self) -> bool;
+    /// Its place in the order.
+    fn turn(&mut self) -> &mut Turn;
+}
+
 /// The order of all connections that have something to send.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
@@ -78,21 +85,20 @@ impl Scheduler {
     /// `small_only`, bulk waits.
     pub(super) fn next(
         &mut self,
-        connections: &mut HashMap<ConnectionId, Connection>,
+        connections: &mut HashMap<ConnectionId, impl Scheduled>,
         small_only: bool,
     ) -> Option<ConnectionId> {
         while let Some(id) = self.interactive.front().copied() {
-            match connections.get_mut(&id) {
-                Some(connection) if connection.has_output() && connection.turn.deficit > 0 => {
+            if let Some(connection) = connections.get_mut(&id) {
+                if !connection.has_output() {
+                    connection.turn().queue = Queue::None;
+                } else if connection.turn().deficit > 0 {
                     return Some(id);
-                }
-                // It said more than its share: behind the others.
-                Some(connection) if connection.has_output() => {
-                    connection.turn.queue = Queue::Bulk;
+                } else {
+                    // It sent more than its share: behind the others.
+                    connection.turn().queue = Queue::Bulk;
                     self.bulk.push_back(id);
                 }
-                Some(connection) => connection.turn.queue = Queue::None,
-                None => {}
             }
             self.interactive.pop_front();
         }
@@ -102,14 +108,14 @@ impl Scheduler {
         while let Some(id) = self.bulk.front().copied() {
             match connections.get_mut(&id) {
                 Some(connection) if connection.has_output() => {
-                    if connection.turn.deficit > 0 {
+                    if connection.turn().deficit > 0 {
                         return Some(id);
                     }
-                    connection.turn.deficit += QUANTUM;
+                    connection.turn().deficit += QUANTUM;
                     self.bulk.rotate_left(1);
                 }
                 Some(connection) => {
-                    connection.turn.queue = Queue::None;
+                    connection.turn().queue = Queue::None;
                     self.bulk.pop_front();
                 }
                 None => {
@@ -126,7 +132,11 @@ impl Scheduler {
     }
 
     /// Takes those that are gone out of the order, if there are more in it than `most`.
-    pub(super) fn forget(&mut self, connections: &HashMap<ConnectionId, Connection>, most: usize) {
+    pub(super) fn forget(
+        &mut self,
+        connections: &HashMap<ConnectionId, impl Scheduled>,
+        most: usize,
+    ) {
         for queue in [&mut self.interactive, &mut self.bulk] {
             if queue.len() > most {
                 queue.retain(|id| connections.contains_key(id));

@@ -20,8 +20,8 @@ use tokio::time::{Duration, Instant, timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use crate::cli::Transport;
 use crate::config::Config;
+use crate::transport::Transport;
 
 /// A byte stream to the hub: TLS, or a WebSocket in it.
 pub type Carrier = Either<TlsStream<TcpStream>, WebSocketBytes<TlsStream<TcpStream>>>;

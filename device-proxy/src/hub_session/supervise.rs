@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{ConnectError, Verdict, connect};
 use super::session::{Session, SessionEnd};
 use super::twin::Reporter;
-use crate::cli::Transport;
 use crate::clock_check::{self, Skew};
 use crate::config::Config;
 use crate::stream::Streams;
+use crate::transport::Transport;
 
 /// What retrying cannot cure at the first start.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use common::wire::twin::{BootId, SESSION_VERSION, SessionReport, TwinRequest, Tw
 use serde_json::Value;
 use tokio::time::{Duration, Instant};
 
-use crate::cli::SessionMode;
+use common::session_mode::SessionMode;
 
 /// Between two attempts to report: a hub whose disk was full for a moment, or which
 /// throttles, is asked again soon, and one that never answers rarely.

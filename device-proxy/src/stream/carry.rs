@@ -10,9 +10,9 @@ use common::wire::stream::StreamRequest;
 use std::sync::Arc;
 
 use super::{Shared, echo, printable};
-use crate::cli::SessionMode;
 use crate::target::Target;
 use crate::{sample_output, session};
+use common::session_mode::SessionMode;
 
 /// Serves one request to its end.
 pub(super) async fn serve(shared: &Arc<Shared>, request: StreamRequest) {

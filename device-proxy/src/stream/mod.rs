@@ -22,11 +22,11 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cli::SessionMode;
 use crate::config::Config;
 use crate::session::Sessions;
 use crate::target::Targets;
 use ahead::Ahead;
+use common::session_mode::SessionMode;
 
 /// All streams of this device.
 pub struct Streams {

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser as _;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use common::identity::{DeviceId, ModuleId, StreamName};
 use common::limits;
 use common::secret::Secret;
+use common::session_mode::SessionMode;
 use common::streaming_hosts::Patterns;
 use parse_size::Config as Size;
 use tracing::level_filters::LevelFilter;
 
-use crate::echo;
+use crate::echo_plan::{EchoPlan, Payload};
 use crate::forward::ForwardSpec;
 
 const AFTER_HELP: &str = "\
@@ -64,17 +65,6 @@ pub struct Cli {
     /// What to do; without a command: listen on LOCAL_PORT.
     #[command(subcommand)]
     pub command: Option<Command>,
-}
-
-/// Whether connections may outlive the streams that carry them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SessionMode {
-    /// With devices that can.
-    Auto,
-    /// Never in a plain stream.
-    Always,
-    /// In plain streams only.
-    Never,
 }
 
 /// Options of every command.
@@ -266,14 +256,14 @@ pub struct EchoArgs {
 
 impl EchoArgs {
     /// The test that these options ask for.
-    pub fn into_plan(self) -> echo::EchoPlan {
+    pub fn into_plan(self) -> EchoPlan {
         match self.bytes {
-            Some(total) => echo::EchoPlan::Throughput { total },
-            None => echo::EchoPlan::Pings {
+            Some(total) => EchoPlan::Throughput { total },
+            None => EchoPlan::Pings {
                 count: (self.count > 0).then_some(self.count),
                 payload: match self.text {
-                    Some(text) => echo::Payload::Text(text),
-                    None => echo::Payload::Pattern(self.size),
+                    Some(text) => Payload::Text(text),
+                    None => Payload::Pattern(self.size),
                 },
                 interval: self.interval,
             },

@@ -94,31 +94,24 @@ fn echo_plans() {
         Some(Command::Echo { echo, .. }) => echo.into_plan(),
         _ => panic!("not echo"),
     };
-    let pings = |count, payload, interval| echo::EchoPlan::Pings {
+    let pings = |count, payload, interval| EchoPlan::Pings {
         count,
         payload,
         interval,
     };
     let second = Duration::from_secs(1);
-    assert_eq!(
-        plan(&[]),
-        pings(Some(4), echo::Payload::Pattern(64), second)
-    );
+    assert_eq!(plan(&[]), pings(Some(4), Payload::Pattern(64), second));
     assert_eq!(
         plan(&["--count", "0", "--size", "4K", "--interval", "0.2"]),
-        pings(
-            None,
-            echo::Payload::Pattern(4096),
-            Duration::from_millis(200)
-        )
+        pings(None, Payload::Pattern(4096), Duration::from_millis(200))
     );
     assert_eq!(
         plan(&["--text", "hello", "--count", "1"]),
-        pings(Some(1), echo::Payload::Text("hello".into()), second)
+        pings(Some(1), Payload::Text("hello".into()), second)
     );
     assert_eq!(
         plan(&["--bytes", "1G"]),
-        echo::EchoPlan::Throughput { total: 1 << 30 }
+        EchoPlan::Throughput { total: 1 << 30 }
     );
 }
 

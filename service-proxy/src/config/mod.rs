@@ -12,13 +12,14 @@ use common::identity::{DeviceId, DeviceIdentity, IdentityError, StreamName};
 use common::limits;
 use common::secret::Secret;
 use common::session::STREAM_PREFIX;
+use common::session_mode::SessionMode;
 use common::streaming_hosts::{PatternError, Patterns};
 use common::text_input::{self, TextError};
 use common::wire::initiation::Timeouts;
 use tracing::level_filters::LevelFilter;
 
-use crate::cli::{Cli, Command, Options, SessionMode};
-use crate::echo::EchoPlan;
+use crate::cli::{Cli, Command, Options};
+use crate::echo_plan::EchoPlan;
 use crate::forward::{Forward, ForwardError, ForwardSpec};
 use crate::sample_output::SampleOutput;
 

@@ -17,41 +17,27 @@ use common::websocket::{Goodbye, Incoming, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use crate::stream::{StreamError, StreamOpener};
+pub use crate::echo_plan::{EchoPlan, Payload};
+use crate::stream::{SetupError, StreamError, StreamOpener};
 
 pub use print::run_and_print;
 
+/// Why an echo test is no success.
+#[derive(Debug, thiserror::Error)]
+pub enum EchoError {
+    /// Streams cannot be opened at all.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The stream could not be opened.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// Not every byte came back right.
+    #[error("the echo test failed")]
+    Failed(#[source] EchoFailure),
+}
+
 /// How long a reply may take, and in a throughput test how long nothing may move.
 pub const REPLY: Duration = Duration::from_secs(10);
-
-/// What an echo test sends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EchoPlan {
-    /// Messages one after the other, each timed.
-    Pings {
-        /// How many; `None`: until stopped.
-        count: Option<u64>,
-        /// What is in them.
-        payload: Payload,
-        /// From the start of one to the start of the next.
-        interval: Duration,
-    },
-    /// So many bytes, both ways at once.
-    Throughput {
-        /// How many bytes.
-        total: u64,
-    },
-}
-
-/// What is in a ping.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Payload {
-    /// So many bytes of a pattern that is another one in each message; at most
-    /// [`limits::STREAM_MESSAGE`].
-    Pattern(usize),
-    /// A text, not empty.
-    Text(String),
-}
 
 /// What happens while a test runs.
 #[derive(Debug)]

@@ -8,9 +8,8 @@ use common::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
-use super::{EchoEvent, EchoPlan, EchoReport, run};
+use super::{EchoError, EchoEvent, EchoPlan, EchoReport, run};
 use crate::config::EchoConfig;
-use crate::error::Error;
 use crate::sample_output::SampleOutput;
 use crate::stream::StreamOpener;
 
@@ -18,8 +17,8 @@ use crate::stream::StreamOpener;
 /// stderr.
 ///
 /// # Errors
-/// [`Error`], unless every byte came back right.
-pub async fn run_and_print(config: EchoConfig, stop: &CancellationToken) -> Result<(), Error> {
+/// [`EchoError`], unless every byte came back right.
+pub async fn run_and_print(config: EchoConfig, stop: &CancellationToken) -> Result<(), EchoError> {
     let EchoConfig {
         hub,
         identity,
@@ -46,7 +45,7 @@ pub async fn run_and_print(config: EchoConfig, stop: &CancellationToken) -> Resu
     finish(&report, &plan, &identity, &name, sample_output);
     match report.failure {
         None => Ok(()),
-        Some(failure) => Err(Error::Echo(failure)),
+        Some(failure) => Err(EchoError::Failed(failure)),
     }
 }
 

@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::{Phase, Shared};
-use crate::cli::SessionMode;
 use crate::hub_api::InitiateError;
 use crate::stream::{ServiceLeg, StreamError, StreamFailure};
+use common::session_mode::SessionMode;
 
 type Leg = TlsStream<TcpStream>;
 

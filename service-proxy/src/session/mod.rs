@@ -21,10 +21,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cli::SessionMode;
 use crate::config::SessionConfig;
 use crate::stream::{ServiceLeg, StreamError, StreamOpener};
 use ability::Ability;
+use common::session_mode::SessionMode;
 
 /// How one connection gets to the device.
 pub enum Route {
