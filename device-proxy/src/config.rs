@@ -13,6 +13,7 @@ use common::tls::{self, ClientIdentity, TlsConfigError};
 use rustls::ClientConfig;
 
 use crate::cli::Cli;
+use crate::policy::Policy;
 use crate::target::{Target, TargetError, Targets};
 use crate::transport::Transport;
 use common::session_mode::SessionMode;
@@ -180,6 +181,15 @@ impl Config {
         })
     }
 
+    /// What others may do on this device.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            targets: self.targets.clone(),
+            session: self.session,
+            max_streams: self.max_streams,
+        }
+    }
+
     /// Which hosts the hub may name as streaming endpoints.
     pub fn endpoint_rule(&self) -> StreamingHosts {
         let connection = &self.connection;
@@ -222,7 +232,7 @@ fn read(path: &Path) -> Result<Secret, ConfigError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use clap::Parser as _;
 
     use super::*;
@@ -241,6 +251,11 @@ mod tests {
             found.map(|(_, value)| (*value).to_owned())
         };
         Config::resolve(Cli::try_parse_from(line).unwrap(), lookup)
+    }
+
+    /// A configuration for other rooms' tests.
+    pub(crate) fn config(arguments: &[&str]) -> Config {
+        resolve(arguments, &[("IOTHUB_DEVICE_CONNECTION_STRING", CS)]).unwrap()
     }
 
     fn device(config: &Config) -> &str {

@@ -1,17 +1,19 @@
 //! What others can make the programs do, hold and write: a hub that leads streams elsewhere,
 //! strangers by the thousand, refusals without an end.
 
+use std::sync::Arc;
+
 use common::identity::{RequestId, StreamName};
 use common::secret::Secret;
 use common::wire::stream::StreamRequest;
 use common::wire::twin::BootId;
-use device_proxy::stream::Streams;
+use device_proxy::streams::Streams;
 use service_proxy::config::Config;
 use service_proxy::sample_output::SampleOutput;
 use service_proxy::stream::StreamOpener;
 use tests::{RawService, TestDevice, TestHub, device, logs, service, soon};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
@@ -24,7 +26,8 @@ async fn a_hub_cannot_have_a_device_speak_to_another_host() {
     let config = device::config(&hub, &connection, &["--echo"]);
     let (answers, mut outbox) = mpsc::channel(8);
     let stop = CancellationToken::new();
-    let streams = Streams::new(&config, BootId::random(), answers, stop.clone());
+    let (_policy, policy) = watch::channel(Arc::new(config.policy()));
+    let streams = Streams::new(&config, policy, BootId::random(), answers, stop.clone());
     let request = |name: &str, host: &str| StreamRequest {
         request_id: RequestId::parse("r1").unwrap(),
         name: name.to_owned(),

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{Carrier, Connected};
 use super::twin::Reporter;
-use crate::stream::Streams;
+use crate::streams::Streams;
 
 /// How long stream requests wait for the first report of the program's run: for the hub's disk,
 /// and for a refusal or two.

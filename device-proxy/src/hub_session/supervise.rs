@@ -15,7 +15,7 @@ use super::session::{Session, SessionEnd};
 use super::twin::Reporter;
 use crate::clock_check::{self, Skew};
 use crate::config::Config;
-use crate::stream::Streams;
+use crate::streams::Streams;
 use crate::transport::Transport;
 
 /// What retrying cannot cure at the first start.

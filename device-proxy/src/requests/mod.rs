@@ -1,149 +1,152 @@
-//! One stream request from arrival to end.
+//! The desk: every stream request passes here. A repeated one has the answer that it had, each
+//! holds a permit while it is served, and an accepted one gets our leg.
 
 mod ahead;
-mod carry;
-pub(crate) mod echo;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::session::budget::Budget;
-use common::session::memory::Memory;
+use common::limits;
 use common::streaming_hosts::{EndpointError, StreamingHosts};
 use common::websocket::{ConnectError, WebSocket};
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::twin::BootId;
-use common::{descriptors, limits};
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::session::Sessions;
-use crate::target::Targets;
+use crate::policy::{Policy, PolicyWatch};
 use ahead::Ahead;
-use common::session_mode::SessionMode;
-
-/// All streams of this device.
-pub struct Streams {
-    shared: Arc<Shared>,
-}
 
 /// Our leg of an open stream.
 pub(crate) type DeviceLeg = WebSocket<TlsStream<TcpStream>>;
 
+/// What a device answers to a stream request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Accept,
+    Reject,
+}
+
+/// What becomes of a request that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Noted {
+    /// It is to be served, and to be forgotten after that.
+    New,
+    /// It was repeated, and has no answer yet.
+    Waiting,
+    /// It was repeated: the hub needs the answer once more.
+    Answered(Answer),
+    /// More are being served than may be.
+    TooMany,
+}
+
 /// What every stream needs.
-pub(crate) struct Shared {
+pub(crate) struct Desk {
     /// Names this run of the program.
     pub(crate) boot_id: BootId,
-    pub(crate) targets: Targets,
+    /// Print the official samples' lines.
+    pub(crate) sample_output: bool,
+    /// Cancelled when the program stops.
+    pub(crate) stop: CancellationToken,
+    policy: PolicyWatch,
     tls: Arc<ClientConfig>,
     /// Where streams may lead.
     endpoints: Mutex<Arc<StreamingHosts>>,
     ahead: Ahead,
     answers: mpsc::Sender<StreamAnswer>,
-    pub(crate) permits: Semaphore,
-    session_mode: SessionMode,
-    pub(crate) sessions: Sessions,
+    /// Permits that are held.
+    held: AtomicUsize,
     tasks: TaskTracker,
-    /// Requests at once, those that wait for a reject included.
-    most_requests: usize,
     /// Requests that are being served, by their URL, and what was answered: a hub
     /// sends a pending request again when the session was replaced.
-    open: Mutex<HashMap<String, Option<bool>>>,
-    sample_output: bool,
-    pub(crate) stop: CancellationToken,
+    open: Mutex<HashMap<String, Option<Answer>>>,
 }
 
-impl Streams {
-    /// Starts with none, in the run of this name. Answers go to `answers`; tunnels end
-    /// when `stop` is cancelled.
-    pub fn new(
+/// One of the streams that may be open at once; given back when it is dropped.
+pub(crate) struct Permit<'a>(&'a AtomicUsize);
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Desk {
+    /// Starts without requests.
+    pub(crate) fn new(
         config: &Config,
+        policy: PolicyWatch,
         boot_id: BootId,
         answers: mpsc::Sender<StreamAnswer>,
         stop: CancellationToken,
     ) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                boot_id,
-                targets: config.targets.clone(),
-                tls: Arc::clone(&config.tls),
-                endpoints: Mutex::new(Arc::new(config.endpoint_rule())),
-                ahead: Ahead::default(),
-                answers,
-                // A target and a leg each.
-                permits: Semaphore::new(descriptors::room(config.max_streams, 2, 2)),
-                session_mode: config.session,
-                sessions: Sessions::new(
-                    config.session_grace,
-                    Budget::default(),
-                    Memory::new(config.memory),
-                ),
-                tasks: TaskTracker::new(),
-                most_requests: config
-                    .max_streams
-                    .saturating_add(limits::STREAMS_PER_DEVICE),
-                open: Mutex::default(),
-                sample_output: config.sample_output,
-                stop,
-            }),
+            boot_id,
+            sample_output: config.sample_output,
+            stop,
+            policy,
+            tls: Arc::clone(&config.tls),
+            endpoints: Mutex::new(Arc::new(config.endpoint_rule())),
+            ahead: Ahead::default(),
+            answers,
+            held: AtomicUsize::new(0),
+            tasks: TaskTracker::new(),
+            open: Mutex::default(),
         }
     }
 
-    /// Names this run of the program.
-    pub fn boot_id(&self) -> BootId {
-        self.shared.boot_id
-    }
-
-    /// Whether somebody may be waiting for this device to come back: a session is open.
-    pub fn are_waited_for(&self) -> bool {
-        self.shared.sessions.any()
+    /// The policy in force.
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow())
     }
 
     /// Follows the hub's name, which a changed connection string may have changed.
-    pub fn follow(&self, config: &Config) {
-        *self.shared.endpoints() = Arc::new(config.endpoint_rule());
+    pub(crate) fn follow(&self, config: &Config) {
+        *self.endpoints() = Arc::new(config.endpoint_rule());
     }
 
-    /// Takes a request; the rest happens in a task of its own.
-    pub fn request(&self, request: StreamRequest) {
-        let shared = Arc::clone(&self.shared);
-        let mut open = shared.open();
-        if let Some(answered) = open.get(&request.url) {
-            if let Some(accepted) = *answered {
-                drop(open);
-                self.shared
-                    .spawn(async move { shared.answer(&request, accepted).await });
+    /// Takes note of a request; at most so many are served at once.
+    pub(crate) fn note(&self, request: &StreamRequest, most: usize) -> Noted {
+        let mut open = self.open();
+        match open.get(&request.url) {
+            Some(Some(answer)) => Noted::Answered(*answer),
+            Some(None) => Noted::Waiting,
+            None if open.len() >= most => Noted::TooMany,
+            None => {
+                open.insert(request.url.clone(), None);
+                Noted::New
             }
-            return;
         }
-        // Beyond the limit there is not even a task to reject it: the bound holds.
-        if open.len() >= shared.most_requests {
-            return tracing::warn!(name = %printable(&request.name), "ignored a stream request: too many at once");
-        }
-        open.insert(request.url.clone(), None);
-        drop(open);
-        self.shared.spawn(async move {
-            let url = request.url.clone();
-            carry::serve(&shared, request).await;
-            shared.open().remove(&url);
-        });
     }
 
-    /// Waits until all have ended.
-    pub async fn drain(&self) {
-        self.shared.tasks.close();
-        self.shared.tasks.wait().await;
+    /// Forgets a request that was served.
+    pub(crate) fn forget(&self, request: &StreamRequest) {
+        self.open().remove(&request.url);
     }
-}
 
-impl Shared {
-    fn open(&self) -> MutexGuard<'_, HashMap<String, Option<bool>>> {
+    /// A permit for one more stream, if the policy in force has one left.
+    pub(crate) fn permit(&self) -> Option<Permit<'_>> {
+        let most = self.policy.borrow().streams();
+        self.held
+            .fetch_update(Relaxed, Relaxed, |held| (held < most).then_some(held + 1))
+            .ok()?;
+        Some(Permit(&self.held))
+    }
+
+    /// Waits until all have ended. May be dropped.
+    pub(crate) async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<String, Option<Answer>>> {
         // No code panics while it holds the lock; if one did, the map is still whole.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -156,12 +159,12 @@ impl Shared {
     }
 
     /// Whether the request leads to where it may.
-    fn check(&self, request: &StreamRequest) -> Result<(), EndpointError> {
+    pub(crate) fn check(&self, request: &StreamRequest) -> Result<(), EndpointError> {
         let rule = Arc::clone(&self.endpoints());
         rule.check(&request.url).map(|_| ())
     }
 
-    /// Runs something to its end; [`Streams::drain`] waits for it.
+    /// Runs something to its end; [`drain`](Self::drain) waits for it.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
     }
@@ -174,7 +177,7 @@ impl Shared {
         // Neither waits for the other: the hub knows the leg before its accept.
         let opening = async {
             let leg = self.ahead.open(request, &self.tls);
-            tokio::join!(self.answer(request, true), leg).1
+            tokio::join!(self.answer(request, Answer::Accept), leg).1
         };
         tokio::select! {
             leg = opening => Some(leg),
@@ -189,13 +192,13 @@ impl Shared {
     }
 
     /// Sends an answer, now or when the hub session is back.
-    pub(crate) async fn answer(&self, request: &StreamRequest, accepted: bool) {
+    pub(crate) async fn answer(&self, request: &StreamRequest, answer: Answer) {
         if let Some(answered) = self.open().get_mut(&request.url) {
-            *answered = Some(accepted);
+            *answered = Some(answer);
         }
         let answer = StreamAnswer {
             request_id: request.request_id.clone(),
-            accepted,
+            accepted: answer == Answer::Accept,
         };
         // After that time nobody waits for it.
         let _ = timeout(limits::STREAM_HANDSHAKE, self.answers.send(answer)).await;
@@ -203,7 +206,7 @@ impl Shared {
 }
 
 /// A stream's name for the log: it comes from outside.
-fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     name.chars()
         .filter(|c| !common::outside::is_unprintable(*c))
         .take(limits::ID_LENGTH)

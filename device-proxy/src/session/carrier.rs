@@ -18,26 +18,33 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
-use super::{Entry, keep};
-use crate::stream::Shared;
+use super::{Entry, Sessions, keep};
+use crate::policy::Policy;
+use crate::requests::{Answer, Desk};
 use crate::target::Target;
 
 type Leg = TlsStream<TcpStream>;
 
 /// Serves a request whose stream is to carry a session to the target of this name.
-pub(crate) async fn serve(shared: &Arc<Shared>, request: &StreamRequest, name: &str) {
-    let Some(target) = shared.targets.select(name) else {
+pub(crate) async fn serve(
+    desk: &Arc<Desk>,
+    sessions: &Arc<Sessions>,
+    policy: &Policy,
+    request: &StreamRequest,
+    name: &str,
+) {
+    let Some(target) = policy.targets.select(name) else {
         tracing::warn!(name, "rejected a session: no target has this name");
-        return shared.answer(request, false).await;
+        return desk.answer(request, Answer::Reject).await;
     };
     // Held as long as the stream, as for any other. One that may be to go on with a session
     // is let in: the session's last stream may hold a permit still, and look alive.
-    let permit = shared.permits.try_acquire();
-    if permit.is_err() && !shared.sessions.has(name) {
+    let permit = desk.permit();
+    if permit.is_none() && !sessions.has(name) {
         tracing::warn!(name, %target, "rejected a session: too many streams at once");
-        return shared.answer(request, false).await;
+        return desk.answer(request, Answer::Reject).await;
     }
-    let leg = match shared.open_leg(request).await {
+    let leg = match desk.open_leg(request).await {
         Some(Ok(leg)) => leg,
         Some(Err(error)) => {
             tracing::warn!(name, %target, "accepted a session, but: {}", report::chain(&error));
@@ -48,8 +55,8 @@ pub(crate) async fn serve(shared: &Arc<Shared>, request: &StreamRequest, name: &
     dial::steady(leg.get_ref().get_ref().0);
     let mut exchange = Exchange::new(leg);
     let wish = tokio::select! {
-        wish = exchange.greet(shared.boot_id) => wish,
-        () = shared.stop.cancelled() => {
+        wish = exchange.greet(desk.boot_id) => wish,
+        () = desk.stop.cancelled() => {
             let _ = exchange.refuse(Code::Stopping, "").await;
             return;
         }
@@ -58,7 +65,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, request: &StreamRequest, name: &
         Ok(Wish::New { id, secret, grace }) => {
             let holder = holder(request, name);
             begin(
-                shared,
+                (desk, sessions),
                 &mut exchange,
                 id,
                 secret,
@@ -67,13 +74,13 @@ pub(crate) async fn serve(shared: &Arc<Shared>, request: &StreamRequest, name: &
             )
             .await
         }
-        Ok(Wish::Resume(wish)) => go_on(shared, &mut exchange, &wish, name).await,
+        Ok(Wish::Resume(wish)) => go_on(sessions, &mut exchange, &wish, name).await,
         Err(error) => Err(error),
     };
     match begun {
         Ok(Some((entry, carrier))) => {
             let (leg, already_read) = exchange.into_parts();
-            run(shared, &entry, carrier, leg, already_read).await;
+            run(sessions, &entry, carrier, leg, already_read).await;
         }
         Ok(None) => exchange.close().await,
         Err(error) => tracing::warn!(name, %target, "a stream came to no session: {error}"),
@@ -96,14 +103,14 @@ fn holder(request: &StreamRequest, name: &str) -> Arc<str> {
 type Begun = Result<Option<(Arc<Entry>, CarrierId)>, GreetError>;
 
 async fn begin(
-    shared: &Arc<Shared>,
+    (desk, sessions): (&Arc<Desk>, &Arc<Sessions>),
     exchange: &mut Exchange<Leg>,
     id: SessionId,
     secret: ResumeSecret,
     service_grace: Duration,
     (name, target, holder): (&str, &Target, Arc<str>),
 ) -> Begun {
-    let live = Live::with_memory(id, Role::Device, Arc::clone(&shared.sessions.memory));
+    let live = Live::with_memory(id, Role::Device, Arc::clone(&sessions.memory));
     // Before it is seen by who looks for a detached session to evict.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
         return Ok(None);
@@ -115,33 +122,37 @@ async fn begin(
         target: target.clone(),
         holder,
         began: Instant::now(),
-        connections: Semaphore::new(shared.sessions.most_of_one),
+        connections: Semaphore::new(sessions.most_of_one),
     };
-    let Some(entry) = shared.sessions.insert(entry) else {
+    let Some(entry) = sessions.insert(entry) else {
         tracing::warn!(session = %id, name, %target, "refused a session: too many at once");
         exchange.refuse(Code::Limit, "").await?;
         return Ok(None);
     };
     // Kept even if the stream is lost right now: the service may know of it already.
-    shared.spawn(keep::keep(Arc::clone(shared), Arc::clone(&entry)));
+    desk.spawn(keep::keep(
+        Arc::clone(desk),
+        Arc::clone(sessions),
+        Arc::clone(&entry),
+    ));
     tracing::info!(name: AUDIT, session = %id, name, %target, "session opened");
     tracing::debug!(session = %id, ?service_grace, "the service keeps it as long");
-    if let Err(error) = exchange.welcome(shared.sessions.grace).await {
+    if let Err(error) = exchange.welcome(sessions.grace).await {
         live.freeze();
-        shared.sessions.keep_to_budget();
+        sessions.keep_to_budget();
         return Err(error);
     }
     Ok(Some((entry, carrier)))
 }
 
 async fn go_on(
-    shared: &Shared,
+    sessions: &Sessions,
     exchange: &mut Exchange<Leg>,
     wish: &ResumeWish,
     name: &str,
 ) -> Begun {
     let id = wish.id;
-    let Some(entry) = shared.sessions.find(id) else {
+    let Some(entry) = sessions.find(id) else {
         tracing::warn!(session = %id, name, "refused to go on with a session: it is not known here");
         exchange.refuse(Code::Unknown, "").await?;
         return Ok(None);
@@ -165,7 +176,7 @@ async fn go_on(
         }
     };
     if let Err(error) = exchange.resumed(wish, &entry.secret, frozen.received).await {
-        shared.sessions.keep_to_budget();
+        sessions.keep_to_budget();
         return Err(error);
     }
     match entry.live.attach(&frozen, wish.received) {
@@ -182,7 +193,7 @@ async fn go_on(
 }
 
 async fn run(
-    shared: &Shared,
+    sessions: &Sessions,
     entry: &Entry,
     carrier: CarrierId,
     leg: common::websocket::WebSocket<Leg>,
@@ -200,9 +211,9 @@ async fn run(
             tracing::warn!(
                 name: AUDIT, %session, name,
                 connections = entry.live.connections(), held = entry.live.held(),
-                "session detached: {}; kept for {} s", report::chain(&end), shared.sessions.grace.as_secs()
+                "session detached: {}; kept for {} s", report::chain(&end), sessions.grace.as_secs()
             );
-            shared.sessions.keep_to_budget();
+            sessions.keep_to_budget();
         }
     }
 }

@@ -10,12 +10,12 @@ use common::session::{ConnectionId, PipeEnd, PipeOutcome, RefusedCode, pipe};
 use common::telemetry::AUDIT;
 use common::tunnel::{LocalSocket, Traffic};
 
-use super::Entry;
-use crate::stream::{Shared, echo};
+use super::{Entry, Sessions};
+use crate::echo;
 use crate::target::Target;
 
 /// Serves one connection to its end.
-pub(super) async fn serve(shared: Arc<Shared>, entry: Arc<Entry>, id: ConnectionId) {
+pub(super) async fn serve(sessions: Arc<Sessions>, entry: Arc<Entry>, id: ConnectionId) {
     let (live, name, target) = (&entry.live, &entry.name, &entry.target);
     let session = live.id();
     let refuse = |code: RefusedCode, text: &str| {
@@ -28,7 +28,7 @@ pub(super) async fn serve(shared: Arc<Shared>, entry: Arc<Entry>, id: Connection
     let Ok(_share) = entry.connections.try_acquire() else {
         return refuse(RefusedCode::Limit, "the rest is for other sessions");
     };
-    let Ok(_permit) = shared.sessions.connections.try_acquire() else {
+    let Ok(_permit) = sessions.connections.try_acquire() else {
         return refuse(RefusedCode::Limit, "");
     };
     match target {

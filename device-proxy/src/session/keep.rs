@@ -10,14 +10,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Entry, connection};
-use crate::stream::Shared;
+use super::{Entry, Sessions, connection};
+use crate::requests::Desk;
 
 /// Runs as long as the session, and to the end of its connections.
-pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
+pub(super) async fn keep(desk: Arc<Desk>, sessions: Arc<Sessions>, entry: Arc<Entry>) {
     let live = &entry.live;
     let began = Instant::now();
-    let grace = shared.sessions.grace;
+    let grace = sessions.grace;
     let mut turns = live.turns();
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
@@ -29,7 +29,7 @@ pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
             id = live.next_incoming() => match id {
                 Some(id) => {
                     served += 1;
-                    let serving = connection::serve(Arc::clone(&shared), Arc::clone(&entry), id);
+                    let serving = connection::serve(Arc::clone(&sessions), Arc::clone(&entry), id);
                     let cut = cut.clone();
                     connections.spawn(async move {
                         tokio::select! {
@@ -50,11 +50,11 @@ pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
             } => live.reset(Code::Expired, ""),
             () = async {
                 match detached {
-                    Some(since) => shared.dial_ahead(since).await,
+                    Some(since) => desk.dial_ahead(since).await,
                     None => std::future::pending().await,
                 }
             } => {}
-            () = shared.stop.cancelled() => live.reset(Code::Stopping, ""),
+            () = desk.stop.cancelled() => live.reset(Code::Stopping, ""),
         }
     }
     connections.close();
@@ -68,12 +68,12 @@ pub(super) async fn keep(shared: Arc<Shared>, entry: Arc<Entry>) {
                     break;
                 }
             }
-            () = shared.stop.cancelled() => break,
+            () = desk.stop.cancelled() => break,
         }
     }
     cut.cancel();
     connections.wait().await;
-    shared.sessions.remove(live.id());
+    sessions.remove(live.id());
     let (session, name) = (live.id(), &entry.name);
     let seconds = began.elapsed().as_secs();
     match live.over() {

@@ -1,0 +1,92 @@
+//! A plain stream: select the target, dial it, answer, open our leg, pump. Accepting is a promise,
+//! so the target is dialled first.
+
+use common::report;
+use common::telemetry::AUDIT;
+use common::tunnel::{LocalSocket, Outcome, Traffic, pump};
+use common::wire::stream::StreamRequest;
+
+use crate::policy::Policy;
+use crate::requests::{Answer, Desk};
+use crate::target::Target;
+use crate::{echo, sample_output};
+
+/// Serves a request for a plain stream to its end.
+pub(crate) async fn serve(desk: &Desk, policy: &Policy, request: &StreamRequest, name: &str) {
+    if desk.sample_output {
+        sample_output::request(name);
+    }
+    let Some(target) = policy.targets.select(&request.name) else {
+        tracing::warn!(name, "rejected a stream: no target has this name");
+        return desk.answer(request, Answer::Reject).await;
+    };
+    // Held to the end of the tunnel.
+    let Some(_permit) = desk.permit() else {
+        tracing::warn!(name, %target, "rejected a stream: too many at once");
+        return desk.answer(request, Answer::Reject).await;
+    };
+    match target {
+        Target::Echo => {
+            let echo = Box::new(echo::socket(desk.sample_output));
+            tunnel(desk, request, name, target, echo).await;
+        }
+        Target::Tcp { host, port } => {
+            let dialled = tokio::select! {
+                dialled = Box::pin(Target::dial(host, *port)) => dialled,
+                () = desk.stop.cancelled() => return,
+            };
+            match dialled {
+                Ok(socket) => tunnel(desk, request, name, target, Box::new(socket)).await,
+                Err(error) => {
+                    tracing::warn!(name, "rejected a stream: {}", report::chain(&error));
+                    desk.answer(request, Answer::Reject).await;
+                }
+            }
+        }
+    }
+}
+
+async fn tunnel(
+    desk: &Desk,
+    request: &StreamRequest,
+    name: &str,
+    target: &Target,
+    local: Box<dyn LocalSocket>,
+) {
+    // Without a stream the target's connection is reset: it has not ended normally.
+    local.arm();
+    // What it needs is given back before the tunnel's long life.
+    let stream = match Box::pin(desk.open_leg(request)).await {
+        Some(Ok(stream)) => stream,
+        None => return,
+        Some(Err(error)) => {
+            tracing::warn!(name, %target, "accepted a stream, but: {}", report::chain(&error));
+            return;
+        }
+    };
+    tracing::info!(name: AUDIT, name, %target, "stream opened");
+    let traffic = Traffic::default();
+    let pumping = pump(local, stream, &traffic, &desk.stop);
+    let outcome = if desk.sample_output {
+        sample_output::around(&traffic, pumping).await
+    } else {
+        pumping.await
+    };
+    report_outcome(name, target, &outcome);
+}
+
+fn report_outcome(name: &str, target: &Target, outcome: &Outcome) {
+    let Outcome {
+        sent,
+        received,
+        duration,
+        end,
+    } = outcome;
+    let seconds = format!("{:.1}", duration.as_secs_f32());
+    let how = report::chain(end);
+    if end.is_normal() {
+        tracing::info!(name: AUDIT, name, %target, sent, received, seconds = %seconds, "stream closed: {how}");
+    } else {
+        tracing::warn!(name: AUDIT, name, %target, sent, received, seconds = %seconds, "stream broken: {how}");
+    }
+}
