@@ -3,12 +3,13 @@
 //! relays bytes that it never looks at.
 //!
 //! ```text
-//! server ─► listeners ─┬─► auth ─► registry
-//!                      ├─► device_session ─► presence (be here) · rendezvous (answer)
+//! server ─► listeners ─┬─► device_session ─► presence (be here) · rendezvous (answer)
 //!                      ├─► api ────────────► presence (ask)     · rendezvous (open)
 //!                      └─► streaming ──────► rendezvous (meet)  · relay
-//! state (the shared handles) is passed down; nothing on the right points back.
+//! all of them ─► state (the shared handles) ─► auth ─► registry
 //! ```
+//!
+//! Nothing points back: the layers stand in `docs/architecture.md`, and `scripts/arrows` keeps them.
 
 pub mod activity;
 pub mod admission;
