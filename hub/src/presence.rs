@@ -13,7 +13,7 @@ use crate::registry::{Activity, ActivityRecord, activity};
 
 /// Names one connection of a device, to tell it from the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ConnectionId(u64);
+pub struct HubSessionId(u64);
 
 /// Why the hub ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum EndReason {
 }
 
 struct Entry {
-    connection: ConnectionId,
+    connection: HubSessionId,
     credential: Credential,
     generation_id: String,
     subscribed: bool,
@@ -68,7 +68,7 @@ pub struct PresenceGuard {
     /// An older connection of the identity ends because of this one.
     pub has_displaced: bool,
     /// This connection.
-    pub connection: ConnectionId,
+    pub connection: HubSessionId,
     /// Told when stream requests wait for this identity.
     pub wake: Arc<Notify>,
     /// Told when the hub wants the session to end.
@@ -91,7 +91,7 @@ impl Presence {
         let active = Arc::new(AtomicU64::new(now));
         let mut table = self.table();
         table.next_connection += 1;
-        let connection = ConnectionId(table.next_connection);
+        let connection = HubSessionId(table.next_connection);
         let entry = Entry {
             connection,
             credential: principal.credential.clone(),

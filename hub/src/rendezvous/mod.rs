@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use table::{Arrival, Table};
 pub use table::{Busy, LegRefused};
 
-use crate::presence::ConnectionId;
+use crate::presence::HubSessionId;
 
 /// How far a stream request has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl<W> Rendezvous<W> {
     pub fn take_requests(
         &self,
         identity: &DeviceIdentity,
-        connection: ConnectionId,
+        connection: HubSessionId,
     ) -> Vec<StreamRequest> {
         let mut table = self.table();
         table

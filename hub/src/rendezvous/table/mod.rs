@@ -7,7 +7,7 @@ use common::identity::{DeviceId, DeviceIdentity, Leg, StreamId};
 use common::limits;
 use tokio::time::Instant;
 
-use crate::presence::ConnectionId;
+use crate::presence::HubSessionId;
 
 /// There are too many streams, at the hub or for this device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum Arrival {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The device has not answered.
-    Requested { sent_on: Option<ConnectionId> },
+    Requested { sent_on: Option<HubSessionId> },
     /// The device takes the stream; both legs must come by then.
     Accepted { legs_by: Instant },
 }
@@ -143,7 +143,7 @@ impl<T> Table<T> {
     pub fn undelivered(
         &mut self,
         identity: &DeviceIdentity,
-        connection: ConnectionId,
+        connection: HubSessionId,
     ) -> Vec<StreamId> {
         let Some(own) = self.identities.get(identity) else {
             return Vec::new();

@@ -12,7 +12,7 @@ fn identity(name: &str) -> DeviceIdentity {
 }
 
 /// Two connections of one identity.
-fn connections() -> [ConnectionId; 2] {
+fn connections() -> [HubSessionId; 2] {
     let presence = Presence::default();
     [0, 1].map(|_| {
         let principal = DevicePrincipal {
