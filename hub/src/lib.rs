@@ -3,9 +3,9 @@
 //! relays bytes that it never looks at.
 //!
 //! ```text
-//! server ─► listeners ─┬─► device_session ─► presence (be here) · rendezvous (answer)
-//!                      ├─► api ────────────► presence (ask)     · rendezvous (open)
-//!                      └─► streaming ──────► rendezvous (meet)  · relay
+//! server ─► listeners ─┬─► device_session ───► presence (be here) · pending (answer)
+//!                      ├─► api ─► initiation ─► presence, pending (ask) · legs (expect)
+//!                      └─► streaming ────────► legs (meet) · relay
 //! all of them ─► state (the shared handles) ─► auth ─► registry
 //! ```
 //!
@@ -24,13 +24,15 @@ pub mod data_dir;
 pub mod device_session;
 pub mod documents;
 pub mod files;
+pub mod initiation;
 pub mod iso8601;
+pub mod legs;
 pub mod listeners;
+pub mod pending;
 pub mod presence;
 pub mod refusal;
 pub mod registry;
 pub mod relay;
-pub mod rendezvous;
 pub mod revocation;
 pub mod server;
 pub mod state;

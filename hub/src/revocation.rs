@@ -42,7 +42,7 @@ async fn look(state: &HubState, point: u64) -> Result<u64, RegistryError> {
     if changes.gap {
         // What happened is no longer known in full: look at everyone who is here.
         devices.extend(state.presence.devices());
-        devices.extend(state.rendezvous.devices());
+        devices.extend(state.legs.devices());
     }
     for device in &devices {
         enforce(state, device).await?;
@@ -64,14 +64,15 @@ async fn enforce(state: &HubState, device: &DeviceId) -> Result<(), RegistryErro
         }
     }
     // Streams live on without their device's session: they have their own rule.
-    for identity in state.rendezvous.identities_of(device) {
+    for identity in state.legs.identities_of(device) {
         let known = match state.registry.identity(&identity).await {
             Err(RegistryError::Damaged { .. }) => None,
             known => known?,
         };
         if known.is_none_or(|identity| identity.status == Status::Disabled) {
             tracing::info!(name: AUDIT, device = %identity, "ending its streams: disabled, deleted or damaged");
-            state.rendezvous.end_all(&identity);
+            state.pending.end_all(&identity);
+            state.legs.end_all(&identity);
         }
     }
     Ok(())

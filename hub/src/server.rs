@@ -231,11 +231,11 @@ impl Server {
                 move |socket, peer, permit, place| mqtt.clone().serve(socket, peer, permit, place),
             ));
         }
-        let rendezvous = self.state.rendezvous.clone();
+        let legs = self.state.legs.clone();
         tokio::select! {
             () = stop.cancelled() => {}
             // None of these ends by itself.
-            () = rendezvous.sweep() => {}
+            () = legs.sweep() => {}
             () = revocation::follow(self.state.clone()) => {}
             () = activity::keep(self.state.clone()) => {}
             () = self.certificate.keep_fresh() => {}
@@ -245,14 +245,15 @@ impl Server {
         stop_listening.cancel();
         // no new streams, and nobody waits for a leg that cannot come;
         stop_requests.cancel();
-        rendezvous.close();
+        self.state.pending.close();
+        legs.close();
         // what was promised gets its grace,
         let grace = Instant::now() + limits::DRAIN;
-        while rendezvous.count() > 0 && Instant::now() < grace {
+        while legs.count() > 0 && Instant::now() < grace {
             sleep_until((Instant::now() + Duration::from_millis(50)).min(grace)).await;
         }
-        let cut = rendezvous.count();
-        rendezvous.end_everything();
+        let cut = legs.count();
+        legs.end_everything();
         // and device sessions end last, since devices reconnect as soon as theirs does.
         stop_sessions.cancel();
         tasks.close();

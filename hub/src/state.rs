@@ -7,9 +7,10 @@ use tokio_rustls::server::TlsStream;
 
 use crate::admission::Guarded;
 use crate::auth::{Authenticator, StreamTokens};
+use crate::legs::Legs;
+use crate::pending::Pending;
 use crate::presence::Presence;
 use crate::registry::{Registry, activity};
-use crate::rendezvous::Rendezvous;
 
 /// What a leg's WebSocket runs over.
 pub type LegStream = TlsStream<Guarded>;
@@ -27,8 +28,10 @@ pub struct HubState {
     pub auth: Authenticator,
     /// Who is here.
     pub presence: Presence,
-    /// Streams on their way.
-    pub rendezvous: Rendezvous<LegSocket>,
+    /// Requests that wait for a device's answer.
+    pub pending: Pending,
+    /// Streams, and their legs on the way.
+    pub legs: Legs<LegSocket>,
     /// Bearer tokens of legs.
     pub tokens: Arc<StreamTokens>,
     /// When this hub has started, Unix microseconds.
@@ -42,7 +45,8 @@ impl HubState {
             auth: Authenticator::new(Arc::clone(&registry), address.clone()),
             tokens: Arc::new(StreamTokens::new(address.hub_name())),
             presence: Presence::default(),
-            rendezvous: Rendezvous::default(),
+            pending: Pending::default(),
+            legs: Legs::default(),
             registry,
             address,
             started: activity::now(),

@@ -15,8 +15,8 @@ use common::websocket::{Data, Goodbye, Incoming};
 use common::wire::initiation::encode_segment;
 use tokio::sync::oneshot;
 
+use crate::legs::{LegPlace, Meeting};
 use crate::relay::{DISCONNECTED, RelayOutcome, abort, relay, reproach};
-use crate::rendezvous::{LegPlace, Meeting};
 use crate::state::LegSocket;
 
 /// First segment of the streaming endpoint's paths.

@@ -8,7 +8,7 @@ Standard library only. A suite is a file with a `main(lab)` and the line
 
 Settings come from the environment, as `scripts/test` gives them:
 
-    BIN_DIR       where the release binaries are   (target/release)
+    BIN_DIR       where the programs are   (target/dist)
     VOLUME_MIB    how much the volume checks move  (32)
     REQUIRE_ALL   1: a missing tool is a failure, not a skip
 """
@@ -33,7 +33,7 @@ import traceback
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 WORK = TARGET / "realworld"
-BIN_DIR = pathlib.Path(os.environ.get("BIN_DIR", TARGET / "release")).resolve()
+BIN_DIR = pathlib.Path(os.environ.get("BIN_DIR", TARGET / "dist")).resolve()
 VOLUME_MIB = int(os.environ.get("VOLUME_MIB", "32"))
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL", "") not in ("", "0")
 

@@ -172,7 +172,7 @@ async fn disabling_and_deleting_end_sessions_and_streams_within_a_second() {
         }
         device.ended().await;
         module.ended().await;
-        wait("the stream's end", || hub.state.rendezvous.count() == 0).await;
+        wait("the stream's end", || hub.state.legs.count() == 0).await;
         assert!(
             started.elapsed() < Duration::from_secs(1),
             "{:?}",

@@ -250,7 +250,7 @@ async fn a_vanished_service_frees_a_target_that_waits_to_be_read() {
     let ended = soon("the target's end", echo).await.unwrap();
     assert!(ended.is_err(), "a vanished peer is no orderly end");
     soon("the hub to forget the stream", async {
-        while hub.state.rendezvous.count() > 0 {
+        while hub.state.legs.count() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })

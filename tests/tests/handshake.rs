@@ -89,7 +89,7 @@ async fn a_reject_is_a_plain_no() {
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["iothub-streaming-is-accepted"], "False");
     assert!(!response.headers().contains_key("iothub-streaming-url"));
-    assert_eq!(hub.state.rendezvous.count(), 0);
+    assert_eq!(hub.state.legs.count(), 0);
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn a_silent_device_times_out() {
     let service = RawService::new(&hub).await;
     let (response, request) = tokio::join!(service.initiate("d", "s", 5.0, 0.3), device.request());
     assert_eq!(refusal(response).await, (504, 504_101));
-    assert_eq!(hub.state.rendezvous.count(), 0);
+    assert_eq!(hub.state.legs.count(), 0);
     // An answer long after means nothing, and disturbs nothing.
     device.answer(&request, true).await;
     let refused = service.try_leg(&request.url, &request.token).await;
@@ -162,7 +162,7 @@ async fn a_request_waits_for_a_device_that_comes_in_time() {
     let connection = hub.create("d").await;
     let service = RawService::new(&hub).await;
     let late = async {
-        wait("the stream request", || hub.state.rendezvous.count() == 1).await;
+        wait("the stream request", || hub.state.legs.count() == 1).await;
         let mut device = RawDevice::connect(&hub, &connection).await;
         let request = device.request().await;
         device.answer(&request, true).await;
@@ -223,12 +223,9 @@ async fn a_service_that_gives_up_leaves_nothing_behind() {
         request = device.request() => request,
     };
     drop(service);
-    wait("the stream to be given up", || {
-        hub.state.rendezvous.count() == 0
-    })
-    .await;
+    wait("the stream to be given up", || hub.state.legs.count() == 0).await;
     device.answer(&request, true).await;
-    assert_eq!(hub.state.rendezvous.count(), 0);
+    assert_eq!(hub.state.legs.count(), 0);
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ async fn a_token_works_once_and_only_for_its_leg() {
         "used"
     );
     // And the stream has not been disturbed.
-    assert_eq!(hub.state.rendezvous.count(), 1);
+    assert_eq!(hub.state.legs.count(), 1);
 }
 
 #[tokio::test]
@@ -118,13 +118,11 @@ async fn a_leg_whose_partner_never_comes_is_closed() {
     } = story().await;
     let mut leg = device.leg(&request).await;
     let in_time = Instant::now() + limits::LEG_ARRIVAL - Duration::from_secs(5);
-    hub.state.rendezvous.expire(in_time);
-    assert_eq!(hub.state.rendezvous.count(), 1);
-    hub.state
-        .rendezvous
-        .expire(Instant::now() + limits::LEG_ARRIVAL);
+    hub.state.legs.expire(in_time);
+    assert_eq!(hub.state.legs.count(), 1);
+    hub.state.legs.expire(Instant::now() + limits::LEG_ARRIVAL);
     assert_eq!(goodbye(&mut leg).await.code, Goodbye::ERROR);
-    assert_eq!(hub.state.rendezvous.count(), 0);
+    assert_eq!(hub.state.legs.count(), 0);
 }
 
 #[tokio::test]
@@ -136,10 +134,8 @@ async fn a_stream_without_any_leg_expires() {
         token,
         ..
     } = story().await;
-    hub.state
-        .rendezvous
-        .expire(Instant::now() + limits::LEG_ARRIVAL);
-    assert_eq!(hub.state.rendezvous.count(), 0);
+    hub.state.legs.expire(Instant::now() + limits::LEG_ARRIVAL);
+    assert_eq!(hub.state.legs.count(), 0);
     assert!(unauthorised(service.try_leg(&url, &token).await));
 }
 
@@ -171,10 +167,7 @@ async fn the_end_of_one_leg_reaches_the_other_and_leaves_nothing() {
         poll_fn(|cx| ours.poll_flush(cx)).await.unwrap();
         drop(ours);
         closing.await.unwrap();
-        wait("the stream to be forgotten", || {
-            hub.state.rendezvous.count() == 0
-        })
-        .await;
+        wait("the stream to be forgotten", || hub.state.legs.count() == 0).await;
     }
 }
 

@@ -276,21 +276,18 @@ async fn both_ends_as_they_are_use_one_stream_for_many_connections() {
     for _ in 0..8 {
         sockets.push(echoes(service.connect().await).await);
     }
-    assert_eq!(hub.state.rendezvous.count(), 1);
+    assert_eq!(hub.state.legs.count(), 1);
     let options = ["--session", "never", "auto", "0"];
     let plain = TestService::listen(&hub, &options).await;
     for _ in 0..2 {
         sockets.push(echoes(plain.connect().await).await);
     }
-    assert_eq!(hub.state.rendezvous.count(), 3);
+    assert_eq!(hub.state.legs.count(), 3);
     // One port's sessions are ended in due form when it stops without connections.
     sockets.into_iter().for_each(break_off);
-    wait("the plain streams' ends", || {
-        hub.state.rendezvous.count() == 1
-    })
-    .await;
+    wait("the plain streams' ends", || hub.state.legs.count() == 1).await;
     service.shut_down().await;
-    wait("the session's end", || hub.state.rendezvous.count() == 0).await;
+    wait("the session's end", || hub.state.legs.count() == 0).await;
     assert!(
         logs::lines(&["session closed", "name=\"TestStream\""]).len() == 1,
         "{:?}",

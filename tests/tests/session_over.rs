@@ -94,7 +94,7 @@ async fn a_device_proxy_that_stops_resets_its_clients_at_once() {
         "name=device-stops",
     ])
     .await;
-    wait("no stream", || story.hub.state.rendezvous.count() == 0).await;
+    wait("no stream", || story.hub.state.legs.count() == 0).await;
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_service_proxy_that_stops_resets_its_targets_at_once() {
     assert!(stopped.elapsed() < SOON, "{:?}", stopped.elapsed());
     // Its connections first, and then a session without any.
     logs::line(&["session closed", "name=\"service-stops\""]).await;
-    wait("no stream", || story.hub.state.rendezvous.count() == 0).await;
+    wait("no stream", || story.hub.state.legs.count() == 0).await;
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn the_end_of_one_service_proxy_is_not_the_others() {
     let (mut there_too, _) = soon("the target", story.target.accept()).await.unwrap();
     talk(&mut here, &mut there).await;
     talk(&mut here_too, &mut there_too).await;
-    assert_eq!(story.hub.state.rendezvous.count(), 2);
+    assert_eq!(story.hub.state.legs.count(), 2);
     other.shut_down().await;
     reset(&mut there_too).await;
     talk(&mut here, &mut there).await;

@@ -47,7 +47,7 @@ async fn a_cut_stream_is_opened_again_unnoticed() {
         let took = recovery(&what, &mut here, &mut there).await;
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
-    assert_eq!(story.hub.state.rendezvous.count(), 1);
+    assert_eq!(story.hub.state.legs.count(), 1);
 }
 
 #[tokio::test]

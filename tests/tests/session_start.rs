@@ -124,7 +124,7 @@ async fn whoever_starts_first_the_connection_outlives_the_hub() {
         }
         if service_first && round == 0 {
             // It has read the twin, and asks for the device.
-            wait("the stream request", || hub.state.rendezvous.count() > 0).await;
+            wait("the stream request", || hub.state.legs.count() > 0).await;
         }
         if device.is_none() {
             device = Some(TestDevice::start(&hub, &connection, &["--echo"]).await);
@@ -136,10 +136,7 @@ async fn whoever_starts_first_the_connection_outlives_the_hub() {
                 .await
                 .unwrap();
         }
-        wait("one stream, the session's", || {
-            hub.state.rendezvous.count() == 1
-        })
-        .await;
+        wait("one stream, the session's", || hub.state.legs.count() == 1).await;
         outlives_its_stream(&links, &mut sockets).await;
         if round == 0 {
             let _hub = hub.restart_behind(&links).await;
@@ -157,7 +154,7 @@ async fn a_report_that_the_disk_delays_is_waited_for() {
     let (hub, links, connection) = hub_with(id).await;
     let service = TestService::listen(&hub, &[id, "0"]).await;
     let mut socket = service.connect().await;
-    wait("the stream request", || hub.state.rendezvous.count() > 0).await;
+    wait("the stream request", || hub.state.legs.count() > 0).await;
     let disk = database(&hub);
     disk.execute_batch("BEGIN IMMEDIATE").unwrap();
     let _device = TestDevice::start(&hub, &connection, &["--echo"]).await;

@@ -277,7 +277,7 @@ async fn a_target_that_is_not_offered_is_rejected() {
             "{name}"
         );
     }
-    wait("no stream", || hub.state.rendezvous.count() == 0).await;
+    wait("no stream", || hub.state.legs.count() == 0).await;
 }
 
 #[tokio::test]

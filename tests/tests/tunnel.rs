@@ -64,7 +64,7 @@ async fn nothing_left(story: &Story) {
     // An unused session keeps its stream for a while.
     let streams = usize::from(story.mode == "always");
     let what = format!("the streams to end (session mode {})", story.mode);
-    wait(&what, || story.hub.state.rendezvous.count() == streams).await;
+    wait(&what, || story.hub.state.legs.count() == streams).await;
     wait("the target's connections to end", || {
         story.target.counters.connections() == 0
     })
@@ -290,10 +290,7 @@ async fn stopping_each_program_cuts_its_tunnels_and_ends() {
         first.device.shut_down().await.unwrap();
         let cut = soon("the cut", socket.read(&mut byte)).await;
         assert_eq!(cut.unwrap_err().kind(), ErrorKind::ConnectionReset);
-        wait("the stream's end", || {
-            first.hub.state.rendezvous.count() == 0
-        })
-        .await;
+        wait("the stream's end", || first.hub.state.legs.count() == 0).await;
         first.service.shut_down().await;
         first.hub.shut_down().await;
 

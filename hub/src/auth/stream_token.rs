@@ -1,5 +1,5 @@
 //! Bearer tokens for the streaming endpoint: JWTs that are good for one leg of one
-//! stream, signed with a key that lives as long as this process. The rendezvous
+//! stream, signed with a key that lives as long as this process. The table of legs
 //! makes sure that each works once.
 
 use std::collections::HashSet;

@@ -269,10 +269,7 @@ impl<'a, S: Transport> Session<'a, S> {
             }
             Effect::Answer(answer) => {
                 let identity = &self.admitted.principal.identity;
-                let known = self
-                    .state
-                    .rendezvous
-                    .answer(identity, &answer, Instant::now());
+                let known = self.state.pending.answer_stream(identity, &answer);
                 tracing::debug!(device = %identity, request = %answer.request_id, accepted = answer.accepted, known, "stream answer");
                 Ok(())
             }
@@ -302,8 +299,8 @@ impl<'a, S: Transport> Session<'a, S> {
         let identity = self.admitted.principal.identity.clone();
         let requests = self
             .state
-            .rendezvous
-            .take_requests(&identity, self.presence.connection);
+            .pending
+            .take_stream_requests(&identity, self.presence.connection);
         for request in requests {
             tracing::debug!(device = %identity, request = %request.request_id, name = request.name, "stream request");
             match mqtt::publish(&request.to_topic()) {

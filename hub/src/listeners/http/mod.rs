@@ -274,7 +274,7 @@ impl Connection {
         };
         let state = &self.listener.state;
         tokio::select! {
-            answer = streams::initiate(state, &principal, self.peer, &identity, name, request.headers()) => answer,
+            answer = streams::initiate(state, &*state.registry, &principal, self.peer, &identity, name, request.headers()) => answer,
             () = self.listener.stop.cancelled() => Err(Refusal::new(
                 ErrorCode::SERVICE_UNAVAILABLE,
                 "the hub is stopping",

@@ -79,7 +79,7 @@ impl Connection {
             return unauthorised();
         }
         // From here on the token is used up.
-        let Ok(place) = state.rendezvous.claim(stream, leg) else {
+        let Ok(place) = state.legs.claim(stream, leg) else {
             return unauthorised();
         };
         self.place.leave();

@@ -1,86 +1,58 @@
-//! Every stream on its way: asked of a device, answered, waiting for its legs,
-//! joined. The device's side and the service's side meet here and nowhere else.
+//! Where the two legs of a stream meet: each is expected, claims its place with a token that works
+//! once, and brings its WebSocket; the first waits for the second. Streams that are open have
+//! their entries here until they end.
 //!
-//! The rules are in [`table`], without I/O and clock; here are the lock, the
-//! channels and the deadlines.
+//! The rules are in [`table`]; here are the lock, the channels and the deadlines.
 
 mod table;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use common::identity::{DeviceId, DeviceIdentity, Leg, RequestId, StreamId, StreamName};
+use common::identity::{DeviceId, DeviceIdentity, Leg, StreamId, StreamName};
 use common::limits;
-use common::secret::Secret;
-use common::wire::stream::{Initiator, StreamAnswer, StreamRequest};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use table::{Arrival, Table};
-pub use table::{Busy, LegRefused};
-
-use crate::presence::HubSessionId;
-
-/// How far a stream request has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// No session has taken it.
-    Waiting,
-    /// It went to the device.
-    Delivered,
-    /// The device takes the stream.
-    Accepted,
-    /// The device does not.
-    Rejected,
-    /// The hub has given the stream up.
-    Ended,
-}
+pub use table::{ExpectRefused, LegRefused};
 
 /// What the table keeps of a stream besides its state.
 struct Stream<W> {
-    request: StreamRequest,
-    progress: watch::Sender<Progress>,
+    name: String,
     /// The leg that came first gives its other half here.
     partner: Option<oneshot::Sender<W>>,
     cancel: CancellationToken,
 }
 
-/// All streams of one hub process; `W` is a leg's WebSocket.
-pub struct Rendezvous<W>(Arc<Mutex<Table<Stream<W>>>>);
+/// All streams of one hub process; `W` is a leg's WebSocket. Cheap to clone.
+pub struct Legs<W>(Arc<Mutex<Table<Stream<W>>>>);
 
-impl<W> Clone for Rendezvous<W> {
+impl<W> Clone for Legs<W> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<W> Default for Rendezvous<W> {
+impl<W> Default for Legs<W> {
     fn default() -> Self {
-        let start = u64::from(u32::from_be_bytes(common::random::bytes()) % 100_000);
-        Self(Arc::new(Mutex::new(Table::new(start))))
+        Self(Arc::new(Mutex::new(Table::default())))
     }
 }
 
-/// Where the device's leg goes.
-pub struct DeviceEndpoint {
-    /// The streaming endpoint's URL.
-    pub url: String,
-    /// Its bearer token.
-    pub token: Secret,
-}
-
-/// A stream that waits for its device's answer; dropped before that, it is given up.
-pub struct Opening<W> {
-    rendezvous: Rendezvous<W>,
+/// A stream that its device has not accepted yet; dropped before that, it is given up.
+pub struct Expected<W> {
+    legs: Legs<W>,
     stream: StreamId,
-    /// What the device has said so far.
-    pub progress: watch::Receiver<Progress>,
+    is_accepted: bool,
+    /// Cancelled when the hub ends the stream, or its device's leg has come and gone.
+    pub cancel: CancellationToken,
 }
 
 /// One leg's right to its place; dropped, the leg is gone and its stream with it.
 pub struct LegPlace<W> {
-    rendezvous: Rendezvous<W>,
+    legs: Legs<W>,
     /// Which stream it is.
     pub stream: StreamId,
     /// Cancelled when the hub ends the stream.
@@ -103,7 +75,7 @@ pub enum Meeting<W> {
     Gone(W),
 }
 
-impl<W> Rendezvous<W> {
+impl<W> Legs<W> {
     fn table(&self) -> MutexGuard<'_, Table<Stream<W>>> {
         // No code panics while it holds the lock; if one did, the table is still whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -113,75 +85,26 @@ impl<W> Rendezvous<W> {
     /// before the accept finds its place.
     ///
     /// # Errors
-    /// [`Busy`] when the hub or the device has too many.
-    pub fn open(
+    /// [`ExpectRefused`].
+    pub fn expect(
         &self,
         stream: StreamId,
         identity: &DeviceIdentity,
         name: &StreamName,
-        endpoint: DeviceEndpoint,
-        initiator: Initiator,
-    ) -> Result<Opening<W>, Busy> {
-        let (progress, watcher) = watch::channel(Progress::Waiting);
-        self.table()
-            .open(stream, identity.clone(), |number| Stream {
-                request: StreamRequest {
-                    request_id: RequestId::from(number),
-                    name: name.as_str().to_owned(),
-                    url: endpoint.url,
-                    token: endpoint.token,
-                    initiator: Some(initiator),
-                },
-                progress,
-                partner: None,
-                cancel: CancellationToken::new(),
-            })?;
-        Ok(Opening {
-            rendezvous: self.clone(),
+    ) -> Result<Expected<W>, ExpectRefused> {
+        let cancel = CancellationToken::new();
+        let kept = Stream {
+            name: name.as_str().to_owned(),
+            partner: None,
+            cancel: cancel.clone(),
+        };
+        self.table().expect(stream, identity, kept)?;
+        Ok(Expected {
+            legs: self.clone(),
             stream,
-            progress: watcher,
+            is_accepted: false,
+            cancel,
         })
-    }
-
-    /// The requests that wait for this identity and have not gone to this connection
-    /// yet. What an earlier connection was sent and has not answered goes out again:
-    /// pending requests belong to the identity.
-    pub fn take_requests(
-        &self,
-        identity: &DeviceIdentity,
-        connection: HubSessionId,
-    ) -> Vec<StreamRequest> {
-        let mut table = self.table();
-        table
-            .undelivered(identity, connection)
-            .into_iter()
-            .filter_map(|stream| {
-                let stream = table.get(stream)?;
-                stream.progress.send_replace(Progress::Delivered);
-                Some(stream.request.clone())
-            })
-            .collect()
-    }
-
-    /// The device's answer, on whichever connection it came. `false`: no such request
-    /// waits (it is unknown, used or expired), and the answer means nothing.
-    pub fn answer(&self, identity: &DeviceIdentity, answer: &StreamAnswer, now: Instant) -> bool {
-        let mut table = self.table();
-        let legs_by = now + limits::LEG_ARRIVAL;
-        let Some(number) = answer.request_id.as_str().parse().ok() else {
-            return false;
-        };
-        let Some(stream) = table.answer(identity, number, answer.accepted, legs_by) else {
-            return false;
-        };
-        if answer.accepted {
-            if let Some(stream) = table.get(stream) {
-                stream.progress.send_replace(Progress::Accepted);
-            }
-        } else if let Some(stream) = table.remove(stream) {
-            stream.progress.send_replace(Progress::Rejected);
-        }
-        true
     }
 
     /// Uses up a leg's one right to come; its token has been checked.
@@ -194,9 +117,9 @@ impl<W> Rendezvous<W> {
         let entry = table.get(stream).ok_or(LegRefused)?;
         Ok(LegPlace {
             cancel: entry.cancel.clone(),
-            name: entry.request.name.clone(),
+            name: entry.name.clone(),
             identity,
-            rendezvous: self.clone(),
+            legs: self.clone(),
             stream,
             in_charge: true,
         })
@@ -222,7 +145,7 @@ impl<W> Rendezvous<W> {
 
     /// Ends the accepted streams whose legs have not both come in time.
     pub fn expire(&self, now: Instant) {
-        let expired = self.table().remove_expired(now);
+        let expired = self.table().remove_expired(now.into_std());
         for stream in expired {
             end(stream);
         }
@@ -260,13 +183,25 @@ impl<W> Rendezvous<W> {
 }
 
 fn end<W>(stream: Stream<W>) {
-    stream.progress.send_replace(Progress::Ended);
     stream.cancel.cancel();
 }
 
-impl<W> Drop for Opening<W> {
+impl<W> Expected<W> {
+    /// The device takes the stream: its legs have [`limits::LEG_ARRIVAL`] to meet. `false`: the
+    /// stream has ended meanwhile.
+    pub fn accept(mut self) -> bool {
+        let legs_by = Instant::now() + limits::LEG_ARRIVAL;
+        self.is_accepted = self.legs.table().accept(self.stream, legs_by.into_std());
+        self.is_accepted
+    }
+}
+
+impl<W> Drop for Expected<W> {
     fn drop(&mut self) {
-        let given_up = self.rendezvous.table().give_up(self.stream);
+        if self.is_accepted {
+            return;
+        }
+        let given_up = self.legs.table().remove(self.stream);
         if let Some(stream) = given_up {
             end(stream);
         }
@@ -277,7 +212,7 @@ impl<W> LegPlace<W> {
     /// Brings the leg's WebSocket: the first leg waits for the second, the second is
     /// handed over to the first, and with it the care for the stream.
     pub fn meet(&mut self, socket: W) -> Meeting<W> {
-        let mut table = self.rendezvous.table();
+        let mut table = self.legs.table();
         let arrival = table.arrive(self.stream);
         let Some(stream) = table.get_mut(self.stream) else {
             return Meeting::Gone(socket);
@@ -305,7 +240,7 @@ impl<W> Drop for LegPlace<W> {
         if !self.in_charge {
             return;
         }
-        let ended = self.rendezvous.table().remove(self.stream);
+        let ended = self.legs.table().remove(self.stream);
         if let Some(stream) = ended {
             end(stream);
         }

@@ -1,0 +1,174 @@
+//! Stream initiation: ask the device, wait, hand out the streaming endpoint. [`Initiate`] is the
+//! one seam between who asks for a stream and who holds the device: in a hub of several nodes the
+//! node that holds the device's hub session does all of this, so that URL and token are its own.
+
+use common::clock::unix_now;
+use common::identity::{DeviceIdentity, Leg, StreamId, StreamName};
+use common::limits;
+use common::secret::Secret;
+use common::wire::initiation::Timeouts;
+use common::wire::stream::{Initiator, StreamRequest};
+use tokio::time::{Duration, Instant, timeout_at};
+
+use crate::legs::ExpectRefused;
+use crate::pending::{AskRefused, Asked, Progress};
+use crate::state::HubState;
+use crate::streaming;
+
+/// A service asks for a stream.
+#[derive(Debug)]
+pub struct Ask {
+    /// The device or module; it exists.
+    pub identity: DeviceIdentity,
+    /// The stream's name, by which the device chooses its target.
+    pub name: StreamName,
+    /// Who asks, so that a device can share what it has among those who want it.
+    pub initiator: Initiator,
+    /// How long the device may take to connect and to answer.
+    pub timeouts: Timeouts,
+}
+
+/// The device takes the stream.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The stream.
+    pub stream: StreamId,
+    /// The streaming endpoint's URL for the service's leg.
+    pub url: String,
+    /// Its bearer token, for one use.
+    pub token: Secret,
+}
+
+/// Why there is no stream.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The device does not take it.
+    #[error("the device rejected the stream")]
+    Rejected(StreamId),
+    /// The device is not here, or its stream ended before its answer.
+    #[error("Timed out waiting for device to connect.")]
+    NotOnline,
+    /// The device does not answer.
+    #[error("Timed out waiting for the response from device.")]
+    NoAnswer,
+    /// There are too many streams, or the hub is stopping.
+    #[error(transparent)]
+    Legs(#[from] ExpectRefused),
+    /// There are too many requests, or the hub is stopping.
+    #[error(transparent)]
+    Pending(#[from] AskRefused),
+    /// No token can be signed.
+    #[error("the stream token cannot be made")]
+    Token,
+}
+
+/// Who can bring a stream about.
+pub trait Initiate {
+    /// Asks the device and waits for its answer, as long as the ask says and
+    /// [`limits::STREAM_HANDSHAKE`] at most. Dropping the future gives the stream up.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    fn initiate(&self, ask: Ask) -> impl Future<Output = Result<Accepted, Refused>> + Send;
+}
+
+/// In the process that holds the device.
+impl Initiate for HubState {
+    async fn initiate(&self, ask: Ask) -> Result<Accepted, Refused> {
+        let started = Instant::now();
+        let total = started + limits::STREAM_HANDSHAKE;
+        let Ask {
+            identity,
+            name,
+            initiator,
+            timeouts,
+        } = ask;
+        let stream = StreamId::random();
+        let token_until =
+            unix_now() + limits::STREAM_HANDSHAKE.as_secs() + limits::LEG_ARRIVAL.as_secs();
+        let mint = |leg| {
+            let token = self.tokens.mint(stream, leg, token_until);
+            token.map_err(|_| Refused::Token)
+        };
+        let device_url = streaming::url(&self.address, &identity, stream, Leg::Device);
+        let device_token = mint(Leg::Device)?;
+        let token = mint(Leg::Service)?;
+        let expected = self.legs.expect(stream, &identity, &name)?;
+        let mut asked = self
+            .pending
+            .ask_for_stream(&identity, |request_id| StreamRequest {
+                request_id,
+                name: name.as_str().to_owned(),
+                url: device_url,
+                token: device_token,
+                initiator: Some(initiator),
+            })?;
+        self.presence.wake(&identity);
+        let answered = async {
+            let connect_by = (started + timeouts.connect).min(total);
+            for_device(self, &identity, &mut asked, connect_by).await?;
+            for_answer(&mut asked, timeouts.response, total).await
+        };
+        let is_accepted = tokio::select! {
+            answered = answered => answered?,
+            // Its leg has come and gone, or the identity may have no streams any more.
+            () = expected.cancel.cancelled() => return Err(Refused::NotOnline),
+        };
+        if !is_accepted {
+            return Err(Refused::Rejected(stream));
+        }
+        if !expected.accept() {
+            return Err(Refused::NotOnline);
+        }
+        Ok(Accepted {
+            stream,
+            url: streaming::url(&self.address, &identity, stream, Leg::Service),
+            token,
+        })
+    }
+}
+
+/// Waits for the device to take the request.
+async fn for_device(
+    state: &HubState,
+    identity: &DeviceIdentity,
+    asked: &mut Asked,
+    until: Instant,
+) -> Result<(), Refused> {
+    if state.presence.is_subscribed(identity) {
+        return Ok(());
+    }
+    let taken = asked
+        .progress
+        .wait_for(|progress| *progress != Progress::Waiting);
+    let waited = timeout_at(until, taken).await;
+    // A session that is busy or slow to take it is there all the same.
+    if waited.is_ok() || state.presence.is_subscribed(identity) {
+        Ok(())
+    } else {
+        Err(Refused::NotOnline)
+    }
+}
+
+/// Waits for the device's answer: `true` for an accept.
+async fn for_answer(
+    asked: &mut Asked,
+    response: Duration,
+    total: Instant,
+) -> Result<bool, Refused> {
+    let until = (Instant::now() + response).min(total);
+    let answered = asked
+        .progress
+        .wait_for(|progress| !matches!(progress, Progress::Waiting | Progress::Delivered));
+    let end = match timeout_at(until, answered).await {
+        Ok(Ok(progress)) => Some(*progress),
+        Ok(Err(_)) => Some(Progress::Ended),
+        Err(_) => None,
+    };
+    match end {
+        Some(Progress::Accepted) => Ok(true),
+        Some(Progress::Rejected) => Ok(false),
+        Some(_) => Err(Refused::NotOnline),
+        None => Err(Refused::NoAnswer),
+    }
+}
