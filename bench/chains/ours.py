@@ -14,7 +14,7 @@ ROOM = 20_000
 
 
 class Ours(Chain):
-    install = "cargo build --release --workspace"
+    install = "cargo build --profile dist --workspace"
     session = ""
 
     @classmethod

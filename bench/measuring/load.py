@@ -13,10 +13,10 @@ MIB = 1024 * 1024
 
 def binary():
     """Beside the programs, or where cargo puts it."""
-    for folder in (harness.BIN_DIR, harness.TARGET / "release"):
+    for folder in (harness.BIN_DIR, harness.TARGET / "dist"):
         if (folder / "stream-load").exists():
             return folder / "stream-load"
-    raise Failure("stream-load is not built: cargo build --release -p bench")
+    raise Failure("stream-load is not built: cargo build --profile dist -p bench")
 
 
 class Daemon:
