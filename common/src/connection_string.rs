@@ -1,5 +1,5 @@
 //! Connection strings of devices and services, from and to text
-//! (`device-streams.md` section 7): liberal about blanks, a trailing `;`, the
+//! (`docs/protocol.md`, "Connection strings"): liberal about blanks, a trailing `;`, the
 //! case of key names and unknown keys; strict about conflicts and repetition.
 
 use std::fmt;

@@ -117,7 +117,7 @@ macro_rules! name_type {
 
 name_type!(
     /// A device's id: at most 128 characters, compared with case
-    /// (`iot-hub.md` section 6).
+    /// (`docs/protocol.md`, "Names and topics").
     DeviceId,
     "device id",
     ID_CHARACTERS,
@@ -132,7 +132,7 @@ name_type!(
 );
 name_type!(
     /// A stream's name: a label that must survive raw in an MQTT topic level and
-    /// in a URL path, because no client decodes it (`device-streams.md` 3.4).
+    /// in a URL path, because no client decodes it (`docs/protocol.md`, "Names and topics").
     StreamName,
     "stream name",
     "ASCII letters, digits and - . _",
@@ -186,7 +186,7 @@ impl fmt::Display for DeviceIdentity {
 }
 
 /// Names one request (of a stream, or of a twin) on one identity's hub session; short
-/// decimal text is the safest choice for foreign parsers (`device-streams.md` 3.4).
+/// decimal text is the safest choice for foreign parsers (`docs/protocol.md`, "Names and topics").
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct RequestId(String);
 

@@ -10,7 +10,7 @@ pub const ID_LENGTH: usize = 128;
 // --- Handshakes ---
 
 /// Whole stream handshake, from the service's POST to its answer; also the most
-/// that each time limit header may ask for (`device-streams.md` 1.4).
+/// that each time limit header may ask for (`docs/protocol.md`, "Time limits").
 pub const STREAM_HANDSHAKE: Duration = Duration::from_secs(60);
 /// How long an accepted stream waits for both of its legs, counted from the accept.
 pub const LEG_ARRIVAL: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
 //! What both proxies print of the official samples' lines, for scripts that wait for
-//! them (`device-streams.md` section 6).
+//! them (`docs/protocol.md`, "The official samples' lines").
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! SAS tokens: minting and verifying, by the rules of `device-streams.md` section 8.
+//! SAS tokens: minting and verifying, by the rules of `docs/protocol.md`, "SAS tokens and policies"
 //! The clock is an argument.
 
 use std::fmt;

@@ -10,7 +10,8 @@ use crate::hub_address::HubAddress;
 use crate::websocket::{ConnectError, Endpoint};
 
 /// Domains of clouds whose hubs have their streaming endpoints at other names of the same
-/// domain, as `{hub}.{region}.streams.azure-devices.net` (`device-streams.md` 1.5).
+/// domain, as `{hub}.{region}.streams.azure-devices.net` (`docs/protocol.md`, "Streaming
+/// endpoints").
 const CLOUDS: [&str; 3] = ["azure-devices.net", "azure-devices.cn", "azure-devices.us"];
 
 /// Why a streaming endpoint is not dialled.

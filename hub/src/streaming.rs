@@ -23,7 +23,7 @@ use crate::state::LegSocket;
 pub const PATH_ROOT: &str = "bridges";
 
 /// The URL of one leg: an explicit port and no query, as the C client needs it; the
-/// form is the one seen in May 2019 (`device-streams.md` 5.1).
+/// form is the one seen in May 2019 (`docs/protocol.md`, "Streaming endpoints").
 pub fn url(hub: &HubAddress, identity: &DeviceIdentity, stream: StreamId, leg: Leg) -> String {
     format!(
         "wss://{}:{}/{PATH_ROOT}/ih/{}/d/{}/sid/{stream}/r/{leg}",

@@ -1,5 +1,5 @@
-//! The official samples' lines, for scripts that wait for them (`device-streams.md`
-//! section 6): those of the C# samples, and the C sample's traffic counts.
+//! The official samples' lines, for scripts that wait for them (`docs/protocol.md`, "The official
+//! samples' lines"): those of the C# samples, and the C sample's traffic counts.
 
 use std::convert::Infallible;
 

@@ -1,5 +1,5 @@
 //! Stream initiation over HTTPS: the request's path and headers, and the result's
-//! headers (`device-streams.md` section 2).
+//! headers (`docs/protocol.md`, "Time limits").
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Refusals over HTTP: IoT Hub's error codes, and the two families of bodies that
-//! SDKs parse (`iot-hub.md` section 11).
+//! SDKs parse (`docs/protocol.md`, "Errors over REST").
 
 use http::StatusCode;
 use serde_json::{Value, json};

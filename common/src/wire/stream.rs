@@ -1,4 +1,4 @@
-//! Stream request and answer, as MQTT topics (`device-streams.md` 3.4 and 3.5).
+//! Stream request and answer, as MQTT topics (`docs/protocol.md`, "Names and topics").
 //! Payloads are empty: the topic is the message.
 
 use std::fmt;
@@ -183,7 +183,7 @@ impl StreamAnswer {
     }
 }
 
-/// Topics of the `$iothub` tree are compared without case (`device-streams.md` 3.4).
+/// Topics of the `$iothub` tree are compared without case (`docs/protocol.md`, "Names and topics").
 pub(crate) fn strip_prefix_ignore_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let head = text.get(..prefix.len())?;
     head.eq_ignore_ascii_case(prefix)

@@ -1,5 +1,5 @@
 //! The rest of the MQTT topic grammar: the CONNECT user name, and which topics and
-//! filters a device may use (`iot-hub.md` sections 2 to 5).
+//! filters a device may use (`docs/protocol.md`, "Names and topics").
 
 use crate::identity::{DeviceId, DeviceIdentity, IdentityError, ModuleId};
 use crate::wire::stream::{self, StreamAnswer, strip_prefix_ignore_case};

@@ -1,4 +1,4 @@
-//! Twins: their MQTT topics for both ends (`iot-hub.md` section 4), the address of the
+//! Twins: their MQTT topics for both ends (`docs/protocol.md`, "Twins"), the address of the
 //! REST document (section 7), and the session report, by which a device-proxy says in
 //! its reported properties that it knows session mode.
 

@@ -29,7 +29,7 @@ impl Missing {
 }
 
 /// The missing part that a path belongs to. `segments` are the percent-decoded, non-empty parts
-/// of the path (`iot-hub.md` sections 7 to 10).
+/// of the path (`docs/protocol.md`, "Errors over REST").
 pub fn find(method: &Method, segments: &[&str]) -> Option<Missing> {
     let part = |permission: Option<Permission>, what| {
         Some(Missing {

@@ -1,5 +1,5 @@
 //! Stream initiation over REST: the ask, and the answer with the streaming endpoint or
-//! the refusal (`device-streams.md` section 2).
+//! the refusal (`docs/protocol.md`, the first table).
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Twins over REST, to read (`iot-hub.md` section 7). No HTTP server inside: method and
+//! Twins over REST, to read (`docs/protocol.md`, "Twins"). No HTTP server inside: method and
 //! path in, answer out. Who may call is judged before.
 
 use common::identity::{DeviceIdentity, ModuleId};

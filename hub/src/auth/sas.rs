@@ -1,5 +1,5 @@
-//! SAS tokens and client certificates against the registry (`device-streams.md`
-//! section 8: rules for verifying).
+//! SAS tokens and client certificates against the registry (`docs/protocol.md`, "SAS tokens and
+//! policies").
 
 use std::sync::Arc;
 

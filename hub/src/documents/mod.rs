@@ -1,4 +1,4 @@
-//! Identities as JSON documents (`iot-hub.md` section 6), from the registry's types. The
+//! Identities as JSON documents (`docs/protocol.md`, "Identities"), from the registry's types. The
 //! REST API and the command line's `--json` share it.
 
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};

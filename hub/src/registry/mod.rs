@@ -206,7 +206,7 @@ pub enum IfMatch {
     Etag(String),
 }
 
-/// What a shared access policy allows (`device-streams.md` 8.2).
+/// What a shared access policy allows (`docs/protocol.md`, "SAS tokens and policies").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Permissions {
     /// Read identities.

@@ -230,7 +230,7 @@ fn version(connection: &Connection) -> Result<usize, RegistryError> {
     Ok(usize::try_from(steps).unwrap_or(usize::MAX))
 }
 
-/// IoT Hub's own policies (`device-streams.md` 8.2).
+/// IoT Hub's own policies (`docs/protocol.md`, "SAS tokens and policies").
 fn built_in_policies() -> [(&'static str, Permissions); 5] {
     let none = Permissions::default();
     [

@@ -1,4 +1,4 @@
-//! Twins and their rules (`iot-hub.md` section 7). No I/O and no clock: the store keeps
+//! Twins and their rules (`docs/protocol.md`, "Twins"). No I/O and no clock: the store keeps
 //! what comes out of here.
 
 use common::limits;

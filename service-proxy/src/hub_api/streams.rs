@@ -1,5 +1,5 @@
 //! Stream initiation: ask the hub for a stream to a device, and learn where it is or
-//! why it is not (`device-streams.md` section 2).
+//! why it is not (`docs/protocol.md`, the first table).
 
 use std::fmt;
 use std::time::{Duration, SystemTime};

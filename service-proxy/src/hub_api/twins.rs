@@ -1,5 +1,5 @@
 //! The twin of a device or module: what it tells of sessions, and whether it is disabled
-//! (`iot-hub.md` section 7).
+//! (`docs/protocol.md`, "Twins").
 
 use std::time::{Duration, SystemTime};
 

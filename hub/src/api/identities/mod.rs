@@ -1,5 +1,5 @@
 //! The identity registry over REST, as far as SDKs need it to create, read, list and
-//! delete devices and modules (`iot-hub.md` section 6). No HTTP server inside: method,
+//! delete devices and modules (`docs/protocol.md`, "Identities"). No HTTP server inside: method,
 //! path, headers and body in, answer out. Who may call is judged before.
 
 use common::identity::{DeviceId, DeviceIdentity};

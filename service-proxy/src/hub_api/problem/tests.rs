@@ -1,4 +1,4 @@
-//! Sentences from status and body, as hubs send them (`device-streams.md` 9.3).
+//! Sentences from status and body, as hubs send them (`docs/protocol.md`, "Errors over REST").
 
 use std::time::UNIX_EPOCH;
 
