@@ -9,7 +9,8 @@
 //! all of them ─► state (the shared handles) ─► auth ─► registry
 //! ```
 //!
-//! Nothing points back: the layers stand in `docs/architecture.md`, and `scripts/arrows` keeps them.
+//! Nothing points back: the layers stand in `docs/architecture.md`, and `scripts/arrows` keeps
+//! them.
 
 pub mod activity;
 pub mod admission;

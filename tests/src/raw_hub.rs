@@ -78,7 +78,8 @@ impl RawHub {
         self.mqtts.local_addr().unwrap().port()
     }
 
-    /// Takes a device: its CONNECT, its SUBSCRIBE and its first report are answered. `None` when it left before.
+    /// Takes a device: its CONNECT, its SUBSCRIBE and its first report are answered. `None` when it
+    /// left before.
     pub async fn device(&self) -> Option<PacketIo<Stream>> {
         let (socket, _) = soon("a device", self.mqtts.accept()).await.unwrap();
         let mut io = PacketIo::new(self.tls.accept(socket).await.ok()?, 1 << 20);

@@ -1,10 +1,10 @@
 //! The load that `stream-load` puts on a chain of programs, and the daemon behind it.
 //!
-//! [`protocol`] says what goes over a connection: a header that names the work and its
-//! length, since a plain device stream carries no half-close. Every byte is one of a known
-//! [`pattern`], and is checked at the far end. [`serve`] is the daemon; [`bulk`], [`echo`]
-//! and [`hold`] are what measures, and [`hub`] is for the hub alone. All of it runs on one thread for each process, so that
-//! it costs little beside what it measures.
+//! [`protocol`] says what goes over a connection: a header that names the work and its length,
+//! since a plain device stream carries no half-close. Every byte is one of a known [`pattern`], and
+//! is checked at the far end. [`serve`] is the daemon; [`bulk`], [`echo`] and [`hold`] are what
+//! measures, and [`hub`] is for the hub alone. All of it runs on one thread for each process, so
+//! that it costs little beside what it measures.
 
 pub mod bulk;
 pub mod echo;

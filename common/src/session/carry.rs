@@ -50,9 +50,9 @@ fn reason(goodbye: &Goodbye) -> String {
     }
 }
 
-/// Runs a session over its present carrier, to the end of one or the other, and closes
-/// the stream. `already_read` is what came behind the handshake. Dropping the future cuts the stream; the session must then be told by
-/// [`Live::freeze`].
+/// Runs a session over its present carrier, to the end of one or the other, and closes the stream.
+/// `already_read` is what came behind the handshake. Dropping the future cuts the stream; the
+/// session must then be told by [`Live::freeze`].
 pub async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
     live: &Live,
     carrier: CarrierId,

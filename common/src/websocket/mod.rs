@@ -1,7 +1,7 @@
-//! A WebSocket as our programs see one: non-empty data messages in and out, pings
-//! kept to itself, and an end that says how it came. Frames are our own, for memory that is held only
-//! while bytes flow, and for payload that is passed on without copies
-//! (`docs/performance.md`); the upgrade is a library's, which is named in this folder only.
+//! A WebSocket as our programs see one: non-empty data messages in and out, pings kept to itself,
+//! and an end that says how it came. Frames are our own, for memory that is held only while bytes
+//! flow, and for payload that is passed on without copies (`docs/performance.md`); the upgrade is a
+//! library's, which is named in this folder only.
 //!
 //! Everything here is poll-based and cancel-safe: a message is either taken or still
 //! there, so that one task can drive two sockets.

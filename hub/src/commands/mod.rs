@@ -104,8 +104,8 @@ impl From<RegistryError> for CommandError {
     }
 }
 
-/// Carries out a command on a data folder, which `device create` makes when it is missing. `out` gets
-/// the data that was asked for, `talk` everything else.
+/// Carries out a command on a data folder, which `device create` makes when it is missing. `out`
+/// gets the data that was asked for, `talk` everything else.
 ///
 /// # Errors
 /// [`CommandError`]: one sentence on what failed and what to do.

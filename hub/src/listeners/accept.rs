@@ -23,8 +23,8 @@ pub fn permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(descriptors::room(limits::CONNECTIONS, 1, 2)))
 }
 
-/// Accepts while there are permits, until `stop` is cancelled; every connection becomes a task of `tasks`.
-/// When accepting fails (descriptors ran out, say), it backs off and goes on.
+/// Accepts while there are permits, until `stop` is cancelled; every connection becomes a task of
+/// `tasks`. When accepting fails (descriptors ran out, say), it backs off and goes on.
 pub async fn run<F, S>(
     listener: TcpListener,
     permits: Arc<Semaphore>,
