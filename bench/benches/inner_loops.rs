@@ -23,7 +23,7 @@ use common::session::inner::{Inner, InnerDecoder};
 use common::session::{CarrierId, Chunk, ConnectionId, Inbound, Role, Session};
 use common::tunnel::{Pipes, Traffic, pump};
 use common::websocket::bench_access::{self, Decoder, Encoder};
-use common::websocket::{Data, Goodbye, Incoming, WebSocket};
+use common::websocket::{CloseFrame, Data, Incoming, WebSocket};
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::topics::{device_filter, device_publish, identity_from_user_name};
 use criterion::{
@@ -152,7 +152,7 @@ where
     while received < volume {
         match poll_fn(|cx| socket.poll_incoming(cx)).await.unwrap() {
             Incoming::Data(data) => received += black_box(data.into_bytes()).len(),
-            Incoming::Closed(goodbye) => panic!("{goodbye:?} after {received} bytes"),
+            Incoming::Closed(close_frame) => panic!("{close_frame:?} after {received} bytes"),
         }
     }
     assert_eq!(received, volume);
@@ -211,7 +211,7 @@ async fn pump_up(bytes: &Bytes) {
     };
     let read = async {
         receive(&mut peer, PUMPED).await;
-        peer.close(Goodbye::NORMAL, "", limits::CLOSE).await;
+        peer.close(CloseFrame::NORMAL, "", limits::CLOSE).await;
     };
     let outcome = tokio::join!(pumped(pipe, stream), write, read).0;
     assert_eq!(outcome, (PUMPED as u64, 0));
@@ -223,7 +223,7 @@ async fn pump_down(bytes: &Bytes) {
     let (stream, mut peer) = sockets();
     let write = async {
         send(&mut peer, bytes, PUMPED).await;
-        peer.close(Goodbye::NORMAL, "", limits::CLOSE).await;
+        peer.close(CloseFrame::NORMAL, "", limits::CLOSE).await;
     };
     let read = async {
         let mut buffer = vec![0; bytes.len()];

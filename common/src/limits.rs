@@ -190,7 +190,7 @@ pub const TWIN_FINISH: Duration = Duration::from_secs(30);
 /// wait 300 s.
 pub const TWIN_ANSWER: Duration = Duration::from_secs(30);
 /// The same when the program stops: somebody waits for its end.
-pub const TWIN_FAREWELL: Duration = Duration::from_secs(2);
+pub const TWIN_WITHDRAWAL: Duration = Duration::from_secs(2);
 /// A service's read of a twin: it comes before a stream, which should not wait long.
 pub const TWIN_READ: Duration = Duration::from_secs(5);
 /// Largest twin document that a client reads: two sections and tags, with metadata of

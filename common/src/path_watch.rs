@@ -44,8 +44,8 @@ pub struct PathWatch {
     /// When the addresses were asked for.
     asked: Option<Instant>,
     is_asking: bool,
-    looks: JoinSet<Look>,
-    sight: Sight,
+    looks: JoinSet<Probe>,
+    verdict: Verdict,
 }
 
 impl PathWatch {
@@ -58,7 +58,7 @@ impl PathWatch {
             asked: None,
             is_asking: false,
             looks: JoinSet::new(),
-            sight: Sight::new(Instant::now()),
+            verdict: Verdict::new(Instant::now()),
         }
     }
 
@@ -67,15 +67,15 @@ impl PathWatch {
     pub async fn is_back(&mut self) {
         loop {
             let now = Instant::now();
-            if self.sight.take_news(now) {
+            if self.verdict.take_news(now) {
                 return;
             }
-            if self.sight.due() <= now {
+            if self.verdict.due() <= now {
                 self.look(now);
             }
             tokio::select! {
                 Some(look) = self.looks.join_next() => match look {
-                    Ok(Look::Resolved(found)) => {
+                    Ok(Probe::Resolved(found)) => {
                         self.is_asking = false;
                         let is_first = self.addresses.is_empty();
                         let now = Instant::now();
@@ -86,20 +86,20 @@ impl PathWatch {
                                 self.look(now);
                             }
                         } else if is_first {
-                            self.sight.note(now, Seen::Nothing);
+                            self.verdict.note(now, Seen::Nothing);
                         }
                     }
-                    Ok(Look::Seen(begun, seen)) => self.sight.note(begun, seen),
+                    Ok(Probe::Seen(begun, seen)) => self.verdict.note(begun, seen),
                     Err(_) => {}
                 },
-                () = sleep_until(self.sight.wake()) => {}
+                () = sleep_until(self.verdict.wake()) => {}
             }
         }
     }
 
     /// Begins a look, and a lookup if it is time for one.
     fn look(&mut self, now: Instant) {
-        self.sight.looked = Some(now);
+        self.verdict.looked = Some(now);
         let asked = self.asked.map(|asked| now - asked);
         // One lookup at a time.
         if !self.is_asking
@@ -109,13 +109,13 @@ impl PathWatch {
             self.asked = Some(now);
             let (host, port) = (self.host.clone(), self.port);
             self.looks.spawn(async move {
-                Look::Resolved(dial::resolve(&host, port).await.unwrap_or_default())
+                Probe::Resolved(dial::resolve(&host, port).await.unwrap_or_default())
             });
         }
         if self.addresses.is_empty() {
             // One that hangs tells as much as one that fails.
             if self.is_asking && asked.is_some_and(|ago| ago >= PATIENCE) {
-                self.sight.note(now, Seen::Nothing);
+                self.verdict.note(now, Seen::Nothing);
             }
         } else if self.looks.len() < AT_ONCE {
             let (host, port) = (self.host.clone(), self.port);
@@ -127,7 +127,7 @@ impl PathWatch {
                     Err(unreached) if unreached.is_silent => Seen::Nothing,
                     Err(_) => Seen::Closed,
                 };
-                Look::Seen(now, seen)
+                Probe::Seen(now, seen)
             });
         }
     }
@@ -135,7 +135,7 @@ impl PathWatch {
 
 /// What a task of the watch brings.
 #[derive(Debug)]
-enum Look {
+enum Probe {
     /// The host's addresses; none, if nobody knows them.
     Resolved(Vec<SocketAddr>),
     /// What a look found that began then.
@@ -154,7 +154,7 @@ enum Seen {
 
 /// What the looks have told so far.
 #[derive(Debug)]
-struct Sight {
+struct Verdict {
     lost: Instant,
     /// When the last look began.
     looked: Option<Instant>,
@@ -167,7 +167,7 @@ struct Sight {
     told: Option<Instant>,
 }
 
-impl Sight {
+impl Verdict {
     fn new(lost: Instant) -> Self {
         Self {
             lost,
@@ -240,14 +240,14 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// What `sight` says when looks find this, 100 ms apart.
-    fn news(sight: &mut Sight, found: &[Seen]) -> Vec<bool> {
-        let start = sight.known.map_or(sight.lost, |known| known + 100 * MS);
+    /// What `verdict` says when looks find this, 100 ms apart.
+    fn news(verdict: &mut Verdict, found: &[Seen]) -> Vec<bool> {
+        let start = verdict.known.map_or(verdict.lost, |known| known + 100 * MS);
         let mut at = start;
         let mut news = Vec::new();
         for seen in found {
-            sight.note(at, *seen);
-            news.push(sight.take_news(at));
+            verdict.note(at, *seen);
+            news.push(verdict.take_news(at));
             at += 100 * MS;
         }
         news
@@ -265,53 +265,53 @@ mod tests {
                 vec![false, false, false, true],
             ),
         ] {
-            let mut sight = Sight::new(Instant::now());
-            assert_eq!(news(&mut sight, &found), expected, "{found:?}");
+            let mut verdict = Verdict::new(Instant::now());
+            assert_eq!(news(&mut verdict, &found), expected, "{found:?}");
         }
     }
 
     #[test]
     fn a_look_that_hung_says_nothing_of_a_path_that_answered_since() {
         let start = Instant::now();
-        let mut sight = Sight::new(start);
+        let mut verdict = Verdict::new(start);
         for number in 0..10 {
-            sight.note(start + number * MS, Seen::Nothing);
+            verdict.note(start + number * MS, Seen::Nothing);
         }
-        sight.note(start + 100 * MS, Seen::Open);
-        assert!(sight.take_news(start + 150 * MS));
+        verdict.note(start + 100 * MS, Seen::Open);
+        assert!(verdict.take_news(start + 150 * MS));
         for number in 10..20 {
-            sight.note(start + number * MS, Seen::Nothing);
+            verdict.note(start + number * MS, Seen::Nothing);
         }
-        sight.note(start + 1000 * MS, Seen::Open);
-        assert!(!sight.take_news(start + 1050 * MS));
+        verdict.note(start + 1000 * MS, Seen::Open);
+        assert!(!verdict.take_news(start + 1050 * MS));
     }
 
     #[test]
     fn a_path_that_comes_and_goes_is_news_at_intervals() {
         use Seen::{Closed, Open};
-        let mut sight = Sight::new(Instant::now());
+        let mut verdict = Verdict::new(Instant::now());
         let flaps = [Closed, Open].repeat(20);
-        let told = news(&mut sight, &flaps)
+        let told = news(&mut verdict, &flaps)
             .iter()
             .filter(|told| **told)
             .count();
         assert!((6..=8).contains(&told), "{told} times in 4 s");
         // What was held back is told in time, if it still holds.
-        let mut sight = Sight::new(Instant::now());
-        assert_eq!(news(&mut sight, &[Closed, Open]), [false, true]);
-        assert_eq!(news(&mut sight, &[Closed, Open]), [false, false]);
-        let told = sight.told.unwrap();
-        assert_eq!(sight.wake(), sight.due().min(told + APART));
-        assert!(sight.take_news(told + APART));
-        assert!(!sight.take_news(told + 2 * APART));
+        let mut verdict = Verdict::new(Instant::now());
+        assert_eq!(news(&mut verdict, &[Closed, Open]), [false, true]);
+        assert_eq!(news(&mut verdict, &[Closed, Open]), [false, false]);
+        let told = verdict.told.unwrap();
+        assert_eq!(verdict.wake(), verdict.due().min(told + APART));
+        assert!(verdict.take_news(told + APART));
+        assert!(!verdict.take_news(told + 2 * APART));
     }
 
     #[test]
     fn what_a_look_finds_sets_the_pace_at_once() {
         let start = Instant::now();
-        let mut sight = Sight::new(start);
-        assert_eq!(sight.due(), start);
-        sight.looked = Some(start);
+        let mut verdict = Verdict::new(start);
+        assert_eq!(verdict.due(), start);
+        verdict.looked = Some(start);
         for (seen, pause) in [
             (None, 50),
             (Some(Seen::Open), 250),
@@ -320,9 +320,9 @@ mod tests {
             (Some(Seen::Nothing), 50),
         ] {
             if let Some(seen) = seen {
-                sight.note(start, seen);
+                verdict.note(start, seen);
             }
-            assert_eq!(sight.due() - start, pause * MS, "{seen:?}");
+            assert_eq!(verdict.due() - start, pause * MS, "{seen:?}");
         }
     }
 
@@ -332,8 +332,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let mut watch = PathWatch::new("127.0.0.1", address.port());
         let limit = Duration::from_secs(10);
-        let until = async |watch: &mut PathWatch, wanted: fn(&Sight) -> bool| {
-            while !wanted(&watch.sight) {
+        let until = async |watch: &mut PathWatch, wanted: fn(&Verdict) -> bool| {
+            while !wanted(&watch.verdict) {
                 tokio::select! {
                     () = watch.is_back() => panic!("the path was never away, or is still"),
                     () = tokio::time::sleep(5 * MS) => {}
@@ -341,11 +341,11 @@ mod tests {
             }
         };
         // A path that works is no news.
-        timeout(limit, until(&mut watch, |sight| sight.is_open))
+        timeout(limit, until(&mut watch, |verdict| verdict.is_open))
             .await
             .unwrap();
         drop(listener);
-        timeout(limit, until(&mut watch, Sight::is_down))
+        timeout(limit, until(&mut watch, Verdict::is_down))
             .await
             .unwrap();
         // Nobody waits for the watch while the port opens, as while an attempt ends.
@@ -362,7 +362,7 @@ mod tests {
         let (_listener, _) = alive([127, 0, 2, 3].into(), silent.port()).await;
         let mut watch = PathWatch::new("127-0-2-2_127-0-2-3.test", silent.port());
         let seen = async {
-            while !watch.sight.is_open {
+            while !watch.verdict.is_open {
                 tokio::select! {
                     () = watch.is_back() => panic!("the path was never away"),
                     () = tokio::time::sleep(5 * MS) => {}
@@ -370,6 +370,6 @@ mod tests {
             }
         };
         timeout(Duration::from_secs(10), seen).await.unwrap();
-        assert!(!watch.sight.is_down());
+        assert!(!watch.verdict.is_down());
     }
 }

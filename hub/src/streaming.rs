@@ -11,12 +11,12 @@ use common::limits;
 use common::report;
 use common::session::STREAM_PREFIX;
 use common::telemetry::AUDIT;
-use common::websocket::{Data, Goodbye, Incoming};
+use common::websocket::{CloseFrame, Data, Incoming};
 use common::wire::initiation::encode_segment;
 use tokio::sync::oneshot;
 
 use crate::legs::{LegPlace, Meeting};
-use crate::relay::{DISCONNECTED, RelayOutcome, abort, relay, reproach};
+use crate::relay::{DISCONNECTED, RelayOutcome, abort, close_for_violation, relay};
 use crate::state::LegSocket;
 
 /// First segment of the streaming endpoint's paths.
@@ -91,9 +91,9 @@ async fn wait(
                 ended => {
                     // Without its other leg the stream never was: no Close of it is a normal end.
                     match &ended {
-                        Err(error) => reproach(socket, error).await,
+                        Err(error) => close_for_violation(socket, error).await,
                         Ok(_) => {
-                            socket.answer_close(Goodbye::ERROR, DISCONNECTED);
+                            socket.answer_close(CloseFrame::ERROR, DISCONNECTED);
                             let flush = poll_fn(|cx| socket.poll_flush(cx));
                             let _ = tokio::time::timeout(limits::LEG_CLOSE, flush).await;
                         }

@@ -122,7 +122,7 @@ async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> 
     }
     say!("\nstopping");
     stop.cancel();
-    // The hub goes last: the proxies say goodbye to it.
+    // The hub goes last: the proxies say Close to it.
     let _ = tokio::join!(listener, device_run);
     stop_hub.cancel();
     tasks.close();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::backoff::Backoff;
 use common::identity::{DeviceIdentity, StreamName};
-use common::session::{ConnectionId, Live, PipeEnd, PipeOutcome, pipe};
+use common::session::{ConnectionEnd, ConnectionId, ConnectionOutcome, SharedSession, pipe};
 use common::telemetry::AUDIT;
 use common::tunnel::{LocalSocket as _, Traffic};
 use common::{descriptors, limits};
@@ -257,7 +257,7 @@ impl Forwarder {
     /// As a connection of a session.
     async fn in_session(
         &self,
-        live: &Live,
+        live: &SharedSession,
         id: ConnectionId,
         socket: TcpStream,
         peer: SocketAddr,
@@ -279,7 +279,7 @@ impl Forwarder {
             // The pipe is dropped: both ends of the connection are broken off.
             () = waiting => return,
         };
-        let PipeOutcome {
+        let ConnectionOutcome {
             sent,
             received,
             duration,
@@ -288,7 +288,7 @@ impl Forwarder {
         let seconds = duration.as_secs_f32();
         let how = common::report::chain(&end);
         match end {
-            PipeEnd::Refused { .. } => {
+            ConnectionEnd::Refused { .. } => {
                 tracing::warn!(%peer, %session, connection = %id, "no connection to {device} ({name}): {how}");
             }
             _ => {
@@ -301,7 +301,7 @@ impl Forwarder {
     /// session to be carried again: a client that hangs helps nobody.
     async fn wait_for_session(
         &self,
-        live: &Live,
+        live: &SharedSession,
         name: &StreamName,
         peer: SocketAddr,
         is_opened: impl Fn() -> bool,

@@ -95,7 +95,7 @@ impl MortalDevice {
         Self(Some(runtime))
     }
 
-    /// Ends it without a chance to say goodbye: its sockets are closed, and no more.
+    /// Ends it without a chance to say Close: its sockets are closed, and no more.
     pub fn kill(self) {}
 }
 

@@ -177,7 +177,7 @@ impl Program {
         kill_process(id, Signal::TERM).unwrap();
     }
 
-    /// Kills it without a chance to say goodbye (SIGKILL).
+    /// Kills it without a chance to say Close (SIGKILL).
     pub async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use common::limits;
 use common::session::frame::Greeting;
-use common::session::greet::{Exchange, GreetError};
-use common::session::handshake::ResumeSecret;
-use common::session::{CarrierEnd, CarrierId, Live, Role, SessionId, carry};
+use common::session::handshake::{Exchange, GreetError};
+use common::session::proof::ResumeSecret;
+use common::session::{CarrierEnd, CarrierId, Role, SessionId, SharedSession, carry};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
@@ -20,7 +20,7 @@ pub type Opening = Exchange<TlsStream<TcpStream>>;
 /// The service's end of a session with a device-proxy.
 pub struct RawSession {
     /// Its connections.
-    pub live: Live,
+    pub live: SharedSession,
     /// Its name.
     pub id: SessionId,
     /// Who knows it may go on with the session.
@@ -49,7 +49,7 @@ impl RawSession {
         let (id, secret) = (SessionId::random(), ResumeSecret::random());
         let grace = Duration::from_secs(60);
         opening.hello(id, &secret, grace).await.unwrap();
-        let live = Live::new(id, Role::Service);
+        let live = SharedSession::new(id, Role::Service);
         let carrier = live.attach(&live.freeze(), 0).unwrap();
         let carrying = drive(&live, carrier, opening);
         Self {
@@ -97,7 +97,7 @@ impl RawSession {
     }
 }
 
-fn drive(live: &Live, carrier: CarrierId, opening: Opening) -> JoinHandle<CarrierEnd> {
+fn drive(live: &SharedSession, carrier: CarrierId, opening: Opening) -> JoinHandle<CarrierEnd> {
     let live = live.clone();
     let (leg, already_read) = opening.into_parts();
     tokio::spawn(async move { carry(&live, carrier, leg, already_read).await })

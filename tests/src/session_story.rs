@@ -93,7 +93,7 @@ pub async fn pass(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
     assert_eq!(arrived, bytes);
 }
 
-/// Reads to the end in due form: what came.
+/// Reads to the orderly end: what came.
 pub async fn rest(socket: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     soon("the end", socket.read_to_end(&mut all)).await.unwrap();
@@ -104,7 +104,7 @@ pub async fn rest(socket: &mut TcpStream) -> Vec<u8> {
 pub async fn reset(socket: &mut TcpStream) {
     let mut all = Vec::new();
     let end = soon("a reset", socket.read_to_end(&mut all)).await;
-    let error = end.expect_err("an end in due form instead of a reset");
+    let error = end.expect_err("an orderly end instead of a reset");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 

@@ -19,7 +19,7 @@ pub enum Manner {
     Flood,
     /// Closes each connection at once.
     CloseAtOnce,
-    /// Reads, and counts the connections that ended in due form.
+    /// Reads, and counts the connections that ended in order.
     Sink,
 }
 
@@ -30,7 +30,7 @@ pub struct Counters {
     pub sent: AtomicU64,
     /// Bytes it has received and not sent back.
     pub received: AtomicU64,
-    /// Connections that ended in due form.
+    /// Connections that ended in order.
     pub ends: AtomicU64,
     /// Connections it has now.
     pub connections: AtomicU64,

@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame as RawClose;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 type Leg = WebSocketStream<TlsStream<TcpStream>>;
@@ -58,7 +58,7 @@ impl Ending {
         match self {
             Self::CloseWithoutCode => leg.close(None).await.unwrap(),
             Self::CloseAway => {
-                let away = CloseFrame {
+                let away = RawClose {
                     code: CloseCode::Away,
                     reason: "".into(),
                 };

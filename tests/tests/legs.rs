@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::identity::Leg;
 use common::secret::Secret;
-use common::websocket::{ConnectError, Goodbye, Incoming, WebSocket};
+use common::websocket::{CloseFrame, ConnectError, Incoming, WebSocket};
 use common::wire::stream::StreamRequest;
 use common::{dial, limits};
 use rustls::{ClientConfig, HandshakeKind};
@@ -51,9 +51,9 @@ fn unauthorised<T>(result: Result<T, ConnectError>) -> bool {
     matches!(result, Err(ConnectError::Refused { status, .. }) if status == 401)
 }
 
-async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(leg: &mut WebSocket<S>) -> Goodbye {
+async fn close_frame<S: AsyncRead + AsyncWrite + Unpin>(leg: &mut WebSocket<S>) -> CloseFrame {
     match soon("the end of a leg", poll_fn(|cx| leg.poll_incoming(cx))).await {
-        Ok(Incoming::Closed(goodbye)) => goodbye,
+        Ok(Incoming::Closed(close_frame)) => close_frame,
         other => panic!("{other:?} instead of a Close"),
     }
 }
@@ -121,7 +121,7 @@ async fn a_leg_whose_partner_never_comes_is_closed() {
     hub.state.legs.expire(in_time);
     assert_eq!(hub.state.legs.count(), 1);
     hub.state.legs.expire(Instant::now() + limits::LEG_ARRIVAL);
-    assert_eq!(goodbye(&mut leg).await.code, Goodbye::ERROR);
+    assert_eq!(close_frame(&mut leg).await.code, CloseFrame::ERROR);
     assert_eq!(hub.state.legs.count(), 0);
 }
 
@@ -153,17 +153,17 @@ async fn the_end_of_one_leg_reaches_the_other_and_leaves_nothing() {
         let mut ours = device.leg(&request).await;
         let theirs = service.leg(&url, &token).await;
         let code = if normal {
-            Goodbye::NORMAL
+            CloseFrame::NORMAL
         } else {
-            Goodbye::AWAY
+            CloseFrame::AWAY
         };
         let closing = tokio::spawn(theirs.close(code, "", limits::CLOSE));
         let expected = if normal {
-            Goodbye::NORMAL
+            CloseFrame::NORMAL
         } else {
-            Goodbye::ERROR
+            CloseFrame::ERROR
         };
-        assert_eq!(goodbye(&mut ours).await.code, expected);
+        assert_eq!(close_frame(&mut ours).await.code, expected);
         poll_fn(|cx| ours.poll_flush(cx)).await.unwrap();
         drop(ours);
         closing.await.unwrap();
@@ -184,7 +184,7 @@ async fn a_lost_leg_reaches_the_other() {
     let ours = device.leg(&request).await;
     let mut theirs = service.leg(&url, &token).await;
     drop(ours);
-    assert_eq!(goodbye(&mut theirs).await.code, Goodbye::ERROR);
+    assert_eq!(close_frame(&mut theirs).await.code, CloseFrame::ERROR);
 }
 
 #[tokio::test]

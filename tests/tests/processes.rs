@@ -1,4 +1,4 @@
-//! The real binaries: kills without a goodbye, restarts, first words and last words,
+//! The real binaries: kills without a Close, restarts, first words and last words,
 //! and no secret in any of them.
 
 use std::sync::atomic::Ordering::Relaxed;

@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use common::limits;
 use common::session::SessionId;
 use common::session::frame::Frame;
-use common::session::handshake::ResumeSecret;
 use common::session::inner::{ConnectionId, Inner};
+use common::session::proof::ResumeSecret;
 use tests::raw_device::say;
 use tests::session_story::{DEVICE, break_off, pass, reset, rest, talk};
 use tests::{

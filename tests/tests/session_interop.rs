@@ -122,7 +122,7 @@ async fn falls_back(id: &str, pretender: Pretender) {
     device.answer(&request, true).await;
     let echo_second = tokio::spawn(echo(device.leg(&request).await));
     let second = second.await.unwrap();
-    // A plain stream lingers after an end in due form; nobody waits for that here.
+    // A plain stream lingers after an orderly end; nobody waits for that here.
     break_off(first);
     break_off(second);
     soon("the echoes' ends", async {
@@ -283,7 +283,7 @@ async fn both_ends_as_they_are_use_one_stream_for_many_connections() {
         sockets.push(echoes(plain.connect().await).await);
     }
     assert_eq!(hub.state.legs.count(), 3);
-    // One port's sessions are ended in due form when it stops without connections.
+    // One port's sessions are ended in order when it stops without connections.
     sockets.into_iter().for_each(break_off);
     wait("the plain streams' ends", || hub.state.legs.count() == 1).await;
     service.shut_down().await;

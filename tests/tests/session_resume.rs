@@ -171,5 +171,5 @@ async fn a_session_interrupted_under_way_closes_what_is_closed_meanwhile() {
     links.https.allow().await;
     assert_eq!(rest(&mut first_there).await, b"last words");
     reset(&mut second_there).await;
-    pass(&mut first_there, &mut first, b"goodbye").await;
+    pass(&mut first_there, &mut first, b"the Close").await;
 }

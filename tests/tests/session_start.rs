@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use common::connection_string::DeviceConnectionString;
-use common::session::greet::{Exchange, Wish};
+use common::session::handshake::{Exchange, Wish};
 use common::wire::twin::BootId;
 use rusqlite::Connection;
 use service_proxy::hub_api::HubApi;

@@ -7,9 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::limits;
 use common::session::frame::{Code, Decoder, Frame};
-use common::session::greet::GreetError;
-use common::session::handshake::{Challenge, Proof, Prover, ResumeSecret, VERSION};
-use common::session::{CarrierEnd, Live, PipeEnd, PipeOutcome, SessionId, pipe};
+use common::session::handshake::GreetError;
+use common::session::proof::{Challenge, Proof, Prover, ResumeSecret, VERSION};
+use common::session::{
+    CarrierEnd, ConnectionEnd, ConnectionOutcome, SessionId, SharedSession, pipe,
+};
 use common::tunnel::Traffic;
 use common::websocket::{Data, Incoming, WebSocket};
 use tests::raw_session::Opening;
@@ -48,7 +50,7 @@ async fn story() -> Story {
 }
 
 /// The client's end of a connection in this session, as service-proxy would carry it.
-async fn connect(live: &Live) -> (TcpStream, JoinHandle<PipeOutcome>) {
+async fn connect(live: &SharedSession) -> (TcpStream, JoinHandle<ConnectionOutcome>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let here = TcpStream::connect(listener.local_addr().unwrap())
         .await
@@ -169,7 +171,11 @@ async fn foreign_resumes_are_refused_and_harm_nothing() {
     assert!(!session.carrying.is_finished(), "still on its first stream");
     drop((here, there));
     let outcome = soon("the connection's end", piping).await.unwrap();
-    assert!(matches!(outcome.end, PipeEnd::Finished), "{}", outcome.end);
+    assert!(
+        matches!(outcome.end, ConnectionEnd::Finished),
+        "{}",
+        outcome.end
+    );
     assert_eq!(story.other.counters.connections(), 0);
 }
 

@@ -215,7 +215,7 @@ async fn requests_wait_in_their_order_and_more_than_a_few_are_not_read() {
         let patch = json!({ "n": rid }).to_string();
         packets.extend(mqtt::publish_with(&topic, patch.as_bytes()).unwrap());
     }
-    // Read in the end all the same, like the goodbye behind it.
+    // Read in the end all the same, like the Close behind it.
     packets.extend([0xc0, 0]);
     device.io.write(&packets).await.unwrap();
     drop(busy);
@@ -252,7 +252,7 @@ async fn what_was_said_before_a_goodbye_is_carried_out() {
     }
     device.io.write(&[0xe0, 0]).await.unwrap();
     let id = identity("d");
-    wait("the goodbye", || !hub.state.presence.is_subscribed(&id)).await;
+    wait("the Close", || !hub.state.presence.is_subscribed(&id)).await;
     drop(busy);
     wait("the session's end", || {
         !hub.state.presence.is_connected(&id)

@@ -86,7 +86,7 @@ pub async fn first_echo(to: SocketAddr, length: u64) -> Result<TcpStream, LoadEr
     Ok(socket)
 }
 
-/// Opens a connection, gets an echo, and ends the connection in due form.
+/// Opens a connection, gets an echo, and ends the connection in order.
 async fn open_one(to: SocketAddr) -> Result<Duration, LoadError> {
     let from = Instant::now();
     let socket = within(OPEN, "an opening", first_echo(to, 1)).await?;

@@ -40,7 +40,7 @@ pub enum Packet {
     Pingreq,
     /// Yes.
     Pingresp,
-    /// A device's goodbye.
+    /// A device's Close.
     Disconnect,
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::handshake::SessionId;
+use super::proof::SessionId;
 use crate::limits;
 
 /// What detached sessions may take.

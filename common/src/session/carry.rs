@@ -10,11 +10,11 @@ use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::frame::{Code, Frame};
-use super::live::Live;
 use super::machine::{CarrierId, Heard};
+use super::shared::SharedSession;
 use crate::keepalive::SecondLook;
 use crate::limits;
-use crate::websocket::{Data, Goodbye, Incoming, WebSocket, WebSocketError};
+use crate::websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 
 /// Messages that are read before something is said: acknowledgements must not wait.
 const BATCH: usize = 32;
@@ -30,7 +30,7 @@ pub enum CarrierEnd {
     Lost(WebSocketError),
     /// The streaming endpoint closed it.
     #[error("the stream was closed with code {}{}", .0.code, reason(.0))]
-    Closed(Goodbye),
+    Closed(CloseFrame),
     /// The peer was silent.
     #[error("the other end was silent for {} s", limits::SESSION_SILENCE.as_secs())]
     Silent,
@@ -42,19 +42,19 @@ pub enum CarrierEnd {
     Superseded,
 }
 
-fn reason(goodbye: &Goodbye) -> String {
-    if goodbye.reason.is_empty() {
+fn reason(close_frame: &CloseFrame) -> String {
+    if close_frame.reason.is_empty() {
         String::new()
     } else {
-        format!(" ({})", goodbye.reason)
+        format!(" ({})", close_frame.reason)
     }
 }
 
 /// Runs a session over its present carrier, to the end of one or the other, and closes the stream.
 /// `already_read` is what came behind the handshake. Dropping the future cuts the stream; the
-/// session must then be told by [`Live::freeze`].
+/// session must then be told by [`SharedSession::freeze`].
 pub async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
-    live: &Live,
+    live: &SharedSession,
     carrier: CarrierId,
     stream: WebSocket<S>,
     already_read: Bytes,
@@ -78,7 +78,7 @@ pub async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
     let mut stream = driver.stream;
     match &end {
         CarrierEnd::Over | CarrierEnd::Detached(_) => {
-            stream.close(Goodbye::NORMAL, "", limits::CLOSE).await;
+            stream.close(CloseFrame::NORMAL, "", limits::CLOSE).await;
         }
         CarrierEnd::Superseded => {
             let code = Code::Superseded;
@@ -89,7 +89,7 @@ pub async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
                 poll_fn(|cx| stream.poll_flush(cx)).await
             })
             .await;
-            stream.close(Goodbye::NORMAL, "", limits::CLOSE).await;
+            stream.close(CloseFrame::NORMAL, "", limits::CLOSE).await;
         }
         // Nobody listens; the socket goes at once.
         CarrierEnd::Lost(_) | CarrierEnd::Closed(_) | CarrierEnd::Silent => {}
@@ -98,7 +98,7 @@ pub async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 struct Driver<'a, S> {
-    live: &'a Live,
+    live: &'a SharedSession,
     carrier: CarrierId,
     stream: WebSocket<S>,
     unflushed: bool,
@@ -112,7 +112,7 @@ struct Driver<'a, S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CarrierEnd> {
         if std::mem::take(&mut self.is_sending_first)
-            && let Err(end) = self.poll_say(cx)
+            && let Err(end) = self.poll_send(cx)
         {
             return Poll::Ready(end);
         }
@@ -122,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                 Err(end) => (Some(end), true),
             };
             self.is_sending_first = !coop::has_budget_remaining();
-            let said = self.poll_say(cx);
+            let said = self.poll_send(cx);
             if let Some(end) = end {
                 // What was still to be said, an RST perhaps, has been tried.
                 return Poll::Ready(end);
@@ -143,8 +143,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
             match self.stream.poll_incoming(cx) {
                 Poll::Pending => return Ok(true),
                 Poll::Ready(Err(error)) => return Err(CarrierEnd::Lost(error)),
-                Poll::Ready(Ok(Incoming::Closed(goodbye))) => {
-                    return Err(CarrierEnd::Closed(goodbye));
+                Poll::Ready(Ok(Incoming::Closed(close_frame))) => {
+                    return Err(CarrierEnd::Closed(close_frame));
                 }
                 Poll::Ready(Ok(Incoming::Data(data))) => {
                     let heard = self.live.with(|state| {
@@ -169,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
     }
 
     /// Says all there is to say now; whether there is nothing left to do before a wake-up.
-    fn poll_say(&mut self, cx: &mut Context<'_>) -> Result<bool, CarrierEnd> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<bool, CarrierEnd> {
         let mut is_blocked = true;
         while let Poll::Ready(ready) = self.stream.poll_ready(cx) {
             ready.map_err(CarrierEnd::Lost)?;

@@ -377,7 +377,7 @@ impl Connection {
         self.broken || self.refused.is_some()
     }
 
-    /// Whether both ends have said all, in due form or not.
+    /// Whether both ends have said all, in order or not.
     pub(super) fn is_settled(&self) -> bool {
         self.is_cut_off() || (self.peer_fin && self.fin != Fin::Open)
     }

@@ -1,180 +1,437 @@
-//! Who may go on with a session: ids, secrets and proofs (`docs/session-protocol.md`,
-//! "Handshake"). A proof answers the other side's fresh challenge with the session's
-//! secret, so that one which was overheard is worth nothing.
+//! The first words on a carrier, with deadlines: the device greets, and the service
+//! begins a session or goes on with one (`docs/session-protocol.md`, "Handshake"). A peer
+//! that does not greet is told nothing at all.
 
-use std::fmt;
+use std::future::poll_fn;
 
-use aws_lc_rs::hmac;
-use zeroize::Zeroizing;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Duration, timeout};
 
-use crate::random;
+use super::frame::{Code, Decoder, Frame, Greeting, HEADER};
+use super::proof::{Challenge, Proof, Prover, ResumeSecret, SessionId, VERSION};
+use crate::limits;
+use crate::websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
+use crate::wire::twin::BootId;
 
-/// The version of session mode that this code speaks.
-pub const VERSION: u8 = 1;
-
-/// What stands before a target's name in the name of a session's stream.
-pub const STREAM_PREFIX: &str = "_session.";
-
-/// The target that a session's stream is for; `None` for a plain stream's name.
-pub fn target_of(stream_name: &str) -> Option<&str> {
-    stream_name
-        .strip_prefix(STREAM_PREFIX)
-        .filter(|target| !target.is_empty())
+/// Why a carrier did not come to carry a session.
+#[derive(Debug, thiserror::Error)]
+pub enum GreetError {
+    /// The peer said nothing in time.
+    #[error("the other end said nothing within {} s", .0.as_secs_f32())]
+    Silent(Duration),
+    /// The peer said something else.
+    #[error("the other end does not speak session mode: it sent {0}")]
+    Malformed(String),
+    /// The peer speaks other versions.
+    #[error("the other end speaks versions {lowest} to {highest} of session mode, not {VERSION}")]
+    Version {
+        /// Its lowest.
+        lowest: u8,
+        /// Its highest.
+        highest: u8,
+    },
+    /// The peer says no.
+    #[error("the other end refuses: {code}{}", if .text.is_empty() { String::new() } else { format!(" ({text})") })]
+    Refused {
+        /// Why.
+        code: Code,
+        /// Its own words; may be empty.
+        text: String,
+    },
+    /// The peer does not know the session's secret.
+    #[error("the other end could not prove that the session is its own")]
+    Proof,
+    /// The stream was closed.
+    #[error("the stream was closed with code {}", .0.code)]
+    Closed(CloseFrame),
+    /// The stream was lost.
+    #[error(transparent)]
+    Lost(#[from] WebSocketError),
 }
 
-/// Names a session: 128 random bits, chosen by the service.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionId(pub [u8; 16]);
+/// What a service wants.
+#[derive(Debug)]
+pub enum Wish {
+    /// A new session.
+    New {
+        /// Its name.
+        id: SessionId,
+        /// What will prove that a resume is the service's.
+        secret: ResumeSecret,
+        /// How long the service keeps it while it is detached.
+        grace: Duration,
+    },
+    /// To go on with one.
+    Resume(ResumeWish),
+}
 
-impl SessionId {
-    /// A fresh one.
-    pub fn random() -> Self {
-        Self(random::bytes())
+/// The wish to go on with a session.
+#[derive(Debug)]
+pub struct ResumeWish {
+    /// Which.
+    pub id: SessionId,
+    /// Bytes that the service has received.
+    pub received: u64,
+    challenge: Challenge,
+    proof: Proof,
+    asked: Challenge,
+}
+
+impl ResumeWish {
+    /// Whether it comes from who knows the secret.
+    pub fn is_proven(&self, secret: &ResumeSecret) -> bool {
+        self.proof
+            .holds(Prover::Service, secret, self.id, self.asked, self.received)
     }
 }
 
-/// The first eight hex digits: enough for logs, and of no use to anyone.
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.0.iter().take(4) {
-            write!(f, "{byte:02x}")?;
+/// A conversation before the session's own.
+pub struct Exchange<S> {
+    stream: WebSocket<S>,
+    unread: BytesMut,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
+    /// On a fresh carrier.
+    pub fn new(stream: WebSocket<S>) -> Self {
+        Self {
+            stream,
+            unread: BytesMut::new(),
         }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionId({self})")
-    }
-}
-
-/// 256 random bits that both ends of a session know; wiped when dropped, never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ResumeSecret(Zeroizing<[u8; 32]>);
-
-impl ResumeSecret {
-    /// A fresh one.
-    pub fn random() -> Self {
-        Self(Zeroizing::new(random::bytes()))
     }
 
-    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
+    /// The carrier, and what the peer has said beyond the handshake.
+    pub fn into_parts(self) -> (WebSocket<S>, Bytes) {
+        (self.stream, self.unread.freeze())
     }
 
-    pub(super) fn expose(&self) -> &[u8; 32] {
-        &self.0
+    /// Closes the carrier in order.
+    pub async fn close(self) {
+        self.stream
+            .close(CloseFrame::NORMAL, "", limits::CLOSE)
+            .await;
     }
-}
 
-impl fmt::Debug for ResumeSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ResumeSecret")
+    // --- The service's side ---
+
+    /// Waits for the device's greeting, for `patience` at most.
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn greeting(&mut self, patience: Duration) -> Result<Greeting, GreetError> {
+        match self.next(patience).await? {
+            Frame::Greeting(greeting) => {
+                let Greeting {
+                    lowest, highest, ..
+                } = greeting;
+                if (lowest..=highest).contains(&VERSION) {
+                    Ok(greeting)
+                } else {
+                    Err(GreetError::Version { lowest, highest })
+                }
+            }
+            Frame::Refused { code, text } => Err(GreetError::Refused { code, text }),
+            _ => Err(out_of_turn()),
+        }
     }
-}
 
-/// 128 random bits that a proof must answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Challenge(pub [u8; 16]);
-
-impl Challenge {
-    /// A fresh one.
-    pub fn random() -> Self {
-        Self(random::bytes())
-    }
-}
-
-/// HMAC-SHA-256 with the session's secret.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Proof(pub [u8; 32]);
-
-impl fmt::Debug for Proof {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Proof")
-    }
-}
-
-/// Whose proof it is: so that neither end can be given its own words back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prover {
-    /// In a resume.
-    Service,
-    /// In its answer.
-    Device,
-}
-
-impl Proof {
-    /// Proves knowledge of `secret`: answers the other side's `challenge`, and vouches for
-    /// the offset that is reported beside it.
-    pub fn new(
-        prover: Prover,
-        secret: &ResumeSecret,
+    /// Begins a session; the answer comes in the session's own conversation.
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn hello(
+        &mut self,
         id: SessionId,
-        challenge: Challenge,
-        received: u64,
-    ) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
-        let tag = hmac::sign(&key, &message(prover, id, challenge, received));
-        let mut proof = [0; 32];
-        proof.copy_from_slice(tag.as_ref());
-        Self(proof)
+        secret: &ResumeSecret,
+        grace: Duration,
+    ) -> Result<(), GreetError> {
+        let hello = Frame::Hello {
+            version: VERSION,
+            id,
+            secret: secret.clone(),
+            grace,
+        };
+        self.say(&hello).await
     }
 
-    /// Whether this is that proof; in constant time.
-    pub fn holds(
-        &self,
-        prover: Prover,
-        secret: &ResumeSecret,
+    /// Goes on with a session of which `received` bytes have come; returns how many have
+    /// reached the device. Within [`limits::SESSION_RESUME`].
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn resume(
+        &mut self,
+        greeting: &Greeting,
         id: SessionId,
-        challenge: Challenge,
+        secret: &ResumeSecret,
         received: u64,
-    ) -> bool {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
-        hmac::verify(&key, &message(prover, id, challenge, received), &self.0).is_ok()
+    ) -> Result<u64, GreetError> {
+        let challenge = Challenge::random();
+        let asked = greeting.challenge;
+        self.say(&Frame::Resume {
+            version: VERSION,
+            id,
+            received,
+            challenge,
+            proof: Proof::new(Prover::Service, secret, id, asked, received),
+        })
+        .await?;
+        match self.next(limits::SESSION_RESUME).await? {
+            Frame::Resumed { received, proof } => {
+                if proof.holds(Prover::Device, secret, id, challenge, received) {
+                    Ok(received)
+                } else {
+                    Err(GreetError::Proof)
+                }
+            }
+            Frame::Refused { code, text } => Err(GreetError::Refused { code, text }),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    // --- The device's side ---
+
+    /// Greets, and waits for what the service wants, [`limits::SESSION_RESUME`] at most.
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn greet(&mut self, boot_id: BootId) -> Result<Wish, GreetError> {
+        let asked = Challenge::random();
+        self.say(&Frame::Greeting(Greeting {
+            lowest: VERSION,
+            highest: VERSION,
+            boot_id,
+            challenge: asked,
+        }))
+        .await?;
+        let (version, wish) = match self.next(limits::SESSION_RESUME).await? {
+            Frame::Hello {
+                version,
+                id,
+                secret,
+                grace,
+            } => (version, Wish::New { id, secret, grace }),
+            Frame::Resume {
+                version,
+                id,
+                received,
+                challenge,
+                proof,
+            } => (
+                version,
+                Wish::Resume(ResumeWish {
+                    id,
+                    received,
+                    challenge,
+                    proof,
+                    asked,
+                }),
+            ),
+            _ => return Err(out_of_turn()),
+        };
+        if version != VERSION {
+            self.refuse(Code::Version, "").await?;
+            return Err(GreetError::Version {
+                lowest: version,
+                highest: version,
+            });
+        }
+        Ok(wish)
+    }
+
+    /// Grants a new session.
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn welcome(&mut self, grace: Duration) -> Result<(), GreetError> {
+        self.say(&Frame::Welcome { grace }).await
+    }
+
+    /// Grants a resume: `received` bytes have come, and no more will be taken that an older
+    /// carrier may bring.
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn resumed(
+        &mut self,
+        wish: &ResumeWish,
+        secret: &ResumeSecret,
+        received: u64,
+    ) -> Result<(), GreetError> {
+        let proof = Proof::new(Prover::Device, secret, wish.id, wish.challenge, received);
+        self.say(&Frame::Resumed { received, proof }).await
+    }
+
+    /// Refuses what the service wants.
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn refuse(&mut self, code: Code, text: &str) -> Result<(), GreetError> {
+        let text = text.to_owned();
+        self.say(&Frame::Refused { code, text }).await
+    }
+
+    // --- Both ---
+
+    async fn say(&mut self, frame: &Frame) -> Result<(), GreetError> {
+        let patience = limits::SESSION_RESUME;
+        let saying = async {
+            poll_fn(|cx| self.stream.poll_ready(cx)).await?;
+            self.stream.start_send(Data::binary(frame.encode()))?;
+            poll_fn(|cx| self.stream.poll_flush(cx)).await?;
+            Ok(())
+        };
+        timeout(patience, saying)
+            .await
+            .unwrap_or(Err(GreetError::Silent(patience)))
+    }
+
+    async fn next(&mut self, patience: Duration) -> Result<Frame, GreetError> {
+        let listening = async {
+            loop {
+                if let Some(frame) = self.unread_frame()? {
+                    return Ok(frame);
+                }
+                match poll_fn(|cx| self.stream.poll_incoming(cx)).await? {
+                    Incoming::Data(data) => self.unread.extend_from_slice(&data.into_bytes()),
+                    Incoming::Closed(close_frame) => return Err(GreetError::Closed(close_frame)),
+                }
+            }
+        };
+        timeout(patience, listening)
+            .await
+            .unwrap_or(Err(GreetError::Silent(patience)))
+    }
+
+    /// A whole frame, if one is there; what follows it stays.
+    fn unread_frame(&mut self) -> Result<Option<Frame>, GreetError> {
+        let malformed = |bytes: &[u8]| GreetError::Malformed(shown(bytes));
+        // Looked at as far as it is there, so that malformed is known at its first bytes.
+        let mut looked_at = Bytes::copy_from_slice(&self.unread);
+        let frame = Decoder::default()
+            .next(&mut looked_at)
+            .map_err(|_| malformed(&self.unread))?;
+        match frame {
+            Some(Frame::Data { .. }) => Err(malformed(&self.unread)),
+            Some(frame) => {
+                self.unread = BytesMut::from(looked_at);
+                Ok(Some(frame))
+            }
+            None if self.unread.len() > HEADER + 1024 => Err(malformed(&self.unread)),
+            None => Ok(None),
+        }
     }
 }
 
-fn message(prover: Prover, id: SessionId, challenge: Challenge, received: u64) -> Vec<u8> {
-    let label: &[u8] = match prover {
-        Prover::Service => b"device-streams session 1 service",
-        Prover::Device => b"device-streams session 1 device",
-    };
-    [label, &id.0, &challenge.0, &received.to_be_bytes()].concat()
+fn out_of_turn() -> GreetError {
+    GreetError::Malformed("a frame out of turn".to_owned())
+}
+
+/// The first bytes of what a peer sent, for a person.
+fn shown(bytes: &[u8]) -> String {
+    let start = bytes.get(..bytes.len().min(24)).unwrap_or_default();
+    format!("\"{}\"", start.escape_ascii())
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{DuplexStream, duplex};
+
     use super::*;
 
-    #[test]
-    fn a_proof_is_bound_to_all_it_vouches_for() {
+    async fn pair() -> (Exchange<DuplexStream>, Exchange<DuplexStream>) {
+        // A pipe of few bytes finds what relies on whole reads.
+        let (near, far) = duplex(8);
+        let (service, device) = (WebSocket::client(near, &[]), WebSocket::server(far, &[]));
+        (Exchange::new(service), Exchange::new(device))
+    }
+
+    #[tokio::test]
+    async fn a_session_begins_and_goes_on() {
         let (id, secret) = (SessionId::random(), ResumeSecret::random());
-        let challenge = Challenge::random();
-        let proof = Proof::new(Prover::Service, &secret, id, challenge, 7);
-        assert!(proof.holds(Prover::Service, &secret, id, challenge, 7));
-        assert!(!proof.holds(Prover::Device, &secret, id, challenge, 7));
-        assert!(!proof.holds(Prover::Service, &secret, id, challenge, 8));
-        assert!(!proof.holds(Prover::Service, &secret, id, Challenge::random(), 7));
-        assert!(!proof.holds(Prover::Service, &secret, SessionId::random(), challenge, 7));
-        let other = ResumeSecret::random();
-        assert!(!proof.holds(Prover::Service, &other, id, challenge, 7));
+        let boot_id = BootId::random();
+        let (mut service, mut device) = pair().await;
+        let told = secret.clone();
+        let asking = async {
+            assert_eq!(
+                service
+                    .greeting(limits::SESSION_HANDSHAKE)
+                    .await
+                    .unwrap()
+                    .boot_id,
+                boot_id
+            );
+            let grace = Duration::from_secs(7);
+            service.hello(id, &told, grace).await.unwrap();
+        };
+        let (wish, ()) = tokio::join!(device.greet(boot_id), asking);
+        let Wish::New {
+            id: named,
+            secret: known,
+            grace,
+        } = wish.unwrap()
+        else {
+            panic!("not new")
+        };
+        assert_eq!((named, grace.as_secs()), (id, 7));
+        assert_eq!(known, secret);
+
+        let (mut service, mut device) = pair().await;
+        let asking = async {
+            let greeting = service.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
+            service.resume(&greeting, id, &secret, 11).await
+        };
+        let answering = async {
+            let Wish::Resume(wish) = device.greet(boot_id).await.unwrap() else {
+                panic!("not a resume")
+            };
+            assert_eq!(wish.received, 11);
+            assert!(!wish.is_proven(&ResumeSecret::random()));
+            assert!(wish.is_proven(&known));
+            device.resumed(&wish, &known, 22).await.unwrap();
+        };
+        assert_eq!(tokio::join!(asking, answering).0.unwrap(), 22);
     }
 
-    #[test]
-    fn secrets_are_silent() {
-        let secret = ResumeSecret::from_bytes([0xAB; 32]);
-        assert_eq!(format!("{secret:?}"), "ResumeSecret");
-        assert_eq!(
-            format!("{:?}", SessionId([0xAB; 16])),
-            "SessionId(abababab)"
-        );
+    #[tokio::test]
+    async fn a_device_that_does_not_know_the_secret_is_found_out() {
+        let (id, secret) = (SessionId::random(), ResumeSecret::random());
+        let (mut service, mut device) = pair().await;
+        let asking = async {
+            let greeting = service.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
+            service.resume(&greeting, id, &secret, 0).await
+        };
+        let answering = async {
+            let Wish::Resume(wish) = device.greet(BootId::random()).await.unwrap() else {
+                panic!("not a resume")
+            };
+            let guess = ResumeSecret::random();
+            device.resumed(&wish, &guess, 0).await.unwrap();
+        };
+        let (asked, ()) = tokio::join!(asking, answering);
+        assert!(matches!(asked, Err(GreetError::Proof)));
     }
 
-    #[test]
-    fn names_of_streams() {
-        assert_eq!(target_of("_session.ssh"), Some("ssh"));
-        assert_eq!(target_of("_session."), None);
-        assert_eq!(target_of("ssh"), None);
+    #[tokio::test(start_paused = true)]
+    async fn silence_and_rubbish() {
+        let (mut service, device) = pair().await;
+        let error = service
+            .greeting(limits::SESSION_HANDSHAKE)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, GreetError::Silent(_)), "{error}");
+        drop(device);
+
+        let (mut service, device) = pair().await;
+        let (mut stream, _) = device.into_parts();
+        let banner = async {
+            let banner = Data::binary(Bytes::from_static(b"SSH-2.0-OpenSSH_9.2\r\n"));
+            stream.start_send(banner).unwrap();
+            poll_fn(|cx| stream.poll_flush(cx)).await.unwrap();
+        };
+        let (error, ()) = tokio::join!(service.greeting(limits::SESSION_HANDSHAKE), banner);
+        let shown = error.unwrap_err().to_string();
+        assert!(shown.contains("SSH-2.0-OpenSSH"), "{shown}");
     }
 }

@@ -3,7 +3,7 @@
 //! clocks, and is driven by the tasks further down.
 //!
 //! ```text
-//! handshake   who may begin a session or go on with it: ids, secrets, proofs
+//! proof       who may begin a session or go on with it: ids, secrets, proofs
 //! frame       what a carrier says: greeting … data, acknowledgement, end
 //! inner       what is said inside the session's byte stream: open, data, credit, FIN, RST
 //! machine     Session: one end, through any number of carriers
@@ -12,8 +12,8 @@
 //!   scheduler    whose bytes go next
 //!   connection   one inner connection
 //!   chunk        bytes with room for headers
-//! greet       the first words on a carrier
-//! live        a session that its carrier's and its connections' tasks share
+//! handshake   the first frames on a carrier
+//! shared      a session that its carrier's and its connections' tasks share
 //! carry       drives it over one carrier
 //! pipe        one connection: local socket ⇄ session
 //! memory      what all sessions of a program may hold together
@@ -36,23 +36,23 @@ pub mod frame;
     reason = "no part of any program: panics are its findings"
 )]
 pub mod fuzzing;
-pub mod greet;
 pub mod handshake;
 pub mod inner;
-mod live;
 mod machine;
 pub mod memory;
 mod pipe;
+pub mod proof;
 mod replay;
 mod scheduler;
+mod shared;
 pub mod window;
 
 pub use carry::{CarrierEnd, carry};
 pub use chunk::Chunk;
 pub use connection::Inbound;
 pub use frame::Code;
-pub use handshake::{STREAM_PREFIX, SessionId, target_of};
 pub use inner::{ConnectionId, RefusedCode};
-pub use live::{AttachError, Frozen, Live};
 pub use machine::{CarrierId, Heard, Over, Role, Session, Violation};
-pub use pipe::{PipeEnd, PipeOutcome, pipe};
+pub use pipe::{ConnectionEnd, ConnectionOutcome, pipe};
+pub use proof::{STREAM_PREFIX, SessionId, target_of};
+pub use shared::{AttachError, Frozen, SharedSession};

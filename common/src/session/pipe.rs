@@ -14,8 +14,8 @@ use super::chunk::Chunk;
 use super::connection::Inbound;
 use super::frame::Code;
 use super::inner::{ConnectionId, RefusedCode};
-use super::live::Live;
 use super::machine::Over;
+use super::shared::SharedSession;
 use crate::limits;
 use crate::tunnel::{LocalSocket, Traffic};
 
@@ -24,8 +24,8 @@ const SMALL_READ: usize = 4 << 10;
 
 /// How an inner connection ended.
 #[derive(Debug, thiserror::Error)]
-pub enum PipeEnd {
-    /// Both directions ended in due form, and all was delivered.
+pub enum ConnectionEnd {
+    /// Both directions ended in order, and all was delivered.
     #[error("both ends are done")]
     Finished,
     /// The local connection broke.
@@ -55,7 +55,7 @@ fn detail(text: &str) -> String {
     }
 }
 
-impl PipeEnd {
+impl ConnectionEnd {
     /// Whether all bytes of both directions arrived.
     pub fn is_normal(&self) -> bool {
         matches!(self, Self::Finished)
@@ -64,7 +64,7 @@ impl PipeEnd {
 
 /// The whole story of one inner connection.
 #[derive(Debug)]
-pub struct PipeOutcome {
+pub struct ConnectionOutcome {
     /// Bytes from the local socket into the session.
     pub sent: u64,
     /// Bytes from the session to the local socket.
@@ -72,19 +72,19 @@ pub struct PipeOutcome {
     /// How long it lasted.
     pub duration: Duration,
     /// How it ended.
-    pub end: PipeEnd,
+    pub end: ConnectionEnd,
 }
 
 /// Copies both ways until both directions have ended or one side broke, then releases
 /// the connection. `opened` is called once, when the device says that it is. Dropping the
 /// future breaks both sides.
 pub async fn pipe<L: LocalSocket>(
-    live: &Live,
+    live: &SharedSession,
     id: ConnectionId,
     local: L,
     traffic: &Traffic,
     opened: impl FnOnce() + Unpin,
-) -> PipeOutcome {
+) -> ConnectionOutcome {
     let started = Instant::now();
     local.arm();
     let release = Release { live, id };
@@ -106,7 +106,7 @@ pub async fn pipe<L: LocalSocket>(
         pipe.local.disarm();
     }
     drop(release);
-    PipeOutcome {
+    ConnectionOutcome {
         sent: traffic.sent(),
         received: traffic.received(),
         duration: started.elapsed(),
@@ -116,7 +116,7 @@ pub async fn pipe<L: LocalSocket>(
 
 /// Releases the connection, however the task ends.
 struct Release<'a> {
-    live: &'a Live,
+    live: &'a SharedSession,
     id: ConnectionId,
 }
 
@@ -136,7 +136,7 @@ enum Down {
 }
 
 struct Pipe<'a, L, F> {
-    live: &'a Live,
+    live: &'a SharedSession,
     id: ConnectionId,
     local: L,
     traffic: &'a Traffic,
@@ -152,7 +152,7 @@ struct Pipe<'a, L, F> {
 }
 
 impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PipeEnd> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         // Whatever the local socket is waited for: a reset must be heard, also by one that
         // takes no more bytes.
         let is_broken = self.live.with(|state| {
@@ -176,13 +176,15 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
         }
         if self.down == Down::Done {
             if self.up_is_done {
-                return Poll::Ready(PipeEnd::Finished);
+                return Poll::Ready(ConnectionEnd::Finished);
             }
             if let Some(over) = self.live.over() {
                 // All that had come before its end is delivered; nothing more can be sent.
                 return Poll::Ready(match over {
-                    Over::Ended => PipeEnd::PeerReset,
-                    Over::Broken(code) | Over::PeerBroke(code, _) => PipeEnd::SessionOver(code),
+                    Over::Ended => ConnectionEnd::PeerReset,
+                    Over::Broken(code) | Over::PeerBroke(code, _) => {
+                        ConnectionEnd::SessionOver(code)
+                    }
                 });
             }
         }
@@ -190,7 +192,7 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
     }
 
     /// Session to local socket; ready only with an end.
-    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<PipeEnd> {
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         loop {
             while !self.undelivered.is_empty() {
                 let Poll::Ready(written) =
@@ -242,7 +244,7 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
                 Inbound::Finished => return Poll::Pending,
                 Inbound::Reset => return Poll::Ready(self.broken()),
                 Inbound::Refused { code, text } => {
-                    return Poll::Ready(PipeEnd::Refused { code, text });
+                    return Poll::Ready(ConnectionEnd::Refused { code, text });
                 }
                 Inbound::Pending => {
                     if self.unflushed {
@@ -257,15 +259,15 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
         }
     }
 
-    fn broken(&self) -> PipeEnd {
+    fn broken(&self) -> ConnectionEnd {
         match self.live.over() {
-            Some(Over::Broken(code) | Over::PeerBroke(code, _)) => PipeEnd::SessionOver(code),
-            Some(Over::Ended) | None => PipeEnd::PeerReset,
+            Some(Over::Broken(code) | Over::PeerBroke(code, _)) => ConnectionEnd::SessionOver(code),
+            Some(Over::Ended) | None => ConnectionEnd::PeerReset,
         }
     }
 
     /// Local socket to session; ready only with an end.
-    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<PipeEnd> {
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         while !self.up_is_done {
             let (room, is_starved) = self.live.with(|state| {
                 let session = &mut state.session;
@@ -331,22 +333,22 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
     }
 }
 
-fn local_failed(error: io::Error) -> Poll<PipeEnd> {
-    Poll::Ready(PipeEnd::LocalFailed(error))
+fn local_failed(error: io::Error) -> Poll<ConnectionEnd> {
+    Poll::Ready(ConnectionEnd::LocalFailed(error))
 }
 
 #[cfg(test)]
 mod tests {
     use tokio::io::duplex;
 
-    use super::super::handshake::SessionId;
     use super::super::machine::Role;
+    use super::super::proof::SessionId;
     use super::*;
     use crate::tunnel::Pipes;
 
     #[tokio::test]
     async fn a_reader_that_has_stopped_does_not_hide_the_session_s_end() {
-        let live = Live::new(SessionId::random(), Role::Device);
+        let live = SharedSession::new(SessionId::random(), Role::Device);
         let carrier = live.attach(&live.freeze(), 0).unwrap();
         let id = ConnectionId(1);
         let mut said = bytes::BytesMut::new();
@@ -374,7 +376,7 @@ mod tests {
         };
         let (outcome, ()) = tokio::join!(piping, ending);
         assert!(
-            matches!(outcome.end, PipeEnd::SessionOver(Code::Evicted)),
+            matches!(outcome.end, ConnectionEnd::SessionOver(Code::Evicted)),
             "{:?}",
             outcome.end
         );

@@ -17,7 +17,7 @@ pub trait LocalSocket: AsyncRead + AsyncWrite + Unpin + Send {
     /// dropped, or by the death of this process.
     fn arm(&self) {}
 
-    /// From now on the connection may end in due form: all was delivered.
+    /// From now on the connection may end in order: all was delivered.
     fn disarm(&self) {}
 
     /// Bytes that the system has not sent to the peer, as far as it can tell: see

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::websocket::{Goodbye, WebSocketError};
+use crate::websocket::{CloseFrame, WebSocketError};
 
 /// Who or what ended a tunnel.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum End {
     PeerClosed,
     /// The peer ended the stream in a way that is not normal.
     #[error("ended by the other side ({}{})", .0.code, if .0.reason.is_empty() { String::new() } else { format!(", {}", .0.reason) })]
-    PeerAborted(Goodbye),
+    PeerAborted(CloseFrame),
     /// The local connection broke.
     #[error("the local connection broke")]
     LocalFailed(#[source] io::Error),

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::decoder::Event;
 use super::frames::{Frames, Role};
-use super::{Data, Goodbye, Kind, ViolationError, WebSocketError};
+use super::{CloseFrame, Data, Kind, ViolationError, WebSocketError};
 use crate::limits;
 
 /// Largest message: SDKs send one packet in each, or some small ones.
@@ -36,7 +36,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
             frames: Frames::new(stream, role, MESSAGE, read),
             unread: Bytes::new(),
             is_over: false,
-            close: (Goodbye::NORMAL, ""),
+            close: (CloseFrame::NORMAL, ""),
         }
     }
 
@@ -47,7 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
 
     /// The peer broke a rule of what runs over the WebSocket: its end says so.
     pub fn break_off(&mut self) {
-        self.close = (Goodbye::PROTOCOL, "protocol error");
+        self.close = (CloseFrame::PROTOCOL, "protocol error");
     }
 
     fn failed(&mut self, error: WebSocketError) -> io::Error {

@@ -13,7 +13,7 @@ use super::decoder::{Decoder, Event};
 use super::header::{self, Opcode};
 use super::mask::Masks;
 use super::outbox::Outbox;
-use super::{Data, Goodbye, Kind, ViolationError, WebSocketError};
+use super::{CloseFrame, Data, Kind, ViolationError, WebSocketError};
 use crate::limits;
 
 /// Read size while little comes: keystrokes need no more.
@@ -118,12 +118,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         };
     }
 
-    /// Whether our goodbye was said.
+    /// Whether our Close was said.
     pub(super) fn is_closing(&self) -> bool {
         self.is_closing
     }
 
-    /// The next event. Pings are answered on the way, and so is a goodbye: flush that.
+    /// The next event. Pings are answered on the way, and so is a Close: flush that.
     pub(super) fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
@@ -169,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(error))),
                 Poll::Pending => {
                     // A peer that takes no answer any more may still have said something, its
-                    // goodbye perhaps: reading tells how the connection ends.
+                    // Close perhaps: reading tells how the connection ends.
                     if self.owes_flush && matches!(self.poll_flush(cx), Poll::Ready(Err(_))) {
                         self.owes_flush = false;
                     }
@@ -179,8 +179,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
     }
 
-    /// After a violation: its bytes are read and dropped once our goodbye was said, since a
-    /// socket that is closed with bytes unread would destroy that goodbye.
+    /// After a violation: its bytes are read and dropped once our Close was said, since a
+    /// socket that is closed with bytes unread would destroy that Close.
     fn poll_deaf(
         &mut self,
         cx: &mut Context<'_>,
@@ -203,11 +203,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 self.pong = Some(payload.clone());
                 self.owes_flush = true;
             }
-            Event::Close(goodbye) => {
+            Event::Close(close_frame) => {
                 self.is_closed_by_peer = true;
                 if !self.is_closing {
                     self.is_closing = true;
-                    self.close_answer = Some((goodbye.code, ""));
+                    self.close_answer = Some((close_frame.code, ""));
                 }
             }
             Event::Ping(_) | Event::Pong | Event::Data(_) | Event::Nothing => {}
@@ -302,7 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
     }
 
-    /// Queues a goodbye; nothing may be sent after it.
+    /// Queues a Close; nothing may be sent after it.
     pub(super) fn send_close(&mut self, code: u16, reason: &str) -> Result<(), WebSocketError> {
         if self.is_closing {
             return Err(lost(io::ErrorKind::NotConnected.into()));
@@ -326,7 +326,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
 
     fn queue_close(&mut self, code: u16, reason: &str) {
         let mut payload = Vec::new();
-        if code != Goodbye::NO_CODE {
+        if code != CloseFrame::NO_CODE {
             payload.put_u16(code);
             payload.put_slice(reason.as_bytes());
         }
@@ -467,7 +467,7 @@ mod tests {
         // A Close is little.
         far.write_all(&[0x88, 2, 3, 232]).await.unwrap();
         let close = poll_fn(|cx| frames.poll_event_of(Appetite::Little, cx)).await;
-        assert!(matches!(close.unwrap(), Event::Close(goodbye) if goodbye.code == 1000));
+        assert!(matches!(close.unwrap(), Event::Close(close_frame) if close_frame.code == 1000));
     }
 
     /// Each message of bulk lies in memory of about its own size, which serves again when it was

@@ -96,16 +96,16 @@ impl Data {
     }
 }
 
-/// How the peer said goodbye.
+/// How the peer said Close.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Goodbye {
+pub struct CloseFrame {
     /// The close code; [`Self::NO_CODE`] when the peer gave none.
     pub code: u16,
     /// The peer's reason, cleaned for logs.
     pub reason: String,
 }
 
-impl Goodbye {
+impl CloseFrame {
     /// What stands for a Close without a code (RFC 6455, 7.1.5); never sent.
     pub const NO_CODE: u16 = 1005;
     /// Close code of a normal end.
@@ -133,8 +133,8 @@ impl Goodbye {
 pub enum Incoming {
     /// A non-empty data message.
     Data(Data),
-    /// The peer closed in due form; nothing more will come.
-    Closed(Goodbye),
+    /// The peer closed in order; nothing more will come.
+    Closed(CloseFrame),
 }
 
 /// How a WebSocket was lost.
@@ -218,9 +218,9 @@ impl ViolationError {
     /// The close code, and a reason, for the peer (7.4.1).
     pub fn close(self) -> (u16, &'static str) {
         match self {
-            Self::TooLarge { .. } => (Goodbye::TOO_LARGE, "message too large"),
-            Self::Text | Self::Reason => (Goodbye::NOT_UTF8, "not UTF-8"),
-            _ => (Goodbye::PROTOCOL, "protocol error"),
+            Self::TooLarge { .. } => (CloseFrame::TOO_LARGE, "message too large"),
+            Self::Text | Self::Reason => (CloseFrame::NOT_UTF8, "not UTF-8"),
+            _ => (CloseFrame::PROTOCOL, "protocol error"),
         }
     }
 }

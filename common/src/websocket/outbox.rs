@@ -30,13 +30,13 @@ pub(super) struct Outbox {
     sliced: usize,
     /// What goes out behind them, and where heads and masked payloads are made. Once
     /// written, the same memory is used again: it is in the processor's caches.
-    workshop: BytesMut,
+    scratch: BytesMut,
 }
 
 impl Outbox {
     /// Bytes that wait.
     pub(super) fn len(&self) -> usize {
-        self.sliced + self.workshop.len()
+        self.sliced + self.scratch.len()
     }
 
     /// Queues one frame, unmasked, as servers send.
@@ -44,12 +44,12 @@ impl Outbox {
         let header = head(opcode, None, payload.len());
         let is_joined = payload.len() <= JOINED;
         let copied = if is_joined { payload.len() } else { 0 };
-        self.workshop.reserve(header::LONGEST + copied);
-        header.write(&mut self.workshop);
+        self.scratch.reserve(header::LONGEST + copied);
+        header.write(&mut self.scratch);
         if is_joined {
-            self.workshop.extend_from_slice(&payload);
+            self.scratch.extend_from_slice(&payload);
         } else {
-            let before = self.workshop.split().freeze();
+            let before = self.scratch.split().freeze();
             self.queue(before);
             self.queue(payload);
         }
@@ -58,12 +58,12 @@ impl Outbox {
     /// Queues one frame under a mask, as clients send.
     pub(super) fn push_masked(&mut self, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
         let header = head(opcode, Some(mask), payload.len());
-        self.workshop.reserve(header::LONGEST + payload.len());
-        header.write(&mut self.workshop);
+        self.scratch.reserve(header::LONGEST + payload.len());
+        header.write(&mut self.scratch);
         for block in payload.chunks(BLOCK) {
-            let start = self.workshop.len();
-            self.workshop.extend_from_slice(block);
-            if let Some(copy) = self.workshop.get_mut(start..) {
+            let start = self.scratch.len();
+            self.scratch.extend_from_slice(block);
+            if let Some(copy) = self.scratch.get_mut(start..) {
                 mask::apply(copy, mask);
             }
         }
@@ -97,12 +97,12 @@ impl Buf for Outbox {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.slices.front().map_or(&self.workshop, |slice| slice)
+        self.slices.front().map_or(&self.scratch, |slice| slice)
     }
 
     fn chunks_vectored<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
-        let workshop = Some(&*self.workshop).filter(|bytes| !bytes.is_empty());
-        let slices = self.slices.iter().map(|slice| &**slice).chain(workshop);
+        let scratch = Some(&*self.scratch).filter(|bytes| !bytes.is_empty());
+        let slices = self.slices.iter().map(|slice| &**slice).chain(scratch);
         let mut count = 0;
         for (place, slice) in out.iter_mut().zip(slices) {
             *place = IoSlice::new(slice);
@@ -123,7 +123,7 @@ impl Buf for Outbox {
             }
             self.slices.pop_front();
         }
-        self.workshop.advance(count.min(self.workshop.len()));
+        self.scratch.advance(count.min(self.scratch.len()));
     }
 }
 

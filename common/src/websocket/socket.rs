@@ -51,7 +51,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.0.frames.get_ref()
     }
 
-    /// The next data message that is not empty, or the peer's goodbye. A message above
+    /// The next data message that is not empty, or the peer's Close. A message above
     /// [`limits::STREAM_MESSAGE`] comes in pieces of that size. Pings are answered and
     /// sent on the way, and a dead peer is noticed here.
     pub fn poll_incoming(
@@ -92,7 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 // SDKs send endless empty messages; they mean nothing.
                 Event::Nothing | Event::Ping(_) => self.0.keepalive.heard(now),
                 Event::Pong => self.0.keepalive.ponged(now),
-                Event::Close(goodbye) => return Poll::Ready(Ok(Incoming::Closed(goodbye))),
+                Event::Close(close_frame) => return Poll::Ready(Ok(Incoming::Closed(close_frame))),
             }
         }
     }
@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.0.frames.poll_flush(cx)
     }
 
-    /// Queues a goodbye; flush it. Nothing may be sent after it, data may still come.
+    /// Queues a Close; flush it. Nothing may be sent after it, data may still come.
     ///
     /// # Errors
     /// [`WebSocketError`] when the connection is lost or already closing.
@@ -165,16 +165,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.0.frames.queued()
     }
 
-    /// Says goodbye, reads and drops what still comes until the peer has said so too,
+    /// Says Close, reads and drops what still comes until the peer has said so too,
     /// and gives all of it `patience`. The socket is then done.
     pub async fn close(mut self, code: u16, reason: &'static str, patience: Duration) {
-        let goodbye = async {
+        let close_frame = async {
             let _ = poll_fn(|cx| self.poll_ready(cx)).await;
             let _ = self.start_close(code, reason);
             poll_fn(|cx| self.poll_flush(cx)).await?;
             while let Incoming::Data(_) = poll_fn(|cx| self.poll_incoming(cx)).await? {}
             poll_fn(|cx| self.poll_flush(cx)).await
         };
-        let _ = timeout(patience, goodbye).await;
+        let _ = timeout(patience, close_frame).await;
     }
 }

@@ -88,18 +88,18 @@ impl<'a> Session<'a> {
     ) -> SessionEnd {
         let end = self.converse(streams, outbox, stop).await;
         if matches!(end, SessionEnd::Stopped) {
-            let _ = timeout(limits::TWIN_FAREWELL, self.withdraw()).await;
+            let _ = timeout(limits::TWIN_WITHDRAWAL, self.withdraw()).await;
         }
         if matches!(end, SessionEnd::Stopped | SessionEnd::Renewal) {
-            let goodbye = packet::Disconnect::builder()
+            let close_frame = packet::Disconnect::builder()
                 .build()
                 .map(|packet| packet.to_continuous_buffer())
                 .unwrap_or_default();
-            let farewell = async {
-                let _ = self.io.write(&goodbye).await;
+            let closing = async {
+                let _ = self.io.write(&close_frame).await;
                 self.io.shutdown().await;
             };
-            let _ = timeout(limits::CLOSE, farewell).await;
+            let _ = timeout(limits::CLOSE, closing).await;
         }
         end
     }

@@ -8,9 +8,9 @@ use common::dial;
 use common::network::Network;
 use common::report;
 use common::session::frame::Code;
-use common::session::greet::{Exchange, GreetError, ResumeWish, Wish};
-use common::session::handshake::ResumeSecret;
-use common::session::{CarrierEnd, CarrierId, Live, Role, SessionId, carry};
+use common::session::handshake::{Exchange, GreetError, ResumeWish, Wish};
+use common::session::proof::ResumeSecret;
+use common::session::{CarrierEnd, CarrierId, Role, SessionId, SharedSession, carry};
 use common::telemetry::AUDIT;
 use common::wire::stream::{Initiator, StreamRequest};
 use tokio::net::TcpStream;
@@ -110,7 +110,7 @@ async fn begin(
     service_grace: Duration,
     (name, target, holder): (&str, &Target, Arc<str>),
 ) -> Begun {
-    let live = Live::with_memory(id, Role::Device, Arc::clone(&sessions.memory));
+    let live = SharedSession::with_memory(id, Role::Device, Arc::clone(&sessions.memory));
     // Before it is seen by who looks for a detached session to evict.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
         return Ok(None);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::dial::DialError;
 use common::report;
-use common::session::{ConnectionId, PipeEnd, PipeOutcome, RefusedCode, pipe};
+use common::session::{ConnectionEnd, ConnectionId, ConnectionOutcome, RefusedCode, pipe};
 use common::telemetry::AUDIT;
 use common::tunnel::{LocalSocket, Traffic};
 
@@ -73,7 +73,7 @@ async fn carry(entry: &Entry, id: ConnectionId, local: Box<dyn LocalSocket>) {
     live.opened(id);
     tracing::info!(name: AUDIT, %session, connection = %id, name, %target, "connection opened");
     let traffic = Traffic::default();
-    let PipeOutcome {
+    let ConnectionOutcome {
         sent,
         received,
         duration,
@@ -82,7 +82,7 @@ async fn carry(entry: &Entry, id: ConnectionId, local: Box<dyn LocalSocket>) {
     let seconds = format!("{:.1}", duration.as_secs_f32());
     let how = report::chain(&end);
     match end {
-        PipeEnd::Finished => {
+        ConnectionEnd::Finished => {
             tracing::info!(name: AUDIT, %session, connection = %id, name, %target, sent, received, seconds = %seconds, "connection closed: {how}");
         }
         _ => {

@@ -58,7 +58,7 @@ pub(super) async fn keep(desk: Arc<Desk>, sessions: Arc<Sessions>, entry: Arc<En
         }
     }
     connections.close();
-    // Targets take what had come before an end in due form, as long as they take something.
+    // Targets take what had come before an orderly end, as long as they take something.
     let mut held = live.held();
     loop {
         tokio::select! {

@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::session::budget::{Budget, Detached, first_to_go};
-use common::session::handshake::ResumeSecret;
 use common::session::memory::Memory;
-use common::session::{Code, Live, SessionId};
+use common::session::proof::ResumeSecret;
+use common::session::{Code, SessionId, SharedSession};
 use common::telemetry::AUDIT;
 use common::{descriptors, limits};
 use tokio::sync::Semaphore;
@@ -24,7 +24,7 @@ use crate::target::Target;
 
 /// One session.
 pub(crate) struct Entry {
-    live: Live,
+    live: SharedSession,
     secret: ResumeSecret,
     /// The target's name, as the stream's name gave it: a resume must name the same.
     name: String,
@@ -178,7 +178,7 @@ mod tests {
 
     fn entry(number: u8) -> Entry {
         Entry {
-            live: Live::new(SessionId([number; 16]), Role::Device),
+            live: SharedSession::new(SessionId([number; 16]), Role::Device),
             secret: ResumeSecret::random(),
             name: "ssh".into(),
             target: Target::Echo,

@@ -157,7 +157,7 @@ impl<'a, S: Transport> Session<'a, S> {
     }
 
     /// Carries out what the device has asked of its twin before it left: some report and
-    /// say goodbye in one breath. Still present meanwhile, so that its next session, whose
+    /// say Close in one breath. Still present meanwhile, so that its next session, whose
     /// reports must not be overtaken by older ones, puts an end to it.
     async fn finish_twin(&mut self, end: &SessionEnd) {
         if matches!(end, SessionEnd::Stopping | SessionEnd::Ended(_)) {

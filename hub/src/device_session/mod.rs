@@ -20,10 +20,10 @@ pub const STRANGER_READS: usize = limits::MQTT_CONNECT_PACKET + (2 << 10);
 /// How a session ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionEnd {
-    /// The device said goodbye.
+    /// The device said Close.
     #[error("the device disconnected")]
     Disconnect,
-    /// The connection ended without a goodbye.
+    /// The connection ended without a Close.
     #[error("the connection was lost")]
     Lost,
     /// The device was silent for 1.5 times its keep-alive.

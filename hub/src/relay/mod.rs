@@ -14,7 +14,7 @@ use std::time::Duration;
 use common::identity::Leg;
 use common::limits;
 use common::tunnel::{Backlog, Delivery};
-use common::websocket::{Data, Goodbye, Incoming, ViolationError, WebSocket, WebSocketError};
+use common::websocket::{CloseFrame, Data, Incoming, ViolationError, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -68,7 +68,7 @@ pub struct RelayOutcome {
 }
 
 /// One direction of a relay.
-struct Way {
+struct Direction {
     from: Leg,
     held: Option<Data>,
     unflushed: bool,
@@ -78,7 +78,7 @@ struct Way {
     broken: Option<WebSocketError>,
 }
 
-impl Way {
+impl Direction {
     fn new(from: Leg, held: Option<Data>) -> Self {
         Self {
             from,
@@ -128,11 +128,11 @@ impl Way {
             };
             match incoming {
                 Poll::Ready(Ok(Incoming::Data(data))) => self.held = Some(data),
-                Poll::Ready(Ok(Incoming::Closed(goodbye))) => {
-                    return Poll::Ready(if goodbye.is_normal() {
+                Poll::Ready(Ok(Incoming::Closed(close_frame))) => {
+                    return Poll::Ready(if close_frame.is_normal() {
                         RelayEnd::Closed(self.from)
                     } else {
-                        RelayEnd::Aborted(self.from, goodbye.code)
+                        RelayEnd::Aborted(self.from, close_frame.code)
                     });
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(RelayEnd::Lost(self.from, error)),
@@ -170,9 +170,9 @@ struct Relay<A, B> {
     first: WebSocket<A>,
     second: WebSocket<B>,
     /// From the first leg to the second.
-    out: Way,
+    out: Direction,
     /// From the second leg to the first.
-    back: Way,
+    back: Direction,
     /// Since one leg takes nothing: whether the rest still moves.
     delivery: Option<Delivery>,
     /// Which direction comes first now. A task has a budget of operations before it must let
@@ -240,8 +240,8 @@ where
     let mut relay = Relay {
         first,
         second,
-        out: Way::new(first_leg, held),
-        back: Way::new(first_leg.other(), None),
+        out: Direction::new(first_leg, held),
+        back: Direction::new(first_leg.other(), None),
         delivery: None,
         is_back_first: false,
     };
@@ -288,7 +288,7 @@ where
         Ok(finished) => {
             let mut ended = ended;
             if finished.is_err() {
-                ended.answer_close(Goodbye::ERROR, DISCONNECTED);
+                ended.answer_close(CloseFrame::ERROR, DISCONNECTED);
             }
             answer(ended, &end).await;
             finished
@@ -382,9 +382,9 @@ impl<S: AsyncRead + AsyncWrite + Backlog + Unpin> Finish<S> {
                 return Ok(true);
             }
             let (code, reason) = if self.is_normal {
-                (Goodbye::NORMAL, "")
+                (CloseFrame::NORMAL, "")
             } else {
-                (Goodbye::ERROR, DISCONNECTED)
+                (CloseFrame::ERROR, DISCONNECTED)
             };
             self.leg.start_close(code, reason)?;
             self.is_close_queued = true;
@@ -395,7 +395,7 @@ impl<S: AsyncRead + AsyncWrite + Backlog + Unpin> Finish<S> {
 /// The last word to the leg that has ended: the answer to its Close, or what rule it broke.
 async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut leg: WebSocket<S>, end: &RelayEnd) {
     match end {
-        RelayEnd::Lost(_, error) => reproach(leg, error).await,
+        RelayEnd::Lost(_, error) => close_for_violation(leg, error).await,
         _ => {
             let _ = timeout(limits::LEG_CLOSE, poll_fn(|cx| leg.poll_flush(cx))).await;
         }
@@ -403,7 +403,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut leg: WebSocket<S>, end: &
 }
 
 /// Closes a leg that was lost: one that broke a rule is told which.
-pub async fn reproach<S: AsyncRead + AsyncWrite + Unpin>(
+pub async fn close_for_violation<S: AsyncRead + AsyncWrite + Unpin>(
     leg: WebSocket<S>,
     error: &WebSocketError,
 ) {
@@ -417,7 +417,7 @@ pub async fn reproach<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Ends a leg from the hub's side.
 pub async fn abort<S: AsyncRead + AsyncWrite + Unpin>(leg: WebSocket<S>) {
-    leg.close(Goodbye::ERROR, DISCONNECTED, Duration::from_secs(1))
+    leg.close(CloseFrame::ERROR, DISCONNECTED, Duration::from_secs(1))
         .await;
 }
 

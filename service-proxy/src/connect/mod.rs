@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
-use common::session::{Over, PipeEnd, PipeOutcome, pipe};
+use common::session::{ConnectionEnd, ConnectionOutcome, Over, pipe};
 use common::shutdown;
 use common::tunnel::{End, Pipes, Traffic};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
@@ -41,7 +41,7 @@ pub enum ConnectError {
     Route(#[from] RouteError),
     /// The connection in the session ended before both sides were done.
     #[error("the transfer is not complete")]
-    Broken(#[source] PipeEnd),
+    Broken(#[source] ConnectionEnd),
     /// The device did not open the connection.
     #[error("no connection to {identity} ({name}): {end}")]
     Refused {
@@ -50,7 +50,7 @@ pub enum ConnectError {
         /// The target's name.
         name: StreamName,
         /// Why.
-        end: PipeEnd,
+        end: ConnectionEnd,
     },
     /// The stream ended before both sides were done.
     #[error("the transfer is not complete")]
@@ -201,8 +201,8 @@ async fn is_left<R: AsyncRead + Unpin>(input: &mut R) -> bool {
     matches!(timeout(UNREAD, input.read(&mut byte)).await, Ok(Ok(count)) if count > 0)
 }
 
-fn in_session(config: &ConnectConfig, outcome: PipeOutcome) -> Result<(), ConnectError> {
-    let PipeOutcome {
+fn in_session(config: &ConnectConfig, outcome: ConnectionOutcome) -> Result<(), ConnectError> {
+    let ConnectionOutcome {
         sent,
         received,
         duration,
@@ -212,8 +212,8 @@ fn in_session(config: &ConnectConfig, outcome: PipeOutcome) -> Result<(), Connec
     let seconds = duration.as_secs_f32();
     tracing::debug!(device = %identity, %name, peer = "stdio", sent, received, seconds, "tunnel closed: {end}");
     match end {
-        PipeEnd::Finished => Ok(()),
-        PipeEnd::Refused { .. } => Err(ConnectError::Refused {
+        ConnectionEnd::Finished => Ok(()),
+        ConnectionEnd::Refused { .. } => Err(ConnectError::Refused {
             identity: identity.clone(),
             name: name.clone(),
             end,

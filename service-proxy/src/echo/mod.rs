@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
-use common::websocket::{Goodbye, Incoming, WebSocket, WebSocketError};
+use common::websocket::{CloseFrame, Incoming, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -225,7 +225,7 @@ pub async fn run_on<S: AsyncRead + AsyncWrite + Unpin>(
             throughput::run(&mut leg, *total, stop, &mut observer).await
         }
     };
-    leg.close(Goodbye::NORMAL, "", limits::CLOSE).await;
+    leg.close(CloseFrame::NORMAL, "", limits::CLOSE).await;
     report
 }
 
@@ -235,7 +235,9 @@ async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Bytes, EchoFailure> {
     match std::future::poll_fn(|cx| leg.poll_incoming(cx)).await {
         Ok(Incoming::Data(data)) => Ok(data.into_bytes()),
-        Ok(Incoming::Closed(goodbye)) => Err(EchoFailure::Closed { code: goodbye.code }),
+        Ok(Incoming::Closed(close_frame)) => Err(EchoFailure::Closed {
+            code: close_frame.code,
+        }),
         Err(error) => Err(EchoFailure::Lost(error)),
     }
 }

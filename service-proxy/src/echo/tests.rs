@@ -25,7 +25,7 @@ async fn peer(stream: DuplexStream, answer: Answer) {
         }
         poll_fn(|cx| leg.poll_flush(cx)).await.unwrap();
         if close {
-            return leg.close(Goodbye::NORMAL, "", REPLY).await;
+            return leg.close(CloseFrame::NORMAL, "", REPLY).await;
         }
     }
 }

@@ -87,8 +87,10 @@ impl Throughput {
         let bytes = match leg.poll_incoming(cx) {
             Poll::Pending => return Ok(Poll::Pending),
             Poll::Ready(Ok(Incoming::Data(data))) => data.into_bytes(),
-            Poll::Ready(Ok(Incoming::Closed(goodbye))) => {
-                return Err(EchoFailure::Closed { code: goodbye.code });
+            Poll::Ready(Ok(Incoming::Closed(close_frame))) => {
+                return Err(EchoFailure::Closed {
+                    code: close_frame.code,
+                });
             }
             Poll::Ready(Err(error)) => return Err(EchoFailure::Lost(error)),
         };

@@ -8,9 +8,9 @@ use common::dial;
 use common::identity::StreamName;
 use common::limits;
 use common::session::frame::Greeting;
-use common::session::greet::{Exchange, GreetError};
-use common::session::handshake::ResumeSecret;
-use common::session::{CarrierId, Live, Role, STREAM_PREFIX, SessionId};
+use common::session::handshake::{Exchange, GreetError};
+use common::session::proof::ResumeSecret;
+use common::session::{CarrierId, Role, STREAM_PREFIX, SessionId, SharedSession};
 use common::telemetry::AUDIT;
 use common::websocket::ConnectError;
 use tokio::net::TcpStream;
@@ -25,7 +25,7 @@ type Leg = TlsStream<TcpStream>;
 
 /// A new session and its first stream.
 pub(super) struct Begun {
-    pub(super) live: Live,
+    pub(super) live: SharedSession,
     pub(super) secret: ResumeSecret,
     pub(super) greeting: Greeting,
     pub(super) carrier: CarrierId,
@@ -43,7 +43,7 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
     let identity = &shared.identity;
     if is_auto
         && shared
-            .ability
+            .support
             .ask(shared.opener.api(), identity)
             .await
             .is_none()
@@ -72,7 +72,7 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
             // left; a plain stream will tell.
             Failure::Stream(error) if is_auto && (is_reject(&error) || is_gone(&error)) => {
                 tracing::debug!(%identity, %name, "the device takes no session; trying a plain stream: {error}");
-                shared.ability.doubt(name);
+                shared.support.doubt(name);
                 return Err(Phase::Plain);
             }
             Failure::Stream(error) => return Err(failed(error.failure)),
@@ -87,8 +87,8 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
             Failure::Greet(error) => return Err(failed(StreamFailure::Session(error))),
         }
     };
-    shared.ability.proven();
-    let live = Live::with_memory(id, Role::Service, Arc::clone(&shared.memory));
+    shared.support.proven();
+    let live = SharedSession::with_memory(id, Role::Service, Arc::clone(&shared.memory));
     // Fresh, and nobody else's: it takes its first carrier.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
         return Err(Phase::Over);
@@ -143,17 +143,17 @@ async fn greet(
 /// Remembers what a greeting that did not come, or was none, says of the device.
 fn judge(shared: &Shared, name: &StreamName, error: &GreetError) {
     let Shared {
-        ability, identity, ..
+        support, identity, ..
     } = shared;
     let time = match error {
-        GreetError::Lost(_) | GreetError::Refused { .. } => return ability.doubt(name),
-        GreetError::Closed(goodbye) if !goodbye.is_normal() => return ability.doubt(name),
-        GreetError::Silent(_) => format!("{} s", ability.silent().as_secs()),
-        GreetError::Rubbish(_)
+        GreetError::Lost(_) | GreetError::Refused { .. } => return support.doubt(name),
+        GreetError::Closed(close_frame) if !close_frame.is_normal() => return support.doubt(name),
+        GreetError::Silent(_) => format!("{} s", support.silent().as_secs()),
+        GreetError::Malformed(_)
         | GreetError::Version { .. }
         | GreetError::Proof
         | GreetError::Closed(_) => {
-            ability.mark_plain();
+            support.mark_plain();
             format!("{} min", limits::SESSION_PLAIN.as_secs() / 60)
         }
     };

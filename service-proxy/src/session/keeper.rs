@@ -11,9 +11,9 @@ use common::limits;
 use common::path_watch::PathWatch;
 use common::report;
 use common::session::frame::Greeting;
-use common::session::greet::{Exchange, GreetError};
-use common::session::handshake::ResumeSecret;
-use common::session::{CarrierEnd, CarrierId, Code, Live, Over, carry};
+use common::session::handshake::{Exchange, GreetError};
+use common::session::proof::ResumeSecret;
+use common::session::{CarrierEnd, CarrierId, Code, Over, SharedSession, carry};
 use common::telemetry::AUDIT;
 use common::wire::initiation::Timeouts;
 use tokio::sync::watch;
@@ -102,7 +102,7 @@ enum Attempt {
 struct Keeper<'a> {
     shared: &'a Shared,
     name: &'a StreamName,
-    live: Live,
+    live: SharedSession,
     secret: ResumeSecret,
     /// Of the first stream: a resume is for the same run of the device's program.
     greeting: Greeting,
@@ -337,19 +337,19 @@ impl Keeper<'_> {
 
     async fn is_disabled(&self, lost: Instant) -> bool {
         let Shared {
-            ability,
+            support,
             opener,
             identity,
             ..
         } = self.shared;
-        ability
+        support
             .is_disabled(opener.api(), identity, lost.elapsed())
             .await
     }
 }
 
 /// Ends when the session is over, which nobody but its keeper's owner brings about.
-async fn over(live: &Live, turns: &mut watch::Receiver<()>) {
+async fn over(live: &SharedSession, turns: &mut watch::Receiver<()>) {
     loop {
         if live.over().is_some() {
             return;

@@ -2,9 +2,9 @@
 //! alive through any number of streams, and plain streams where a device knows no
 //! sessions. `docs/session-protocol.md` tells how service and device talk.
 
-mod ability;
 mod begin;
 mod keeper;
+mod support;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,9 +13,9 @@ use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
 use common::session::budget::{Budget, Detached};
 use common::session::memory::Memory;
-use common::session::{Code, ConnectionId, Live};
+use common::session::{Code, ConnectionId, SharedSession};
 use common::telemetry::AUDIT;
-use common::websocket::Goodbye;
+use common::websocket::CloseFrame;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,13 +23,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::SessionConfig;
 use crate::stream::{ServiceLeg, StreamError, StreamOpener};
-use ability::Ability;
 use common::session_mode::SessionMode;
+use support::SessionSupport;
 
 /// How one connection gets to the device.
 pub enum Route {
     /// As a connection of this session; it is opened.
-    Session(Live, ConnectionId),
+    Session(SharedSession, ConnectionId),
     /// In a plain stream of its own; it is open.
     Plain(Box<ServiceLeg>),
 }
@@ -56,7 +56,7 @@ pub enum RouteError {
 #[derive(Debug, Clone)]
 enum Phase {
     Opening,
-    Up(Live),
+    Up(SharedSession),
     /// The device takes plain streams only.
     Plain,
     Failed(Arc<StreamError>),
@@ -75,7 +75,7 @@ struct Shared {
     memory: Arc<Memory>,
     /// That all goes well is no news: somebody else's program shows what we say.
     is_quiet: bool,
-    ability: Ability,
+    support: SessionSupport,
     slots: Mutex<HashMap<StreamName, watch::Receiver<Phase>>>,
     tasks: TaskTracker,
     /// Sessions are broken off.
@@ -101,7 +101,7 @@ impl Sessions {
                 config,
                 memory: Memory::new(config.memory),
                 is_quiet,
-                ability: Ability::default(),
+                support: SessionSupport::default(),
                 slots: Mutex::default(),
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
@@ -116,7 +116,7 @@ impl Sessions {
             let shared = Arc::clone(&self.shared);
             self.shared.tasks.spawn(async move {
                 tokio::select! {
-                    _ = shared.ability.ask(shared.opener.api(), &shared.identity) => {}
+                    _ = shared.support.ask(shared.opener.api(), &shared.identity) => {}
                     () = shared.stop.cancelled() => {}
                 }
             });
@@ -174,7 +174,7 @@ impl Sessions {
         let _ = timeout(limits::STREAM_HANDSHAKE, self.shared.tasks.wait()).await;
     }
 
-    /// Ends all sessions: in due form those without connections, the others are broken
+    /// Ends all sessions: in order those without connections, the others are broken
     /// off. Takes [`limits::CLOSE`] at most.
     pub async fn shut_down(&self) {
         let slots: Vec<_> = self.shared.slots().values().cloned().collect();
@@ -209,7 +209,7 @@ impl Shared {
     }
 
     fn is_known_as_plain(&self, name: &StreamName) -> bool {
-        self.config.mode == SessionMode::Auto && self.ability.is_plain(name)
+        self.config.mode == SessionMode::Auto && self.support.is_plain(name)
     }
 
     async fn open_plain(&self, name: &StreamName) -> Result<Route, RouteError> {
@@ -237,14 +237,14 @@ impl Shared {
         if is_sure || !is_answered || begin::stream_name(name).is_none() {
             return route.map(Some);
         }
-        let asking = self.ability.ask_again(self.opener.api(), &self.identity);
+        let asking = self.support.ask_again(self.opener.api(), &self.identity);
         if asking.await.is_none() {
             return route.map(Some);
         }
         tracing::debug!(device = %self.identity, %name, "the device takes sessions after all");
         if let Ok(Route::Plain(leg)) = route {
             self.tasks
-                .spawn(async move { leg.close(Goodbye::NORMAL, "", limits::CLOSE).await });
+                .spawn(async move { leg.close(CloseFrame::NORMAL, "", limits::CLOSE).await });
         }
         Ok(None)
     }
@@ -268,7 +268,7 @@ impl Shared {
     /// Ends detached sessions until the others keep to the budget, each for itself: who holds
     /// most goes first, an attached one never.
     fn keep_to_budget(&self) {
-        let lives: Vec<(StreamName, Live)> = {
+        let lives: Vec<(StreamName, SharedSession)> = {
             let slots = self.slots();
             let up = slots
                 .iter()

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::dial;
 use common::identity::{DeviceIdentity, StreamName};
-use common::session::greet::GreetError;
+use common::session::handshake::GreetError;
 use common::streaming_hosts::{EndpointError, Patterns, StreamingHosts};
 use common::telemetry::AUDIT;
 use common::tls::{self, TlsConfigError};

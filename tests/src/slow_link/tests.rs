@@ -154,7 +154,7 @@ async fn an_ambush_waits_for_its_bytes() {
     client.write_all(b"de").await.unwrap();
     wait("the reset", || link.counts().resets == 1).await;
     while let Ok(count) = client.read(&mut [0; 9]).await {
-        assert_ne!(count, 0, "an end in due form");
+        assert_ne!(count, 0, "an orderly end");
     }
     early.write_all(b"not me").await.unwrap();
     assert_eq!(read(&mut early, 6).await, b"not me");

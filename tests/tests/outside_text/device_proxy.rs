@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use common::mqtt::PacketIo;
 use common::session::SessionId;
-use common::session::greet::Exchange;
-use common::session::handshake::ResumeSecret;
+use common::session::handshake::Exchange;
+use common::session::proof::ResumeSecret;
 use common::websocket::WebSocket;
 use tests::programs::Program;
 use tests::raw_hub::{self, Stream};

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use common::session::greet::{Exchange, Wish};
+use common::session::handshake::{Exchange, Wish};
 use common::websocket::{Incoming, WebSocket};
 use common::wire::initiation;
 use common::wire::twin::{BootId, SESSION_VERSION, SessionReport};
@@ -32,7 +32,7 @@ enum Leg<'a> {
     /// A Close with this reason.
     Close(&'a str),
     /// Bytes in the place of a session.
-    Rubbish(&'a str),
+    Malformed(&'a str),
     /// A session is refused with these words.
     Refused(&'a str),
     /// A connection in it is refused with these words.
@@ -63,7 +63,7 @@ async fn serve(hub: &RawHub, initiation: &str, twin: &str, leg: Leg<'_>) {
                 continue;
             }
             let mut leg_stream = WebSocket::server(stream, &[]);
-            if let Leg::Rubbish(bytes) = leg {
+            if let Leg::Malformed(bytes) = leg {
                 say(&mut leg_stream, bytes.as_bytes().to_vec()).await;
                 left(leg_stream).await;
                 continue;
@@ -106,7 +106,7 @@ async fn session(mut exchange: Exchange<Stream>, leg: Leg<'_>) {
                 }
             }
         }
-        Leg::Status(_) | Leg::Close(_) | Leg::Rubbish(_) => {}
+        Leg::Status(_) | Leg::Close(_) | Leg::Malformed(_) => {}
     }
     left(stream).await;
 }
@@ -278,7 +278,7 @@ async fn of_what_a_hub_writes_to_a_service_proxy() {
     }
     let always = ["listen", "--session", "always", "MyDevice", "0"];
     let odd = text("way-rubbish");
-    let serving = serve(&hub, &accepted, &plain, Leg::Rubbish(&odd));
+    let serving = serve(&hub, &accepted, &plain, Leg::Malformed(&odd));
     check(&service(&hub, &always, serving).await, &["way-rubbish"]);
     for words in texts("way-words", 150, &[]) {
         for leg in [

@@ -11,7 +11,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 
 pub use super::codes::Code;
 use super::collect::{Collect, Fields as _, text};
-use super::handshake::{Challenge, Proof, ResumeSecret, SessionId};
+use super::proof::{Challenge, Proof, ResumeSecret, SessionId};
 use crate::wire::twin::BootId;
 
 /// First bytes of a greeting's payload: no target says this by accident.
@@ -107,7 +107,7 @@ pub enum Frame {
     },
     /// Are you there? Answered by an [`Frame::Ack`].
     Ping,
-    /// The session is over in due form.
+    /// The session is over in order.
     End,
     /// The session is over; what was open in it is broken off.
     Reset {

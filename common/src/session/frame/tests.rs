@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::handshake::Prover;
+use super::super::proof::Prover;
 use super::*;
 
 const BOOT: &str = "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf";

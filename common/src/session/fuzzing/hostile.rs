@@ -5,8 +5,8 @@ use tokio::time::{Duration, Instant};
 
 use super::super::connection::Inbound;
 use super::super::frame::{Decoder, Frame};
-use super::super::handshake::{Challenge, Proof, ResumeSecret};
 use super::super::inner::Inner;
+use super::super::proof::{Challenge, Proof, ResumeSecret};
 use super::super::{
     CarrierId, Chunk, Code, ConnectionId, Over, RefusedCode, Role, Session, SessionId,
 };
@@ -100,11 +100,11 @@ impl End {
         if heard.is_err() {
             assert!(!was_over);
             assert_eq!(self.session.over(), Some(&Over::Broken(Code::Protocol)));
-            let farewell = self.transmit();
-            let [farewell] = &farewell[..] else {
-                panic!("{} messages after the end", farewell.len())
+            let closing = self.transmit();
+            let [closing] = &closing[..] else {
+                panic!("{} messages after the end", closing.len())
             };
-            let frame = Decoder::default().next(&mut farewell.clone());
+            let frame = Decoder::default().next(&mut closing.clone());
             let is_reset = |frame: &Frame| matches!(frame, Frame::Reset { code, .. } if *code == Code::Protocol);
             assert!(frame.is_ok_and(|frame| frame.as_ref().is_some_and(is_reset)));
         }
@@ -140,7 +140,7 @@ impl End {
         assert_eq!(self.session.held(), 0);
         let memory = self.session.memory();
         assert_eq!(memory.shared, limits::SESSION_CREDIT_SHARED);
-        assert!(self.transmit().len() <= 1, "no more than a farewell");
+        assert!(self.transmit().len() <= 1, "no more than one last frame");
         assert!(self.transmit().is_empty());
     }
 }

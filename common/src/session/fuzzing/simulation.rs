@@ -48,7 +48,7 @@ struct World<'a, 'b> {
 }
 
 /// Plays one story: random events, then health, in which all that is owed must arrive;
-/// then the end in due form, which leaves nothing behind.
+/// then the orderly end, which leaves nothing behind.
 ///
 /// # Panics
 /// When a promise of session mode is broken.

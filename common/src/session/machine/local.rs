@@ -137,7 +137,7 @@ impl Session {
         }
     }
 
-    /// The local socket's input has ended in due form.
+    /// The local socket's input has ended in order.
     pub fn finish(&mut self, id: ConnectionId, now: Instant) {
         if let Some(connection) = self.connections.get_mut(&id)
             && connection.fin == Fin::Open
@@ -149,7 +149,7 @@ impl Session {
 
     /// The next thing for the local socket.
     pub fn take(&mut self, id: ConnectionId, now: Instant) -> Inbound {
-        // What had come before an end in due form is still delivered.
+        // What had come before an orderly end is still delivered.
         if self.over.as_ref().is_some_and(|over| *over != Over::Ended) {
             return Inbound::Reset;
         }

@@ -36,7 +36,7 @@ pub enum Role {
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Over {
-    /// In due form: no connection was open.
+    /// In order: no connection was open.
     Ended,
     /// We broke it off.
     Broken(Code),
@@ -109,7 +109,7 @@ pub struct Session {
     welcomed: bool,
     ending: bool,
     over: Option<Over>,
-    farewell: Option<Frame>,
+    last_frame: Option<Frame>,
 }
 
 impl Session {
@@ -145,7 +145,7 @@ impl Session {
             welcomed: false,
             ending: false,
             over: None,
-            farewell: None,
+            last_frame: None,
         }
     }
 
@@ -307,7 +307,7 @@ impl Session {
 
     // --- Ends ---
 
-    /// Ends the session in due form, as soon as no connection is left; none can be opened
+    /// Ends the session in order, as soon as no connection is left; none can be opened
     /// any more. The service's right.
     pub fn end(&mut self) {
         self.ending = true;
@@ -316,7 +316,7 @@ impl Session {
     /// Breaks the session off, and all connections with it. The peer is told if it listens.
     pub fn reset(&mut self, code: Code, text: &str) {
         if self.over.is_none() {
-            self.farewell = Some(Frame::Reset {
+            self.last_frame = Some(Frame::Reset {
                 code,
                 text: text.to_owned(),
             });

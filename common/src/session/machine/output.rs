@@ -22,7 +22,7 @@ impl Session {
             return None;
         }
         if self.over.is_some() {
-            return self.farewell.take().map(|frame| frame.encode());
+            return self.last_frame.take().map(|frame| frame.encode());
         }
         let message = self.next_message(now)?;
         if let Some(on) = &mut self.carrier {

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Delivery, End, LocalSocket, Outcome};
 use crate::limits;
-use crate::websocket::{Data, Goodbye, Incoming, WebSocket, WebSocketError};
+use crate::websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 
 /// Read size while little comes: keystrokes need no more.
 const SMALL_READ: usize = 4 << 10;
@@ -238,9 +238,9 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
             }
             match self.stream.poll_incoming(cx) {
                 Poll::Ready(Ok(Incoming::Data(data))) => self.undelivered = data.into_bytes(),
-                Poll::Ready(Ok(Incoming::Closed(goodbye))) => {
-                    return Poll::Ready(if !goodbye.is_normal() {
-                        End::PeerAborted(goodbye)
+                Poll::Ready(Ok(Incoming::Closed(close_frame))) => {
+                    return Poll::Ready(if !close_frame.is_normal() {
+                        End::PeerAborted(close_frame)
                     } else if self.phase == Phase::Closing {
                         End::LocalClosed
                     } else {
@@ -334,7 +334,7 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
         ready!(self.timer.as_mut().poll(cx));
         ready!(self.stream.poll_ready(cx)).map_err(End::StreamLost)?;
         self.stream
-            .start_close(Goodbye::NORMAL, "")
+            .start_close(CloseFrame::NORMAL, "")
             .map_err(End::StreamLost)?;
         self.phase = Phase::Closing;
         self.unflushed = true;
@@ -374,7 +374,7 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
                 let _ = timeout(limits::CLOSE, poll_fn(|cx| self.stream.poll_flush(cx))).await;
                 let _ = timeout(limits::CLOSE, close_local(&mut self.local)).await;
             }
-            // Armed, the local socket is reset when it is dropped: before any goodbye.
+            // Armed, the local socket is reset when it is dropped: before any Close.
             End::PeerAborted(_) => {
                 drop(self.local);
                 let _ = timeout(limits::CLOSE, poll_fn(|cx| self.stream.poll_flush(cx))).await;
@@ -382,12 +382,12 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
             End::StreamLost(_) => drop(self.local),
             End::LocalFailed(_) => {
                 drop(self.local);
-                let (code, reason) = (Goodbye::ERROR, "local connection broke");
+                let (code, reason) = (CloseFrame::ERROR, "local connection broke");
                 self.stream.close(code, reason, limits::CLOSE).await;
             }
             End::Stopped => {
                 drop(self.local);
-                let (code, reason) = (Goodbye::AWAY, "stopping");
+                let (code, reason) = (CloseFrame::AWAY, "stopping");
                 self.stream.close(code, reason, limits::CLOSE).await;
             }
         }

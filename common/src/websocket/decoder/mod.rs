@@ -5,7 +5,7 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::header::{Header, Opcode};
-use super::{Data, Goodbye, Kind, ViolationError, mask};
+use super::{CloseFrame, Data, Kind, ViolationError, mask};
 use crate::{limits, outside};
 
 /// Pieces up to this size get memory of their own: a keystroke that is kept somewhere
@@ -21,7 +21,7 @@ pub(super) enum Event {
     Nothing,
     Ping(Bytes),
     Pong,
-    Close(Goodbye),
+    Close(CloseFrame),
 }
 
 /// The frame whose payload is being taken.
@@ -267,18 +267,18 @@ fn whole_characters(bytes: &[u8], is_end: bool) -> Result<usize, ViolationError>
 fn control(opcode: Opcode, payload: &[u8]) -> Result<Event, ViolationError> {
     Ok(match opcode {
         Opcode::Ping => Event::Ping(Bytes::copy_from_slice(payload)),
-        Opcode::Close => Event::Close(goodbye(payload)?),
+        Opcode::Close => Event::Close(close_frame(payload)?),
         _ => Event::Pong,
     })
 }
 
 /// RFC 6455, 5.5.1 and 7.4: no code at all, or one that may stand in a frame, and then
 /// text.
-fn goodbye(payload: &[u8]) -> Result<Goodbye, ViolationError> {
+fn close_frame(payload: &[u8]) -> Result<CloseFrame, ViolationError> {
     let Some((code, reason)) = payload.split_first_chunk::<2>() else {
         return if payload.is_empty() {
-            Ok(Goodbye {
-                code: Goodbye::NO_CODE,
+            Ok(CloseFrame {
+                code: CloseFrame::NO_CODE,
                 reason: String::new(),
             })
         } else {
@@ -290,7 +290,7 @@ fn goodbye(payload: &[u8]) -> Result<Goodbye, ViolationError> {
         return Err(ViolationError::Close);
     }
     let reason = std::str::from_utf8(reason).map_err(|_| ViolationError::Reason)?;
-    Ok(Goodbye {
+    Ok(CloseFrame {
         code,
         reason: outside::printable(reason).into_owned(),
     })

@@ -4,7 +4,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame as RawClose;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
@@ -73,9 +73,9 @@ async fn data(socket: &mut Socket) -> Data {
     }
 }
 
-async fn closed(socket: &mut Socket) -> Goodbye {
+async fn closed(socket: &mut Socket) -> CloseFrame {
     match receive(socket).await {
-        Incoming::Closed(goodbye) => goodbye,
+        Incoming::Closed(close_frame) => close_frame,
         other => panic!("{other:?}"),
     }
 }
@@ -123,7 +123,7 @@ async fn sixteen_mebibytes_go_on_in_pieces() {
     let sender = tokio::spawn(async move {
         service.send(Message::Binary(sent)).await.unwrap();
         service.send(Message::text(sent_text)).await.unwrap();
-        let normal = CloseFrame {
+        let normal = RawClose {
             code: CloseCode::Normal,
             reason: "".into(),
         };
@@ -140,8 +140,8 @@ async fn sixteen_mebibytes_go_on_in_pieces() {
                     Kind::Text => words.extend_from_slice(&piece.into_bytes()),
                 }
             }
-            Incoming::Closed(goodbye) => {
-                assert!(goodbye.is_normal());
+            Incoming::Closed(close_frame) => {
+                assert!(close_frame.is_normal());
                 break;
             }
         }
@@ -168,7 +168,7 @@ async fn a_larger_message_ends_the_stream() {
         service.send(Message::Binary(huge)).await.unwrap();
         service.next().await.unwrap().unwrap()
     });
-    assert_eq!(closed(&mut device).await.code, Goodbye::ERROR);
+    assert_eq!(closed(&mut device).await.code, CloseFrame::ERROR);
     drop(device);
     // Who sent it is told why.
     let told = sender.await.unwrap();
@@ -195,9 +195,9 @@ async fn a_normal_close_is_passed_on_after_the_data() {
         ..
     } = story(1 << 16).await;
     send(&mut device, Data::binary(Bytes::from_static(b"last"))).await;
-    tokio::spawn(device.close(Goodbye::NORMAL, "", limits::CLOSE));
+    tokio::spawn(device.close(CloseFrame::NORMAL, "", limits::CLOSE));
     assert_eq!(data(&mut service).await.into_bytes(), "last");
-    assert_eq!(closed(&mut service).await.code, Goodbye::NORMAL);
+    assert_eq!(closed(&mut service).await.code, CloseFrame::NORMAL);
 }
 
 #[tokio::test]
@@ -207,10 +207,10 @@ async fn any_other_end_becomes_1011() {
         mut device,
         ..
     } = story(1 << 16).await;
-    service.close(Goodbye::AWAY, "bye", limits::CLOSE).await;
-    let goodbye = closed(&mut device).await;
+    service.close(CloseFrame::AWAY, "bye", limits::CLOSE).await;
+    let close_frame = closed(&mut device).await;
     assert_eq!(
-        (goodbye.code, goodbye.reason.as_str()),
+        (close_frame.code, close_frame.reason.as_str()),
         (1011, DISCONNECTED)
     );
 
@@ -220,7 +220,7 @@ async fn any_other_end_becomes_1011() {
         ..
     } = story(1 << 16).await;
     drop(device);
-    assert_eq!(closed(&mut service).await.code, Goodbye::ERROR);
+    assert_eq!(closed(&mut service).await.code, CloseFrame::ERROR);
 
     let Story {
         mut service,
@@ -229,8 +229,8 @@ async fn any_other_end_becomes_1011() {
         outcome,
     } = story(1 << 16).await;
     cancel.cancel();
-    assert_eq!(closed(&mut service).await.code, Goodbye::ERROR);
-    assert_eq!(closed(&mut device).await.code, Goodbye::ERROR);
+    assert_eq!(closed(&mut service).await.code, CloseFrame::ERROR);
+    assert_eq!(closed(&mut device).await.code, CloseFrame::ERROR);
     drop((service, device));
     assert!(matches!(outcome.await.unwrap().end, RelayEnd::Cancelled));
 }
@@ -275,7 +275,7 @@ async fn what_a_leg_said_before_it_went_is_delivered() {
     for _ in 0..64 {
         send(&mut service, Data::binary(piece.clone())).await;
     }
-    service.start_close(Goodbye::NORMAL, "").unwrap();
+    service.start_close(CloseFrame::NORMAL, "").unwrap();
     poll_fn(|cx| service.poll_flush(cx)).await.unwrap();
     drop(service);
     // Words for a leg that takes none any more.
@@ -286,13 +286,13 @@ async fn what_a_leg_said_before_it_went_is_delivered() {
         relay(Leg::Service, first, None, second, &CancellationToken::new()).await
     });
     let mut received = 0;
-    let goodbye = loop {
+    let close_frame = loop {
         match receive(&mut device).await {
             Incoming::Data(data) => received += data.len(),
-            Incoming::Closed(goodbye) => break goodbye,
+            Incoming::Closed(close_frame) => break close_frame,
         }
     };
-    assert_eq!((received, goodbye.code), (total, Goodbye::NORMAL));
+    assert_eq!((received, close_frame.code), (total, CloseFrame::NORMAL));
     drop(device);
     let outcome = outcome.await.unwrap();
     assert!(
@@ -305,7 +305,7 @@ async fn what_a_leg_said_before_it_went_is_delivered() {
 /// A service that has sent something and its Close.
 async fn closing(service: &mut Socket) {
     send(service, Data::binary(Bytes::from_static(b"all of it"))).await;
-    service.start_close(Goodbye::NORMAL, "").unwrap();
+    service.start_close(CloseFrame::NORMAL, "").unwrap();
     poll_fn(|cx| service.poll_flush(cx)).await.unwrap();
 }
 
@@ -323,7 +323,7 @@ async fn a_close_is_answered_when_the_other_leg_has_all() {
     assert!(!answer.is_finished());
     assert!(closed(&mut device).await.is_normal());
     poll_fn(|cx| device.poll_flush(cx)).await.unwrap();
-    assert_eq!(answer.await.unwrap().code, Goodbye::NORMAL);
+    assert_eq!(answer.await.unwrap().code, CloseFrame::NORMAL);
     assert!(matches!(
         outcome.await.unwrap().end,
         RelayEnd::Closed(Leg::Service)
@@ -345,7 +345,7 @@ async fn a_close_whose_bytes_were_lost_is_answered_with_1011() {
     // More than the pipe's ten bytes wait for it when it goes.
     tokio::task::yield_now().await;
     drop(device);
-    assert_eq!(answer.await.unwrap().code, Goodbye::ERROR);
+    assert_eq!(answer.await.unwrap().code, CloseFrame::ERROR);
     let end = outcome.await.unwrap().end;
     assert!(
         matches!(
@@ -369,7 +369,7 @@ async fn a_slow_leg_does_not_keep_the_answer_back_for_ever() {
         closing(&mut service).await;
         closed(&mut service).await
     });
-    assert_eq!(answer.await.unwrap().code, Goodbye::NORMAL);
+    assert_eq!(answer.await.unwrap().code, CloseFrame::NORMAL);
     assert_eq!(started.elapsed().as_secs(), limits::LEG_CONFIRM.as_secs());
     // It takes nothing at all, and is given up.
     let end = outcome.await.unwrap().end;
@@ -410,12 +410,12 @@ async fn a_leg_that_writes_first_gets_what_a_lost_one_had_sent() {
         loop {
             match receive(&mut device).await {
                 Incoming::Data(data) => received += data.len(),
-                Incoming::Closed(goodbye) => break (received, goodbye.code),
+                Incoming::Closed(close_frame) => break (received, close_frame.code),
             }
         }
     };
     let ended = timeout(Duration::from_secs(10), exchange).await.unwrap();
-    assert_eq!(ended, (total, Goodbye::ERROR));
+    assert_eq!(ended, (total, CloseFrame::ERROR));
     drop(device);
     let end = outcome.await.unwrap().end;
     assert!(matches!(end, RelayEnd::Lost(Leg::Service, _)), "{end:?}");

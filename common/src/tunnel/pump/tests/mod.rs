@@ -116,7 +116,7 @@ async fn bytes_cross_pipes_of_seven_bytes() {
                     assert!(data.len() <= limits::STREAM_MESSAGE);
                     send(&mut peer, &data.into_bytes()).await;
                 }
-                Incoming::Closed(goodbye) => return goodbye,
+                Incoming::Closed(close_frame) => return close_frame,
             }
         }
     });
@@ -153,7 +153,7 @@ async fn an_answer_after_the_local_end_of_input_arrives() {
         person.read_exact(&mut buffer).await.unwrap();
     }
     match receive(&mut peer).await {
-        Incoming::Closed(goodbye) => assert!(goodbye.is_normal()),
+        Incoming::Closed(close_frame) => assert!(close_frame.is_normal()),
         other => panic!("{other:?}"),
     }
 }
@@ -168,7 +168,7 @@ async fn a_normal_close_ends_the_local_socket_in_due_form() {
         ..
     } = story(1024).await;
     send(&mut peer, b"last words").await;
-    tokio::spawn(peer.close(Goodbye::NORMAL, "", limits::CLOSE));
+    tokio::spawn(peer.close(CloseFrame::NORMAL, "", limits::CLOSE));
     let mut received = String::new();
     person.read_to_string(&mut received).await.unwrap();
     assert_eq!(received, "last words");
@@ -186,7 +186,7 @@ async fn other_closes_and_losses_abort_the_local_socket() {
         outcome,
         ..
     } = story(1024).await;
-    peer.close(Goodbye::ERROR, "WS disconnected", limits::CLOSE)
+    peer.close(CloseFrame::ERROR, "WS disconnected", limits::CLOSE)
         .await;
     assert!(matches!(outcome.await.unwrap().end, End::PeerAborted(g) if g.code == 1011));
     assert!(aborted.load(Relaxed));
@@ -264,7 +264,7 @@ async fn a_stop_closes_both_sides() {
     } = story(1024).await;
     stop.cancel();
     match receive(&mut peer).await {
-        Incoming::Closed(goodbye) => assert_eq!(goodbye.code, Goodbye::AWAY),
+        Incoming::Closed(close_frame) => assert_eq!(close_frame.code, CloseFrame::AWAY),
         other => panic!("{other:?}"),
     }
     poll_fn(|cx| peer.poll_flush(cx)).await.unwrap();
@@ -283,7 +283,7 @@ async fn what_the_peer_said_before_it_went_is_delivered() {
     for _ in 0..64 {
         send(&mut peer, &[1; limits::STREAM_MESSAGE]).await;
     }
-    peer.start_close(Goodbye::NORMAL, "").unwrap();
+    peer.start_close(CloseFrame::NORMAL, "").unwrap();
     poll_fn(|cx| peer.poll_flush(cx)).await.unwrap();
     drop(peer);
     // Words for a peer that takes none any more.
@@ -370,7 +370,7 @@ async fn an_end_is_normal_when_the_local_side_has_all_however_slow_it_is() {
     };
     let mut peer = WebSocket::server(far, &[]);
     send(&mut peer, b"last words").await;
-    peer.start_close(Goodbye::NORMAL, "").unwrap();
+    peer.start_close(CloseFrame::NORMAL, "").unwrap();
     poll_fn(|cx| peer.poll_flush(cx)).await.unwrap();
     let stream = WebSocket::client(near, &[]);
     let stop = CancellationToken::new();
@@ -417,7 +417,7 @@ async fn a_close_is_answered_by_an_orderly_end_or_by_its_refusal() {
         person.shutdown().await.unwrap();
         assert!(matches!(receive(&mut peer).await, Incoming::Closed(_)));
         if refused {
-            peer.answer_close(Goodbye::ERROR, "the other leg is gone");
+            peer.answer_close(CloseFrame::ERROR, "the other leg is gone");
             poll_fn(|cx| peer.poll_flush(cx)).await.unwrap();
         }
         drop(peer);

@@ -169,13 +169,13 @@ fn what_breaks_the_rules_is_refused() {
 #[test]
 fn goodbyes_are_read_and_cleaned() {
     let bytes = frame(true, Opcode::Close, None, b"\x03\xE8by\x1be");
-    let expected = Goodbye {
+    let expected = CloseFrame {
         code: 1000,
         reason: "bye".into(),
     };
     assert_eq!(client(&bytes).unwrap(), [Event::Close(expected)]);
-    let silent = Goodbye {
-        code: Goodbye::NO_CODE,
+    let silent = CloseFrame {
+        code: CloseFrame::NO_CODE,
         reason: String::new(),
     };
     let bytes = frame(true, Opcode::Close, None, b"");

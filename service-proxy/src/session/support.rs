@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
-use common::session::handshake::VERSION;
+use common::session::proof::VERSION;
 use common::wire::twin::{BootId, SessionReport};
 use tokio::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ const STATUS_LONGEST: Duration = Duration::from_secs(60);
 
 /// What is known of one device.
 #[derive(Debug, Default)]
-pub(super) struct Ability(Mutex<Known>);
+pub(super) struct SessionSupport(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -63,7 +63,7 @@ impl Known {
     }
 }
 
-impl Ability {
+impl SessionSupport {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -213,38 +213,38 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_device_that_was_wrong_is_plain_for_an_hour() {
-        let ability = Ability::default();
+        let support = SessionSupport::default();
         let ssh = name("ssh");
-        assert!(!ability.is_plain(&ssh));
-        ability.mark_plain();
+        assert!(!support.is_plain(&ssh));
+        support.mark_plain();
         tokio::time::advance(Duration::from_secs(3599)).await;
-        assert!(ability.is_plain(&ssh));
+        assert!(support.is_plain(&ssh));
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(!ability.is_plain(&ssh));
+        assert!(!support.is_plain(&ssh));
         // What one target's session has met says nothing of others.
-        ability.doubt(&ssh);
-        assert!(ability.is_plain(&ssh) && !ability.is_plain(&name("rdp")));
+        support.doubt(&ssh);
+        assert!(support.is_plain(&ssh) && !support.is_plain(&name("rdp")));
         tokio::time::advance(NO).await;
-        assert!(!ability.is_plain(&ssh));
+        assert!(!support.is_plain(&ssh));
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_a_doubt_that_passes_in_seconds_and_grows() {
-        let ability = Ability::default();
+        let support = SessionSupport::default();
         let ssh = name("ssh");
         let report = SessionReport {
             version: 1,
             boot_id: BootId::random(),
         };
-        let reported = |report| ability.known().report = Some((Some(report), Instant::now()));
+        let reported = |report| support.known().report = Some((Some(report), Instant::now()));
         let mut times = Vec::new();
         for _ in 0..8 {
             reported(report);
-            let time = ability.silent();
+            let time = support.silent();
             tokio::time::advance(time - Duration::from_millis(1)).await;
-            assert!(ability.is_plain(&ssh));
+            assert!(support.is_plain(&ssh));
             tokio::time::advance(Duration::from_millis(1)).await;
-            assert!(!ability.is_plain(&ssh));
+            assert!(!support.is_plain(&ssh));
             times.push(time.as_secs());
         }
         assert_eq!(times, [5, 10, 20, 40, 80, 160, 300, 300]);
@@ -253,21 +253,21 @@ mod tests {
             boot_id: BootId::random(),
             ..report
         });
-        assert_eq!(ability.silent(), DOUBT);
-        ability.proven();
-        assert!(!ability.is_plain(&ssh));
+        assert_eq!(support.silent(), DOUBT);
+        support.proven();
+        assert!(!support.is_plain(&ssh));
         reported(report);
-        assert_eq!(ability.silent(), DOUBT);
+        assert_eq!(support.silent(), DOUBT);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_status_is_looked_at_ever_less_often() {
-        let ability = Ability::default();
+        let support = SessionSupport::default();
         let begun = Instant::now();
         let mut looks = Vec::new();
         // A request each second, for half an hour.
         while begun.elapsed() < Duration::from_secs(30 * 60) {
-            if ability.known_status(begun.elapsed()).is_none() {
+            if support.known_status(begun.elapsed()).is_none() {
                 looks.push(Instant::now());
             }
             tokio::time::advance(Duration::from_secs(1)).await;
@@ -278,9 +278,9 @@ mod tests {
         assert_eq!(pauses.last(), Some(&STATUS_LONGEST));
         assert!(looks.len() < 50, "{}", looks.len());
         // What was found out holds for everybody, until the next look.
-        ability.known().disabled = Some((true, Instant::now()));
-        assert_eq!(ability.known_status(Duration::ZERO), Some(true));
+        support.known().disabled = Some((true, Instant::now()));
+        assert_eq!(support.known_status(Duration::ZERO), Some(true));
         tokio::time::advance(STATUS_SHORTEST).await;
-        assert_eq!(ability.known_status(Duration::ZERO), None);
+        assert_eq!(support.known_status(Duration::ZERO), None);
     }
 }

@@ -12,10 +12,10 @@ use tokio::time::{Duration, Instant};
 
 use super::CarrierId;
 use super::frame::Code;
-use super::handshake::SessionId;
 use super::inner::{ConnectionId, RefusedCode};
 use super::machine::{Over, Role, Session, Violation};
 use super::memory::Memory;
+use super::proof::SessionId;
 
 /// Everything behind the lock.
 pub(super) struct State {
@@ -48,20 +48,20 @@ pub enum AttachError {
 
 /// A handle to one end of a session; clones are the same one.
 #[derive(Clone)]
-pub struct Live {
+pub struct SharedSession {
     id: SessionId,
     state: Arc<Mutex<State>>,
     /// Changes when the session attaches, detaches or ends.
     turns: watch::Sender<()>,
 }
 
-impl std::fmt::Debug for Live {
+impl std::fmt::Debug for SharedSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Live({})", self.id)
+        write!(f, "SharedSession({})", self.id)
     }
 }
 
-impl Live {
+impl SharedSession {
     /// A new session, without a carrier, in a program that has no other.
     pub fn new(id: SessionId, role: Role) -> Self {
         Self::with_memory(id, role, Memory::unlimited())
@@ -285,7 +285,7 @@ impl Live {
 }
 
 impl State {
-    /// What [`Live::turns`] tells of.
+    /// What [`SharedSession::turns`] tells of.
     fn condition(&self) -> (bool, bool) {
         (
             self.session.over().is_some(),
@@ -322,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_connection_leaves_nobody_waiting() {
-        let live = Live::new(SessionId::random(), Role::Device);
+        let live = SharedSession::new(SessionId::random(), Role::Device);
         let carrier = live.attach(&live.freeze(), 0).unwrap();
         for number in 1..=10 {
             let mut open = BytesMut::new();
