@@ -237,6 +237,13 @@ impl StreamId {
         }
         u128::from_str_radix(text, 16).ok().map(Self)
     }
+
+    /// Reads the id out of a streaming endpoint's URL, in either form that was seen
+    /// (`docs/protocol.md`, "Streaming endpoints"). `None`: this hub's URLs name no id.
+    pub fn of_url(url: &str) -> Option<Self> {
+        // The device's id stands before it, and may look like one.
+        url.rsplit('/').find_map(Self::parse)
+    }
 }
 
 impl fmt::Display for StreamId {
@@ -296,6 +303,19 @@ impl fmt::Display for Leg {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_s_id_is_read_from_either_form_of_its_url() {
+        let id = StreamId::random();
+        let device = StreamId::random();
+        for url in [
+            format!("wss://h:443/bridges/myhub/{device}/{id}"),
+            format!("wss://h:443/bridges/ih/myhub/d/{device}/sid/{id}/r/device"),
+        ] {
+            assert_eq!(StreamId::of_url(&url), Some(id), "{url}");
+        }
+        assert_eq!(StreamId::of_url("wss://h:443/other"), None);
+    }
 
     #[test]
     fn device_ids_follow_the_documented_grammar() {

@@ -7,7 +7,7 @@ use common::tunnel::{LocalSocket, Outcome, Traffic, pump};
 use common::wire::stream::StreamRequest;
 
 use crate::policy::Policy;
-use crate::requests::{Answer, Desk};
+use crate::requests::{Answer, Desk, stream_id};
 use crate::target::Target;
 use crate::{echo, sample_output};
 
@@ -17,12 +17,16 @@ pub(crate) async fn serve(desk: &Desk, policy: &Policy, request: &StreamRequest,
         sample_output::request(name);
     }
     let Some(target) = policy.targets.select(&request.name) else {
-        tracing::warn!(name, "rejected a stream: no target has this name");
+        tracing::warn!(
+            name,
+            stream = stream_id(request),
+            "rejected a stream: no target has this name"
+        );
         return desk.answer(request, Answer::Reject).await;
     };
     // Held to the end of the tunnel.
     let Some(_permit) = desk.permit() else {
-        tracing::warn!(name, %target, "rejected a stream: too many at once");
+        tracing::warn!(name, %target, stream = stream_id(request), "rejected a stream: too many at once");
         return desk.answer(request, Answer::Reject).await;
     };
     match target {
@@ -38,7 +42,12 @@ pub(crate) async fn serve(desk: &Desk, policy: &Policy, request: &StreamRequest,
             match dialled {
                 Ok(socket) => tunnel(desk, request, name, target, Box::new(socket)).await,
                 Err(error) => {
-                    tracing::warn!(name, "rejected a stream: {}", report::chain(&error));
+                    tracing::warn!(
+                        name,
+                        stream = stream_id(request),
+                        "rejected a stream: {}",
+                        report::chain(&error)
+                    );
                     desk.answer(request, Answer::Reject).await;
                 }
             }
@@ -56,26 +65,27 @@ async fn tunnel(
     // Without a stream the target's connection is reset: it has not ended normally.
     local.arm();
     // What it needs is given back before the tunnel's long life.
-    let stream = match Box::pin(desk.open_leg(request)).await {
-        Some(Ok(stream)) => stream,
+    let leg = match Box::pin(desk.open_leg(request)).await {
+        Some(Ok(leg)) => leg,
         None => return,
         Some(Err(error)) => {
-            tracing::warn!(name, %target, "accepted a stream, but: {}", report::chain(&error));
+            tracing::warn!(name, %target, stream = stream_id(request), "accepted a stream, but: {}", report::chain(&error));
             return;
         }
     };
-    tracing::info!(name: AUDIT, name, %target, "stream opened");
+    let stream = stream_id(request);
+    tracing::info!(name: AUDIT, name, %target, stream, "stream opened");
     let traffic = Traffic::default();
-    let pumping = pump(local, stream, &traffic, &desk.stop);
+    let pumping = pump(local, leg, &traffic, &desk.stop);
     let outcome = if desk.sample_output {
         sample_output::around(&traffic, pumping).await
     } else {
         pumping.await
     };
-    report_outcome(name, target, &outcome);
+    report_outcome(request, name, target, &outcome);
 }
 
-fn report_outcome(name: &str, target: &Target, outcome: &Outcome) {
+fn report_outcome(request: &StreamRequest, name: &str, target: &Target, outcome: &Outcome) {
     let Outcome {
         sent,
         received,
@@ -84,9 +94,10 @@ fn report_outcome(name: &str, target: &Target, outcome: &Outcome) {
     } = outcome;
     let seconds = format!("{:.1}", duration.as_secs_f32());
     let how = report::chain(end);
+    let stream = stream_id(request);
     if end.is_normal() {
-        tracing::info!(name: AUDIT, name, %target, sent, received, seconds = %seconds, "stream closed: {how}");
+        tracing::info!(name: AUDIT, name, %target, stream, sent, received, seconds = %seconds, "stream closed: {how}");
     } else {
-        tracing::warn!(name: AUDIT, name, %target, sent, received, seconds = %seconds, "stream broken: {how}");
+        tracing::warn!(name: AUDIT, name, %target, stream, sent, received, seconds = %seconds, "stream broken: {how}");
     }
 }

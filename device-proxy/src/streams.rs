@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::policy::{Policy, PolicyWatch};
-use crate::requests::{Answer, Desk, Noted, printable};
+use crate::requests::{Answer, Desk, Noted, printable, stream_id};
 use crate::session::Sessions;
 use crate::{session, stream};
 
@@ -101,7 +101,11 @@ async fn serve(
 ) {
     let name = printable(&request.name);
     if let Err(error) = desk.check(request) {
-        tracing::warn!(name, "rejected a stream: {error}");
+        tracing::warn!(
+            name,
+            stream = stream_id(request),
+            "rejected a stream: {error}"
+        );
         return desk.answer(request, Answer::Reject).await;
     }
     if policy.session != SessionMode::Never
@@ -118,6 +122,7 @@ async fn serve(
         };
         tracing::warn!(
             name,
+            stream = stream_id(request),
             "rejected a stream: {which} may not be used (--session)"
         );
         return desk.answer(request, Answer::Reject).await;

@@ -10,7 +10,7 @@ use common::wire::initiation::Timeouts;
 use common::wire::stream::{Initiator, StreamRequest};
 use tokio::time::{Duration, Instant, timeout_at};
 
-use crate::legs::ExpectRefused;
+use crate::legs::{ExpectRefused, Opener};
 use crate::pending::{AskRefused, Asked, Progress};
 use crate::state::HubState;
 use crate::streaming;
@@ -22,8 +22,8 @@ pub struct Ask {
     pub identity: DeviceIdentity,
     /// The stream's name, by which the device chooses its target.
     pub name: StreamName,
-    /// Who asks, so that a device can share what it has among those who want it.
-    pub initiator: Initiator,
+    /// Who asks.
+    pub opener: Opener,
     /// How long the device may take to connect and to answer.
     pub timeouts: Timeouts,
 }
@@ -80,9 +80,14 @@ impl Initiate for HubState {
         let Ask {
             identity,
             name,
-            initiator,
+            opener,
             timeouts,
         } = ask;
+        // So that a device can share what it has among those who want it.
+        let initiator = Initiator {
+            ip: opener.peer.ip().to_canonical(),
+            policy: opener.policy.clone(),
+        };
         let stream = StreamId::random();
         let token_until =
             unix_now() + limits::STREAM_HANDSHAKE.as_secs() + limits::LEG_ARRIVAL.as_secs();
@@ -93,7 +98,7 @@ impl Initiate for HubState {
         let device_url = streaming::url(&self.address, &identity, stream, Leg::Device);
         let device_token = mint(Leg::Device)?;
         let token = mint(Leg::Service)?;
-        let expected = self.legs.expect(stream, &identity, &name)?;
+        let expected = self.legs.expect(stream, &identity, &name, opener)?;
         let mut asked = self
             .pending
             .ask_for_stream(&identity, |request_id| StreamRequest {

@@ -46,7 +46,7 @@ pub fn parse_path(segments: &[&str]) -> Option<(StreamId, Leg)> {
 
 /// Serves one leg to its end. Its token was good, and its place is claimed.
 pub async fn serve(leg: Leg, socket: LegSocket, mut place: LegPlace<LegSocket>, peer: SocketAddr) {
-    tracing::debug!(device = %place.identity, name = place.name, %leg, %peer, "leg connected");
+    tracing::debug!(device = %place.identity, name = place.name, stream = %place.stream, %leg, %peer, "leg connected");
     if place.name.starts_with(STREAM_PREFIX) {
         dial::steady(socket.get_ref().get_ref().0.socket());
     }
@@ -98,7 +98,7 @@ async fn wait(
                             let _ = tokio::time::timeout(limits::LEG_CLOSE, flush).await;
                         }
                     }
-                    tracing::info!(name: AUDIT, device = %place.identity, name = place.name, "stream ended before its other leg came");
+                    tracing::info!(name: AUDIT, device = %place.identity, name = place.name, stream = %place.stream, policy = place.opener.policy, peer = %place.opener.peer, "stream ended before its other leg came");
                     return None;
                 }
             },
@@ -112,6 +112,8 @@ fn report_outcome(place: &LegPlace<LegSocket>, outcome: &RelayOutcome) {
         device = %place.identity,
         name = place.name,
         stream = %place.stream,
+        policy = place.opener.policy,
+        peer = %place.opener.peer,
         to_device = outcome.to_device,
         to_service = outcome.to_service,
         seconds = format_args!("{:.1}", outcome.duration.as_secs_f32()),

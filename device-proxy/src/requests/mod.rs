@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use common::identity::StreamId;
 use common::limits;
 use common::streaming_hosts::{EndpointError, StreamingHosts};
 use common::websocket::{ConnectError, WebSocket};
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::field::{DisplayValue, display};
 
 use crate::config::Config;
 use crate::policy::{Policy, PolicyWatch};
@@ -203,6 +205,11 @@ impl Desk {
         // After that time nobody waits for it.
         let _ = timeout(limits::STREAM_HANDSHAKE, self.answers.send(answer)).await;
     }
+}
+
+/// A stream's id for the log, by which its lines at the hub are found.
+pub(crate) fn stream_id(request: &StreamRequest) -> Option<DisplayValue<StreamId>> {
+    StreamId::of_url(&request.url).map(display)
 }
 
 /// A stream's name for the log: it comes from outside.

@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Entry, Sessions, keep};
 use crate::policy::Policy;
-use crate::requests::{Answer, Desk};
+use crate::requests::{Answer, Desk, stream_id};
 use crate::target::Target;
 
 type Leg = TlsStream<TcpStream>;
@@ -34,20 +34,24 @@ pub(crate) async fn serve(
     name: &str,
 ) {
     let Some(target) = policy.targets.select(name) else {
-        tracing::warn!(name, "rejected a session: no target has this name");
+        tracing::warn!(
+            name,
+            stream = stream_id(request),
+            "rejected a session: no target has this name"
+        );
         return desk.answer(request, Answer::Reject).await;
     };
     // Held as long as the stream, as for any other. One that may be to go on with a session
     // is let in: the session's last stream may hold a permit still, and look alive.
     let permit = desk.permit();
     if permit.is_none() && !sessions.has(name) {
-        tracing::warn!(name, %target, "rejected a session: too many streams at once");
+        tracing::warn!(name, %target, stream = stream_id(request), "rejected a session: too many streams at once");
         return desk.answer(request, Answer::Reject).await;
     }
     let leg = match desk.open_leg(request).await {
         Some(Ok(leg)) => leg,
         Some(Err(error)) => {
-            tracing::warn!(name, %target, "accepted a session, but: {}", report::chain(&error));
+            tracing::warn!(name, %target, stream = stream_id(request), "accepted a session, but: {}", report::chain(&error));
             return;
         }
         None => return,
@@ -70,20 +74,22 @@ pub(crate) async fn serve(
                 id,
                 secret,
                 grace,
-                (name, target, holder),
+                (request, name, target, holder),
             )
             .await
         }
-        Ok(Wish::Resume(wish)) => go_on(sessions, &mut exchange, &wish, name).await,
+        Ok(Wish::Resume(wish)) => go_on(sessions, &mut exchange, &wish, request, name).await,
         Err(error) => Err(error),
     };
     match begun {
         Ok(Some((entry, carrier))) => {
             let (leg, already_read) = exchange.into_parts();
-            run(sessions, &entry, carrier, leg, already_read).await;
+            run(sessions, &entry, carrier, request, leg, already_read).await;
         }
         Ok(None) => exchange.close().await,
-        Err(error) => tracing::warn!(name, %target, "a stream came to no session: {error}"),
+        Err(error) => {
+            tracing::warn!(name, %target, stream = stream_id(request), "a stream came to no session: {error}")
+        }
     }
 }
 
@@ -108,7 +114,7 @@ async fn begin(
     id: SessionId,
     secret: ResumeSecret,
     service_grace: Duration,
-    (name, target, holder): (&str, &Target, Arc<str>),
+    (request, name, target, holder): (&StreamRequest, &str, &Target, Arc<str>),
 ) -> Begun {
     let live = SharedSession::with_memory(id, Role::Device, Arc::clone(&sessions.memory));
     // Before it is seen by who looks for a detached session to evict.
@@ -135,7 +141,7 @@ async fn begin(
         Arc::clone(sessions),
         Arc::clone(&entry),
     ));
-    tracing::info!(name: AUDIT, session = %id, name, %target, "session opened");
+    tracing::info!(name: AUDIT, session = %id, name, %target, stream = stream_id(request), "session opened");
     tracing::debug!(session = %id, ?service_grace, "the service keeps it as long");
     if let Err(error) = exchange.welcome(sessions.grace).await {
         live.freeze();
@@ -149,6 +155,7 @@ async fn go_on(
     sessions: &Sessions,
     exchange: &mut Exchange<Leg>,
     wish: &ResumeWish,
+    request: &StreamRequest,
     name: &str,
 ) -> Begun {
     let id = wish.id;
@@ -182,7 +189,7 @@ async fn go_on(
     match entry.live.attach(&frozen, wish.received) {
         Ok(carrier) => {
             let seconds = lost_for.unwrap_or_default().as_secs_f32();
-            tracing::info!(name: AUDIT, session = %id, name, seconds, "session resumed");
+            tracing::info!(name: AUDIT, session = %id, name, stream = stream_id(request), seconds, "session resumed");
             Ok(Some((entry, carrier)))
         }
         Err(error) => {
@@ -196,6 +203,7 @@ async fn run(
     sessions: &Sessions,
     entry: &Entry,
     carrier: CarrierId,
+    request: &StreamRequest,
     leg: common::websocket::WebSocket<Leg>,
     already_read: Bytes,
 ) {
@@ -209,7 +217,7 @@ async fn run(
         }
         _ => {
             tracing::warn!(
-                name: AUDIT, %session, name,
+                name: AUDIT, %session, name, stream = stream_id(request),
                 connections = entry.live.connections(), held = entry.live.held(),
                 "session detached: {}; kept for {} s", report::chain(&end), sessions.grace.as_secs()
             );

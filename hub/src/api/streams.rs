@@ -7,13 +7,12 @@ use common::identity::{DeviceIdentity, StreamName};
 use common::telemetry::AUDIT;
 use common::wire::initiation::{self, Timeouts};
 use common::wire::problem::ErrorCode;
-use common::wire::stream::Initiator;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::answer::{Answer, empty};
 use crate::auth::{Permission, ServicePrincipal};
 use crate::initiation::{Accepted, Ask, Initiate, Refused};
-use crate::legs::ExpectRefused;
+use crate::legs::{ExpectRefused, Opener};
 use crate::pending::AskRefused;
 use crate::refusal::Refusal;
 use crate::registry::Registry;
@@ -43,9 +42,9 @@ pub async fn initiate(
     let ask = Ask {
         identity: identity.clone(),
         name: name.clone(),
-        initiator: Initiator {
-            ip: peer.ip().to_canonical(),
+        opener: Opener {
             policy: policy.clone(),
+            peer,
         },
         timeouts,
     };

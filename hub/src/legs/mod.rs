@@ -6,6 +6,7 @@
 
 mod table;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +19,19 @@ use tokio_util::sync::CancellationToken;
 use table::{Arrival, Table};
 pub use table::{ExpectRefused, LegRefused};
 
+/// Who has asked for a stream, for the log.
+#[derive(Debug, Clone)]
+pub struct Opener {
+    /// The shared access policy of the token.
+    pub policy: String,
+    /// The address that the request came from.
+    pub peer: SocketAddr,
+}
+
 /// What the table keeps of a stream besides its state.
 struct Stream<W> {
     name: String,
+    opener: Opener,
     /// The leg that came first gives its other half here.
     partner: Option<oneshot::Sender<W>>,
     cancel: CancellationToken,
@@ -61,6 +72,8 @@ pub struct LegPlace<W> {
     pub identity: DeviceIdentity,
     /// The stream's name, for the log.
     pub name: String,
+    /// Who has asked for the stream, for the log.
+    pub opener: Opener,
     /// Whether the stream ends with this leg's task.
     in_charge: bool,
 }
@@ -91,10 +104,12 @@ impl<W> Legs<W> {
         stream: StreamId,
         identity: &DeviceIdentity,
         name: &StreamName,
+        opener: Opener,
     ) -> Result<Expected<W>, ExpectRefused> {
         let cancel = CancellationToken::new();
         let kept = Stream {
             name: name.as_str().to_owned(),
+            opener,
             partner: None,
             cancel: cancel.clone(),
         };
@@ -118,6 +133,7 @@ impl<W> Legs<W> {
         Ok(LegPlace {
             cancel: entry.cancel.clone(),
             name: entry.name.clone(),
+            opener: entry.opener.clone(),
             identity,
             legs: self.clone(),
             stream,
