@@ -1,5 +1,6 @@
 //! How many files and sockets this process may have open. A system's default is far less than our
-//! limits promise, and whoever takes the last descriptor for a stranger cannot reach the hub again.
+//! limits promise, and a program that gives the last descriptor to a stranger cannot reach the hub
+//! again.
 
 /// What a program keeps for itself: its standard streams, listeners and database, the runtime, and
 /// above all its connections to the hub, also while they are being made anew.

@@ -139,7 +139,7 @@ name_type!(
     |c| c.is_ascii_alphanumeric() || "-._".contains(c)
 );
 
-/// A device, or one module on a device: whoever can hold a hub session.
+/// A device, or one module on a device: what can hold a hub session.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct DeviceIdentity {
     /// The device.

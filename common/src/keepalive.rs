@@ -51,7 +51,7 @@ impl SecondLook {
 pub enum Action {
     /// Nothing until then.
     Wait(Instant),
-    /// Send a ping now; [`Keepalive::pinged`] must be told.
+    /// Send a ping now, and call [`Keepalive::pinged`].
     Ping,
     /// The peer is gone.
     Dead,

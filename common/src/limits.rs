@@ -68,7 +68,7 @@ pub const LEG_CONFIRM: Duration = Duration::from_secs(10);
 pub const LEG_CLOSE: Duration = Duration::from_secs(10);
 /// Delivering what is left, and the closing handshakes, once an end is decided.
 pub const CLOSE: Duration = Duration::from_secs(5);
-/// Grace for open tunnels when a program is told to stop.
+/// Grace for open tunnels when a program has to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
 // --- Sizes on the data path ---
@@ -86,7 +86,7 @@ pub const TLS_WRITE_BUFFER: usize = WEBSOCKET_WRITE_BUFFER + STREAM_MESSAGE + 64
 
 // --- Session mode (`docs/session-protocol.md`) ---
 
-/// How often a session's end is heard of by its peer, whatever else is said.
+/// How often a session's end is sent to its peer, whatever else is sent.
 pub const SESSION_PING: Duration = Duration::from_secs(10);
 /// A carrier on which nothing came for this long is dead: known within 20 s.
 pub const SESSION_SILENCE: Duration = Duration::from_secs(19);
@@ -189,7 +189,7 @@ pub const TWIN_FINISH: Duration = Duration::from_secs(30);
 /// A device-proxy's wait for the hub's answer to its report, before it repeats it; C devices
 /// wait 300 s.
 pub const TWIN_ANSWER: Duration = Duration::from_secs(30);
-/// The same when the program stops: somebody waits for its end.
+/// The same when the program stops: its end is waited for.
 pub const TWIN_WITHDRAWAL: Duration = Duration::from_secs(2);
 /// A service's read of a twin: it comes before a stream, which should not wait long.
 pub const TWIN_READ: Duration = Duration::from_secs(5);

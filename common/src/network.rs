@@ -1,4 +1,4 @@
-//! Who counts as one where peers are told apart by their address.
+//! Who counts as one where peers are distinguished by their address.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 pub struct Network(IpAddr);
 
 impl Network {
-    /// No peer has it: it can stand for those that cannot be told apart.
+    /// No peer has it: it can stand for those that cannot be distinguished.
     pub const UNSPECIFIED: Self = Self(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
 
     /// The network of an address. An IPv4 address in IPv6 form counts as the IPv4 address.

@@ -1,4 +1,4 @@
-//! Lines for whoever reads standard output and standard error. Traffic and shutdown never wait for
+//! Lines for the readers of standard output and standard error. Traffic and shutdown never wait for
 //! them: a full pipe, a terminal that is held with Ctrl-S or a window in which somebody selects
 //! text blocks a thread that has nothing else to do. What then does not fit is dropped, and
 //! counted.

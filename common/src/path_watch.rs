@@ -136,7 +136,7 @@ impl PathWatch {
 /// What a task of the watch brings.
 #[derive(Debug)]
 enum Probe {
-    /// The host's addresses; none, if nobody knows them.
+    /// The host's addresses; none, if they are not known.
     Resolved(Vec<SocketAddr>),
     /// What a look found that began then.
     Seen(Instant, Seen),
@@ -148,11 +148,11 @@ enum Seen {
     Open,
     /// It, or something before it, refuses.
     Closed,
-    /// Nobody answers.
+    /// Nothing answers.
     Nothing,
 }
 
-/// What the looks have told so far.
+/// What the probes have shown so far.
 #[derive(Debug)]
 struct Verdict {
     lost: Instant,
@@ -296,7 +296,7 @@ mod tests {
             .filter(|told| **told)
             .count();
         assert!((6..=8).contains(&told), "{told} times in 4 s");
-        // What was held back is told in time, if it still holds.
+        // What was held back is reported in time, if it still holds.
         let mut verdict = Verdict::new(Instant::now());
         assert_eq!(news(&mut verdict, &[Closed, Open]), [false, true]);
         assert_eq!(news(&mut verdict, &[Closed, Open]), [false, false]);
@@ -348,7 +348,7 @@ mod tests {
         timeout(limit, until(&mut watch, Verdict::is_down))
             .await
             .unwrap();
-        // Nobody waits for the watch while the port opens, as while an attempt ends.
+        // No task waits for the watch while the port opens, as while an attempt ends.
         let _listener = TcpListener::bind(address).await.unwrap();
         timeout(limit, watch.is_back()).await.unwrap();
     }

@@ -10,7 +10,7 @@ use crate::{output, outside, telemetry};
 pub const USAGE: u8 = 2;
 
 /// One line from an error and its causes: `what: why: why`. A cause that its
-/// parent already told is not told twice.
+/// parent already states is not repeated.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -10,7 +10,7 @@ use common::hub_address::HubAddress;
 pub enum CertificateSource {
     /// The hub's own CA in the data folder.
     Managed,
-    /// PEM files that somebody else keeps fresh; they are read again when they change.
+    /// PEM files that another program renews; they are read again when they change.
     Files {
         /// The certificate chain.
         certificate: PathBuf,

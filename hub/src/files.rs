@@ -63,7 +63,7 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
         sync_parent(path)
     });
     if result.is_err() {
-        // Best effort: the error that is told is the first one.
+        // Best effort: the first error is reported.
         let _ = std::fs::remove_file(&beside);
     }
     result

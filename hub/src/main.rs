@@ -43,7 +43,7 @@ async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let server = Server::bind(config).await?;
     let stop = CancellationToken::new();
     tokio::spawn(shutdown::on_signal(stop.clone()));
-    // Whoever started us reads these lines: they do not depend on the log level.
+    // The program that started us reads these lines: they do not depend on the log level.
     output::stderr().text(&server.announcement());
     server.run(stop).await;
     Ok(())

@@ -243,7 +243,7 @@ impl Server {
         tracing::info!("stopping");
         // No new strangers,
         stop_listening.cancel();
-        // no new streams, and nobody waits for a leg that cannot come;
+        // no new streams, and no leg waits for one that cannot come;
         stop_requests.cancel();
         self.state.pending.close();
         legs.close();

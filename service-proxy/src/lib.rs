@@ -45,7 +45,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
 
 async fn listen(config: ListenConfig, stop: CancellationToken) -> Result<(), Error> {
     let listener = Listener::bind(config).await?;
-    // Whoever started us waits for these lines; nobody there is no reason to end.
+    // The program that started us waits for these lines; a closed output is no reason to end.
     output::stdout().text(&listener.announcement());
     listener.run(stop).await;
     Ok(())

@@ -26,7 +26,7 @@ use crate::session::{Route, Sessions};
 use crate::stream::{ServiceLeg, SetupError, StreamOpener, carry, report_outcome};
 use common::session_mode::SessionMode;
 
-/// After how long a person is told what is being waited for.
+/// After how long the log says what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the ports could not be opened.
@@ -298,7 +298,7 @@ impl Forwarder {
     }
 
     /// Ends when a connection that was never opened has waited for too long for its
-    /// session to be carried again: a client that hangs helps nobody.
+    /// session to be carried again: a client that hangs is no use.
     async fn wait_for_session(
         &self,
         live: &SharedSession,

@@ -36,7 +36,7 @@ impl SampleOutput {
         self == Self::Off
     }
 
-    /// The hub has told the device's answer.
+    /// The hub has passed on the device's answer.
     pub fn response(self, name: &StreamName, accepted: bool) {
         let accepted = if accepted { "True" } else { "False" };
         self.print(&format!(

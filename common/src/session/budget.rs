@@ -169,7 +169,7 @@ mod tests {
         let shell = detached(0, "operator", 1, 100);
         let mut all = vec![shell.clone()];
         for number in 1..=200 {
-            // Also one that nobody can tell from the operator.
+            // Also one that looks like the operator.
             let holder = if number % 2 == 0 {
                 "operator"
             } else {

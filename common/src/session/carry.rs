@@ -61,7 +61,7 @@ pub async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> CarrierEnd {
     if !already_read.is_empty() {
         let now = Instant::now();
-        // A peer that makes no sense is told so below.
+        // A peer that breaks the protocol gets its reset below.
         let _ = live.with(|state| state.session.receive(carrier, already_read, now));
     }
     let mut driver = Driver {
@@ -91,7 +91,7 @@ pub async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
             .await;
             stream.close(CloseFrame::NORMAL, "", limits::CLOSE).await;
         }
-        // Nobody listens; the socket goes at once.
+        // The peer is gone; the socket goes at once.
         CarrierEnd::Lost(_) | CarrierEnd::Closed(_) | CarrierEnd::Silent => {}
     }
     end
@@ -195,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                     flushed.map_err(CarrierEnd::Lost)?;
                     self.unflushed = false;
                     if is_blocked {
-                        // The way has become free since the loop above: nobody would wake us
+                        // The way has become free since the loop above: nothing would wake us
                         // for what it has left.
                         return Ok(false);
                     }

@@ -99,7 +99,7 @@ impl Spare {
     /// was.
     pub(super) fn keep(&mut self, message: Bytes) -> bool {
         let is_worth_it = Self::is_worth_it(message.len());
-        // What somebody else still holds is left to them.
+        // What another owner still holds is left to it.
         if is_worth_it && let Ok(buffer) = message.try_into_mut() {
             self.keep_buffer(buffer);
         }

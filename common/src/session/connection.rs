@@ -372,7 +372,7 @@ impl Connection {
         self.refused = Some((code, text));
     }
 
-    /// Nobody listens to it any more.
+    /// Nothing reads it any more.
     fn is_cut_off(&self) -> bool {
         self.broken || self.refused.is_some()
     }

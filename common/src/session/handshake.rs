@@ -1,6 +1,6 @@
 //! The first words on a carrier, with deadlines: the device greets, and the service
 //! begins a session or goes on with one (`docs/session-protocol.md`, "Handshake"). A peer
-//! that does not greet is told nothing at all.
+//! that does not greet gets no answer at all.
 
 use std::future::poll_fn;
 

@@ -130,7 +130,7 @@ impl Drop for Release<'_> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Down {
     Open,
-    /// The peer has ended; the local socket is to be told.
+    /// The peer has ended; the local socket is to be shut down.
     Ending,
     Done,
 }
@@ -153,7 +153,7 @@ struct Pipe<'a, L, F> {
 
 impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
-        // Whatever the local socket is waited for: a reset must be heard, also by one that
+        // Whatever the local socket is waited for: a reset must be seen, also by one that
         // takes no more bytes.
         let is_broken = self.live.with(|state| {
             state.register(self.id, cx);
@@ -363,7 +363,7 @@ mod tests {
         live.with(|state| state.session.receive(carrier, said.encode(), now))
             .unwrap();
         assert_eq!(live.next_incoming().await, Some(id));
-        // Room for ten bytes, and nobody reads them.
+        // Room for ten bytes, which are not read.
         let (near, _far) = duplex(10);
         let (input, output) = tokio::io::split(near);
         let traffic = Traffic::default();

@@ -1,5 +1,5 @@
 //! A session that is shared: by the task of its carrier, by one task for each of its
-//! connections, and by whoever keeps it. The lock is held for moments, never across an
+//! connections, and by its keeper. The lock is held for moments, never across an
 //! await.
 
 use std::collections::HashMap;

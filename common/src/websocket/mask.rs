@@ -5,7 +5,7 @@ use crate::random;
 /// Masks in one draw.
 const DRAW: usize = 32;
 
-/// Masks that nobody can foretell, as clients need for every frame. Drawn by the dozen:
+/// Masks that cannot be predicted, as clients need for every frame. Drawn by the dozen:
 /// a call of the generator for each would cost about as much as a small frame.
 #[derive(Default)]
 pub(super) struct Masks {

@@ -46,7 +46,7 @@ const HELD: Duration = Duration::from_secs(1);
 const AT_ONCE_AGAIN: Duration = Duration::from_secs(10);
 /// So many sessions in a row that did not hold are no accident.
 const SHORT_SESSIONS: u32 = 3;
-/// The same reason is told again after this time.
+/// The same reason is logged again after this time.
 const REMIND: Duration = Duration::from_secs(300);
 
 /// After which lost sessions the next attempt is made without a delay.
@@ -78,7 +78,7 @@ pub struct Supervisor {
     outbox: mpsc::Receiver<StreamAnswer>,
     /// For a hub that cannot be reached: back within seconds of its return.
     network: Backoff,
-    /// For a hub that refuses us: somebody has to do something first.
+    /// For a hub that refuses us: a person has to act first.
     refused: Backoff,
     told: Option<(String, Instant)>,
 }

@@ -202,7 +202,7 @@ impl Desk {
             request_id: request.request_id.clone(),
             accepted: answer == Answer::Accept,
         };
-        // After that time nobody waits for it.
+        // After that time the hub does not wait for it.
         let _ = timeout(limits::STREAM_HANDSHAKE, self.answers.send(answer)).await;
     }
 }

@@ -76,7 +76,7 @@ impl Sessions {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether any session is here: somebody may be waiting for this device to come back.
+    /// Whether any session is here: a service may be waiting for this device to come back.
     pub(crate) fn any(&self) -> bool {
         !self.entries().is_empty()
     }

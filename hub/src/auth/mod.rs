@@ -113,7 +113,7 @@ pub enum AuthError {
 }
 
 impl AuthError {
-    /// What a REST client is told: never which part was wrong.
+    /// What a REST client sees: never which part was wrong.
     pub fn into_refusal(self) -> Refusal {
         match self {
             Self::Registry(error) => Refusal::from(error),

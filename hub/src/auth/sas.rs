@@ -38,7 +38,7 @@ impl Authenticator {
     /// Authenticates a device or module; `now` is Unix seconds.
     ///
     /// # Errors
-    /// [`AuthError`]; the device itself is told no more than "not authorised".
+    /// [`AuthError`]; the device itself sees no more than "not authorised".
     pub async fn device(
         &self,
         id: &DeviceIdentity,

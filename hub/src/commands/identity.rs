@@ -73,7 +73,7 @@ fn authentication(args: CredentialArgs) -> Result<Authentication, CommandError> 
     match key {
         None => Ok(Authentication::random_keys()),
         Some(key) => {
-            // An empty one is a mistake here: nobody means "make one" by naming a file.
+            // An empty one is a mistake here: naming a file does not mean "make one".
             credentials::key(key.expose())?;
             Ok(credentials::keys(Some(key.expose()), None)?)
         }

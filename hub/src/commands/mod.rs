@@ -178,7 +178,7 @@ impl Session<'_> {
         Ok(writeln!(self.out, "{text}")?)
     }
 
-    /// Says something that is not the data; that nobody listens is no failure.
+    /// Prints something that is not the data; a closed output is no failure.
     fn say(&mut self, text: &str) {
         let _ = writeln!(self.talk, "{}", outside::printable(text));
     }

@@ -97,7 +97,7 @@ impl<'a, S: Transport> Session<'a, S> {
             _ => SessionEnd::Lost,
         };
         self.finish_twin(&end).await;
-        // Gone from presence first: nobody shall wait for what is closing.
+        // Gone from presence first: no request shall wait for what is closing.
         drop(self.presence);
         let closing = async {
             match end {
@@ -308,7 +308,7 @@ impl<'a, S: Transport> Session<'a, S> {
                     self.write(&bytes).await?;
                     self.presence.note_activity();
                 }
-                // The service will be told that the device did not answer.
+                // The service gets the answer that the device did not answer.
                 Err(error) => tracing::error!("a stream request cannot be written: {error:?}"),
             }
         }

@@ -76,7 +76,7 @@ async fn converse<S: Transport>(
     };
     let credential = admitted.principal.credential.clone();
     let presence = state.presence.admit(&admitted.principal);
-    // What was changed between proof and presence was reported to nobody.
+    // What was changed between proof and presence has reached no session.
     if let Err(error) = state.auth.still_valid(&identity, &credential).await {
         return tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
     }
@@ -117,7 +117,8 @@ async fn session_state(
         .subscriptions(identity, generation_id)
         .await
         .or_else(|error| match error {
-            // What cannot be read is as good as lost: the device is told that, and subscribes.
+            // What cannot be read is as good as lost: session present 0 says so, and the device
+            // subscribes.
             RegistryError::Damaged { .. } => {
                 tracing::warn!(device = %identity, "{error}");
                 Ok(Subscriptions::new())

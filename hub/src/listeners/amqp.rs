@@ -32,7 +32,7 @@ const AMQP: [u8; 8] = *b"AMQP\x00\x01\x00\x00";
 /// Kinds of frames.
 const SASL_FRAME: u8 = 1;
 const AMQP_FRAME: u8 = 0;
-/// All that IoT Hub's clients may choose from. Whoever it is, is refused: nothing is checked.
+/// All that IoT Hub's clients may choose from. All are refused: nothing is checked.
 const MECHANISMS: [&str; 4] = ["MSSBCBS", "EXTERNAL", "ANONYMOUS", "PLAIN"];
 /// Largest frame before an Open is answered (part 2, 2.4.1).
 const FRAME: usize = 512;

@@ -91,7 +91,7 @@ pub enum Authentication {
         /// The certificate to change over to.
         secondary: Option<Thumbprint>,
     },
-    /// A certificate from a registered authority: kept, but nobody can connect with
+    /// A certificate from a registered authority: kept, but no device can connect with
     /// it yet.
     CertificateAuthority,
     /// No way at all.

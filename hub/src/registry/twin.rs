@@ -24,7 +24,7 @@ pub struct Twin {
 }
 
 impl Twin {
-    /// The twin of an identity that nobody has written to.
+    /// The twin of an identity that was never written to.
     pub(super) fn untouched(etag: String) -> Self {
         Self {
             version: 1,

@@ -402,7 +402,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut leg: WebSocket<S>, end: &
     }
 }
 
-/// Closes a leg that was lost: one that broke a rule is told which.
+/// Closes a leg that was lost: the Close names the rule that it broke.
 pub async fn close_for_violation<S: AsyncRead + AsyncWrite + Unpin>(
     leg: WebSocket<S>,
     error: &WebSocketError,

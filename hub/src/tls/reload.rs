@@ -1,4 +1,4 @@
-//! The server's certificate and its freshness: the hub's own, or files that somebody
+//! The server's certificate and its freshness: the hub's own, or files that another program
 //! else renews.
 
 use std::path::{Path, PathBuf};

@@ -74,7 +74,7 @@ pub enum ConnectError {
         /// The target's name.
         name: StreamName,
     },
-    /// Whoever started this program has hung up (SIGHUP).
+    /// The terminal or program that started this one has hung up (SIGHUP).
     #[error("hung up")]
     HungUp,
     /// Nothing reads standard output any more.
@@ -101,7 +101,7 @@ pub async fn run(config: ConnectConfig, stop: &CancellationToken) -> Result<(), 
     let why = tokio::select! {
         result = &mut running => return result,
         // ssh's way to end its ProxyCommand: the device is to know that the connection is over,
-        // and the person at the terminal, who has left, need not be told.
+        // and the person at the terminal, who has left, needs no message.
         () = shutdown::hangup() => ConnectError::HungUp,
         () = shutdown::output_gone() => match timeout(LAST_BYTES, &mut running).await {
             Ok(Ok(())) => return Ok(()),
@@ -195,7 +195,7 @@ where
     }
 }
 
-/// Whether there is input that nobody has read.
+/// Whether there is input that was not read.
 async fn is_left<R: AsyncRead + Unpin>(input: &mut R) -> bool {
     let mut byte = [0];
     matches!(timeout(UNREAD, input.read(&mut byte)).await, Ok(Ok(count)) if count > 0)
@@ -234,7 +234,8 @@ where
 {
     let (identity, name) = (&config.identity, &config.name);
     let outcome = carry(pipes, leg, stop, config.sample_output).await;
-    // Whoever started us shows our stderr to a person, as ssh does: a normal end is no news.
+    // The program that started us shows our stderr to a person, as ssh does: a normal end is no
+    // news.
     report_outcome(identity, name, &"stdio", &outcome, false);
     if outcome.end.is_normal() {
         Ok(outcome.end)

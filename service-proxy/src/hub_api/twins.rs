@@ -37,7 +37,7 @@ impl HubApi {
     /// nothing that can be read. Ends within [`limits::TWIN_READ`].
     ///
     /// # Errors
-    /// [`TwinError`] is one sentence on why nobody knows.
+    /// [`TwinError`] is one sentence on why it is not known.
     pub async fn session_report(
         &self,
         identity: &DeviceIdentity,
@@ -51,7 +51,7 @@ impl HubApi {
     /// [`limits::TWIN_READ`].
     ///
     /// # Errors
-    /// [`TwinError`] is one sentence on why nobody knows.
+    /// [`TwinError`] is one sentence on why it is not known.
     pub async fn is_disabled(&self, identity: &DeviceIdentity) -> Result<bool, TwinError> {
         let document = self.twin(identity).await?;
         let status = document.get("status").and_then(Value::as_str);
@@ -94,7 +94,7 @@ impl HubApi {
                 policy: &self.token.policy(),
                 token_expired: self.token.is_expired(),
                 identity,
-                // Nobody waits for the device.
+                // The hub does not wait for the device.
                 timeouts: Timeouts {
                     connect: Duration::ZERO,
                     response: Duration::ZERO,

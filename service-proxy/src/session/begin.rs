@@ -89,7 +89,7 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
     };
     shared.support.proven();
     let live = SharedSession::with_memory(id, Role::Service, Arc::clone(&shared.memory));
-    // Fresh, and nobody else's: it takes its first carrier.
+    // Fresh, and not shared yet: it takes its first carrier.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
         return Err(Phase::Over);
     };
@@ -133,7 +133,7 @@ async fn greet(
     match greeting.await {
         Ok(greeting) => Ok((exchange, greeting, id, secret)),
         Err(error) => {
-            // It was sent nothing so far, and is not told why: it would not understand.
+            // It was sent nothing so far, and gets no reason: it would not understand it.
             shared.tasks.spawn(exchange.close());
             Err(Failure::Greet(error))
         }

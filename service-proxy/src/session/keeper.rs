@@ -35,7 +35,7 @@ const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 /// An attempt that took this long was a wait by itself.
 const LONG_ATTEMPT: Duration = Duration::from_secs(1);
-/// A stream that lasted this long was no failure, though nobody had a word to say on it.
+/// A stream that lasted this long was no failure, though it carried nothing.
 const STEADY: Duration = Duration::from_secs(5);
 /// Rejects in a row that are no accident: the device-proxy there is another one.
 const REJECTS: u32 = 5;
@@ -182,7 +182,7 @@ impl Keeper<'_> {
                     if self.live.connections() > 0 {
                         used = Instant::now();
                     } else if used.elapsed() >= limits::SESSION_IDLE {
-                        // Whoever comes from now on begins another session.
+                        // A connection that comes from now on begins another session.
                         self.phases.send_replace(Phase::Over);
                         self.live.end();
                     }
@@ -348,7 +348,7 @@ impl Keeper<'_> {
     }
 }
 
-/// Ends when the session is over, which nobody but its keeper's owner brings about.
+/// Ends when the session is over, which only its keeper's owner brings about.
 async fn over(live: &SharedSession, turns: &mut watch::Receiver<()>) {
     loop {
         if live.over().is_some() {

@@ -73,7 +73,7 @@ struct Shared {
     identity: DeviceIdentity,
     config: SessionConfig,
     memory: Arc<Memory>,
-    /// That all goes well is no news: somebody else's program shows what we say.
+    /// That all goes well is no news: another program shows what we print.
     is_quiet: bool,
     support: SessionSupport,
     slots: Mutex<HashMap<StreamName, watch::Receiver<Phase>>>,
@@ -87,7 +87,7 @@ const ATTEMPTS: usize = 3;
 
 impl Sessions {
     /// With no session yet. They are opened through `opener`. If `is_quiet`, only what goes
-    /// wrong is told.
+    /// wrong is logged.
     pub fn new(
         opener: Arc<StreamOpener>,
         identity: DeviceIdentity,

@@ -44,7 +44,7 @@ struct Known {
     doubts: Option<Doubts>,
     /// Targets for which the device has taken no session.
     names: HashMap<StreamName, Instant>,
-    /// Whether it is disabled, as far as is known, and when somebody looked.
+    /// Whether it is disabled, as far as is known, and when that was looked up.
     disabled: Option<(bool, Instant)>,
 }
 
@@ -188,7 +188,7 @@ impl SessionSupport {
         is_disabled
     }
 
-    /// What is known of the device's status; `None` when somebody shall look, which is
+    /// What is known of the device's status; `None` when the caller shall look, which is
     /// the caller from then on.
     fn known_status(&self, away_for: Duration) -> Option<bool> {
         let pause = (away_for / STATUS_SHARE).clamp(STATUS_SHORTEST, STATUS_LONGEST);

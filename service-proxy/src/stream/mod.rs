@@ -31,7 +31,7 @@ use throttle::retry_throttled;
 /// Our leg of an open stream.
 pub type ServiceLeg = WebSocket<TlsStream<TcpStream>>;
 
-/// After how long a person is told what is being waited for.
+/// After how long the log says what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why streams cannot be opened at all.
@@ -61,7 +61,7 @@ pub enum StreamFailure {
     /// The hub, or the device through it, did not give the stream.
     #[error(transparent)]
     Initiate(#[from] InitiateError),
-    /// The hub throttled until nobody wanted to wait longer.
+    /// The hub throttled for as long as was to be waited.
     #[error(
         "the hub throttled it (429) for {} s; try again later, or open fewer streams at once",
         waited.as_secs()
@@ -268,7 +268,7 @@ impl StreamOpener {
     }
 }
 
-/// One line for a tunnel that is over: info when somebody wants to see it, else debug.
+/// One line for a tunnel that is over: info when it is to be seen, else debug.
 pub(crate) fn report_outcome(
     identity: &DeviceIdentity,
     name: &StreamName,

@@ -19,7 +19,7 @@ const AT_ONCE: u32 = 8;
 /// No address accepted the connection.
 #[derive(Debug, Default)]
 pub(crate) struct Unreached {
-    /// What the system reported: a refusal, if there was one, since somebody sent it.
+    /// What the system reported: a refusal, if there was one, since a machine sent it.
     pub failure: Option<io::Error>,
     /// At least one address had not answered when the time was over.
     pub is_silent: bool,

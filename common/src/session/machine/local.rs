@@ -240,7 +240,7 @@ impl Session {
         };
         connection.released = true;
         if connection.owed.front() == Some(&Inner::Open) {
-            // The peer has not heard of it, and need not.
+            // The peer does not know of it, and need not.
             connection.discard();
             return self.forget(id);
         }

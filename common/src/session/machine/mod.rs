@@ -44,7 +44,7 @@ pub enum Over {
     PeerBroke(Code, String),
 }
 
-/// The peer's words make no sense; the session is over and the peer is to be told.
+/// What the peer sent breaks the protocol; the session is over, and a reset tells the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the peer broke the session protocol: {0}")]
 pub struct Violation(pub &'static str);
@@ -153,7 +153,7 @@ impl Session {
     /// the present one is not listened to.
     ///
     /// # Errors
-    /// [`Violation`]: the session is over, and the peer is told so if it listens.
+    /// [`Violation`]: the session is over, and a reset tells the peer if it is still there.
     pub fn receive(
         &mut self,
         carrier: CarrierId,
@@ -313,7 +313,8 @@ impl Session {
         self.ending = true;
     }
 
-    /// Breaks the session off, and all connections with it. The peer is told if it listens.
+    /// Breaks the session off, and all connections with it. A reset tells the peer, if it is still
+    /// there.
     pub fn reset(&mut self, code: Code, text: &str) {
         if self.over.is_none() {
             self.last_frame = Some(Frame::Reset {

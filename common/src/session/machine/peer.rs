@@ -37,7 +37,7 @@ impl Session {
                 connection.broken = true;
                 connection.discard();
                 if connection.released {
-                    // Nobody there waits for the last words any more.
+                    // The peer does not wait for the last bytes any more.
                     connection.owed.clear();
                 }
             }
@@ -58,7 +58,7 @@ impl Session {
         if self.role == Role::Service || id.0 <= self.last {
             return Err(Violation("a connection opened out of turn"));
         }
-        // As many as may be are open, and as many refusals were not even heard of: who
+        // As many as may be are open, and as many refusals were not even received: who
         // keeps to its own limit cannot ask for more.
         if self.connections.len() >= 2 * limits::SESSION_CONNECTIONS {
             return Err(Violation("too many connections"));

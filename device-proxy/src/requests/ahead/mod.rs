@@ -1,5 +1,5 @@
 //! TLS connections to the streaming endpoint that are made before they are needed: while a
-//! session is detached, its next stream is about to be asked for, and somebody waits.
+//! session is detached, its next stream is about to be asked for, and a user waits.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -116,7 +116,7 @@ impl Connection {
     }
 }
 
-/// The answer to what is no upgrade. Whoever asks for another version of the protocol learns
+/// The answer to what is no upgrade. A client that asks for another version of the protocol learns
 /// which there is (RFC 6455, 4.4).
 pub(super) fn bad_upgrade(version: Option<&HeaderValue>) -> Answer {
     let mut answer = refuse(Refusal::new(

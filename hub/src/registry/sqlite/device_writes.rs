@@ -29,7 +29,7 @@ struct Write {
     id: DeviceIdentity,
     work: Work,
     answer: oneshot::Sender<Result<u64>>,
-    /// Held to the end of the write, also when nobody waits for it any more.
+    /// Held to the end of the write, also when the caller has gone.
     room: Option<OwnedSemaphorePermit>,
 }
 
@@ -56,7 +56,7 @@ impl DeviceWrites {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What waits, in its order; nothing means that nobody is at it any more.
+    /// What waits, in its order; nothing means that no task writes.
     fn take(&self) -> Vec<Write> {
         let mut queue = self.queue();
         queue.is_busy = !queue.writes.is_empty();
@@ -84,7 +84,7 @@ impl SqliteRegistry {
             !std::mem::replace(&mut queue.is_busy, true)
         };
         if is_first {
-            // On its own, since whoever is first may be dropped.
+            // On its own, since the first caller's future may be dropped.
             let registry = self.clone();
             tokio::spawn(async move { registry.write_for_devices().await });
         }

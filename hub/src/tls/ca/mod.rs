@@ -1,4 +1,4 @@
-//! The hub's own TLS material: a CA that devices and services are told to trust, and
+//! The hub's own TLS material: a CA for devices and services to trust, and
 //! the certificate it signs for the hub. The CA is constrained to the hub's host name,
 //! so that trusting it means trusting this hub and nothing else.
 
@@ -79,7 +79,7 @@ pub enum PkiError {
 pub enum Made {
     /// Everything was there and good.
     Nothing,
-    /// The server's certificate: nobody need notice.
+    /// The server's certificate: no client has to change.
     Server,
     /// CA and certificate: everybody needs the new `ca.pem`.
     CaAndServer,

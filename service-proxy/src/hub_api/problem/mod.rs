@@ -1,4 +1,4 @@
-//! Why a stream could not be had, told apart by what a person would do about it.
+//! Why a stream could not be had, by what a person would do about it.
 
 use std::time::{Duration, SystemTime};
 
@@ -51,7 +51,7 @@ impl Skew {
 /// Why a stream could not be had. Each is one sentence with what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InitiateError {
-    /// Nobody answers at the hub's address.
+    /// Nothing answers at the hub's address.
     #[error("hub {hub} cannot be reached ({reason}); is it running, and is HostName right?")]
     Unreachable {
         /// Host and port.
