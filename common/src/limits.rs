@@ -94,7 +94,7 @@ pub const SESSION_SILENCE: Duration = Duration::from_secs(19);
 /// may be at the end of a bad path.
 pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(10);
 /// The answer to a resume, and a device's wait for hello or resume: the peer is known to
-/// speak session mode, and may be at the end of a bad path.
+/// support session mode, and may be at the end of a bad path.
 pub const SESSION_RESUME: Duration = Duration::from_secs(10);
 /// How long a device is asked for plain streams only, after it was wrong about itself.
 pub const SESSION_PLAIN: Duration = Duration::from_secs(3600);

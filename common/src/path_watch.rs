@@ -195,7 +195,7 @@ impl Verdict {
                 self.is_news |= self.is_down();
                 self.misses = 0;
             }
-            // Somebody said so: that is no lost packet.
+            // An answer came: that is no lost packet.
             Seen::Closed => self.misses = self.misses.max(MISSES),
             Seen::Nothing => self.misses = self.misses.saturating_add(1),
         }

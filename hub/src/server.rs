@@ -45,7 +45,7 @@ pub enum ServeError {
         address: SocketAddr,
         /// The option that chooses another place.
         option: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },

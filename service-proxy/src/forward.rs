@@ -122,7 +122,7 @@ pub struct Forward {
 pub struct BindError {
     /// Where.
     place: String,
-    /// What the system said.
+    /// The system's error.
     #[source]
     source: io::Error,
 }

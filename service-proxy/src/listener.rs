@@ -347,7 +347,7 @@ impl Forwarder {
 }
 
 /// Ends when the peer has reset the connection, and takes nothing from it. An end of
-/// input is no reason: a client may have sent all it wants to say, and what it said
+/// input is no reason: a client may have sent all it wants to send, and what it sent
 /// must still arrive.
 async fn reset(socket: &TcpStream) {
     if socket.ready(Interest::ERROR).await.is_ok() && matches!(socket.take_error(), Ok(Some(_))) {

@@ -29,7 +29,7 @@ pub enum DialError {
     Resolve {
         /// The host name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         #[source]
         source: io::Error,
     },

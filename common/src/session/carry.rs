@@ -1,4 +1,4 @@
-//! Drives a session over one carrier: what comes goes in, what it has to say goes out.
+//! Drives a session over one carrier: what comes goes in, what it has to send goes out.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use crate::keepalive::SecondLook;
 use crate::limits;
 use crate::websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 
-/// Messages that are read before something is said: acknowledgements must not wait.
+/// Messages that are read before something is sent: acknowledgements must not wait.
 const BATCH: usize = 32;
 
 /// How a carrier ended.
@@ -124,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
             self.is_sending_first = !coop::has_budget_remaining();
             let said = self.poll_send(cx);
             if let Some(end) = end {
-                // What was still to be said, an RST perhaps, has been tried.
+                // What was still to be sent, an RST perhaps, has been tried.
                 return Poll::Ready(end);
             }
             let said_all = match said {
@@ -210,7 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                 session.over().is_some(),
                 session.is_on(self.carrier),
                 session.dead_at(),
-                // What is due cannot be said now, or not any more: only death is waited for.
+                // What is due cannot be sent now, or not any more: only death is waited for.
                 if is_blocked || session.over().is_some() {
                     session.dead_at()
                 } else {

@@ -56,7 +56,7 @@ pub(super) enum Fin {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) turn: Turn,
-    /// The device has connected its target, and said so.
+    /// The device has connected its target, and reported it.
     pub(super) opened: bool,
 
     // Out.
@@ -64,7 +64,7 @@ pub(super) struct Connection {
     pub(super) fin: Fin,
     sent: u64,
     credit: u64,
-    /// One-off frames that are to be said, before any data.
+    /// One-off frames that are to be sent, before any data.
     pub(super) owed: VecDeque<Inner>,
     pub(super) owes_credit: bool,
     /// Stands in the session's list of those that owe.
@@ -377,7 +377,7 @@ impl Connection {
         self.broken || self.refused.is_some()
     }
 
-    /// Whether both ends have said all, in order or not.
+    /// Whether both ends have sent all, in order or not.
     pub(super) fn is_settled(&self) -> bool {
         self.is_cut_off() || (self.peer_fin && self.fin != Fin::Open)
     }

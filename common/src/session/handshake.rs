@@ -17,10 +17,10 @@ use crate::wire::twin::BootId;
 /// Why a carrier did not come to carry a session.
 #[derive(Debug, thiserror::Error)]
 pub enum GreetError {
-    /// The peer said nothing in time.
+    /// The peer sent nothing in time.
     #[error("the other end said nothing within {} s", .0.as_secs_f32())]
     Silent(Duration),
-    /// The peer said something else.
+    /// The peer sent something else.
     #[error("the other end does not speak session mode: it sent {0}")]
     Malformed(String),
     /// The peer speaks other versions.
@@ -101,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         }
     }
 
-    /// The carrier, and what the peer has said beyond the handshake.
+    /// The carrier, and what the peer has sent beyond the handshake.
     pub fn into_parts(self) -> (WebSocket<S>, Bytes) {
         (self.stream, self.unread.freeze())
     }

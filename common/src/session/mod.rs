@@ -5,9 +5,9 @@
 //! ```text
 //! proof       who may begin a session or go on with it: ids, secrets, proofs
 //! frame       what a carrier says: greeting … data, acknowledgement, end
-//! inner       what is said inside the session's byte stream: open, data, credit, FIN, RST
+//! inner       what is sent inside the session's byte stream: open, data, credit, FIN, RST
 //! machine     Session: one end, through any number of carriers
-//!   replay       what was said and not yet acknowledged
+//!   replay       what was sent and not yet acknowledged
 //!   window       how much may be on its way
 //!   scheduler    whose bytes go next
 //!   connection   one inner connection

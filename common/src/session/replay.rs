@@ -1,4 +1,4 @@
-//! What was said and not yet acknowledged: sent again on the next carrier.
+//! What was sent and not yet acknowledged: sent again on the next carrier.
 
 use std::collections::VecDeque;
 
@@ -39,7 +39,7 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Place of the next byte that was never said.
+    /// Place of the next byte that was never sent.
     pub(super) fn end(&self) -> u64 {
         self.end
     }

@@ -1,4 +1,4 @@
-//! Whose bytes go next: deficit round robin, in which a connection that said little of
+//! Whose bytes go next: deficit round robin, in which a connection that sent little of
 //! late goes before those that say much (the way of fq_codel). No I/O and no clock.
 
 use std::collections::{HashMap, VecDeque};
@@ -9,9 +9,9 @@ use super::inner::ConnectionId;
 
 /// Bytes that each connection may send before the next one's turn.
 const QUANTUM: i64 = 16 << 10;
-/// A connection that said less of late is interactive.
+/// A connection that sent less of late is interactive.
 const LITTLE: u64 = 16 << 10;
-/// What was said this long ago counts half.
+/// What was sent this long ago counts half.
 const HALF_LIFE: Duration = Duration::from_millis(50);
 
 /// In which queue a connection stands.

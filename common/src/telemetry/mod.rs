@@ -1,4 +1,4 @@
-//! Logs on stderr. Only our own crates speak: libraries log what travels through
+//! Logs on stderr. Only our own crates log: libraries log what travels through
 //! them, and topics and headers carry tokens, so theirs is shut off at every level. No line waits
 //! for its reader ([`crate::output`]), and what repeats is summed up ([`crate::repeats`]), but for
 //! events with the name [`AUDIT`].

@@ -94,7 +94,7 @@ impl<R, W> Pipes<R, W> {
         }
     }
 
-    /// The same for an input that ends by itself when it has heard of the output's end: all
+    /// The same for an input that ends by itself when it has seen the output's end: all
     /// that it still says is taken.
     pub fn half_closing(input: R, output: W) -> Self {
         Self {

@@ -29,7 +29,7 @@ pub enum End {
 }
 
 impl End {
-    /// Whether both sides had said all they wanted.
+    /// Whether both sides had sent all they wanted.
     pub fn is_normal(&self) -> bool {
         matches!(self, Self::LocalClosed | Self::PeerClosed)
     }

@@ -118,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         };
     }
 
-    /// Whether our Close was said.
+    /// Whether our Close was queued.
     pub(super) fn is_closing(&self) -> bool {
         self.is_closing
     }
@@ -168,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(error))),
                 Poll::Pending => {
-                    // A peer that takes no answer any more may still have said something, its
+                    // A peer that takes no answer any more may still have sent something, its
                     // Close perhaps: reading tells how the connection ends.
                     if self.owes_flush && matches!(self.poll_flush(cx), Poll::Ready(Err(_))) {
                         self.owes_flush = false;
@@ -179,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
     }
 
-    /// After a violation: its bytes are read and dropped once our Close was said, since a
+    /// After a violation: its bytes are read and dropped once our Close was queued, since a
     /// socket that is closed with bytes unread would destroy that Close.
     fn poll_deaf(
         &mut self,

@@ -36,7 +36,7 @@ pub fn frames(input: &[u8]) {
     }
 }
 
-/// What a peer has said, up to its Close.
+/// What a peer has sent, up to its Close.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
     Data(Kind, Bytes),

@@ -96,7 +96,7 @@ impl Data {
     }
 }
 
-/// How the peer said Close.
+/// The peer's Close.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseFrame {
     /// The close code; [`Self::NO_CODE`] when the peer gave none.

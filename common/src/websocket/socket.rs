@@ -165,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.0.frames.queued()
     }
 
-    /// Says Close, reads and drops what still comes until the peer has said so too,
+    /// Sends Close, reads and drops what still comes until the peer has sent one too,
     /// and gives all of it `patience`. The socket is then done.
     pub async fn close(mut self, code: u16, reason: &'static str, patience: Duration) {
         let close_frame = async {

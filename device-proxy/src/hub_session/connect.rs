@@ -56,7 +56,7 @@ pub enum ConnectError {
     Refused {
         /// The hub.
         host: String,
-        /// Who we said to be.
+        /// Who we claimed to be.
         identity: String,
         /// CONNACK's code.
         code: ConnectReturnCode,
@@ -67,7 +67,7 @@ pub enum ConnectError {
         /// The hub.
         host: String,
     },
-    /// The hub said nothing.
+    /// The hub sent nothing.
     #[error("the hub {host} did not answer within {} s", limits::MQTT_HANDSHAKE.as_secs())]
     Timeout {
         /// The hub.

@@ -26,7 +26,7 @@ pub enum Fatal {
     Identity {
         /// The hub.
         host: String,
-        /// Who we said to be.
+        /// Who we claimed to be.
         identity: String,
         /// What it can be.
         causes: String,

@@ -1,4 +1,4 @@
-//! The session report in the device's twin: said after each connect, repeated until the hub
+//! The session report in the device's twin: sent after each connect, repeated until the hub
 //! has taken it, taken back at a clean stop, and left alone by everything else, so that it
 //! tells a service-proxy of sessions that live. No I/O; time is an argument.
 
@@ -91,7 +91,7 @@ impl Reporter {
 
     /// The program stops: the packet to send, if there is something to take back.
     pub fn closing(&mut self, has_twin: bool, now: Instant) -> Option<Vec<u8>> {
-        // Who may not report has said at the start what there was to say.
+        // One that may not report has logged so at the start.
         self.report.filter(|_| has_twin)?;
         self.withdrawal(true, now)
     }

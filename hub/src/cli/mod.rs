@@ -1,4 +1,4 @@
-//! The command line of `stream-hub`: what may be said. What it does is in
+//! The command line of `stream-hub`. What it does is in
 //! [`crate::commands`], and for `serve` in the server.
 
 use std::path::PathBuf;
@@ -210,7 +210,7 @@ pub struct DeviceCreateArgs {
     pub form: Form,
 }
 
-/// How a new identity is to prove itself; random keys unless something is said.
+/// How a new identity is to prove itself; random keys without any option.
 #[derive(Debug, Clone, Args, Default)]
 pub struct CredentialArgs {
     /// SHA-1 or SHA-256 thumbprint of the certificate it will use instead of keys; give

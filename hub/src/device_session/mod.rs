@@ -20,7 +20,7 @@ pub const STRANGER_READS: usize = limits::MQTT_CONNECT_PACKET + (2 << 10);
 /// How a session ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionEnd {
-    /// The device said Close.
+    /// The device has sent Close.
     #[error("the device disconnected")]
     Disconnect,
     /// The connection ended without a Close.
@@ -55,7 +55,7 @@ pub enum Refused {
     /// Its CONNECT was not acceptable.
     #[error("CONNECT of {identity} refused: {reason}")]
     Connect {
-        /// Who it said to be.
+        /// Who it claimed to be.
         identity: String,
         /// Why it is not believed.
         reason: String,

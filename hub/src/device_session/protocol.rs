@@ -62,7 +62,7 @@ pub enum Effect {
         /// The patch, not looked at yet; no larger than an MQTT packet.
         body: Vec<u8>,
     },
-    /// The device said Close.
+    /// The device has sent Close.
     Disconnect,
 }
 

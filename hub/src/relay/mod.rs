@@ -73,7 +73,7 @@ struct Direction {
     held: Option<Data>,
     unflushed: bool,
     bytes: u64,
-    /// The leg it writes to takes nothing any more. It may have said things before,
+    /// The leg it writes to takes nothing any more. It may have sent something before,
     /// which the other direction still delivers.
     broken: Option<WebSocketError>,
 }

@@ -1,4 +1,4 @@
-//! The command line of `service-proxy`: what may be said. The help text is the manual.
+//! The command line of `service-proxy`. The help text is the manual.
 //! Environment variables are read in [`crate::config`], because a positional argument
 //! stands between option and environment.
 

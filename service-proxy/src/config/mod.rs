@@ -1,4 +1,4 @@
-//! From what was said, on the command line and in the environment, to what is meant:
+//! From the command line and the environment to what they mean:
 //! every value decided, every mistake named. Option, then positional argument, then
 //! environment; a first argument without `HostName=` is the next argument when the
 //! connection string comes from elsewhere; an empty variable is none.

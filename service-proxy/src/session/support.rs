@@ -35,8 +35,8 @@ pub(super) struct SessionSupport(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     report: Option<(Option<SessionReport>, Instant)>,
-    /// The device was there when its twin said no, and had accepted a stream: until then it is
-    /// believed. The twin of a device that is not there, or was not a moment ago, proves
+    /// The device was there when its twin reported no support, and had accepted a stream: until
+    /// then it is believed. The twin of a device that is not there, or was not a moment ago, proves
     /// nothing.
     no_until: Option<Instant>,
     plain_until: Option<Instant>,
@@ -221,7 +221,7 @@ mod tests {
         assert!(support.is_plain(&ssh));
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(!support.is_plain(&ssh));
-        // What one target's session has met says nothing of others.
+        // What one target's session has met does not count for others.
         support.doubt(&ssh);
         assert!(support.is_plain(&ssh) && !support.is_plain(&name("rdp")));
         tokio::time::advance(NO).await;

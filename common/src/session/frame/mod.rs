@@ -44,7 +44,7 @@ mod kind {
 /// One frame, or one piece of a data frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// Device to service, first of all: I speak session mode.
+    /// Device to service, first of all: session mode is supported here.
     Greeting(Greeting),
     /// Service to device: a new session.
     Hello {

@@ -25,7 +25,7 @@ pub(super) struct Carrier {
     pub(super) ack_since: Instant,
     /// Last place that was acknowledged on this carrier.
     pub(super) acked: u64,
-    /// Bytes said since an acknowledgement was asked for.
+    /// Bytes sent since an acknowledgement was asked for.
     pub(super) unasked: u64,
     /// Replay or not, the first bytes of a carrier are to be acknowledged at once.
     pub(super) ping: bool,

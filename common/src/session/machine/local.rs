@@ -45,7 +45,7 @@ impl Session {
         !self.incoming.is_empty()
     }
 
-    /// Whether frames without data wait to be said.
+    /// Whether frames without data wait to be sent.
     pub fn owes(&self) -> bool {
         !self.owing.is_empty()
     }
@@ -80,7 +80,7 @@ impl Session {
         }
     }
 
-    /// Whether the device has said that the target is connected.
+    /// Whether the device has reported that the target is connected.
     pub fn is_opened(&self, id: ConnectionId) -> bool {
         self.connections
             .get(&id)

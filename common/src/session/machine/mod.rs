@@ -64,7 +64,7 @@ pub enum Heard {
 #[cfg(any(test, feature = "fuzzing"))]
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kept {
-    /// Bytes of the stream that were said and not acknowledged.
+    /// Bytes of the stream that were sent and not acknowledged.
     pub(super) unacknowledged: u64,
     /// Bytes that wait in connections, in both directions.
     pub(super) waiting: u64,
@@ -333,7 +333,7 @@ impl Session {
     fn finish_as(&mut self, over: Over) {
         self.over.get_or_insert(over);
         let in_due_form = self.over == Some(Over::Ended);
-        // Of these no local side will ever speak again: it is done with them, or has not
+        // Of these no local side will ever send again: it is done with them, or has not
         // seen them yet.
         for id in std::mem::take(&mut self.incoming) {
             self.connections.remove(&id);

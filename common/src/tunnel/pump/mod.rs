@@ -115,11 +115,11 @@ where
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// The local side has ended its input; the peer may still speak.
+    /// The local side has ended its input; the peer may still send.
     Lingering,
     /// Our Close is on its way; the peer's is awaited.
     Closing,
-    /// The stream takes nothing any more, and may still yield what the peer had said.
+    /// The stream takes nothing any more, and may still yield what the peer had sent.
     Receiving,
 }
 
@@ -287,7 +287,7 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
             };
             match step {
                 Ok(()) => {}
-                // What the peer said before, perhaps its Close, may still be on this side.
+                // What the peer sent before, perhaps its Close, may still be on this side.
                 Err(End::StreamLost(error)) if self.phase != Phase::Closing || self.unflushed => {
                     self.broken = Some(error);
                     self.phase = Phase::Receiving;

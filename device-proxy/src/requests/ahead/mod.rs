@@ -58,7 +58,7 @@ impl Ahead {
                 && let Ok(stream) = dial::tls(&host, port, tls).await
             {
                 let _stored = Stored::new(self, stream);
-                // The hub, or something between, gives up on who says nothing.
+                // The hub, or something between, gives up on a silent connection.
                 sleep_until(until.min(Instant::now() + limits::SESSION_AHEAD_LIFE)).await;
             } else {
                 sleep(limits::SESSION_AHEAD_RETRY).await;

@@ -56,7 +56,7 @@ pub enum InitiateError {
     Unreachable {
         /// Host and port.
         hub: String,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
     /// The hub's certificate is not acceptable.
@@ -67,7 +67,7 @@ pub enum InitiateError {
         /// What is wrong with it.
         bad: BadCertificate,
     },
-    /// The hub took the request and said nothing.
+    /// The hub took the request and sent no answer.
     #[error("hub {hub} did not answer within {} s; try again, and look at the hub's log", limit.as_secs_f32())]
     Silent {
         /// Host and port.
