@@ -75,15 +75,10 @@ async fn a_connection_outlives_the_hub_that_carried_it() {
     device.line("connecting again").await;
     socket.write_all(b"during").await.unwrap();
     hub.start_again().await;
-    let back = std::time::Instant::now();
     soon("the echo after the kill", socket.read_exact(&mut line))
         .await
         .unwrap();
     assert_eq!(&line, b"during");
-    println!(
-        "hub killed and started again: echo after {:?}",
-        back.elapsed()
-    );
     assert_eq!(target.counters.connections(), 1);
 }
 
@@ -295,15 +290,9 @@ async fn admin_commands_work_on_a_running_hub() {
         .await
         .unwrap();
 
-    let started = std::time::Instant::now();
     hub.admin(&["device", "disable", "MyDevice"]);
     let cut = soon("the tunnel's end", socket.read(&mut byte)).await;
     assert!(cut.is_err());
-    assert!(
-        started.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        started.elapsed()
-    );
     device.line("it is disabled").await;
     // It waits, and comes back by itself.
     hub.admin(&["device", "enable", "MyDevice"]);

@@ -15,7 +15,6 @@ use tests::target::Manner;
 use tests::{RawDevice, RawService, Target, TestDevice, TestHub, TestService, logs, soon, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 /// A hub with a device of this name, for the logs.
 async fn hub_with(id: &str) -> (TestHub, DeviceConnectionString) {
@@ -103,13 +102,8 @@ async fn falls_back(id: &str, pretender: Pretender) {
     let first = tokio::spawn(echoes(service.connect().await));
     let request = device.request().await;
     assert_eq!(request.name, "_session.x");
-    let started = Instant::now();
     let kept = pretender.meet(&mut device, &request).await;
     let request = device.request().await;
-    let took = started.elapsed();
-    println!("{pretender:?}: a plain stream after {took:?}");
-    // Silence may be the path's fault, and is waited for.
-    assert!(took < Duration::from_secs(13), "{took:?}");
     assert_eq!(request.name, "x");
     device.answer(&request, true).await;
     let echo_first = tokio::spawn(echo(device.leg(&request).await));
@@ -166,7 +160,6 @@ async fn says_what_is_wrong(id: &str, pretender: Pretender) {
     let _kept = pretender.meet(&mut device, &request).await;
     reset(&mut socket).await;
     let why = logs::line(&["WARN", "peer=", &format!("stream to {id} (x)")]).await;
-    println!("{why}");
     assert!(pretender.is_shown_in(&why), "{why}");
 }
 

@@ -5,7 +5,6 @@
 use tests::session_story::{pass, rest};
 use tests::{SessionStory, holdings, wait};
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::Instant;
 
 /// A question, an answer, and the end; who closes first changes.
 async fn short(story: &SessionStory, number: u32) {
@@ -45,14 +44,9 @@ async fn many_short_connections_leave_nothing() {
     })
     .await;
     let memory = holdings::memory();
-    let started = Instant::now();
     for number in 0..count {
         short(&story, number).await;
     }
-    println!(
-        "{count} connections in {:.1} s",
-        started.elapsed().as_secs_f32()
-    );
     wait("tasks and descriptors to be as many as before", || {
         let now = held();
         now.0 <= before.0 && now.1 <= before.1

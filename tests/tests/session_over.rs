@@ -10,8 +10,6 @@ use tests::{SessionStory, TestDevice, TestHub, TestService, logs, slow_link, soo
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-const SOON: Duration = Duration::from_secs(3);
-
 #[tokio::test]
 async fn a_session_that_nobody_can_reach_expires_at_both_ends() {
     logs::keep();
@@ -65,11 +63,8 @@ async fn a_device_proxy_that_was_killed_and_started_anew_is_known_at_once() {
     // Until somebody comes who does not know the session it may still be there.
     let waiting = logs::line(&["session interrupted", "name=anew"]).await;
     assert!(waiting.contains("connections=1"), "{waiting}");
-    let started = Instant::now();
     let _second = TestDevice::start(&hub, &connection, &options).await;
     reset(&mut here).await;
-    println!("started anew: known after {:?}", started.elapsed());
-    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
     let why = logs::line(&["session lost:", "name=anew"]).await;
     assert!(why.contains("the device-proxy was started anew"), "{why}");
     let (mut here, mut there) = pair().await;
@@ -82,13 +77,10 @@ async fn a_device_proxy_that_stops_resets_its_clients_at_once() {
     let story = SessionStory::start("device-stops").await;
     let (mut here, mut there) = story.pair().await;
     talk(&mut here, &mut there).await;
-    let stopped = Instant::now();
     let stopping = tokio::spawn(story.device.shut_down());
     reset(&mut here).await;
     reset(&mut there).await;
-    assert!(stopped.elapsed() < SOON, "{:?}", stopped.elapsed());
     stopping.await.unwrap().unwrap();
-    assert!(stopped.elapsed() < SOON, "{:?}", stopped.elapsed());
     logs::line(&[
         "session ended by the device: the program there stops",
         "name=device-stops",
@@ -103,13 +95,10 @@ async fn a_service_proxy_that_stops_resets_its_targets_at_once() {
     let story = SessionStory::start("service-stops").await;
     let (mut here, mut there) = story.pair().await;
     talk(&mut here, &mut there).await;
-    let stopped = Instant::now();
     let stopping = tokio::spawn(story.service.shut_down());
     reset(&mut there).await;
     reset(&mut here).await;
-    assert!(stopped.elapsed() < SOON, "{:?}", stopped.elapsed());
     stopping.await.unwrap();
-    assert!(stopped.elapsed() < SOON, "{:?}", stopped.elapsed());
     // Its connections first, and then a session without any.
     logs::line(&["session closed", "name=\"service-stops\""]).await;
     wait("no stream", || story.hub.state.legs.count() == 0).await;
@@ -130,18 +119,15 @@ async fn each_program_stops_while_its_session_is_interrupted() {
         links.https.refuse().await;
         links.https.reset_all();
         links.https.is_empty().await;
-        let stopped = Instant::now();
         if device_first {
             let stopping = tokio::spawn(story.device.shut_down());
             reset(&mut there).await;
-            stopping.await.unwrap().unwrap();
+            soon("its end", stopping).await.unwrap().unwrap();
         } else {
             let stopping = tokio::spawn(story.service.shut_down());
             reset(&mut here).await;
-            stopping.await.unwrap();
+            soon("its end", stopping).await.unwrap();
         }
-        println!("{name}: stopped after {:?}", stopped.elapsed());
-        assert!(stopped.elapsed() < Duration::from_secs(10));
     }
 }
 
@@ -171,11 +157,9 @@ async fn a_device_that_is_deleted_ends_the_session() {
     let (mut here, mut there) = story.pair().await;
     talk(&mut here, &mut there).await;
     story.hub.delete(DEVICE).await;
-    let deleted = Instant::now();
     reset(&mut here).await;
-    assert!(deleted.elapsed() < SOON, "{:?}", deleted.elapsed());
     let why = logs::line(&["session lost:", "name=deleted"]).await;
-    println!("{why}");
+    assert!(why.contains("there is no device MyDevice"), "{why}");
 }
 
 #[tokio::test]

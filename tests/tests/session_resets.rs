@@ -11,7 +11,7 @@ use tests::session_story::pass;
 use tests::slow_link::Ambush;
 use tests::{SessionStory, holdings, noise, wait};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 /// The handshakes of TLS and WebSocket are through: session data has begun to flow.
 const HANDSHAKES: u64 = 10_000;
@@ -64,14 +64,8 @@ async fn a_path_that_lives_for_milliseconds_carries_every_byte() {
         within_ms: 5..8,
     }));
     links.https.reset_all();
-    let started = Instant::now();
     volume(&story, 1, bytes).await;
     let resets = links.https.counts().resets;
-    println!(
-        "{} MiB each way with {resets} resets in {:.1} s",
-        bytes >> 20,
-        started.elapsed().as_secs_f32()
-    );
     assert!(resets > 10, "the link was not cut: {resets}");
 
     let mut seed = 3;

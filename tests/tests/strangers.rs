@@ -32,16 +32,22 @@ async fn read_all<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> Vec<u8> {
 async fn garbage_on_each_port() {
     let hub = TestHub::start().await;
     let (mut device, _) = bystander(&hub).await;
-    for port in [hub.https.port(), hub.mqtts.port()] {
-        // Without TLS,
+    for (port, is_http) in [(hub.https.port(), true), (hub.mqtts.port(), false)] {
+        // Without TLS: an alert at most, whose record is 7 bytes (RFC 8446, 6),
         let mut plain = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         plain.write_all(&[0x55; 4096]).await.unwrap();
-        soon("the door", read_all(&mut plain)).await;
-        // and inside it.
+        let alert = soon("the end", read_all(&mut plain)).await;
+        assert!(
+            alert.is_empty() || (alert[0] == 21 && alert.len() == 7),
+            "{alert:?}"
+        );
+        // and inside it: a refusal from HTTP, nothing from MQTT.
         let mut inside = dial::tls("localhost", port, &hub.tls()).await.unwrap();
         let _ = inside.write_all(&[0x55; 64 << 10]).await;
         let _ = inside.flush().await;
-        soon("the door", read_all(&mut inside)).await;
+        let answer = soon("the end", read_all(&mut inside)).await;
+        let is_refusal = is_http && answer.starts_with(b"HTTP/1.1 4");
+        assert!(answer.is_empty() || is_refusal, "{}", answer.escape_ascii());
     }
     is_well(&mut device).await;
 }

@@ -9,7 +9,7 @@ use hub::auth::fingerprints;
 use hub::registry::{Authentication, Status, Thumbprint};
 use rcgen::{CertificateParams, KeyPair};
 use tests::device::config;
-use tests::{TestDevice, TestHub, soon};
+use tests::{TestDevice, TestHub, soon, wait};
 use tokio_util::sync::CancellationToken;
 
 /// A self-signed certificate in files, and its two thumbprints.
@@ -75,7 +75,15 @@ async fn either_thumbprint_opens_either_transport() {
             let mut line: Vec<&str> = arguments.iter().map(String::as_str).collect();
             line.extend(["--transport", transport, "--echo"]);
             let device = TestDevice::start(&hub, &connection, &line).await;
+            assert!(
+                hub.state.presence.is_connected(&connection.identity),
+                "{id}"
+            );
             device.shut_down().await.unwrap();
+            wait("its end", || {
+                !hub.state.presence.is_connected(&connection.identity)
+            })
+            .await;
         }
     }
 }
