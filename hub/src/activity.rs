@@ -16,6 +16,8 @@ const BATCH: usize = 1_000;
 const LAST: Duration = Duration::from_secs(5);
 
 /// Stores activity for ever.
+///
+/// Ends by being dropped; what is not stored then, [`finish`] stores.
 pub async fn keep(state: HubState) {
     let mut ticks = interval(STORE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -34,6 +36,8 @@ pub async fn keep(state: HubState) {
 }
 
 /// Stores what is left when all sessions have ended.
+///
+/// Dropped, it leaves the rest unstored.
 pub async fn finish(state: &HubState) {
     match timeout(LAST, store(state)).await {
         Ok(Ok(())) => {}

@@ -18,6 +18,8 @@ use crate::state::HubState;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Follows the registry's changes for ever.
+///
+/// Ends by being dropped.
 pub async fn follow(state: HubState) {
     let mut point = 0;
     let mut ticks = interval(LOOK);

@@ -74,6 +74,8 @@ pub enum QuickstartError {
 }
 
 /// A hub on loopback: the usual ports, or free ones where those are taken.
+///
+/// Dropped, it leaves no more than files in the folder.
 pub async fn hub(data_dir: &Path) -> Result<Server, QuickstartError> {
     let bind = async |https: u16, mqtts: u16| {
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -109,6 +111,8 @@ pub fn ca_file(server: &Server) -> PathBuf {
 }
 
 /// The device, registered if it is not.
+///
+/// Dropped, the device may be registered already; the next call finds it.
 pub async fn device(
     server: &Server,
     id: &DeviceId,
@@ -137,6 +141,8 @@ pub async fn device(
 }
 
 /// The service's connection string.
+///
+/// The future may be dropped: it only reads.
 pub async fn service(server: &Server) -> Result<ServiceConnectionString, QuickstartError> {
     let name = "service";
     let policy = server.state().registry.policy(name).await?.ok_or_else(|| {
@@ -187,6 +193,8 @@ fn hub_config(service: &ServiceConnectionString, ca_file: &Path) -> HubConfig {
 }
 
 /// A listener on the given local port, or on a free one where that is taken.
+///
+/// The future may be dropped: the ports are free again.
 pub async fn listener(
     service: &ServiceConnectionString,
     ca_file: &Path,

@@ -37,6 +37,8 @@ impl Authenticator {
 
     /// Authenticates a device or module; `now` is Unix seconds.
     ///
+    /// The future may be dropped: it only reads.
+    ///
     /// # Errors
     /// [`AuthError`]; the device itself sees no more than "not authorised".
     pub async fn device(
@@ -92,6 +94,8 @@ impl Authenticator {
     /// Authenticates a service by its `Authorization` header for a path without its
     /// leading slash, percent-decoded; `now` is Unix seconds.
     ///
+    /// The future may be dropped: it only reads.
+    ///
     /// # Errors
     /// [`AuthError`].
     pub async fn service(
@@ -117,6 +121,8 @@ impl Authenticator {
     /// [`Authenticator::service`], or by the device itself. Its token names the device and
     /// nothing else, and is signed with its own key; without a token, its TLS client
     /// certificate counts.
+    ///
+    /// The future may be dropped: it only reads.
     ///
     /// # Errors
     /// [`AuthError`].
@@ -187,6 +193,8 @@ impl Authenticator {
     }
 
     /// Whether a session that was opened with this credential may go on.
+    ///
+    /// The future may be dropped: it only reads.
     ///
     /// # Errors
     /// [`AuthError`] says why not.

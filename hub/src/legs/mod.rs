@@ -168,6 +168,8 @@ impl<W> Legs<W> {
     }
 
     /// Runs [`expire`](Self::expire) for ever: one sweeper instead of a timer per stream.
+    ///
+    /// Ends by being dropped.
     pub async fn sweep(&self) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         loop {

@@ -403,6 +403,8 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut leg: WebSocket<S>, end: &
 }
 
 /// Closes a leg that was lost: the Close names the rule that it broke.
+///
+/// Dropped, it closes the connection without the Close.
 pub async fn close_for_violation<S: AsyncRead + AsyncWrite + Unpin>(
     leg: WebSocket<S>,
     error: &WebSocketError,
@@ -416,6 +418,8 @@ pub async fn close_for_violation<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Ends a leg from the hub's side.
+///
+/// Dropped, it closes the connection without the Close.
 pub async fn abort<S: AsyncRead + AsyncWrite + Unpin>(leg: WebSocket<S>) {
     leg.close(CloseFrame::ERROR, DISCONNECTED, Duration::from_secs(1))
         .await;

@@ -85,6 +85,8 @@ impl Certificate {
 
     /// Looks after the certificate for ever; what goes wrong is logged, and the old
     /// one stays in use.
+    ///
+    /// Ends by being dropped.
     pub async fn keep_fresh(&self) {
         match &self.source {
             CertificateSource::Managed => {
