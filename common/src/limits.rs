@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use device_stream_websocket::limits::WRITE_BUFFER;
+pub use device_stream_websocket::limits::{STREAM_MESSAGE, STREAM_MESSAGE_ACCEPTED};
+
 // --- Names ---
 
 /// Longest device id, module id, stream name or request id (IoT Hub's limit).
@@ -48,10 +51,6 @@ pub const HUB_SESSION_PONG: Duration = Duration::from_secs(8);
 pub const MQTT_KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Longest keep-alive a hub honours: 1.5 times IoT Hub's largest client value.
 pub const MQTT_KEEP_ALIVE_MAX: Duration = Duration::from_secs(1767);
-/// How often a silent leg is pinged, at the hub and at both proxies.
-pub const LEG_PING: Duration = Duration::from_secs(10);
-/// How long the answer may take when nothing else is on its way to that peer.
-pub const LEG_PONG: Duration = Duration::from_secs(10);
 
 // --- Endings ---
 
@@ -73,16 +72,9 @@ pub const DRAIN: Duration = Duration::from_secs(5);
 
 // --- Sizes on the data path ---
 
-/// Largest WebSocket message that is sent: the gateway's stated maximum.
-pub const STREAM_MESSAGE: usize = 65_536;
-/// Largest WebSocket message that is accepted on a leg: some SDKs join chunks.
-pub const STREAM_MESSAGE_ACCEPTED: usize = 16 << 20;
-/// Bytes a WebSocket gathers before it writes without being flushed: what is larger goes out by
-/// itself, and a peer that takes nothing leaves little here.
-pub const WEBSOCKET_WRITE_BUFFER: usize = 32 << 10;
 /// What TLS takes at once from a WebSocket: all that this may have gathered, and so in one write to
 /// the system, and nothing that stays behind and keeps a whole message in memory.
-pub const TLS_WRITE_BUFFER: usize = WEBSOCKET_WRITE_BUFFER + STREAM_MESSAGE + 64;
+pub const TLS_WRITE_BUFFER: usize = WRITE_BUFFER + STREAM_MESSAGE + 64;
 
 // --- Session mode (`docs/session-protocol.md`) ---
 
@@ -155,6 +147,8 @@ pub const SESSION_TEXT: usize = 200;
 
 /// Largest MQTT packet of a device: 256 KiB of telemetry and its topic.
 pub const MQTT_PACKET: usize = (256 << 10) + (4 << 10);
+/// Largest WebSocket message under MQTT: SDKs send one packet in each, or some small ones.
+pub const MQTT_WEBSOCKET_MESSAGE: usize = MQTT_PACKET + (4 << 10);
 /// Largest first packet: CONNECT with user name, SAS token and a small will. Strangers get no
 /// more: with TLS, 16 KiB is what each makes a hub hold. With the head of a WebSocket message
 /// it fits into 4 KiB.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::hub_address::HubAddress;
-use crate::websocket::{ConnectError, Endpoint};
+use crate::net::{ConnectError, Endpoint};
 
 /// Domains of clouds whose hubs have their streaming endpoints at other names of the same
 /// domain, as `{hub}.{region}.streams.azure-devices.net` (`docs/protocol.md`, "Streaming

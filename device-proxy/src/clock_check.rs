@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use common::websocket::exchange;
+use common::net::exchange;
 use common::{dial, limits};
 use http::header;
 use tokio::time::{Duration, timeout};

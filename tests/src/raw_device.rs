@@ -9,8 +9,9 @@ use common::dial;
 use common::mqtt::{
     self, ConnectReturnCode, Packet, PacketIo, Qos, SubEntry, SubOpts, SubackReturnCode, packet,
 };
+use common::net;
 use common::sas_token;
-use common::websocket::{self, Data, Incoming, WebSocket};
+use common::websocket::{Data, Incoming, WebSocket};
 use common::wire::stream::{REQUEST_FILTER, RESPONSE_FILTER, StreamAnswer, StreamRequest};
 use common::wire::topics;
 use common::wire::twin::{self, BootId, SessionReport, TwinResponse};
@@ -286,7 +287,7 @@ impl RawDevice {
 
     /// Opens the device's leg.
     pub async fn leg(&self, request: &StreamRequest) -> DeviceLeg {
-        websocket::connect(&request.url, &request.token, &self.tls)
+        net::connect(&request.url, &request.token, &self.tls)
             .await
             .unwrap()
     }

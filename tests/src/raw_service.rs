@@ -2,9 +2,10 @@
 
 use common::clock::unix_now;
 use common::connection_string::{ServiceConnectionString, ServiceCredential};
+use common::net;
 use common::sas_token;
 use common::secret::Secret;
-use common::websocket::{self, WebSocket};
+use common::websocket::WebSocket;
 use common::wire::initiation::{self, InitiationResult};
 use common::wire::problem::Problem;
 use reqwest::{Method, RequestBuilder, Response};
@@ -99,15 +100,15 @@ impl RawService {
 
     /// Opens the service's leg of an accepted stream.
     pub async fn leg(&self, url: &str, token: &Secret) -> Leg {
-        websocket::connect(url, token, &self.tls).await.unwrap()
+        net::connect(url, token, &self.tls).await.unwrap()
     }
 
     /// Tries to open a leg.
     ///
     /// # Errors
     /// Why the hub did not let it.
-    pub async fn try_leg(&self, url: &str, token: &Secret) -> Result<Leg, websocket::ConnectError> {
-        websocket::connect(url, token, &self.tls).await
+    pub async fn try_leg(&self, url: &str, token: &Secret) -> Result<Leg, net::ConnectError> {
+        net::connect(url, token, &self.tls).await
     }
 }
 

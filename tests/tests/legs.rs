@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::identity::Leg;
+use common::net::ConnectError;
 use common::secret::Secret;
-use common::websocket::{CloseFrame, ConnectError, Incoming, WebSocket};
+use common::websocket::{CloseFrame, Incoming, WebSocket};
 use common::wire::stream::StreamRequest;
 use common::{dial, limits};
 use rustls::{ClientConfig, HandshakeKind};

@@ -220,13 +220,5 @@ pub fn steady(socket: &TcpStream) {
     let _ = socket;
 }
 
-/// An I/O error in plain words: rustls writes a whole manual when a peer is just gone.
-pub fn plain(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it ended without a Close"),
-        _ => error,
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests;

@@ -12,9 +12,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::frame::{Code, Frame};
 use super::machine::{CarrierId, Heard};
 use super::shared::SharedSession;
-use crate::keepalive::SecondLook;
 use crate::limits;
-use crate::websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
+use device_stream_websocket::keepalive::SecondLook;
+use device_stream_websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 
 /// Messages that are read before something is sent: acknowledgements must not wait.
 const BATCH: usize = 32;

@@ -11,8 +11,8 @@ use tokio::time::{Duration, timeout};
 use super::frame::{Code, Decoder, Frame, Greeting, HEADER};
 use super::proof::{Challenge, Proof, Prover, ResumeSecret, SessionId, VERSION};
 use crate::limits;
-use crate::websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 use crate::wire::twin::BootId;
+use device_stream_websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 
 /// Why a carrier did not come to carry a session.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
-use crate::random;
+use device_stream_websocket::random;
 
 /// The version of session mode that this code speaks.
 pub const VERSION: u8 = 1;

@@ -136,7 +136,7 @@ pub struct BadBootId;
 impl BootId {
     /// A fresh id from the system's random source.
     pub fn random() -> Self {
-        Self(crate::random::bytes())
+        Self(device_stream_websocket::random::bytes())
     }
 
     /// The id of these 16 bytes.

@@ -9,10 +9,11 @@ use common::limits;
 use common::mqtt::{
     self, ConnectReturnCode, MqttError, Packet, PacketIo, ReadError, SubackReturnCode, packet,
 };
+use common::net;
 use common::sas_token;
 use common::secret::Secret;
 use common::tls::CertificateProblem;
-use common::websocket::{self, WebSocketBytes};
+use common::websocket::WebSocketBytes;
 use common::wire::{stream, topics, twin};
 use http::StatusCode;
 use tokio::net::TcpStream;
@@ -50,7 +51,7 @@ pub enum ConnectError {
     Dial(#[from] DialError),
     /// The WebSocket under MQTT cannot be opened.
     #[error(transparent)]
-    WebSocket(#[from] websocket::ConnectError),
+    WebSocket(#[from] net::ConnectError),
     /// The hub does not take our CONNECT.
     #[error("the hub {host} refused {identity} ({code:?})")]
     Refused {
@@ -105,10 +106,10 @@ impl ConnectError {
     /// Whether retrying can help.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Dial(error) | Self::WebSocket(websocket::ConnectError::Dial(error)) => {
+            Self::Dial(error) | Self::WebSocket(net::ConnectError::Dial(error)) => {
                 dial_verdict(error)
             }
-            Self::WebSocket(websocket::ConnectError::Refused { status, .. }) => {
+            Self::WebSocket(net::ConnectError::Refused { status, .. }) => {
                 if status.is_client_error()
                     && *status != StatusCode::TOO_MANY_REQUESTS
                     && *status != StatusCode::REQUEST_TIMEOUT
@@ -171,7 +172,7 @@ async fn reach(config: &Config) -> Result<Carrier, ConnectError> {
         Transport::MqttWs => {
             let (name, port) = (host.name(), host.https_port());
             let url_host = host.url_host();
-            Either::Right(WebSocketBytes::connect_mqtt(name, port, &url_host, &config.tls).await?)
+            Either::Right(net::connect_mqtt(name, port, &url_host, &config.tls).await?)
         }
     })
 }

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::identity::StreamId;
 use common::limits;
+use common::net::ConnectError;
 use common::streaming_hosts::{EndpointError, StreamingHosts};
-use common::websocket::{ConnectError, WebSocket};
+use common::websocket::WebSocket;
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::twin::BootId;
 use rustls::ClientConfig;

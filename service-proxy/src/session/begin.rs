@@ -7,12 +7,12 @@ use bytes::Bytes;
 use common::dial;
 use common::identity::StreamName;
 use common::limits;
+use common::net::ConnectError;
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, GreetError};
 use common::session::proof::ResumeSecret;
 use common::session::{CarrierId, Role, STREAM_PREFIX, SessionId, SharedSession};
 use common::telemetry::AUDIT;
-use common::websocket::ConnectError;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 

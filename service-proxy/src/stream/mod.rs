@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use common::dial;
 use common::identity::{DeviceIdentity, StreamName};
+use common::net::{self, ConnectError};
 use common::session::handshake::GreetError;
 use common::streaming_hosts::{EndpointError, Patterns, StreamingHosts};
 use common::telemetry::AUDIT;
 use common::tls::{self, TlsConfigError};
 use common::tunnel::{Outcome, Traffic};
-use common::websocket::{self, ConnectError, WebSocket};
+use common::websocket::WebSocket;
 use common::wire::initiation::Timeouts;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
@@ -231,7 +232,7 @@ impl StreamOpener {
 
     /// Whether what was dialled ahead leads to this URL's host.
     fn is_ahead(&self, url: &str) -> bool {
-        let found = websocket::Endpoint::of(url);
+        let found = net::Endpoint::of(url);
         found.is_ok_and(|it| self.last_endpoint() == Some((it.host, it.port)))
     }
 
@@ -248,14 +249,14 @@ impl StreamOpener {
     ) -> Result<ServiceLeg, ConnectError> {
         let Endpoint { url, token } = endpoint;
         if let Some(stream) = ahead.filter(|_| self.is_ahead(url)) {
-            match websocket::connect_over(stream, url, token).await {
+            match net::connect_over(stream, url, token).await {
                 // It waited for too long, perhaps: a fresh one tells.
                 Err(ConnectError::Handshake { .. }) => {}
                 result => return result,
             }
         }
-        let leg = websocket::connect(url, token, &self.tls).await?;
-        if let Ok(found) = websocket::Endpoint::of(url) {
+        let leg = net::connect(url, token, &self.tls).await?;
+        if let Ok(found) = net::Endpoint::of(url) {
             let mut last = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
             *last = Some((found.host, found.port));
         }

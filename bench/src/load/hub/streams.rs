@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use common::identity::StreamName;
 use common::limits;
+use common::net;
 use common::secret::Secret;
-use common::websocket::{self, Data, Incoming, WebSocket};
+use common::websocket::{Data, Incoming, WebSocket};
 use common::wire::initiation::Timeouts;
 use rustls::ClientConfig;
 use serde_json::{Value, json};
@@ -176,7 +177,7 @@ fn keep(
 /// The service's side of a stream, to its first echo.
 async fn open(service: &Service) -> Result<Leg, LoadError> {
     let (url, token) = service.initiate().await?;
-    let mut leg = websocket::connect(&url, &token, &service.at.tls)
+    let mut leg = net::connect(&url, &token, &service.at.tls)
         .await
         .map_err(hub)?;
     send(&mut leg, Bytes::from_static(b"x")).await?;
@@ -188,7 +189,7 @@ async fn open(service: &Service) -> Result<Leg, LoadError> {
 
 /// The device's side: sends back what comes.
 async fn echo(url: String, token: Secret, tls: Arc<ClientConfig>) -> Result<(), LoadError> {
-    let mut leg = websocket::connect(&url, &token, &tls).await.map_err(hub)?;
+    let mut leg = net::connect(&url, &token, &tls).await.map_err(hub)?;
     loop {
         let bytes = receive(&mut leg).await?;
         send(&mut leg, bytes).await?;

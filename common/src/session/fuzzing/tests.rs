@@ -50,6 +50,6 @@ fn perturbed_words_can_do_no_more_than_end_the_session() {
 /// What the fuzzers found worth keeping is played in every run of the tests.
 #[test]
 fn the_corpus_of_the_fuzz_targets() {
-    crate::corpus::play("session_frames", frames);
-    crate::corpus::play("session_machine", machine);
+    harness::corpus::play("session_frames", frames);
+    harness::corpus::play("session_machine", machine);
 }

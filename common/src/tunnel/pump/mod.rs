@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Delivery, End, LocalSocket, Outcome};
 use crate::limits;
-use crate::websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
+use device_stream_websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 
 /// Read size while little comes: keystrokes need no more.
 const SMALL_READ: usize = 4 << 10;

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::websocket::{self, ConnectError, Endpoint};
+use common::net::{self, ConnectError, Endpoint};
 use common::wire::stream::StreamRequest;
 use common::{dial, limits};
 use rustls::ClientConfig;
@@ -85,14 +85,14 @@ impl Ahead {
             state.waiting.pop()
         };
         if let Some((_, stream)) = stored {
-            let opening = websocket::connect_over(stream, url, token);
+            let opening = net::connect_over(stream, url, token);
             match timeout(limits::SESSION_AHEAD_ANSWER, opening).await {
                 // Dead meanwhile, perhaps: a fresh one tells.
                 Err(_) | Ok(Err(ConnectError::Handshake { .. })) => {}
                 Ok(result) => return result,
             }
         }
-        websocket::connect(url, token, tls).await
+        net::connect(url, token, tls).await
     }
 }
 

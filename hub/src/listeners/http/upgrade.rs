@@ -41,7 +41,7 @@ impl Connection {
         let certificate = self.certificate.clone();
         let place = Arc::clone(&self.place);
         self.upgrade(&mut request, move |stream, read| async move {
-            let bytes = WebSocketBytes::server(stream, &read);
+            let bytes = WebSocketBytes::server(stream, limits::MQTT_WEBSOCKET_MESSAGE, &read);
             drop(read);
             if is_amqp {
                 let (name, stop) = (listener.state.address.name(), &listener.stop);

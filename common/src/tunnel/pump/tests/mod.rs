@@ -248,7 +248,10 @@ async fn a_peer_that_is_gone_without_a_word_is_noticed() {
         "{:?}",
         outcome.end
     );
-    assert!(outcome.duration <= limits::LEG_PING + limits::LEG_PONG);
+    assert!(
+        outcome.duration
+            <= device_stream_websocket::limits::PING + device_stream_websocket::limits::PONG
+    );
     assert!(aborted.load(Relaxed));
     drop((person, peer));
 }

@@ -3,12 +3,13 @@
 
 use std::io;
 
-use ::bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tungstenite::handshake::client::Response;
 use tungstenite::handshake::machine::TryParse as _;
 
-use crate::{dial, limits};
+use crate::limits;
+use device_stream_websocket::text;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +34,7 @@ pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     request: &[u8],
 ) -> Result<(Response, BytesMut), ExchangeError> {
-    let lost = |error| ExchangeError::Lost(dial::plain(error));
+    let lost = |error| ExchangeError::Lost(text::plain(error));
     stream.write_all(request).await.map_err(lost)?;
     stream.flush().await.map_err(lost)?;
     let mut read = BytesMut::with_capacity(1 << 10);

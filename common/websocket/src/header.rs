@@ -1,20 +1,26 @@
 //! The head of a frame (RFC 6455, 5.2): parsed and written, no more.
 
-use super::ViolationError;
+use crate::error::ViolationError;
 
 /// Longest head: two bytes, eight of length, four of mask.
-pub(super) const LONGEST: usize = 14;
+pub(crate) const LONGEST: usize = 14;
 /// Longest payload of a control frame (RFC 6455, 5.5).
-pub(super) const CONTROL_PAYLOAD: usize = 125;
+pub(crate) const CONTROL_PAYLOAD: usize = 125;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opcode {
+pub enum Opcode {
+    /// More of the data message before it.
     Continuation,
+    /// A data message, or its beginning, that is UTF-8.
     Text,
+    /// Any other data message, or its beginning.
     Binary,
+    /// The end of what its sender sends.
     Close,
+    /// To be answered with its payload.
     Ping,
+    /// The answer.
     Pong,
 }
 
@@ -42,21 +48,23 @@ impl Opcode {
         }
     }
 
-    pub(super) fn is_control(self) -> bool {
+    /// Whether it may stand between the frames of a message.
+    pub fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
 /// The head of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub struct Header {
     /// Whether it is its message's last.
-    pub(super) is_final: bool,
-    pub(super) opcode: Opcode,
+    pub is_final: bool,
+    /// What it is.
+    pub opcode: Opcode,
     /// Only what clients send is masked.
-    pub(super) mask: Option<[u8; 4]>,
+    pub mask: Option<[u8; 4]>,
     /// Bytes of payload.
-    pub(super) length: u64,
+    pub length: u64,
 }
 
 impl Header {
@@ -64,7 +72,7 @@ impl Header {
     ///
     /// # Errors
     /// When no peer that keeps the rules writes such a head.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, ViolationError> {
+    pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, ViolationError> {
         let &[first, second, ref rest @ ..] = bytes else {
             return Ok(None);
         };
@@ -110,7 +118,7 @@ impl Header {
     }
 
     /// Writes it behind what is in `out`, in its shortest form.
-    pub(super) fn write(&self, out: &mut impl bytes::BufMut) {
+    pub fn write(&self, out: &mut impl bytes::BufMut) {
         let masked = if self.mask.is_some() { 0x80 } else { 0 };
         out.put_u8(if self.is_final { 0x80 } else { 0 } | self.opcode.number());
         match (u8::try_from(self.length), u16::try_from(self.length)) {

@@ -7,11 +7,13 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Duration, Instant, Sleep, sleep, timeout};
 
-use super::decoder::Event;
-use super::frames::{Appetite, Frames, Role};
-use super::{Data, Incoming, WebSocketError};
+use crate::decoder::Event;
+use crate::error::WebSocketError;
+use crate::frames::{Appetite, Frames};
 use crate::keepalive::{Action, Keepalive};
 use crate::limits;
+use crate::message::{Data, Incoming};
+use crate::role::Role;
 
 /// A WebSocket of the streaming endpoint, either end.
 pub struct WebSocket<S>(Box<Socket<S>>);
@@ -41,8 +43,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let now = Instant::now();
         Self(Box::new(Socket {
             frames: Frames::new(stream, role, limits::STREAM_MESSAGE_ACCEPTED, read),
-            keepalive: Keepalive::new(limits::LEG_PING, limits::LEG_PONG, now),
-            timer: Box::pin(sleep(limits::LEG_PING)),
+            keepalive: Keepalive::new(limits::PING, limits::PONG, now),
+            timer: Box::pin(sleep(limits::PING)),
         }))
     }
 

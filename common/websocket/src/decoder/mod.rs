@@ -4,9 +4,10 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::header::{Header, Opcode};
-use super::{CloseFrame, Data, Kind, ViolationError, mask};
-use crate::{limits, outside};
+use crate::error::ViolationError;
+use crate::header::{Header, Opcode};
+use crate::message::{CloseFrame, Data, Kind};
+use crate::{limits, mask, text};
 
 /// Pieces up to this size get memory of their own: a keystroke that is kept somewhere
 /// must not keep a whole read buffer.
@@ -14,13 +15,16 @@ const COPIED: usize = 4 << 10;
 
 /// What came, when it is whole.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub enum Event {
     /// A data message that is not empty, or a piece of one.
     Data(Data),
     /// A data message, or fragment, without a byte.
     Nothing,
+    /// To be answered with a pong that has the same payload.
     Ping(Bytes),
+    /// The answer to a ping.
     Pong,
+    /// The peer sends nothing more.
     Close(CloseFrame),
 }
 
@@ -47,7 +51,7 @@ struct Message {
 
 /// The reading half of a WebSocket.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub struct Decoder {
     /// A server's peers mask, a client's do not.
     is_server: bool,
     /// Largest message.
@@ -58,7 +62,9 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new(is_server: bool, limit: usize, read: &[u8]) -> Self {
+    /// For a server, or else a client, that accepts messages of at most `limit` bytes; `read` is
+    /// what has come already.
+    pub fn new(is_server: bool, limit: usize, read: &[u8]) -> Self {
         Self {
             is_server,
             limit,
@@ -69,17 +75,18 @@ impl Decoder {
     }
 
     /// Allows messages of another size from now on.
-    pub(super) fn set_limit(&mut self, limit: usize) {
+    pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
 
     /// Where what is read from the peer goes, behind what is there.
-    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+    #[inline]
+    pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
     /// Gives memory back that holds nothing.
-    pub(super) fn shrink(&mut self) {
+    pub fn shrink(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
@@ -87,20 +94,22 @@ impl Decoder {
 
     /// Moves what the buffer holds to one of its own with room for so much, so that a large one,
     /// which it may share with messages that were passed on, is freed with them.
-    pub(super) fn move_out(&mut self, size: usize) {
+    pub(crate) fn move_out(&mut self, size: usize) {
         let mut buffer = BytesMut::with_capacity(size.max(self.buffer.len()));
         buffer.extend_from_slice(&self.buffer);
         self.buffer = buffer;
     }
 
     /// Whether a frame's head was taken and its payload is awaited.
-    pub(super) fn is_in_frame(&self) -> bool {
+    #[inline]
+    pub(crate) fn is_in_frame(&self) -> bool {
         self.frame.is_some()
     }
 
     /// How many bytes [`buffer`](Self::buffer) lacks for a next event; 1 when that is
     /// not known.
-    pub(super) fn missing(&self) -> usize {
+    #[inline]
+    pub fn missing(&self) -> usize {
         let wanted = self.frame.map_or(1, |frame| self.next_piece(&frame));
         wanted.saturating_sub(self.buffer.len()).max(1)
     }
@@ -120,7 +129,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the peer breaks a rule. Nothing it says can be understood from then on.
-    pub(super) fn next(&mut self) -> Result<Option<Event>, ViolationError> {
+    pub fn next_event(&mut self) -> Result<Option<Event>, ViolationError> {
         loop {
             let Some(frame) = self.frame else {
                 let Some((header, size)) = Header::parse(&self.buffer)? else {
@@ -292,7 +301,7 @@ fn close_frame(payload: &[u8]) -> Result<CloseFrame, ViolationError> {
     let reason = std::str::from_utf8(reason).map_err(|_| ViolationError::Reason)?;
     Ok(CloseFrame {
         code,
-        reason: outside::printable(reason).into_owned(),
+        reason: text::printable(reason).into_owned(),
     })
 }
 

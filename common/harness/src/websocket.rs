@@ -1,14 +1,11 @@
-//! The decoder on any bytes: what the tests and the fuzz target share. No part of any
-//! program.
+//! The WebSocket decoder on any bytes.
 
 use std::io::{self, Cursor, Read, Write};
 
-use ::bytes::Bytes;
+use bytes::Bytes;
+use device_stream_websocket::{Decoder, Event, Kind, ViolationError};
 use tungstenite::Message;
 use tungstenite::protocol::{Role, WebSocketConfig};
-
-use super::decoder::{Decoder, Event};
-use super::{Kind, ViolationError};
 
 /// Largest message: small, so that a short input can exceed it.
 const LIMIT: usize = 4 << 10;
@@ -56,7 +53,7 @@ fn ours(is_server: bool, bytes: &[u8], sizes: &[u8]) -> (Vec<Said>, Option<Viola
         decoder.buffer().extend_from_slice(piece);
         rest = later;
         loop {
-            match decoder.next() {
+            match decoder.next_event() {
                 Ok(Some(Event::Data(data))) => {
                     said.push(Said::Data(data.kind(), data.into_bytes()))
                 }
@@ -132,6 +129,57 @@ fn theirs(is_server: bool, bytes: &[u8]) -> (Vec<Said>, bool) {
         // Messages without a byte mean nothing.
         if matches!(heard.last(), Some(Said::Data(_, bytes)) if bytes.is_empty()) {
             heard.pop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use device_stream_websocket::{Header, Opcode, mask};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_corpus_of_the_fuzz_target() {
+        crate::corpus::play("websocket_frames", frames);
+    }
+
+    proptest! {
+        /// Frames of any kind in any order, and in any pieces.
+        #[test]
+        fn any_frames_are_read_as_another_implementation_reads_them(
+            is_server: bool,
+            sizes: [u8; 4],
+            pieces in prop::collection::vec(
+                (any::<bool>(), 0usize..6, any::<[u8; 4]>(), prop::collection::vec(any::<u8>(), 0..140)),
+                1..8,
+            ),
+        ) {
+            let opcodes = [
+                Opcode::Continuation,
+                Opcode::Text,
+                Opcode::Binary,
+                Opcode::Close,
+                Opcode::Ping,
+                Opcode::Pong,
+            ];
+            let mut input = vec![u8::from(is_server)];
+            input.extend(sizes);
+            for (is_final, opcode, mask, payload) in pieces {
+                let mask = is_server.then_some(mask);
+                let header = Header {
+                    is_final,
+                    opcode: opcodes[opcode],
+                    mask,
+                    length: payload.len() as u64,
+                };
+                header.write(&mut input);
+                let start = input.len();
+                input.extend(payload);
+                mask::apply(&mut input[start..], mask.unwrap_or_default());
+            }
+            super::frames(&input);
         }
     }
 }

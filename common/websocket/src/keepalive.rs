@@ -88,11 +88,13 @@ impl Keepalive {
     }
 
     /// Something came from the peer: it is alive.
+    #[inline]
     pub fn heard(&mut self, now: Instant) {
         self.heard = now;
     }
 
     /// A pong came: the peer has read all that went before the last ping.
+    #[inline]
     pub fn ponged(&mut self, now: Instant) {
         self.heard = now;
         if self.awaiting_pong {
@@ -102,6 +104,7 @@ impl Keepalive {
     }
 
     /// Data went to the peer.
+    #[inline]
     pub fn sent(&mut self, bytes: usize) {
         self.unread_after_ping = self.unread_after_ping.saturating_add(bytes as u64);
     }
@@ -116,6 +119,7 @@ impl Keepalive {
     }
 
     /// What to do at this moment.
+    #[inline]
     pub fn action(&mut self, now: Instant) -> Action {
         if !self.awaiting_pong {
             let due = self.last_ping + self.interval;

@@ -6,8 +6,8 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::header::{self, Header, Opcode};
-use super::mask;
+use crate::header::{self, Header, Opcode};
+use crate::mask;
 
 /// Payloads up to this size are copied behind their head: cheaper than two slices.
 const JOINED: usize = 4 << 10;
@@ -23,7 +23,7 @@ const _: () = assert!(
 
 /// The writing half of a WebSocket. As a [`Buf`] it is what is to be written.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub struct Outbox {
     /// What goes out first.
     slices: VecDeque<Bytes>,
     /// Bytes in them.
@@ -35,12 +35,19 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Bytes that wait.
-    pub(super) fn len(&self) -> usize {
+    #[inline]
+    pub fn len(&self) -> usize {
         self.sliced + self.scratch.len()
     }
 
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Queues one frame, unmasked, as servers send.
-    pub(super) fn push(&mut self, opcode: Opcode, payload: Bytes) {
+    pub fn push(&mut self, opcode: Opcode, payload: Bytes) {
         let header = head(opcode, None, payload.len());
         let is_joined = payload.len() <= JOINED;
         let copied = if is_joined { payload.len() } else { 0 };
@@ -56,7 +63,7 @@ impl Outbox {
     }
 
     /// Queues one frame under a mask, as clients send.
-    pub(super) fn push_masked(&mut self, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
+    pub fn push_masked(&mut self, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
         let header = head(opcode, Some(mask), payload.len());
         self.scratch.reserve(header::LONGEST + payload.len());
         header.write(&mut self.scratch);
@@ -70,7 +77,7 @@ impl Outbox {
     }
 
     /// Gives memory back that holds nothing.
-    pub(super) fn shrink(&mut self) {
+    pub fn shrink(&mut self) {
         if !self.has_remaining() {
             *self = Self::default();
         }
@@ -131,9 +138,9 @@ impl Buf for Outbox {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::decoder::{Decoder, Event};
-    use super::super::{Data, Kind};
     use super::*;
+    use crate::decoder::{Decoder, Event};
+    use crate::message::{Data, Kind};
 
     proptest! {
         /// However the network takes it, the frames come out as they were.
@@ -168,9 +175,9 @@ mod tests {
             let mut decoder = Decoder::new(masks.is_some(), 1 << 20, &written);
             for payload in payloads {
                 let expected = Data::new(Kind::Binary, payload.into());
-                prop_assert_eq!(decoder.next().unwrap(), Some(Event::Data(expected)));
+                prop_assert_eq!(decoder.next_event().unwrap(), Some(Event::Data(expected)));
             }
-            prop_assert_eq!(decoder.next().unwrap(), None);
+            prop_assert_eq!(decoder.next_event().unwrap(), None);
         }
     }
 }

@@ -8,14 +8,14 @@ const DRAW: usize = 32;
 /// Masks that cannot be predicted, as clients need for every frame. Drawn by the dozen:
 /// a call of the generator for each would cost about as much as a small frame.
 #[derive(Default)]
-pub(super) struct Masks {
+pub struct Masks {
     drawn: [[u8; 4]; DRAW],
     left: usize,
 }
 
 impl Masks {
     /// One that was never used.
-    pub(super) fn draw(&mut self) -> [u8; 4] {
+    pub fn draw(&mut self) -> [u8; 4] {
         if let Some(mask) = self.take() {
             return mask;
         }
@@ -37,7 +37,7 @@ const STEP: usize = 32;
 
 /// Lays the mask over `bytes`, or takes it off. What follows them has the mask
 /// [`turned`] by their number.
-pub(super) fn apply(bytes: &mut [u8], mask: [u8; 4]) {
+pub fn apply(bytes: &mut [u8], mask: [u8; 4]) {
     let mut wide = [0u8; STEP];
     for (place, byte) in wide.chunks_exact_mut(4).zip(std::iter::repeat(mask)) {
         place.copy_from_slice(&byte);
@@ -54,7 +54,7 @@ pub(super) fn apply(bytes: &mut [u8], mask: [u8; 4]) {
 }
 
 /// The mask as it continues after so many bytes.
-pub(super) fn turned(mut mask: [u8; 4], bytes: usize) -> [u8; 4] {
+pub fn turned(mut mask: [u8; 4], bytes: usize) -> [u8; 4] {
     mask.rotate_left(bytes % 4);
     mask
 }

@@ -1,19 +1,18 @@
-//! A WebSocket as a byte stream, for MQTT: message borders mean nothing.
+//! A WebSocket as a byte stream, for protocols like MQTT: message borders mean nothing.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ::bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::decoder::Event;
-use super::frames::{Frames, Role};
-use super::{CloseFrame, Data, Kind, ViolationError, WebSocketError};
+use crate::decoder::Event;
+use crate::error::{ViolationError, WebSocketError};
+use crate::frames::Frames;
 use crate::limits;
-
-/// Largest message: SDKs send one packet in each, or some small ones.
-const MESSAGE: usize = limits::MQTT_PACKET + (4 << 10);
+use crate::message::{CloseFrame, Data, Kind};
+use crate::role::Role;
 
 /// Binary messages in and out, seen as one stream of bytes; a Close is its end.
 pub struct WebSocketBytes<S> {
@@ -25,15 +24,21 @@ pub struct WebSocketBytes<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
-    /// The server's end of an upgraded connection; `read` is what came behind the
-    /// upgrade request.
-    pub fn server(stream: S, read: &[u8]) -> Self {
-        Self::new(stream, Role::Server, read)
+    /// The server's end of an upgraded connection, which accepts messages of at most `limit`
+    /// bytes; `read` is what came behind the upgrade request.
+    pub fn server(stream: S, limit: usize, read: &[u8]) -> Self {
+        Self::new(stream, Role::Server, limit, read)
     }
 
-    pub(super) fn new(stream: S, role: Role, read: &[u8]) -> Self {
+    /// The client's end of a connection that is upgraded already; `read` is what came behind
+    /// the answer.
+    pub fn client(stream: S, limit: usize, read: &[u8]) -> Self {
+        Self::new(stream, Role::Client, limit, read)
+    }
+
+    fn new(stream: S, role: Role, limit: usize, read: &[u8]) -> Self {
         Self {
-            frames: Frames::new(stream, role, MESSAGE, read),
+            frames: Frames::new(stream, role, limit, read),
             unread: Bytes::new(),
             is_over: false,
             close: (CloseFrame::NORMAL, ""),
@@ -84,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketBytes<S> {
                     self.break_off();
                     return Poll::Ready(Err(io::Error::new(
                         io::ErrorKind::InvalidData,
-                        "a text message under MQTT",
+                        "a text message instead of a binary one",
                     )));
                 }
                 Event::Close(_) => self.is_over = true,

@@ -6,7 +6,6 @@ use tokio_tungstenite::tungstenite;
 use tungstenite::Message as Foreign;
 use tungstenite::protocol::Role;
 
-use super::super::fuzzing;
 use super::*;
 
 const LIMIT: usize = 1 << 20;
@@ -32,7 +31,7 @@ fn data(kind: Kind, bytes: &[u8]) -> Event {
 
 fn all(decoder: &mut Decoder) -> Result<Vec<Event>, ViolationError> {
     let mut events = Vec::new();
-    while let Some(event) = decoder.next()? {
+    while let Some(event) = decoder.next_event()? {
         events.push(event);
     }
     Ok(events)
@@ -182,11 +181,6 @@ fn goodbyes_are_read_and_cleaned() {
     assert_eq!(client(&bytes).unwrap(), [Event::Close(silent)]);
 }
 
-#[test]
-fn the_corpus_of_the_fuzz_target() {
-    crate::corpus::play("websocket_frames", fuzzing::frames);
-}
-
 fn messages() -> impl Strategy<Value = Vec<Foreign>> {
     let message = prop_oneof![
         prop::collection::vec(any::<u8>(), 1..40_000).prop_map(Foreign::binary),
@@ -234,39 +228,12 @@ proptest! {
         prop_assert_eq!(events, expected);
     }
 
-    /// Frames of any kind in any order, and in any pieces.
-    #[test]
-    fn any_frames_are_read_as_another_implementation_reads_them(
-        is_server: bool,
-        sizes: [u8; 4],
-        frames in prop::collection::vec(
-            (any::<bool>(), 0usize..6, any::<[u8; 4]>(), prop::collection::vec(any::<u8>(), 0..140)),
-            1..8,
-        ),
-    ) {
-        let opcodes = [
-            Opcode::Continuation,
-            Opcode::Text,
-            Opcode::Binary,
-            Opcode::Close,
-            Opcode::Ping,
-            Opcode::Pong,
-        ];
-        let mut input = vec![u8::from(is_server)];
-        input.extend(sizes);
-        for (is_final, opcode, mask, payload) in frames {
-            let mask = is_server.then_some(mask);
-            input.extend(frame(is_final, opcodes[opcode], mask, &payload));
-        }
-        fuzzing::frames(&input);
-    }
-
     /// Whatever comes: an answer or a violation, and never more kept than was sent.
     #[test]
     fn rubbish_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..4000), is_server: bool) {
         let mut decoder = Decoder::new(is_server, LIMIT, &bytes);
         let mut taken = 0;
-        while let Ok(Some(event)) = decoder.next() {
+        while let Ok(Some(event)) = decoder.next_event() {
             if let Event::Data(data) = event {
                 taken += data.len();
             }

@@ -5,16 +5,18 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ::bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
-use super::decoder::{Decoder, Event};
-use super::header::{self, Opcode};
-use super::mask::Masks;
-use super::outbox::Outbox;
-use super::{CloseFrame, Data, Kind, ViolationError, WebSocketError};
-use crate::limits;
+use crate::decoder::{Decoder, Event};
+use crate::error::{ViolationError, WebSocketError};
+use crate::header::{self, Opcode};
+use crate::mask::Masks;
+use crate::message::{CloseFrame, Data, Kind};
+use crate::outbox::Outbox;
+use crate::role::Role;
+use crate::{limits, text};
 
 /// Read size while little comes: keystrokes need no more.
 const SMALL_READ: usize = 4 << 10;
@@ -31,24 +33,15 @@ const LITTLE: usize = 256;
 
 /// How much an owner can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Appetite {
+pub(crate) enum Appetite {
     /// Any event.
     All,
     /// What is here already, or fits in [`LITTLE`] bytes; the rest is left to the network.
     Little,
 }
 
-/// Which rules the two ends follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Masks what it sends.
-    Client,
-    /// Expects masks.
-    Server,
-}
-
 /// Either end of a WebSocket, without a clock.
-pub(super) struct Frames<S> {
+pub(crate) struct Frames<S> {
     io: S,
     role: Role,
     decoder: Decoder,
@@ -81,7 +74,7 @@ pub(super) struct Frames<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// Over an upgraded stream, of which so much was read already.
-    pub(super) fn new(io: S, role: Role, limit: usize, read: &[u8]) -> Self {
+    pub(crate) fn new(io: S, role: Role, limit: usize, read: &[u8]) -> Self {
         Self {
             io,
             role,
@@ -103,12 +96,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
     }
 
-    pub(super) fn get_ref(&self) -> &S {
+    pub(crate) fn get_ref(&self) -> &S {
         &self.io
     }
 
     /// Allows messages of another size from now on, and reads in one go no more than one.
-    pub(super) fn set_limit(&mut self, limit: usize) {
+    pub(crate) fn set_limit(&mut self, limit: usize) {
         self.decoder.set_limit(limit);
         self.most_read = LARGE_BUFFER.min(limit);
         self.read_size = if limit < SMALL_READ {
@@ -119,12 +112,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// Whether our Close was queued.
-    pub(super) fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.is_closing
     }
 
     /// The next event. Pings are answered on the way, and so is a Close: flush that.
-    pub(super) fn poll_event(
+    pub(crate) fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Event, WebSocketError>> {
@@ -133,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
 
     /// The same for this [`Appetite`]. Pending also when the next event is too large for it: then
     /// [`is_full`](Self::is_full), and what comes does not wake the task.
-    pub(super) fn poll_event_of(
+    pub(crate) fn poll_event_of(
         &mut self,
         appetite: Appetite,
         cx: &mut Context<'_>,
@@ -148,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 let violation = *violation;
                 return self.poll_deaf(cx, violation);
             }
-            match self.decoder.next() {
+            match self.decoder.next_event() {
                 Ok(Some(event)) => {
                     self.react(&event);
                     return Poll::Ready(Ok(event));
@@ -268,13 +261,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// Whether [`Appetite::Little`] reads nothing more.
-    pub(super) fn is_full(&mut self) -> bool {
+    pub(crate) fn is_full(&mut self) -> bool {
         self.decoder.buffer().len() >= LITTLE
     }
 
     /// Ready when the next frame may be given to [`send`](Self::send).
-    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
-        if self.is_blocked || self.outbox.len() >= limits::WEBSOCKET_WRITE_BUFFER {
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        if self.is_blocked || self.outbox.len() >= limits::WRITE_BUFFER {
             // Down to the network: TLS takes it all and keeps what the network does not take.
             ready!(self.poll_flush(cx))?;
         }
@@ -282,7 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// Queues a data message.
-    pub(super) fn send(&mut self, data: Data) -> Result<(), WebSocketError> {
+    pub(crate) fn send(&mut self, data: Data) -> Result<(), WebSocketError> {
         if self.is_closing {
             return Err(lost(io::ErrorKind::NotConnected.into()));
         }
@@ -295,7 +288,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// Queues a ping.
-    pub(super) fn send_ping(&mut self) {
+    pub(crate) fn send_ping(&mut self) {
         if !self.is_closing {
             self.queue(Opcode::Ping, Bytes::new());
             self.owes_flush = true;
@@ -303,7 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// Queues a Close; nothing may be sent after it.
-    pub(super) fn send_close(&mut self, code: u16, reason: &str) -> Result<(), WebSocketError> {
+    pub(crate) fn send_close(&mut self, code: u16, reason: &str) -> Result<(), WebSocketError> {
         if self.is_closing {
             return Err(lost(io::ErrorKind::NotConnected.into()));
         }
@@ -313,14 +306,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// Answers the peer's Close with this instead, unless it was answered.
-    pub(super) fn answer_close(&mut self, code: u16, reason: &'static str) {
+    pub(crate) fn answer_close(&mut self, code: u16, reason: &'static str) {
         if let Some(answer) = &mut self.close_answer {
             *answer = (code, reason);
         }
     }
 
     /// Bytes that were queued and not yet taken by the stream below.
-    pub(super) fn queued(&self) -> usize {
+    pub(crate) fn queued(&self) -> usize {
         self.outbox.len()
     }
 
@@ -380,7 +373,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// Writes all that is queued, down to the network.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
         ready!(self.poll_write(cx))?;
         if self.is_unflushed {
             let flushed = self.poll_flush_below(cx);
@@ -395,7 +388,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// Gives memory back while nothing comes and goes.
-    pub(super) fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         self.read_size = self.read_size.min(SMALL_READ);
         self.decoder.shrink();
         self.outbox.shrink();
@@ -427,7 +420,7 @@ fn bulk_room(buffer: &mut BytesMut, missing: Option<usize>, most: usize) -> usiz
 }
 
 fn lost(error: io::Error) -> WebSocketError {
-    WebSocketError::Lost(crate::dial::plain(error))
+    WebSocketError::Lost(text::plain(error))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! The client's end: dial, upgrade, and errors that tell a person what to do.
+//! The client's end of a WebSocket: dial, upgrade, and errors that tell a person what to do.
 
 use std::fmt;
 use std::sync::Arc;
 
-use ::bytes::Bytes;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,12 +14,12 @@ use tungstenite::client::IntoClientRequest as _;
 use tungstenite::handshake::client::{Request, generate_request};
 use tungstenite::handshake::derive_accept_key;
 
-use super::frames::Role;
-use super::{WebSocket, WebSocketBytes, exchange};
+use super::exchange;
 use crate::dial::{self, DialError};
 use crate::limits;
 use crate::secret::Secret;
 use crate::wire::topics::{MQTT_SUBPROTOCOL, MQTT_WEBSOCKET_PATH};
+use device_stream_websocket::{WebSocket, WebSocketBytes};
 
 /// Why a WebSocket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -149,28 +149,30 @@ fn has_port(authority: &str) -> bool {
     behind.contains(':')
 }
 
-impl WebSocketBytes<TlsStream<TcpStream>> {
-    /// Opens MQTT over WebSocket at a hub: TLS to `host:port`, then the upgrade.
-    ///
-    /// # Errors
-    /// [`ConnectError`]; everything ends within twice [`limits::DIAL`].
-    pub async fn connect_mqtt(
-        host: &str,
-        port: u16,
-        url_host: &str,
-        tls: &Arc<ClientConfig>,
-    ) -> Result<Self, ConnectError> {
-        let uri = format!("wss://{url_host}:{port}{MQTT_WEBSOCKET_PATH}")
-            .parse()
-            .map_err(|_| ConnectError::BadUrl)?;
-        let stream = dial::tls(host, port, tls).await?;
-        let subprotocol = (
-            header::SEC_WEBSOCKET_PROTOCOL,
-            HeaderValue::from_static(MQTT_SUBPROTOCOL),
-        );
-        let (stream, read) = upgrade(stream, uri, (host, port), subprotocol).await?;
-        Ok(Self::new(stream, Role::Client, &read))
-    }
+/// Opens MQTT over WebSocket at a hub: TLS to `host:port`, then the upgrade. May be dropped.
+///
+/// # Errors
+/// [`ConnectError`]; everything ends within twice [`limits::DIAL`].
+pub async fn connect_mqtt(
+    host: &str,
+    port: u16,
+    url_host: &str,
+    tls: &Arc<ClientConfig>,
+) -> Result<WebSocketBytes<TlsStream<TcpStream>>, ConnectError> {
+    let uri = format!("wss://{url_host}:{port}{MQTT_WEBSOCKET_PATH}")
+        .parse()
+        .map_err(|_| ConnectError::BadUrl)?;
+    let stream = dial::tls(host, port, tls).await?;
+    let subprotocol = (
+        header::SEC_WEBSOCKET_PROTOCOL,
+        HeaderValue::from_static(MQTT_SUBPROTOCOL),
+    );
+    let (stream, read) = upgrade(stream, uri, (host, port), subprotocol).await?;
+    Ok(WebSocketBytes::client(
+        stream,
+        limits::MQTT_WEBSOCKET_MESSAGE,
+        &read,
+    ))
 }
 
 /// Asks for the upgrade; the stream comes back with what the host sent behind its answer.
