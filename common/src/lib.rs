@@ -34,7 +34,6 @@ pub mod report;
 pub mod sample_output;
 pub mod sas_token;
 pub mod secret;
-pub mod session;
 pub mod session_mode;
 pub mod shutdown;
 pub mod streaming_hosts;
@@ -44,5 +43,6 @@ pub mod tls;
 pub mod tunnel;
 pub mod wire;
 
+pub use device_stream_session as session;
 pub use device_stream_websocket as websocket;
 pub use device_stream_websocket::{keepalive, random};

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+pub use device_stream_session::limits::{
+    CHUNK as SESSION_CHUNK, CONNECTIONS as SESSION_CONNECTIONS,
+    DETACHED_BYTES as SESSION_DETACHED_BYTES, DETACHED_CONNECTIONS as SESSION_DETACHED_CONNECTIONS,
+    HANDSHAKE as SESSION_HANDSHAKE, RESUME as SESSION_RESUME, SESSIONS, SILENCE as SESSION_SILENCE,
+};
 use device_stream_websocket::limits::WRITE_BUFFER;
-pub use device_stream_websocket::limits::{STREAM_MESSAGE, STREAM_MESSAGE_ACCEPTED};
+pub use device_stream_websocket::limits::{CLOSE, STREAM_MESSAGE, STREAM_MESSAGE_ACCEPTED};
 
 // --- Names ---
 
@@ -65,8 +70,6 @@ pub const LEG_DELIVER: Duration = Duration::from_secs(25);
 pub const LEG_CONFIRM: Duration = Duration::from_secs(10);
 /// The surviving leg's answer to our Close, at the hub.
 pub const LEG_CLOSE: Duration = Duration::from_secs(10);
-/// Delivering what is left, and the closing handshakes, once an end is decided.
-pub const CLOSE: Duration = Duration::from_secs(5);
 /// Grace for open tunnels when a program has to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
@@ -78,16 +81,6 @@ pub const TLS_WRITE_BUFFER: usize = WRITE_BUFFER + STREAM_MESSAGE + 64;
 
 // --- Session mode (`docs/session-protocol.md`) ---
 
-/// How often a session's end is sent to its peer, whatever else is sent.
-pub const SESSION_PING: Duration = Duration::from_secs(10);
-/// A carrier on which nothing came for this long is dead: known within 20 s.
-pub const SESSION_SILENCE: Duration = Duration::from_secs(19);
-/// From an open leg to the peer's greeting: it has reported that it speaks session mode, and
-/// may be at the end of a bad path.
-pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(10);
-/// The answer to a resume, and a device's wait for hello or resume: the peer is known to
-/// support session mode, and may be at the end of a bad path.
-pub const SESSION_RESUME: Duration = Duration::from_secs(10);
 /// How long a device is asked for plain streams only, after it was wrong about itself.
 pub const SESSION_PLAIN: Duration = Duration::from_secs(3600);
 /// How long both ends keep a detached session, unless configured otherwise: a lid that is
@@ -95,18 +88,6 @@ pub const SESSION_PLAIN: Duration = Duration::from_secs(3600);
 pub const SESSION_GRACE: Duration = Duration::from_secs(72 * 3600);
 /// A session without connections gives its stream back after this.
 pub const SESSION_IDLE: Duration = Duration::from_secs(600);
-/// How long a held-back acknowledgement waits for company.
-pub const SESSION_ACK_DELAY: Duration = Duration::from_millis(25);
-/// Bytes received after which an acknowledgement is not held back, wanted or not.
-pub const SESSION_ACK_BYTES: u64 = 512 << 10;
-/// First window of a carrier: TCP's slow start is below it anyway.
-pub const SESSION_WINDOW_FIRST: u64 = 256 << 10;
-/// Smallest window: a few chunks.
-pub const SESSION_WINDOW_LEAST: u64 = 64 << 10;
-/// Largest window, and so the most that is kept for a replay: 120 ms at 1 Gbit/s.
-pub const SESSION_WINDOW_MOST: u64 = 16 << 20;
-/// By so much what is small may exceed a full window: keystrokes do not wait for bulk.
-pub const SESSION_WINDOW_SMALL: u64 = 64 << 10;
 /// Connections that a device has ready for sessions that are about to be opened again.
 pub const SESSION_AHEAD: usize = 4;
 /// How long after its loss such a session is expected back any moment.
@@ -117,31 +98,8 @@ pub const SESSION_AHEAD_LIFE: Duration = Duration::from_secs(20);
 pub const SESSION_AHEAD_ANSWER: Duration = Duration::from_secs(3);
 /// Between attempts to make one.
 pub const SESSION_AHEAD_RETRY: Duration = Duration::from_secs(1);
-/// Largest chunk of a connection: with its headers one message of the streaming endpoint.
-pub const SESSION_CHUNK: usize = STREAM_MESSAGE - 32;
-/// Smallest limit of a chunk, on slow paths.
-pub const SESSION_CHUNK_LEAST: usize = 4 << 10;
-/// What each end may send on a new connection before it is given credit (protocol).
-pub const SESSION_CREDIT_FIRST: u64 = 64 << 10;
-/// Most that is buffered for one connection whose reader is slow.
-pub const SESSION_CREDIT_MOST: u64 = 16 << 20;
-/// Credit beyond the first that all connections of a session share.
-pub const SESSION_CREDIT_SHARED: u64 = 32 << 20;
-/// A round trip that is shorter is taken for this long when credit grows.
-pub const SESSION_ROUND_TRIP_LEAST: Duration = Duration::from_millis(2);
-/// Connections at once in one session.
-pub const SESSION_CONNECTIONS: usize = 4_096;
 /// Inner connections at once in all sessions of a device-proxy.
-pub const DEVICE_CONNECTIONS: usize = 8_192;
-/// Sessions at once, detached ones included.
-pub const SESSIONS: usize = 1_024;
-/// Bytes that all detached sessions of a process may hold.
-pub const SESSION_DETACHED_BYTES: u64 = 64 << 20;
-/// Connections that all detached sessions of a process may have: half of what a device-proxy
-/// has, so that there is room for those who are there.
-pub const SESSION_DETACHED_CONNECTIONS: usize = DEVICE_CONNECTIONS / 2;
-/// Longest text of a peer that is repeated to a person, in bytes: fits in a short frame.
-pub const SESSION_TEXT: usize = 200;
+pub const DEVICE_CONNECTIONS: usize = 2 * SESSION_DETACHED_CONNECTIONS;
 
 // --- MQTT ---
 

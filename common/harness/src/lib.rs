@@ -2,11 +2,13 @@
 //! for. The tests here play the same from seeds and corpora. No part of any program.
 //!
 //! ```text
+//! session       session mode: both ends under any events, or one and a hostile peer
 //! websocket     the WebSocket decoder on any bytes
 //! corpus        what fuzzing has found worth keeping
 //! ```
 
 #![allow(
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
@@ -14,4 +16,5 @@
 )]
 
 pub mod corpus;
+pub mod session;
 pub mod websocket;

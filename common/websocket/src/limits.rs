@@ -13,3 +13,5 @@ pub const WRITE_BUFFER: usize = 32 << 10;
 pub const PING: Duration = Duration::from_secs(10);
 /// How long the answer may take when nothing else is on its way to that peer.
 pub const PONG: Duration = Duration::from_secs(10);
+/// Delivering what is left, and the closing handshakes, once an end is decided.
+pub const CLOSE: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@ use common::report;
 use common::session::frame::Code;
 use common::session::handshake::{Exchange, GreetError, ResumeWish, Wish};
 use common::session::proof::ResumeSecret;
-use common::session::{CarrierEnd, CarrierId, Role, SessionId, SharedSession, carry};
+use common::session::{CarrierEnd, CarrierId, Role, SessionId, SharedSession, drive_carrier};
 use common::telemetry::AUDIT;
 use common::wire::stream::{Initiator, StreamRequest};
 use tokio::net::TcpStream;
@@ -207,7 +207,7 @@ async fn run(
     leg: common::websocket::WebSocket<Leg>,
     already_read: Bytes,
 ) {
-    let end = carry(&entry.live, carrier, leg, already_read).await;
+    let end = drive_carrier(&entry.live, carrier, leg, already_read).await;
     let (session, name) = (entry.live.id(), &entry.name);
     match &end {
         // Who keeps the session tells of its end.

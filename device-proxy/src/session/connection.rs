@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use common::dial::DialError;
 use common::report;
-use common::session::{ConnectionEnd, ConnectionId, ConnectionOutcome, RefusedCode, pipe};
+use common::session::{
+    ConnectionEnd, ConnectionId, ConnectionOutcome, RefusedCode, run_connection,
+};
 use common::telemetry::AUDIT;
 use common::tunnel::{LocalSocket, Traffic};
 
@@ -78,7 +80,7 @@ async fn carry(entry: &Entry, id: ConnectionId, local: Box<dyn LocalSocket>) {
         received,
         duration,
         end,
-    } = pipe(live, id, local, &traffic, || ()).await;
+    } = run_connection(live, id, local, &traffic, || ()).await;
     let seconds = format!("{:.1}", duration.as_secs_f32());
     let how = report::chain(&end);
     match end {

@@ -13,7 +13,7 @@ use common::report;
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, GreetError};
 use common::session::proof::ResumeSecret;
-use common::session::{CarrierEnd, CarrierId, Code, Over, SharedSession, carry};
+use common::session::{CarrierEnd, CarrierId, Code, Over, SharedSession, drive_carrier};
 use common::telemetry::AUDIT;
 use common::wire::initiation::Timeouts;
 use tokio::sync::watch;
@@ -171,7 +171,7 @@ impl Keeper<'_> {
         &self,
         (carrier, leg, already_read): (CarrierId, ServiceLeg, Bytes),
     ) -> CarrierEnd {
-        let carrying = carry(&self.live, carrier, leg, already_read);
+        let carrying = drive_carrier(&self.live, carrier, leg, already_read);
         tokio::pin!(carrying);
         let mut used = Instant::now();
         let mut stopping = false;
