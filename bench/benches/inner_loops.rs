@@ -9,7 +9,7 @@
 
 use std::future::poll_fn;
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use common::clock::unix_now;
@@ -33,7 +33,6 @@ use criterion::{
 use hub::auth::StreamTokens;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Payloads: a message under load, a TLS record, a small answer, a keystroke.

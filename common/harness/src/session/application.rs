@@ -1,13 +1,13 @@
 //! What uses one end of a simulated connection: a script of bytes, pauses and an end.
 
 use std::ops::Range;
-
 use std::time::Instant;
 
-use super::Choices;
 use device_stream_session::Inbound;
 use device_stream_session::limits;
 use device_stream_session::{Chunk, ConnectionId, Session};
+
+use super::Choices;
 
 /// Most that one side writes.
 const VOLUME: u64 = 150_000;

@@ -1,7 +1,6 @@
 //! Both decoders, on any bytes in any pieces.
 
 use bytes::{Bytes, BytesMut};
-
 use device_stream_session::frame::{self, Decoder, Frame};
 use device_stream_session::inner::{self, ConnectionId, Inner, InnerDecoder};
 

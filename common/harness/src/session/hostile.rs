@@ -1,9 +1,8 @@
 //! One end, and a peer that follows no rules: it may end the session, and nothing else.
 
-use bytes::{Bytes, BytesMut};
 use std::time::{Duration, Instant};
 
-use super::{Choices, frames};
+use bytes::{Bytes, BytesMut};
 use device_stream_session::Inbound;
 use device_stream_session::frame::{Decoder, Frame};
 use device_stream_session::inner::Inner;
@@ -12,6 +11,8 @@ use device_stream_session::proof::{Challenge, Proof, ResumeSecret};
 use device_stream_session::{
     CarrierId, Chunk, Code, ConnectionId, Over, RefusedCode, Role, Session, SessionId,
 };
+
+use super::{Choices, frames};
 
 /// Events of a story whose choices never end.
 const EVENTS: u64 = 300;

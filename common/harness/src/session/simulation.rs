@@ -2,16 +2,16 @@
 //! clock of its own, in which everything follows from the choices.
 
 use std::collections::{BTreeMap, BTreeSet};
-
 use std::time::{Duration, Instant};
 
-use super::Choices;
-use super::application::Application;
-use super::link::Link;
 use device_stream_session::limits;
 use device_stream_session::{
     CarrierId, Code, ConnectionId, Heard, Over, RefusedCode, Role, Session,
 };
+
+use super::Choices;
+use super::application::Application;
+use super::link::Link;
 
 /// Connections of one world at most.
 const CONNECTIONS: usize = 12;

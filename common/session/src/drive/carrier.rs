@@ -5,16 +5,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use device_stream_websocket::keepalive::SecondLook;
+use device_stream_websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::drive::clock;
 use crate::drive::shared::SharedSession;
 use crate::limits;
 use crate::proto::frame::{Code, Frame};
 use crate::proto::machine::{CarrierId, Heard};
-use device_stream_websocket::keepalive::SecondLook;
-use device_stream_websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 
 /// Messages that are read before something is sent: acknowledgements must not wait.
 const BATCH: usize = 32;
@@ -60,7 +61,7 @@ pub async fn drive_carrier<S: AsyncRead + AsyncWrite + Unpin>(
     already_read: Bytes,
 ) -> CarrierEnd {
     if !already_read.is_empty() {
-        let now = Instant::now();
+        let now = clock::now();
         // A peer that breaks the protocol gets its reset below.
         let _ = live.with(|state| state.session.receive(carrier, already_read, now));
     }
@@ -74,7 +75,7 @@ pub async fn drive_carrier<S: AsyncRead + AsyncWrite + Unpin>(
         is_sending_first: false,
     };
     let end = poll_fn(|cx| driver.poll(cx)).await;
-    live.with(|state| state.session.carrier_lost(carrier, Instant::now()));
+    live.with(|state| state.session.carrier_lost(carrier, clock::now()));
     let mut stream = driver.stream;
     match &end {
         CarrierEnd::Over | CarrierEnd::Detached(_) => {
@@ -149,7 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                 Poll::Ready(Ok(Incoming::Data(data))) => {
                     let heard = self.live.with(|state| {
                         let bytes = data.into_bytes();
-                        let now = Instant::now();
+                        let now = clock::now();
                         state.session.receive(self.carrier, bytes, now)
                     });
                     match heard {
@@ -178,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                 if state.session.is_on(self.carrier) {
                     state.register_carrier(cx);
                 }
-                state.session.transmit(self.carrier, Instant::now())
+                state.session.transmit(self.carrier, clock::now())
             });
             let Some(message) = message else {
                 is_blocked = false;
@@ -205,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
         }
         let (is_over, is_present, dead_at, deadline, tidy_at) = self.live.with(|state| {
             let session = &mut state.session;
-            session.tidy(Instant::now());
+            session.tidy(clock::now());
             (
                 session.over().is_some(),
                 session.is_on(self.carrier),
@@ -228,6 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
         let (Some(deadline), Some(dead_at)) = (deadline, dead_at) else {
             return Ok(true);
         };
+        let (deadline, dead_at) = (Instant::from_std(deadline), Instant::from_std(dead_at));
         let now = Instant::now();
         if self.second_look.may_judge(dead_at, now) {
             return Err(CarrierEnd::Silent);
@@ -237,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
         } else {
             self.second_look.until(dead_at)
         };
-        let deadline = tidy_at.map_or(deadline, |at| at.min(deadline));
+        let deadline = tidy_at.map_or(deadline, |at| Instant::from_std(at).min(deadline));
         if self.timer.deadline() != deadline {
             self.timer.as_mut().reset(deadline);
         }

@@ -10,6 +10,7 @@ use tokio::io::ReadBuf;
 use tokio::task::coop;
 use tokio::time::{Duration, Instant};
 
+use crate::drive::clock;
 use crate::drive::shared::SharedSession;
 use crate::drive::socket::ConnectionSocket;
 use crate::drive::traffic::Traffic;
@@ -200,7 +201,7 @@ impl<L: ConnectionSocket, F: FnOnce() + Unpin> Copying<'_, L, F> {
                     Pin::new(&mut self.local).poll_write(cx, &self.undelivered)
                 else {
                     let rest = std::mem::take(&mut self.undelivered);
-                    let now = Instant::now();
+                    let now = clock::now();
                     let is_timed = self
                         .live
                         .with(|state| state.session.give_back_inbound(self.id, rest, now));
@@ -227,7 +228,7 @@ impl<L: ConnectionSocket, F: FnOnce() + Unpin> Copying<'_, L, F> {
                 self.down = Down::Done;
             }
             let inbound = self.live.with(|state| {
-                let inbound = state.session.take(self.id, Instant::now());
+                let inbound = state.session.take(self.id, clock::now());
                 let is_opened = self.opened.is_some() && state.session.is_opened(self.id);
                 (inbound, is_opened, state.session.owes())
             });
@@ -285,12 +286,12 @@ impl<L: ConnectionSocket, F: FnOnce() + Unpin> Copying<'_, L, F> {
                 Ok(chunk) if chunk.is_empty() => {
                     self.up_is_done = true;
                     self.live
-                        .with_output(|state| state.session.finish(self.id, Instant::now()));
+                        .with_output(|state| state.session.finish(self.id, clock::now()));
                 }
                 Ok(chunk) => {
                     self.traffic.add_sent(chunk.len());
                     self.live
-                        .with_output(|state| state.session.send(self.id, chunk, Instant::now()));
+                        .with_output(|state| state.session.send(self.id, chunk, clock::now()));
                 }
                 Err(error) => return local_failed(error),
             }
@@ -359,7 +360,7 @@ mod tests {
             bytes: said.freeze(),
             wants_ack: false,
         };
-        let now = Instant::now();
+        let now = clock::now();
         live.with(|state| state.session.receive(carrier, said.encode(), now))
             .unwrap();
         assert_eq!(live.next_incoming().await, Some(id));

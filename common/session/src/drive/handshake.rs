@@ -5,6 +5,7 @@
 use std::future::poll_fn;
 
 use bytes::{Bytes, BytesMut};
+use device_stream_websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Duration, timeout};
 
@@ -12,7 +13,6 @@ use crate::limits;
 use crate::proto::boot_id::BootId;
 use crate::proto::frame::{Code, Decoder, Frame, Greeting, HEADER};
 use crate::proto::proof::{Challenge, Proof, Prover, ResumeSecret, SessionId, VERSION};
-use device_stream_websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 
 /// Why a carrier did not come to carry a session.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 
 pub mod budget;
 pub mod carrier;
+mod clock;
 pub mod connection;
 pub mod handshake;
 pub mod memory;

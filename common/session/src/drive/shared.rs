@@ -10,10 +10,10 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 
+use crate::drive::clock;
 use crate::proto::frame::Code;
 use crate::proto::inner::{ConnectionId, RefusedCode};
-use crate::proto::machine::CarrierId;
-use crate::proto::machine::{Over, Role, Session, Violation};
+use crate::proto::machine::{CarrierId, Over, Role, Session, Violation};
 use crate::proto::memory::Memory;
 use crate::proto::proof::SessionId;
 
@@ -72,7 +72,7 @@ impl SharedSession {
         Self {
             id,
             state: Arc::new(Mutex::new(State {
-                session: Session::with_memory(role, memory, Instant::now()),
+                session: Session::with_memory(role, memory, clock::now()),
                 readers: HashMap::new(),
                 carrier: None,
                 incoming: None,
@@ -213,7 +213,7 @@ impl SharedSession {
         self.with(|state| {
             state.freezes += 1;
             Frozen {
-                received: state.session.freeze(Instant::now()),
+                received: state.session.freeze(clock::now()),
                 freeze: state.freezes,
             }
         })
@@ -237,13 +237,14 @@ impl SharedSession {
             if state.freezes != frozen.freeze {
                 return Err(AttachError::Stale);
             }
-            Ok(state.session.attach(peer_received, Instant::now())?)
+            Ok(state.session.attach(peer_received, clock::now())?)
         })
     }
 
     /// Since when there is no carrier; `None` while there is one.
     pub fn detached_since(&self) -> Option<Instant> {
         self.with(|state| state.session.detached_since())
+            .map(Instant::from_std)
     }
 
     /// Bytes that have made their way, in both directions: it grows with progress.
@@ -330,7 +331,7 @@ mod tests {
             live.with(|state| {
                 let offset = state.session.received_bytes();
                 let open = control_message(&open, offset, false);
-                state.session.receive(carrier, open, Instant::now())
+                state.session.receive(carrier, open, clock::now())
             })
             .unwrap();
             let id = live.next_incoming().await.unwrap();

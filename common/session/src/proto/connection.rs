@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::Instant;
 
 use crate::limits;
 use crate::proto::chunk::Chunk;
@@ -314,7 +314,7 @@ impl Connection {
     /// `shared`, while the peer needs all of it within two round trips.
     pub(super) fn wants_credit(
         &mut self,
-        round_trip: tokio::time::Duration,
+        round_trip: Duration,
         shared: &mut u64,
         may_grow: bool,
         now: Instant,

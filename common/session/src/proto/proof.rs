@@ -5,9 +5,8 @@
 use std::fmt;
 
 use aws_lc_rs::hmac;
-use zeroize::Zeroizing;
-
 use device_stream_websocket::random;
+use zeroize::Zeroizing;
 
 /// The version of session mode that this code speaks.
 pub const VERSION: u8 = 1;

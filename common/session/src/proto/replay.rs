@@ -1,9 +1,9 @@
 //! What was sent and not yet acknowledged: sent again on the next carrier.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::time::{Duration, Instant};
 
 use crate::proto::chunk::{Chunk, Spare, stream_length};
 

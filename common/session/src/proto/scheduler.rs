@@ -2,8 +2,7 @@
 //! late goes before those that say much (the way of fq_codel). No I/O and no clock.
 
 use std::collections::{HashMap, VecDeque};
-
-use tokio::time::{Duration, Instant};
+use std::time::{Duration, Instant};
 
 use crate::proto::inner::ConnectionId;
 

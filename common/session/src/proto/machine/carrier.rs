@@ -1,6 +1,6 @@
 //! The carrier of a session: taken, given up, silent.
 
-use tokio::time::{Duration, Instant};
+use std::time::{Duration, Instant};
 
 use super::{Session, Violation};
 use crate::limits;

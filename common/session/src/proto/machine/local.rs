@@ -1,7 +1,8 @@
 //! Connections from their local sides: open, send, take, release.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
-use tokio::time::{Duration, Instant};
 
 use super::{Over, Role, Session};
 use crate::limits;

@@ -9,10 +9,11 @@ mod peer;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::time::{Duration, Instant};
 
+use crate::limits;
 use crate::proto::connection::{Connection, Fin};
 use crate::proto::frame::{Code, Frame};
 use crate::proto::inner::{ConnectionId, InnerDecoder};
@@ -20,9 +21,8 @@ use crate::proto::memory::{Account, Held, Memory};
 use crate::proto::replay::Replay;
 use crate::proto::scheduler::Scheduler;
 use carrier::Carrier;
-pub use carrier::CarrierId;
 
-use crate::limits;
+pub use carrier::CarrierId;
 
 /// Which end of the session this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

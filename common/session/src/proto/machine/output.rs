@@ -1,8 +1,9 @@
 //! What goes out next: acknowledgements, then a replay, then frames without data, then
 //! the connections' bytes in the scheduler's order.
 
+use std::time::Instant;
+
 use bytes::{Bytes, BytesMut};
-use tokio::time::Instant;
 
 use super::{CarrierId, Over, Session};
 use crate::limits;

@@ -8,9 +8,7 @@
 //! `window × (base + target) / round trip`, once a round trip). What waits while the
 //! delivery rate still grows waits for TCP's own window, and is no reason to settle.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::limits;
 
