@@ -7,7 +7,7 @@
 //!    [`sas_token`]: who is who, and how they prove it.
 //! 2. [`wire`]: every message of the device-streams handshake, written and
 //!    read by the same code.
-//! 3. [`tls`], [`dial`], [`net`], [`streaming_hosts`], [`websocket`], [`mqtt`]: how bytes
+//! 3. [`tls`], [`net`], [`streaming_hosts`], [`websocket`], [`mqtt`]: how bytes
 //!    reach the hub.
 //! 4. [`tunnel`]: how bytes move between a local socket and a stream; [`session`]: how
 //!    many connections share a stream and outlive it.
@@ -19,7 +19,6 @@ pub mod clock;
 pub mod command_line;
 pub mod connection_string;
 pub mod descriptors;
-pub mod dial;
 pub mod hub_address;
 pub mod identity;
 pub mod limits;
@@ -28,7 +27,6 @@ pub mod net;
 pub mod network;
 pub mod output;
 pub mod outside;
-pub mod path_watch;
 pub mod repeats;
 pub mod report;
 pub mod sample_output;

@@ -88,16 +88,6 @@ pub const SESSION_PLAIN: Duration = Duration::from_secs(3600);
 pub const SESSION_GRACE: Duration = Duration::from_secs(72 * 3600);
 /// A session without connections gives its stream back after this.
 pub const SESSION_IDLE: Duration = Duration::from_secs(600);
-/// Connections that a device has ready for sessions that are about to be opened again.
-pub const SESSION_AHEAD: usize = 4;
-/// How long after its loss such a session is expected back any moment.
-pub const SESSION_AHEAD_TIME: Duration = Duration::from_secs(120);
-/// A hub waits 30 s for the first words on a connection; it is made anew before that.
-pub const SESSION_AHEAD_LIFE: Duration = Duration::from_secs(20);
-/// The most that is waited for an answer on one: it may be dead.
-pub const SESSION_AHEAD_ANSWER: Duration = Duration::from_secs(3);
-/// Between attempts to make one.
-pub const SESSION_AHEAD_RETRY: Duration = Duration::from_secs(1);
 /// Inner connections at once in all sessions of a device-proxy.
 pub const DEVICE_CONNECTIONS: usize = 2 * SESSION_DETACHED_CONNECTIONS;
 

@@ -9,6 +9,7 @@ use common::connection_string::{
 };
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity, IdentityError, StreamName};
+use common::net::Dialer;
 use common::session_mode::SessionMode;
 use common::tls::{self, TlsConfigError};
 use common::wire::initiation::Timeouts;
@@ -165,7 +166,7 @@ pub fn device_config(
         session_grace: common::limits::SESSION_GRACE,
         memory: common::session::memory::limit(None),
         mqtts_port: common::hub_address::MQTTS_PORT,
-        tls: tls::client_config(Some(ca_file), None)?,
+        dialer: Dialer::new(&tls::client_config(Some(ca_file), None)?),
         streaming_hosts: None,
         max_streams: common::limits::STREAMS_PER_DEVICE,
         sample_output: false,

@@ -189,7 +189,7 @@ impl Accept {
     }
 
     fn serve(&self, permit: OwnedSemaphorePermit, socket: TcpStream, peer: SocketAddr) {
-        common::dial::tune(&socket);
+        common::net::tune(&socket);
         let (forwarder, name, stop) = (
             Arc::clone(&self.forwarder),
             self.name.clone(),

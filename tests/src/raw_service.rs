@@ -2,12 +2,13 @@
 
 use common::clock::unix_now;
 use common::connection_string::{ServiceConnectionString, ServiceCredential};
-use common::net;
+use common::net::{self, Dialer};
 use common::sas_token;
 use common::secret::Secret;
 use common::websocket::WebSocket;
 use common::wire::initiation::{self, InitiationResult};
 use common::wire::problem::Problem;
+use common::wire::streaming_endpoint::StreamingEndpoint;
 use reqwest::{Method, RequestBuilder, Response};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -100,7 +101,7 @@ impl RawService {
 
     /// Opens the service's leg of an accepted stream.
     pub async fn leg(&self, url: &str, token: &Secret) -> Leg {
-        net::connect(url, token, &self.tls).await.unwrap()
+        self.try_leg(url, token).await.unwrap()
     }
 
     /// Tries to open a leg.
@@ -108,7 +109,8 @@ impl RawService {
     /// # Errors
     /// Why the hub did not let it.
     pub async fn try_leg(&self, url: &str, token: &Secret) -> Result<Leg, net::ConnectError> {
-        net::connect(url, token, &self.tls).await
+        let endpoint = StreamingEndpoint::parse(url)?;
+        net::leg(&Dialer::new(&self.tls), &endpoint, token).await
     }
 }
 

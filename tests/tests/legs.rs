@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::identity::Leg;
+use common::limits;
 use common::net::ConnectError;
+use common::net::Dialer;
 use common::secret::Secret;
 use common::websocket::{CloseFrame, Incoming, WebSocket};
 use common::wire::stream::StreamRequest;
-use common::{dial, limits};
 use rustls::{ClientConfig, HandshakeKind};
 use tests::raw_service::accepted;
 use tests::{RawDevice, RawService, TestHub, soon, wait};
@@ -213,7 +214,7 @@ async fn full_handshakes(hub: &TestHub, tls: &Arc<ClientConfig>, count: usize) -
     for _ in 0..count {
         let (tls, port) = (Arc::clone(tls), hub.https.port());
         connecting.spawn(async move {
-            let mut stream = dial::tls("localhost", port, &tls).await.unwrap();
+            let mut stream = Dialer::new(&tls).tls("localhost", port).await.unwrap();
             let request = b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
             stream.write_all(request).await.unwrap();
             let mut answer = Vec::new();

@@ -1,10 +1,10 @@
 //! Rude strangers: garbage, silence, excess. Each is shown the door, and a device that
 //! is connected meanwhile notices nothing.
 
-use common::dial;
 use common::identity::DeviceIdentity;
 use common::limits;
 use common::mqtt::{Packet, packet};
+use common::net::Dialer;
 use tests::{RawDevice, RawService, TestHub, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -38,7 +38,10 @@ async fn garbage_on_each_port() {
         plain.write_all(&[0x55; 4096]).await.unwrap();
         soon("the door", read_all(&mut plain)).await;
         // and inside it.
-        let mut inside = dial::tls("localhost", port, &hub.tls()).await.unwrap();
+        let mut inside = Dialer::new(&hub.tls())
+            .tls("localhost", port)
+            .await
+            .unwrap();
         let _ = inside.write_all(&[0x55; 64 << 10]).await;
         let _ = inside.flush().await;
         soon("the door", read_all(&mut inside)).await;
@@ -53,7 +56,7 @@ async fn who_says_nothing_is_not_waited_for() {
     let (https, mqtts, tls) = (hub.https.port(), hub.mqtts.port(), hub.tls());
     let silent = async |port| {
         let mut plain = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let mut inside = dial::tls("localhost", port, &tls).await.unwrap();
+        let mut inside = Dialer::new(&tls).tls("localhost", port).await.unwrap();
         tokio::join!(read_all(&mut plain), read_all(&mut inside));
     };
     let both = async { tokio::join!(silent(https), silent(mqtts)) };

@@ -318,7 +318,11 @@ async fn twins_outlive_the_hub_and_go_with_their_identity() {
 
 /// A service-proxy's client.
 async fn api(hub: &TestHub, policy: &str) -> HubApi {
-    HubApi::new(&hub.policy(policy).await, None, &hub.tls())
+    HubApi::new(
+        &hub.policy(policy).await,
+        None,
+        &common::net::Dialer::new(&hub.tls()),
+    )
 }
 
 /// Waits for what the twin shall say of sessions.

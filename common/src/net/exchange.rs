@@ -4,12 +4,12 @@
 use std::io;
 
 use bytes::{Buf as _, BytesMut};
+use device_stream_websocket::text;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tungstenite::handshake::client::Response;
 use tungstenite::handshake::machine::TryParse as _;
 
 use crate::limits;
-use device_stream_websocket::text;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 
-use crate::dial;
+use super::dialer::Dialer;
 
 /// How long one connect may take: a path that needs longer is not back.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -38,6 +38,7 @@ fn interval(lost_for: Duration) -> Duration {
 /// what it has seen before an attempt is what tells, after it, that the path is back.
 #[derive(Debug)]
 pub struct PathWatch {
+    dialer: Dialer,
     host: String,
     port: u16,
     addresses: Vec<SocketAddr>,
@@ -50,8 +51,9 @@ pub struct PathWatch {
 
 impl PathWatch {
     /// For a path that was lost now.
-    pub fn new(host: &str, port: u16) -> Self {
+    pub fn new(dialer: &Dialer, host: &str, port: u16) -> Self {
         Self {
+            dialer: dialer.clone(),
             host: host.to_owned(),
             port,
             addresses: Vec::new(),
@@ -107,9 +109,9 @@ impl PathWatch {
         {
             self.is_asking = true;
             self.asked = Some(now);
-            let (host, port) = (self.host.clone(), self.port);
+            let (dialer, host, port) = (self.dialer.clone(), self.host.clone(), self.port);
             self.looks.spawn(async move {
-                Probe::Resolved(dial::resolve(&host, port).await.unwrap_or_default())
+                Probe::Resolved(dialer.resolve(&host, port).await.unwrap_or_default())
             });
         }
         if self.addresses.is_empty() {
@@ -118,10 +120,10 @@ impl PathWatch {
                 self.verdict.note(now, Seen::Nothing);
             }
         } else if self.looks.len() < AT_ONCE {
-            let (host, port) = (self.host.clone(), self.port);
+            let (dialer, host, port) = (self.dialer.clone(), self.host.clone(), self.port);
             let addresses = self.addresses.clone();
             self.looks.spawn(async move {
-                let connect = dial::reach(&host, port, &addresses, now + PATIENCE);
+                let connect = dialer.reach(&host, port, &addresses, now + PATIENCE);
                 let seen = match connect.await {
                     Ok(_) => Seen::Open,
                     Err(unreached) if unreached.is_silent => Seen::Nothing,
@@ -237,6 +239,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::net::dialer::tests::dialer;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -330,7 +333,7 @@ mod tests {
     async fn what_was_seen_outlives_the_wait() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut watch = PathWatch::new("127.0.0.1", address.port());
+        let mut watch = PathWatch::new(&dialer(), "127.0.0.1", address.port());
         let limit = Duration::from_secs(10);
         let until = async |watch: &mut PathWatch, wanted: fn(&Verdict) -> bool| {
             while !wanted(&watch.verdict) {
@@ -356,11 +359,11 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn an_address_that_swallows_packets_does_not_hide_the_next() {
-        use crate::dial::tests::{Silent, alive};
+        use crate::net::dialer::tests::{Silent, alive};
 
         let silent = Silent::at([127, 0, 2, 2].into()).await;
         let (_listener, _) = alive([127, 0, 2, 3].into(), silent.port()).await;
-        let mut watch = PathWatch::new("127-0-2-2_127-0-2-3.test", silent.port());
+        let mut watch = PathWatch::new(&dialer(), "127-0-2-2_127-0-2-3.test", silent.port());
         let seen = async {
             while !watch.verdict.is_open {
                 tokio::select! {

@@ -4,12 +4,11 @@ use std::io;
 
 use common::clock::unix_now;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
-use common::dial::{self, DialError};
 use common::limits;
 use common::mqtt::{
     self, ConnectReturnCode, MqttError, Packet, PacketIo, ReadError, SubackReturnCode, packet,
 };
-use common::net;
+use common::net::{self, DialError};
 use common::sas_token;
 use common::secret::Secret;
 use common::tls::CertificateProblem;
@@ -166,14 +165,8 @@ pub async fn connect(config: &Config) -> Result<Connected, ConnectError> {
 async fn reach(config: &Config) -> Result<Carrier, ConnectError> {
     let host = config.connection.connect_host();
     Ok(match config.transport {
-        Transport::Mqtt => {
-            Either::Left(dial::tls(host.name(), config.mqtts_port, &config.tls).await?)
-        }
-        Transport::MqttWs => {
-            let (name, port) = (host.name(), host.https_port());
-            let url_host = host.url_host();
-            Either::Right(net::connect_mqtt(name, port, &url_host, &config.tls).await?)
-        }
+        Transport::Mqtt => Either::Left(config.dialer.tls(host.name(), config.mqtts_port).await?),
+        Transport::MqttWs => Either::Right(net::mqtt(&config.dialer, host).await?),
     })
 }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use common::dial::DialError;
+use common::net::{DialError, Dialer};
 use common::report;
 use common::session::{
     ConnectionEnd, ConnectionId, ConnectionOutcome, RefusedCode, run_connection,
@@ -17,7 +17,12 @@ use crate::echo;
 use crate::target::Target;
 
 /// Serves one connection to its end.
-pub(super) async fn serve(sessions: Arc<Sessions>, entry: Arc<Entry>, id: ConnectionId) {
+pub(super) async fn serve(
+    dialer: Dialer,
+    sessions: Arc<Sessions>,
+    entry: Arc<Entry>,
+    id: ConnectionId,
+) {
     let (live, name, target) = (&entry.live, &entry.name, &entry.target);
     let session = live.id();
     let refuse = |code: RefusedCode, text: &str| {
@@ -37,7 +42,7 @@ pub(super) async fn serve(sessions: Arc<Sessions>, entry: Arc<Entry>, id: Connec
         Target::Echo => carry(&entry, id, Box::new(echo::socket(false))).await,
         Target::Tcp { host, port } => {
             let dialled = tokio::select! {
-                dialled = Target::dial(host, *port) => dialled,
+                dialled = Target::dial(&dialer, host, *port) => dialled,
                 () = live.given_up(id) => {
                     tracing::debug!(%session, connection = %id, name, %target, "the service gave it up");
                     return live.release(id);

@@ -48,7 +48,7 @@ pub async fn run<F, S>(
         match accepted {
             (permit, Ok((socket, peer))) => {
                 backoff.reset();
-                common::dial::tune(&socket);
+                common::net::tune(&socket);
                 let place = strangers.admit(peer.ip());
                 tasks.spawn(serve(socket, peer, permit, place));
             }

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,18 +13,8 @@ const HOSTS: usize = 64;
 /// How long one is: what was dead may be the better way again (RFC 8305, section 4).
 const LIFE: Duration = Duration::from_secs(600);
 
-static MEMORY: Mutex<Memory> = Mutex::new(Memory {
-    entries: VecDeque::new(),
-});
-
-/// What this process remembers. The lock is held for a moment only.
-pub(super) fn memory() -> MutexGuard<'static, Memory> {
-    // No code panics while it holds the lock; if one did, the entries are still whole.
-    MEMORY.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The address that accepted, for each host and port.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Memory {
     /// The newest is the last.
     entries: VecDeque<Entry>,
@@ -82,9 +71,7 @@ mod tests {
 
     #[test]
     fn the_last_address_of_a_host_is_kept_for_its_time_and_no_more_than_so_many() {
-        let mut memory = Memory {
-            entries: VecDeque::new(),
-        };
+        let mut memory = Memory::default();
         let start = Instant::now();
         let (six, four): (SocketAddr, SocketAddr) = (
             "[::1]:443".parse().unwrap(),

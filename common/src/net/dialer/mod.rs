@@ -1,25 +1,27 @@
 //! Reaching a host: resolve, connect and shake hands, each with a deadline, and
-//! errors that say which of them failed.
+//! errors that say which of them failed. Every connection outwards begins here, and what will have
+//! to come before it, as a proxy on the way, belongs here as well.
 
 mod memory;
 mod race;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::limits;
+use crate::net::socket::tune;
 use crate::tls::BadCertificate;
-pub(crate) use race::Unreached;
+use memory::Memory;
+pub(super) use race::Unreached;
 
 /// Why a host could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -77,147 +79,144 @@ pub enum DialError {
     },
 }
 
-/// Connects to `host:port`. Its addresses are tried one after the other, 250 ms apart or as
-/// soon as one fails, until the first accepts (RFC 8305); the one that accepted last time is
-/// the first. May be dropped at any time.
-///
-/// # Errors
-/// [`DialError`]; all attempts together end within `limit`.
-pub async fn tcp(host: &str, port: u16, limit: Duration) -> Result<TcpStream, DialError> {
-    let deadline = Instant::now() + limit;
-    let timed_out = || DialError::Timeout {
-        host: host.to_owned(),
-        port,
-        limit,
-    };
-    let unresolved = |source| DialError::Resolve {
-        host: host.to_owned(),
-        source,
-    };
-    let addresses = timeout_at(deadline, resolve(host, port))
-        .await
-        .map_err(|_| timed_out())?
-        .map_err(unresolved)?;
-    if addresses.is_empty() {
-        let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        return Err(unresolved(none));
-    }
-    let unreached = match reach(host, port, &addresses, deadline).await {
-        Ok(socket) => return Ok(socket),
-        Err(unreached) => unreached,
-    };
-    Err(match unreached.explanation() {
-        Some(source) => DialError::Connect {
-            host: host.to_owned(),
-            port,
-            source,
-        },
-        None => timed_out(),
-    })
+/// Opens all connections of a program that lead outwards: to the hub, to streaming endpoints, to
+/// targets. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    tls: Arc<ClientConfig>,
+    memory: Arc<Mutex<Memory>>,
 }
 
-/// All addresses of a host, as the system sorts them.
-///
-/// # Errors
-/// The resolver's.
-pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    #[cfg(test)]
-    if let Some(addresses) = tests::known(host, port) {
-        return Ok(addresses);
-    }
-    Ok(tokio::net::lookup_host((host, port)).await?.collect())
-}
-
-/// Connects to one of a host's addresses, as [`tcp`] does; `host` and `port` are what its
-/// last address is remembered by.
-///
-/// # Errors
-/// [`Unreached`], by `deadline` at latest.
-pub(crate) async fn reach(
-    host: &str,
-    port: u16,
-    addresses: &[SocketAddr],
-    deadline: Instant,
-) -> Result<TcpStream, Unreached> {
-    let last = memory::memory().last(host, port, Instant::now());
-    let socket = race::connect(&race::order(addresses, last), deadline).await?;
-    if addresses.len() > 1
-        && let Ok(address) = socket.peer_addr()
-    {
-        memory::memory().note(host, address, Instant::now());
-    }
-    tune(&socket);
-    Ok(socket)
-}
-
-/// Connects to `host:port` over TLS, as `name` (usually the host itself).
-///
-/// # Errors
-/// [`DialError`]; everything together ends within [`limits::DIAL`].
-pub async fn tls(
-    host: &str,
-    port: u16,
-    config: &Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, DialError> {
-    let deadline = Instant::now() + limits::DIAL;
-    let socket = tcp(host, port, limits::TCP_CONNECT).await?;
-    let failed = |source: io::Error| match BadCertificate::find(&source) {
-        Some(bad) => DialError::Certificate {
-            host: host.to_owned(),
-            port,
-            bad,
-        },
-        None => DialError::Tls {
-            host: host.to_owned(),
-            port,
-            source,
-        },
-    };
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let handshake = TlsConnector::from(Arc::clone(config)).connect(name, socket);
-    match timeout_at(deadline, handshake).await {
-        Ok(Ok(mut stream)) => {
-            let connection = stream.get_mut().1;
-            connection.set_buffer_limit(Some(limits::TLS_WRITE_BUFFER));
-            Ok(stream)
+impl Dialer {
+    /// With this trust, and the client certificate if there is one, for what is reached over TLS.
+    pub fn new(tls: &Arc<ClientConfig>) -> Self {
+        Self {
+            tls: Arc::clone(tls),
+            memory: Arc::default(),
         }
-        Ok(Err(error)) => Err(failed(error)),
-        Err(_) => Err(DialError::Timeout {
+    }
+
+    /// Which addresses have accepted. The lock is held for a moment only.
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // No code panics while it holds the lock; if one did, the entries are still whole.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connects to `host:port`. Its addresses are tried one after the other, 250 ms apart or as
+    /// soon as one fails, until the first accepts (RFC 8305); the one that accepted last time is
+    /// the first. May be dropped at any time.
+    ///
+    /// # Errors
+    /// [`DialError`]; all attempts together end within `limit`.
+    pub async fn tcp(
+        &self,
+        host: &str,
+        port: u16,
+        limit: Duration,
+    ) -> Result<TcpStream, DialError> {
+        let deadline = Instant::now() + limit;
+        let timed_out = || DialError::Timeout {
             host: host.to_owned(),
             port,
-            limit: limits::DIAL,
-        }),
+            limit,
+        };
+        let unresolved = |source| DialError::Resolve {
+            host: host.to_owned(),
+            source,
+        };
+        let addresses = timeout_at(deadline, self.resolve(host, port))
+            .await
+            .map_err(|_| timed_out())?
+            .map_err(unresolved)?;
+        if addresses.is_empty() {
+            let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            return Err(unresolved(none));
+        }
+        let unreached = match self.reach(host, port, &addresses, deadline).await {
+            Ok(socket) => return Ok(socket),
+            Err(unreached) => unreached,
+        };
+        Err(match unreached.explanation() {
+            Some(source) => DialError::Connect {
+                host: host.to_owned(),
+                port,
+                source,
+            },
+            None => timed_out(),
+        })
     }
-}
 
-/// What every socket of ours wants: no waiting for company (`TCP_NODELAY`), and the
-/// kernel's probes when idle. Refusal by the system is not fatal.
-pub fn tune(socket: &TcpStream) {
-    let _ = socket.set_nodelay(true);
-    let probes = TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10));
-    let _ = SockRef::from(socket).set_tcp_keepalive(&probes);
-}
+    /// All addresses of a host, as the system sorts them.
+    ///
+    /// # Errors
+    /// The resolver's.
+    pub(super) async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        #[cfg(test)]
+        if let Some(addresses) = tests::known(host, port) {
+            return Ok(addresses);
+        }
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+    }
 
-/// What a socket wants that carries a session: not BBR, where that is the system's choice.
-/// A session keeps the path full and its queues short by itself, and BBR stops a connection
-/// that is never idle for 200 ms every 10 s, to see the idle path; a person who types beside
-/// a copy feels each of them. Refusal by the system is not fatal.
-pub fn steady(socket: &TcpStream) {
-    #[cfg(any(target_os = "linux", target_os = "freebsd"))]
-    {
-        let socket = SockRef::from(socket);
-        if socket
-            .tcp_congestion()
-            .is_ok_and(|name| name.starts_with(b"bbr"))
+    /// Connects to one of a host's addresses, as [`tcp`](Self::tcp) does; `host` and `port` are what its
+    /// last address is remembered by.
+    ///
+    /// # Errors
+    /// [`Unreached`], by `deadline` at latest.
+    pub(super) async fn reach(
+        &self,
+        host: &str,
+        port: u16,
+        addresses: &[SocketAddr],
+        deadline: Instant,
+    ) -> Result<TcpStream, Unreached> {
+        let last = self.memory().last(host, port, Instant::now());
+        let socket = race::connect(&race::order(addresses, last), deadline).await?;
+        if addresses.len() > 1
+            && let Ok(address) = socket.peer_addr()
         {
-            let _ = socket.set_tcp_congestion(b"cubic");
+            self.memory().note(host, address, Instant::now());
+        }
+        tune(&socket);
+        Ok(socket)
+    }
+
+    /// Connects to `host:port` over TLS. May be dropped at any time.
+    ///
+    /// # Errors
+    /// [`DialError`]; everything together ends within [`limits::DIAL`].
+    pub async fn tls(&self, host: &str, port: u16) -> Result<TlsStream<TcpStream>, DialError> {
+        let deadline = Instant::now() + limits::DIAL;
+        let socket = self.tcp(host, port, limits::TCP_CONNECT).await?;
+        let failed = |source: io::Error| match BadCertificate::find(&source) {
+            Some(bad) => DialError::Certificate {
+                host: host.to_owned(),
+                port,
+                bad,
+            },
+            None => DialError::Tls {
+                host: host.to_owned(),
+                port,
+                source,
+            },
+        };
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let handshake = TlsConnector::from(Arc::clone(&self.tls)).connect(name, socket);
+        match timeout_at(deadline, handshake).await {
+            Ok(Ok(mut stream)) => {
+                let connection = stream.get_mut().1;
+                connection.set_buffer_limit(Some(limits::TLS_WRITE_BUFFER));
+                Ok(stream)
+            }
+            Ok(Err(error)) => Err(failed(error)),
+            Err(_) => Err(DialError::Timeout {
+                host: host.to_owned(),
+                port,
+                limit: limits::DIAL,
+            }),
         }
     }
-    #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
-    let _ = socket;
 }
 
 #[cfg(test)]

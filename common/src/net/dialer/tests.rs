@@ -13,6 +13,16 @@ pub(super) fn known(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
     Some(addresses?.into_iter().map(with_port).collect())
 }
 
+/// One that trusts nobody.
+pub(crate) fn dialer() -> Dialer {
+    let config = ClientConfig::builder_with_provider(crate::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    Dialer::new(&Arc::new(config))
+}
+
 /// An address that swallows packets: a listener whose queue is full. Linux drops what comes
 /// then, as a broken path does.
 #[cfg(target_os = "linux")]
@@ -65,9 +75,11 @@ async fn the_address_that_worked_is_first_next_time() {
     let silent = Silent::at(Ipv4Addr::new(127, 0, 1, 2)).await;
     let (_listener, alive) = alive(Ipv4Addr::new(127, 0, 1, 3), silent.port()).await;
     let limit = Duration::from_secs(10);
+    let dialer = dialer();
     for first in [true, false] {
         let start = Instant::now();
-        let socket = tcp("127-0-1-2_127-0-1-3.test", silent.port(), limit)
+        let socket = dialer
+            .tcp("127-0-1-2_127-0-1-3.test", silent.port(), limit)
             .await
             .unwrap();
         assert_eq!(socket.peer_addr().unwrap(), alive);
@@ -76,7 +88,8 @@ async fn the_address_that_worked_is_first_next_time() {
         assert!(start.elapsed() < limit / 2, "{:?}", start.elapsed());
     }
     // Nothing but silence is a timeout, not a refusal.
-    let error = tcp("127-0-1-2.test", silent.port(), race::ATTEMPT_DELAY)
+    let error = dialer
+        .tcp("127-0-1-2.test", silent.port(), race::ATTEMPT_DELAY)
         .await
         .unwrap_err();
     assert!(matches!(error, DialError::Timeout { .. }), "{error}");
@@ -87,7 +100,8 @@ async fn refusal_names_the_port() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let error = tcp("127.0.0.1", port, Duration::from_secs(5))
+    let error = dialer()
+        .tcp("127.0.0.1", port, Duration::from_secs(5))
         .await
         .unwrap_err();
     assert!(
@@ -100,12 +114,8 @@ async fn refusal_names_the_port() {
 async fn a_host_that_says_nothing_times_out() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let config = ClientConfig::builder_with_provider(crate::tls::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
+    let dialer = dialer();
     tokio::time::pause();
-    let error = tls("127.0.0.1", port, &Arc::new(config)).await.unwrap_err();
+    let error = dialer.tls("127.0.0.1", port).await.unwrap_err();
     assert!(matches!(error, DialError::Timeout { .. }), "{error}");
 }

@@ -1,9 +1,8 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use common::identity::RequestId;
-use common::secret::Secret;
 use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -23,7 +22,7 @@ struct Seen {
 /// A streaming endpoint that upgrades every connection.
 struct Server {
     port: u16,
-    tls: Arc<ClientConfig>,
+    dialer: Dialer,
     seen: Arc<Seen>,
 }
 
@@ -31,7 +30,7 @@ impl Server {
     async fn start() -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-        let provider = common::tls::provider();
+        let provider = crate::tls::provider();
         let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -67,19 +66,14 @@ impl Server {
         });
         Self {
             port,
-            tls: Arc::new(client),
+            dialer: Dialer::new(&Arc::new(client)),
             seen,
         }
     }
 
-    fn request(&self) -> StreamRequest {
-        StreamRequest {
-            request_id: RequestId::from(1),
-            name: "ssh".to_owned(),
-            url: format!("wss://localhost:{}/a/stream", self.port),
-            token: Secret::new("token"),
-            initiator: None,
-        }
+    fn endpoint(&self) -> StreamingEndpoint {
+        let url = format!("wss://localhost:{}/a/stream", self.port);
+        StreamingEndpoint::parse(&url).unwrap()
     }
 
     /// Connections so far, and how many of them became legs.
@@ -90,8 +84,10 @@ impl Server {
         (opened.load(SeqCst), upgraded.load(SeqCst))
     }
 
-    async fn spare(&self) -> Stream {
-        dial::tls("localhost", self.port, &self.tls).await.unwrap()
+    async fn spare(&self) -> DialledAhead {
+        let place = ("localhost".to_owned(), self.port);
+        let stream = self.dialer.tls(&place.0, place.1).await.unwrap();
+        DialledAhead { place, stream }
     }
 }
 
@@ -114,56 +110,65 @@ async fn pass(time: Duration) {
 
 #[tokio::test]
 async fn a_spare_is_used_once_and_only_for_its_host() {
-    let (here, elsewhere) = (Server::start().await, Server::start().await);
-    let ahead = Ahead::default();
-    let _first = ahead.open(&here.request(), &here.tls).await.unwrap();
+    let here = Server::start().await;
+    let opener = LegOpener::new(here.dialer.clone());
+    let token = Secret::new("token");
+    let _first = opener.open(&here.endpoint(), &token, None).await.unwrap();
     assert_eq!(here.counts(), (1, 1));
-    let _stored = Stored::new(&ahead, here.spare().await);
-    let _second = ahead.open(&here.request(), &here.tls).await.unwrap();
+    let _stored = Ready::new(&opener, here.spare().await);
+    let _second = opener.open(&here.endpoint(), &token, None).await.unwrap();
     assert_eq!(here.counts(), (2, 2), "over the connection that was there");
-    let _third = ahead.open(&here.request(), &here.tls).await.unwrap();
+    let _third = opener.open(&here.endpoint(), &token, None).await.unwrap();
     assert_eq!(here.counts(), (3, 3), "over one of its own");
+    let ahead = opener.dial_ahead().await;
+    assert!(ahead.is_some() && opener.is_known(&here.endpoint()));
+    let _fourth = opener.open(&here.endpoint(), &token, ahead).await.unwrap();
+    assert_eq!(here.counts(), (4, 4), "over the one that was dialled ahead");
 
-    let _stored = Stored::new(&ahead, here.spare().await);
-    let request = elsewhere.request();
-    let _fourth = ahead.open(&request, &elsewhere.tls).await.unwrap();
-    assert_eq!(elsewhere.counts(), (1, 1));
-    assert!(ahead.state().waiting.is_empty());
-    eventually("the spare's end", || here.seen.ended.load(SeqCst) == 1).await;
-    assert_eq!(here.counts(), (4, 3));
+    let _stored = Ready::new(&opener, here.spare().await);
+    let ahead = opener.dial_ahead().await;
+    let elsewhere = StreamingEndpoint::parse("wss://127.0.0.1:1/a/stream").unwrap();
+    let refused = opener.open(&elsewhere, &token, ahead).await;
+    assert!(matches!(refused, Err(ConnectError::Dial(_))));
+    let refused = opener.open(&elsewhere, &token, None).await;
+    assert!(matches!(refused, Err(ConnectError::Dial(_))));
+    assert!(opener.state().ready.is_empty());
+    eventually("the spares' end", || here.seen.ended.load(SeqCst) == 2).await;
+    assert_eq!(here.counts(), (6, 4));
 }
 
 #[tokio::test]
 async fn spares_are_few_and_fresh_and_end_with_the_hope() {
-    const FEW: usize = limits::SESSION_AHEAD;
+    const FEW: usize = READY;
     let server = Server::start().await;
-    let ahead = Arc::new(Ahead::default());
-    let _leg = ahead.open(&server.request(), &server.tls).await.unwrap();
+    let opener = Arc::new(LegOpener::new(server.dialer.clone()));
+    let token = Secret::new("token");
+    let _leg = opener.open(&server.endpoint(), &token, None).await.unwrap();
     let detached = Instant::now();
     let mut providers = JoinSet::new();
     for _ in 0..2 * FEW {
-        let (ahead, tls) = (Arc::clone(&ahead), Arc::clone(&server.tls));
-        providers.spawn(async move { ahead.provide(detached, &tls).await });
+        let opener = Arc::clone(&opener);
+        providers.spawn(async move { opener.keep_ready(detached).await });
     }
     let is_full = || {
         let (opened, _) = server.counts();
-        (ahead.state().waiting.len() == FEW).then_some(opened)
+        (opener.state().ready.len() == FEW).then_some(opened)
     };
     eventually("the spares", || is_full() == Some(1 + FEW)).await;
     // The others look again, and find no room.
-    pass(limits::SESSION_AHEAD_RETRY).await;
+    pass(RETRY).await;
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
     assert_eq!(is_full(), Some(1 + FEW));
     // Too old: replaced.
-    pass(limits::SESSION_AHEAD_LIFE).await;
+    pass(LIFE).await;
     eventually("fresh ones", || is_full() == Some(1 + 2 * FEW)).await;
     let ended = || server.seen.ended.load(SeqCst);
     eventually("the end of the old ones", || ended() == FEW).await;
     // Nobody comes back any more.
-    pass(limits::SESSION_AHEAD_TIME).await;
+    pass(EXPECTED).await;
     eventually("the end of all", || ended() == 2 * FEW).await;
-    assert!(ahead.state().waiting.is_empty());
-    assert_eq!(ahead.slots.available_permits(), FEW);
+    assert!(opener.state().ready.is_empty());
+    assert_eq!(opener.slots.available_permits(), FEW);
 }

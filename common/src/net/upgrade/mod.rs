@@ -1,11 +1,8 @@
 //! The client's end of a WebSocket: dial, upgrade, and errors that tell a person what to do.
 
-use std::fmt;
-use std::sync::Arc;
-
 use bytes::Bytes;
+use device_stream_websocket::{WebSocket, WebSocketBytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -14,12 +11,13 @@ use tungstenite::client::IntoClientRequest as _;
 use tungstenite::handshake::client::{Request, generate_request};
 use tungstenite::handshake::derive_accept_key;
 
-use super::exchange;
-use crate::dial::{self, DialError};
+use crate::hub_address::HubAddress;
 use crate::limits;
+use crate::net::dialer::{DialError, Dialer};
+use crate::net::exchange::exchange;
 use crate::secret::Secret;
+use crate::wire::streaming_endpoint::{StreamingEndpoint, StreamingEndpointError};
 use crate::wire::topics::{MQTT_SUBPROTOCOL, MQTT_WEBSOCKET_PATH};
-use device_stream_websocket::{WebSocket, WebSocketBytes};
 
 /// Why a WebSocket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -60,114 +58,64 @@ pub enum ConnectError {
     },
 }
 
-/// Opens one leg of a stream at its streaming endpoint.
+impl From<StreamingEndpointError> for ConnectError {
+    fn from(_: StreamingEndpointError) -> Self {
+        Self::BadUrl
+    }
+}
+
+/// One leg of a stream.
+pub type Leg = WebSocket<TlsStream<TcpStream>>;
+
+/// Opens one leg of a stream at its streaming endpoint. May be dropped.
 ///
 /// # Errors
 /// [`ConnectError`]; everything ends within twice [`limits::DIAL`].
-pub async fn connect(
-    url: &str,
+pub async fn leg(
+    dialer: &Dialer,
+    endpoint: &StreamingEndpoint,
     token: &Secret,
-    tls: &Arc<ClientConfig>,
-) -> Result<WebSocket<TlsStream<TcpStream>>, ConnectError> {
-    let endpoint = Endpoint::of(url)?;
-    let stream = dial::tls(&endpoint.host, endpoint.port, tls).await?;
-    connect_over(stream, url, token).await
+) -> Result<Leg, ConnectError> {
+    let stream = dialer.tls(endpoint.host(), endpoint.port()).await?;
+    leg_over(stream, endpoint, token).await
 }
 
-/// The same over a TLS connection to the URL's host that is there already.
+/// The same over a TLS connection to the endpoint's host that is there already. May be dropped.
 ///
 /// # Errors
 /// [`ConnectError`], within [`limits::DIAL`].
-pub async fn connect_over(
+pub(super) async fn leg_over(
     stream: TlsStream<TcpStream>,
-    url: &str,
+    endpoint: &StreamingEndpoint,
     token: &Secret,
-) -> Result<WebSocket<TlsStream<TcpStream>>, ConnectError> {
-    let Endpoint { uri, host, port } = Endpoint::of(url)?;
+) -> Result<Leg, ConnectError> {
     let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
         .map_err(|_| ConnectError::BadUrl)?;
     bearer.set_sensitive(true);
     let header = (header::AUTHORIZATION, bearer);
-    let (stream, read) = upgrade(stream, uri, (&host, port), header).await?;
+    let at = (endpoint.host(), endpoint.port());
+    let (stream, read) = upgrade(stream, endpoint.uri().clone(), at, header).await?;
     Ok(WebSocket::client(stream, &read))
 }
 
-/// Where a stream's URL leads.
-#[derive(Clone)]
-pub struct Endpoint {
-    uri: Uri,
-    /// Host name or address, IPv6 without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl fmt::Debug for Endpoint {
-    /// Without the path.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Endpoint({}:{})", self.host, self.port)
-    }
-}
-
-impl Endpoint {
-    /// Reads a `wss://` URL.
-    ///
-    /// # Errors
-    /// [`ConnectError::BadUrl`].
-    pub fn of(url: &str) -> Result<Self, ConnectError> {
-        let uri: Uri = url.parse().map_err(|_| ConnectError::BadUrl)?;
-        if uri.scheme_str() != Some("wss") {
-            return Err(ConnectError::BadUrl);
-        }
-        let authority = uri.authority().ok_or(ConnectError::BadUrl)?;
-        // A user's name has no meaning here, and hides from a person what the host is.
-        if authority.as_str().contains('@') {
-            return Err(ConnectError::BadUrl);
-        }
-        let host = authority.host();
-        let host = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        // A port that is no number stands in the authority, too.
-        let port = match authority.port() {
-            None if !has_port(authority.as_str()) => crate::hub_address::HTTPS_PORT,
-            None => return Err(ConnectError::BadUrl),
-            Some(port) => port.as_u16(),
-        };
-        if host.is_empty() || port == 0 {
-            return Err(ConnectError::BadUrl);
-        }
-        Ok(Self { uri, host, port })
-    }
-}
-
-fn has_port(authority: &str) -> bool {
-    let behind = authority
-        .rsplit_once(']')
-        .map_or(authority, |(_, rest)| rest);
-    behind.contains(':')
-}
-
-/// Opens MQTT over WebSocket at a hub: TLS to `host:port`, then the upgrade. May be dropped.
+/// Opens MQTT over WebSocket at a hub: TLS, then the upgrade. May be dropped.
 ///
 /// # Errors
 /// [`ConnectError`]; everything ends within twice [`limits::DIAL`].
-pub async fn connect_mqtt(
-    host: &str,
-    port: u16,
-    url_host: &str,
-    tls: &Arc<ClientConfig>,
+pub async fn mqtt(
+    dialer: &Dialer,
+    host: &HubAddress,
 ) -> Result<WebSocketBytes<TlsStream<TcpStream>>, ConnectError> {
+    let (name, port, url_host) = (host.name(), host.https_port(), host.url_host());
     let uri = format!("wss://{url_host}:{port}{MQTT_WEBSOCKET_PATH}")
         .parse()
         .map_err(|_| ConnectError::BadUrl)?;
-    let stream = dial::tls(host, port, tls).await?;
+    let stream = dialer.tls(name, port).await?;
     let subprotocol = (
         header::SEC_WEBSOCKET_PROTOCOL,
         HeaderValue::from_static(MQTT_SUBPROTOCOL),
     );
-    let (stream, read) = upgrade(stream, uri, (host, port), subprotocol).await?;
+    let (stream, read) = upgrade(stream, uri, (name, port), subprotocol).await?;
     Ok(WebSocketBytes::client(
         stream,
         limits::MQTT_WEBSOCKET_MESSAGE,

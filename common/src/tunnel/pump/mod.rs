@@ -23,6 +23,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use device_stream_session::Traffic;
+use device_stream_websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -30,8 +32,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Delivery, End, LocalSocket, Outcome};
 use crate::limits;
-use device_stream_session::Traffic;
-use device_stream_websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 
 /// Read size while little comes: keystrokes need no more.
 const SMALL_READ: usize = 4 << 10;

@@ -18,7 +18,7 @@ const AT_ONCE: u32 = 8;
 
 /// No address accepted the connection.
 #[derive(Debug, Default)]
-pub(crate) struct Unreached {
+pub(in crate::net) struct Unreached {
     /// What the system reported: a refusal, if there was one, since a machine sent it.
     pub failure: Option<io::Error>,
     /// At least one address had not answered when the time was over.
