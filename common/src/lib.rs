@@ -27,6 +27,7 @@ pub mod net;
 pub mod network;
 pub mod output;
 pub mod outside;
+pub mod percent;
 pub mod repeats;
 pub mod report;
 pub mod sample_output;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 pub use device_stream_session::{BadBootId, BootId};
 
 use crate::identity::{DeviceIdentity, RequestId};
+use crate::percent::pairs;
 use crate::wire::initiation::{API_VERSION, encode_segment};
 use crate::wire::stream::strip_prefix_ignore_case;
 
@@ -16,7 +17,7 @@ pub const RESPONSE_FILTER: &str = "$iothub/twin/res/#";
 pub const DESIRED_FILTER: &str = "$iothub/twin/PATCH/properties/desired/#";
 
 /// The version of session mode that this code speaks.
-pub const SESSION_VERSION: u32 = 1;
+pub const SESSION_VERSION: u32 = device_stream_session::proof::VERSION as u32;
 
 const GET_PREFIX: &str = "$iothub/twin/GET/";
 const REPORTED_PREFIX: &str = "$iothub/twin/PATCH/properties/reported/";
@@ -100,10 +101,7 @@ impl TwinResponse {
 /// The value of one property of `?name=value&name=value`.
 fn property<'a>(properties: &'a str, name: &str) -> Option<&'a str> {
     let properties = properties.strip_prefix('?').unwrap_or(properties);
-    properties
-        .split('&')
-        .filter_map(|property| property.split_once('='))
-        .find_map(|(key, value)| (key == name).then_some(value))
+    pairs(properties).find_map(|(key, value)| (key == name).then_some(value))
 }
 
 fn request_id(properties: &str) -> Option<RequestId> {
