@@ -4,6 +4,7 @@
 //! ```text
 //! session       session mode: both ends under any events, or one and a hostile peer
 //! websocket     the WebSocket decoder on any bytes
+//! parsers       topics, SAS tokens and connection strings
 //! corpus        what fuzzing has found worth keeping
 //! ```
 
@@ -16,5 +17,6 @@
 )]
 
 pub mod corpus;
+pub mod parsers;
 pub mod session;
 pub mod websocket;

@@ -1,5 +1,4 @@
-//! What the fuzz targets of parsers do with their input. No dependency but `common`'s public
-//! items: `tests/tests/parsers.rs` compiles the same file and plays the corpora.
+//! The parsers of topics, SAS tokens and connection strings on any text.
 
 use common::connection_string::{DeviceConnectionString, ServiceConnectionString};
 use common::hub_address::HubAddress;
