@@ -22,6 +22,7 @@ pub mod descriptors;
 pub mod hub_address;
 pub mod identity;
 pub mod limits;
+pub mod locks;
 pub mod mqtt;
 pub mod net;
 pub mod network;

@@ -7,7 +7,7 @@ mod race;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::limits;
+use crate::locks::lock;
 use crate::net::socket::tune;
 use crate::tls::BadCertificate;
 use memory::Memory;
@@ -98,8 +99,7 @@ impl Dialer {
 
     /// Which addresses have accepted. The lock is held for a moment only.
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        // No code panics while it holds the lock; if one did, the entries are still whole.
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.memory)
     }
 
     /// Connects to `host:port`. Its addresses are tried one after the other, 250 ms apart or as

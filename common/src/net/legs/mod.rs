@@ -1,7 +1,7 @@
 //! Opens legs, and TLS connections to the streaming endpoint before they are needed: a stream's
 //! endpoint is likely to be where the last one's was.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::client::TlsStream;
 
+use crate::locks::lock;
 use crate::net::dialer::Dialer;
 use crate::net::upgrade::{ConnectError, Leg, leg, leg_over};
 use crate::secret::Secret;
@@ -71,8 +72,7 @@ impl LegOpener {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No code panics while it holds the lock; if one did, the state is still whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Whether the last leg led to this host and port.
