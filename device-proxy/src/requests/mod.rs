@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::identity::StreamId;
 use common::limits;
+use common::locks::lock;
 use common::net::{ConnectError, Dialer, Leg, LegOpener};
 use common::streaming_hosts::{EndpointError, StreamingHosts};
 use common::wire::stream::{StreamAnswer, StreamRequest};
@@ -139,15 +140,11 @@ impl Desk {
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<String, Option<Answer>>> {
-        // No code panics while it holds the lock; if one did, the map is still whole.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
     }
 
     fn endpoints(&self) -> MutexGuard<'_, Arc<StreamingHosts>> {
-        // Nothing panics while it holds the lock; if something did, the rule is still whole.
-        self.endpoints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.endpoints)
     }
 
     /// Where the request leads, if it may lead there.
