@@ -12,18 +12,16 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 use crate::decoder::{Decoder, Event};
 use crate::error::{ViolationError, WebSocketError};
 use crate::header::{self, Opcode};
+use crate::limits::{self, SMALL_READ, SMALL_READS};
 use crate::mask::Masks;
 use crate::message::{CloseFrame, Data, Kind};
 use crate::outbox::Outbox;
 use crate::role::Role;
-use crate::{limits, text};
+use crate::text;
 
-/// Read size while little comes: keystrokes need no more.
-const SMALL_READ: usize = 4 << 10;
-/// The same where messages are smaller than that: what one lacks is read at once all the same.
+/// Read size while little comes, where messages are smaller than [`SMALL_READ`]: what one lacks is
+/// read at once all the same.
 const TINY_READ: usize = 512;
-/// Small reads in a row after which the large buffer is given back.
-const SMALL_READS: u8 = 16;
 /// Read buffer while much comes: one whole message and the head of the next.
 const LARGE_BUFFER: usize = limits::STREAM_MESSAGE + header::LONGEST;
 /// Payload of a full TLS record, which is what TLS yields at once.

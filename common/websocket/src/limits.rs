@@ -9,6 +9,10 @@ pub const STREAM_MESSAGE_ACCEPTED: usize = 16 << 20;
 /// Bytes a WebSocket gathers before it writes without being flushed: what is larger goes out by
 /// itself, and a peer that takes nothing leaves little here.
 pub const WRITE_BUFFER: usize = 32 << 10;
+/// Read size while little comes, of whatever is read: keystrokes need no more.
+pub const SMALL_READ: usize = 4 << 10;
+/// Small reads in a row after which a large buffer is given back.
+pub const SMALL_READS: u8 = 16;
 /// How often a silent peer is pinged, by both ends.
 pub const PING: Duration = Duration::from_secs(10);
 /// How long the answer may take when nothing else is on its way to that peer.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
+use device_stream_websocket::limits::SMALL_READ;
 use tokio::io::ReadBuf;
 use tokio::task::coop;
 use tokio::time::{Duration, Instant};
@@ -20,9 +21,6 @@ use crate::proto::connection::Inbound;
 use crate::proto::frame::Code;
 use crate::proto::inner::{ConnectionId, RefusedCode};
 use crate::proto::machine::Over;
-
-/// Read size while little comes; on the stack, so that an idle connection has no buffer.
-const SMALL_READ: usize = 4 << 10;
 
 /// How an inner connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -303,6 +301,7 @@ impl<L: ConnectionSocket, F: FnOnce() + Unpin> Copying<'_, L, F> {
     fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<Chunk>> {
         let size = room.min(self.read_size);
         if size <= SMALL_READ {
+            // On the stack, so that an idle connection has no buffer.
             let mut scratch = [std::mem::MaybeUninit::uninit(); SMALL_READ];
             let mut buffer = ReadBuf::uninit(scratch.get_mut(..size).unwrap_or_default());
             ready!(Pin::new(&mut self.local).poll_read(cx, &mut buffer))?;

@@ -24,6 +24,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use device_stream_session::Traffic;
+use device_stream_websocket::limits::{SMALL_READ, SMALL_READS};
 use device_stream_websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::coop;
@@ -33,10 +34,6 @@ use tokio_util::sync::CancellationToken;
 use super::{Delivery, End, LocalSocket, Outcome};
 use crate::limits;
 
-/// Read size while little comes: keystrokes need no more.
-const SMALL_READ: usize = 4 << 10;
-/// Small reads in a row after which the large buffer is given back.
-const SMALL_READS: u8 = 16;
 /// Reads whose bytes are dropped before others get their turn.
 const DROPPED_READS: u8 = 16;
 
