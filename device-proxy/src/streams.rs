@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use common::limits;
 use common::session::budget::Budget;
 use common::session::memory::Memory;
 use common::session::{STREAM_PREFIX, target_of};
@@ -13,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::limits;
 use crate::policy::{Policy, PolicyWatch};
 use crate::requests::{Answer, Desk, Noted, printable, stream_id};
 use crate::session::Sessions;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use common::limits;
 use common::net::{DialError, Dialer};
 use common::session::STREAM_PREFIX;
 use tokio::net::TcpStream;
+
+use crate::limits;
 
 /// The name of the built-in echo target.
 pub const ECHO: &str = "echo";

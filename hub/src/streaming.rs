@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 
 use common::hub_address::HubAddress;
 use common::identity::{DeviceIdentity, Leg, StreamId};
-use common::limits;
 use common::net;
 use common::report;
 use common::session::STREAM_PREFIX;
@@ -16,6 +15,7 @@ use common::wire::initiation::encode_segment;
 use tokio::sync::oneshot;
 
 use crate::legs::{LegPlace, Meeting};
+use crate::limits;
 use crate::relay::{DISCONNECTED, RelayOutcome, abort, close_for_violation, relay};
 use crate::state::LegSocket;
 

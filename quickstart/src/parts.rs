@@ -168,7 +168,7 @@ pub fn device_config(
         mqtts_port: common::hub_address::MQTTS_PORT,
         dialer: Dialer::new(&tls::client_config(Some(ca_file), None)?),
         streaming_hosts: None,
-        max_streams: common::limits::STREAMS_PER_DEVICE,
+        max_streams: device_proxy::limits::STREAMS_PER_DEVICE,
         sample_output: false,
     })
 }
@@ -209,7 +209,7 @@ pub async fn listener(
                 grace: common::limits::SESSION_GRACE,
                 memory: common::session::memory::limit(None),
             },
-            max_connections: common::limits::LOCAL_CONNECTIONS,
+            max_connections: service_proxy::limits::LOCAL_CONNECTIONS,
             sample_output: SampleOutput::Off,
         })
         .await

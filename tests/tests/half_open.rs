@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::limits;
 use common::mqtt::{ConnectReturnCode, Packet, packet};
 use common::net::Dialer;
 use rustls::ClientConfig;
@@ -130,7 +129,7 @@ async fn strangers_keep_nobody_out() {
             assert_eq!(&back, b"hello");
         }
     };
-    timeout(limits::STRANGER * 2 / 3, entering)
+    timeout(hub::limits::STRANGER * 2 / 3, entering)
         .await
         .expect("strangers keep others out");
     // who came first has gone, and who came last is there.

@@ -119,10 +119,12 @@ async fn a_leg_whose_partner_never_comes_is_closed() {
         ..
     } = story().await;
     let mut leg = device.leg(&request).await;
-    let in_time = Instant::now() + limits::LEG_ARRIVAL - Duration::from_secs(5);
+    let in_time = Instant::now() + hub::limits::LEG_ARRIVAL - Duration::from_secs(5);
     hub.state.legs.expire(in_time);
     assert_eq!(hub.state.legs.count(), 1);
-    hub.state.legs.expire(Instant::now() + limits::LEG_ARRIVAL);
+    hub.state
+        .legs
+        .expire(Instant::now() + hub::limits::LEG_ARRIVAL);
     assert_eq!(close_frame(&mut leg).await.code, CloseFrame::ERROR);
     assert_eq!(hub.state.legs.count(), 0);
 }
@@ -136,7 +138,9 @@ async fn a_stream_without_any_leg_expires() {
         token,
         ..
     } = story().await;
-    hub.state.legs.expire(Instant::now() + limits::LEG_ARRIVAL);
+    hub.state
+        .legs
+        .expire(Instant::now() + hub::limits::LEG_ARRIVAL);
     assert_eq!(hub.state.legs.count(), 0);
     assert!(unauthorised(service.try_leg(&url, &token).await));
 }
@@ -203,7 +207,7 @@ async fn urls_name_leg_and_port_and_no_secret() {
         assert!(url.ends_with(&format!("/r/{leg}")) && !url.contains('?'));
     }
     for token in [&token, &request.token] {
-        assert!(token.expose().len() <= limits::STREAM_TOKEN_LENGTH);
+        assert!(token.expose().len() <= hub::limits::STREAM_TOKEN_LENGTH);
     }
 }
 

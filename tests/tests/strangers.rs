@@ -60,7 +60,7 @@ async fn who_says_nothing_is_not_waited_for() {
         tokio::join!(read_all(&mut plain), read_all(&mut inside));
     };
     let both = async { tokio::join!(silent(https), silent(mqtts)) };
-    let patience = limits::STRANGER * 2;
+    let patience = hub::limits::STRANGER * 2;
     tokio::time::timeout(patience, both)
         .await
         .expect("strangers are still here");
@@ -81,7 +81,7 @@ async fn oversized_http_head_and_body() {
     assert!(head.is_err() || head.unwrap().status() == 431);
     let body = service
         .call(reqwest::Method::POST, "/devices?api-version=x")
-        .body(vec![b' '; limits::HTTP_BODY + 1])
+        .body(vec![b' '; hub::limits::HTTP_BODY + 1])
         .send()
         .await
         .unwrap();

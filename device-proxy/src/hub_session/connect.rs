@@ -4,7 +4,6 @@ use std::io;
 
 use common::clock::unix_now;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
-use common::limits;
 use common::mqtt::{
     self, ConnectReturnCode, MqttError, Packet, PacketIo, ReadError, SubackReturnCode, packet,
 };
@@ -21,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use crate::config::Config;
+use crate::limits;
 use crate::transport::Transport;
 
 /// A byte stream to the hub: TLS, or a WebSocket in it.

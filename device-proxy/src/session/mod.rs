@@ -11,16 +11,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use common::descriptors;
 use common::locks::lock;
 use common::session::budget::{Budget, Detached, first_to_go};
 use common::session::memory::Memory;
 use common::session::proof::ResumeSecret;
 use common::session::{Code, SessionId, SharedSession};
 use common::telemetry::AUDIT;
-use common::{descriptors, limits};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::limits;
 use crate::target::Target;
 
 /// One session.

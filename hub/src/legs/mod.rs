@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use common::identity::{DeviceId, DeviceIdentity, Leg, StreamId, StreamName};
-use common::limits;
 use common::locks::lock;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -19,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use table::{Arrival, Table};
 pub use table::{ExpectRefused, LegRefused};
+
+use crate::limits;
 
 /// Who has asked for a stream, for the log.
 #[derive(Debug, Clone)]

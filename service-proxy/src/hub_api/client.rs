@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use common::hub_address::HubAddress;
-use common::limits;
 use common::net::{DialError, Dialer};
 use common::tls::BadCertificate;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
@@ -24,6 +23,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
+
+use crate::limits;
 
 /// Idle connections end before a hub or something between would end them.
 const POOL_IDLE: Duration = Duration::from_secs(20);

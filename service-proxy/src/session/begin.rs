@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::identity::StreamName;
-use common::limits;
 use common::net::{ConnectError, steady};
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, GreetError};
@@ -17,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Phase, Shared};
 use crate::hub_api::InitiateError;
+use crate::limits;
 use crate::stream::{ServiceLeg, StreamError, StreamFailure};
 use common::session_mode::SessionMode;
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::backoff::Backoff;
 use common::identity::{DeviceIdentity, StreamName};
-use common::limits;
 use common::net::{PathWatch, steady};
 use common::report;
 use common::session::frame::Greeting;
@@ -21,6 +20,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 use super::begin::{begin, is_reject, stream_name};
 use super::{Phase, Shared};
 use crate::hub_api::InitiateError;
+use crate::limits;
 use crate::stream::{ServiceLeg, StreamError, StreamFailure};
 
 /// Time limits of the requests that open a session again: what is lost in a half-dead

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
 use common::identity::{DeviceIdentity, StreamName};
-use common::limits;
 use common::locks::lock;
 use common::session::proof::VERSION;
 use common::wire::twin::{BootId, SessionReport};
 use tokio::time::{Duration, Instant};
 
 use crate::hub_api::HubApi;
+use crate::limits;
 
 /// How long a yes is believed; if it is stale, that is noticed.
 const YES: Duration = Duration::from_secs(300);

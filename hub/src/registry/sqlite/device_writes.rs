@@ -5,13 +5,14 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::identity::DeviceIdentity;
-use common::limits;
 use common::locks::lock;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::super::{RegistryError, Subscriptions, TwinPatch};
 use super::{Result, SqliteRegistry, subscriptions, twins};
+
+use crate::limits;
 
 /// The writes for the next transaction. More wait before it, where waiting costs no thread.
 pub(super) struct DeviceWrites {
