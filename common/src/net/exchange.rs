@@ -26,7 +26,7 @@ pub enum ExchangeError {
 }
 
 /// Sends a request, as it is, and reads the head of its answer; what came behind that is
-/// given, too.
+/// given, too. When the future is dropped, the stream is of no more use.
 ///
 /// # Errors
 /// [`ExchangeError`].

@@ -168,7 +168,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// Sends Close, reads and drops what still comes until the peer has sent one too,
-    /// and gives all of it `patience`. The socket is then done.
+    /// and gives all of it `patience`. The socket is then done. Dropped, the future cuts the
+    /// connection.
     pub async fn close(mut self, code: u16, reason: &'static str, patience: Duration) {
         let close_frame = async {
             let _ = poll_fn(|cx| self.poll_ready(cx)).await;

@@ -86,7 +86,8 @@ impl ResumeWish {
     }
 }
 
-/// A conversation before the session's own.
+/// A conversation before the session's own. When one of its futures is dropped before its end, the
+/// carrier is of no more use.
 pub struct Exchange<S> {
     stream: WebSocket<S>,
     unread: BytesMut,

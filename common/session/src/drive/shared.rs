@@ -168,7 +168,7 @@ impl SharedSession {
         });
     }
 
-    /// Ends when the peer has given up a connection that is not opened yet.
+    /// Ends when the peer has given up a connection that is not opened yet. May be dropped.
     pub async fn given_up(&self, id: ConnectionId) {
         poll_fn(|cx| {
             self.with(|state| {
