@@ -36,6 +36,7 @@ pub mod sas_token;
 pub mod secret;
 pub mod session_mode;
 pub mod shutdown;
+pub mod split_mix;
 pub mod streaming_hosts;
 pub mod telemetry;
 pub mod text_input;

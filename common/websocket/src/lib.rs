@@ -1,7 +1,6 @@
 //! A WebSocket as relays and proxies need one: non-empty data messages in and out, pings kept to
 //! itself, and an end that says how it came. Frames are our own, for memory that is held only while
-//! bytes flow, and for payload that is passed on without copies; the upgrade is a library's, which
-//! is named in this crate only.
+//! bytes flow, and for payload that is passed on without copies; the upgrade is a library's.
 //!
 //! ```text
 //! socket        WebSocket: data messages, and a keepalive that notices a dead peer

@@ -1,5 +1,7 @@
 //! Where decisions come from.
 
+use common::split_mix;
+
 /// Decisions, out of a seed without end or out of bytes until they are used up.
 #[derive(Debug)]
 pub struct Choices<'a>(Source<'a>);
@@ -24,13 +26,9 @@ impl<'a> Choices<'a> {
     /// A number below `limit`, which is not 0.
     pub fn below(&mut self, limit: u64) -> u64 {
         match &mut self.0 {
-            // SplitMix64.
             Source::Seed(state) => {
-                *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-                let mut z = *state;
-                z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-                z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-                (z ^ (z >> 31)) % limit
+                *state = state.wrapping_add(split_mix::STEP);
+                split_mix::number(*state) % limit
             }
             Source::Bytes(bytes) => {
                 let mut number: u64 = 0;
