@@ -9,9 +9,9 @@
 
 use std::future::poll_fn;
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use common::clock::unix_now;
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity, Leg, RequestId, StreamId};
@@ -22,8 +22,9 @@ use common::session::frame::{self, Frame};
 use common::session::inner::{Inner, InnerDecoder};
 use common::session::{CarrierId, Chunk, ConnectionId, Inbound, Role, Session};
 use common::tunnel::{Pipes, Traffic, pump};
-use common::websocket::bench_access::{self, Decoder, Encoder};
-use common::websocket::{CloseFrame, Data, Incoming, WebSocket};
+use common::websocket::{
+    self, CloseFrame, Data, Decoder, Event, Incoming, Opcode, Outbox, WebSocket,
+};
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::topics::{device_filter, device_publish, identity_from_user_name};
 use criterion::{
@@ -32,7 +33,6 @@ use criterion::{
 use hub::auth::StreamTokens;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Payloads: a message under load, a TLS record, a small answer, a keystroke.
@@ -74,11 +74,32 @@ fn mask(c: &mut Criterion) {
         let mut bytes = payload(size).to_vec();
         group.throughput(Throughput::Bytes(size as u64));
         group.bench_function(BenchmarkId::from_parameter(size), |b| {
-            b.iter(|| bench_access::mask(black_box(&mut bytes), black_box(MASK)));
+            b.iter(|| websocket::mask::apply(black_box(&mut bytes), black_box(MASK)));
         });
     }
     group.finish();
     c.bench_function("mask_draw", |b| b.iter(common::random::bytes::<4>));
+}
+
+/// Queues one binary frame: a client's with a mask, a server's without.
+fn push(outbox: &mut Outbox, payload: &Bytes, mask: Option<[u8; 4]>) {
+    match mask {
+        Some(mask) => outbox.push_masked(Opcode::Binary, payload, mask),
+        None => outbox.push(Opcode::Binary, payload.clone()),
+    }
+}
+
+/// A server's decoder, which takes masks off, or a client's.
+fn decoder(mask: Option<[u8; 4]>, frames: &[u8]) -> Decoder {
+    Decoder::new(mask.is_some(), limits::STREAM_MESSAGE_ACCEPTED, frames)
+}
+
+/// The next data message; `None` when none is whole.
+fn message(decoder: &mut Decoder) -> Option<Data> {
+    match decoder.next_event().unwrap() {
+        Some(Event::Data(data)) => Some(data),
+        _ => None,
+    }
 }
 
 fn frame_encode(c: &mut Criterion) {
@@ -86,14 +107,16 @@ fn frame_encode(c: &mut Criterion) {
     for (way, mask) in [("masked", Some(MASK)), ("plain", None)] {
         for size in SIZES {
             let payload = payload(size);
-            let mut encoder = Encoder::default();
+            let mut outbox = Outbox::default();
             group.throughput(Throughput::Bytes(READ as u64));
             group.bench_function(BenchmarkId::new(way, size), |b| {
                 b.iter(|| {
                     for _ in 0..READ / size {
-                        encoder.push(black_box(&payload), black_box(mask));
+                        push(&mut outbox, black_box(&payload), black_box(mask));
                     }
-                    let written = encoder.written();
+                    // As if the network had taken it.
+                    let written = outbox.len();
+                    outbox.advance(written);
                     assert!(written > READ, "{written} bytes");
                 });
             });
@@ -106,20 +129,20 @@ fn frame_decode(c: &mut Criterion) {
     for (way, mask) in [("masked", Some(MASK)), ("plain", None)] {
         for size in SIZES {
             let payload = payload(size);
-            let mut encoder = Encoder::default();
+            let mut outbox = Outbox::default();
             for _ in 0..READ / size {
-                encoder.push(&payload, mask);
+                push(&mut outbox, &payload, mask);
             }
-            let frames = encoder.take();
-            let first = Decoder::new(mask.is_some(), &frames).message().unwrap();
+            let frames = outbox.copy_to_bytes(outbox.len());
+            let first = message(&mut decoder(mask, &frames));
             assert_eq!(first.unwrap().into_bytes(), payload);
             group.throughput(Throughput::Bytes(READ as u64));
             group.bench_function(BenchmarkId::new(way, size), |b| {
                 b.iter_batched_ref(
-                    || Decoder::new(mask.is_some(), &frames),
+                    || decoder(mask, &frames),
                     |decoder| {
                         let mut read = 0;
-                        while let Some(data) = decoder.message().unwrap() {
+                        while let Some(data) = message(decoder) {
                             read += black_box(data).len();
                         }
                         assert_eq!(read, READ);

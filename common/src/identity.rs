@@ -227,7 +227,7 @@ pub struct StreamId(u128);
 impl StreamId {
     /// A fresh id from the system's random source.
     pub fn random() -> Self {
-        Self(u128::from_be_bytes(crate::random::bytes()))
+        Self(u128::from_be_bytes(device_stream_websocket::random::bytes()))
     }
 
     /// Reads 32 hex digits.

@@ -3,25 +3,7 @@
 
 use std::borrow::Cow;
 
-/// Whether a character has no place in a line for a person: control characters, line and
-/// paragraph separators, what changes the direction of text (a line could be made to read
-/// differently), and what cannot be seen at all.
-pub fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
-}
-
-/// The text without [unprintable](is_unprintable) characters.
-pub fn printable(text: &str) -> Cow<'_, str> {
-    if text.chars().any(is_unprintable) {
-        Cow::Owned(text.chars().filter(|c| !is_unprintable(*c)).collect())
-    } else {
-        Cow::Borrowed(text)
-    }
-}
+pub use device_stream_websocket::text::{is_unprintable, printable};
 
 /// The same of several lines: their ends stay.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
@@ -134,22 +116,6 @@ mod tests {
     use super::*;
 
     const KEY: &str = "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
-
-    #[test]
-    fn what_changes_a_line_is_left_out() {
-        let mut all: Vec<char> = (0..0x20)
-            .chain(0x7f..0xa0)
-            .filter_map(char::from_u32)
-            .collect();
-        all.extend('\u{202a}'..='\u{202e}');
-        all.extend('\u{2066}'..='\u{2069}');
-        all.extend(['\u{2028}', '\u{2029}', '\u{200f}', '\u{feff}']);
-        for c in all {
-            assert_eq!(printable(&format!("a{c}b")), "ab", "{c:?}");
-        }
-        let plain = "gr\u{fc}\u{df}e, \u{4f60}\u{597d} \u{5e9}";
-        assert!(matches!(printable(plain), Cow::Borrowed(_)));
-    }
 
     #[test]
     fn several_lines_and_json_keep_what_they_say() {

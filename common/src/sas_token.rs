@@ -4,17 +4,11 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 
 use crate::hub_address::HubAddress;
+use crate::percent::{COMPONENT, pairs};
 use crate::secret::{Secret, SharedKey};
-
-/// What `encodeURIComponent` leaves alone: letters, digits and `- . _ ~`.
-const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// The scheme word in front of every SAS token.
 const SCHEME: &str = "SharedAccessSignature";
@@ -81,10 +75,7 @@ impl SasToken {
             .and_then(|rest| rest.strip_prefix(' '))
             .ok_or(SasTokenError::Scheme)?;
         let (mut sr, mut sig, mut se, mut skn) = (None, None, None, None);
-        for field in fields.split('&') {
-            let Some((name, value)) = field.split_once('=') else {
-                continue;
-            };
+        for (name, value) in pairs(fields) {
             let (slot, name) = match name {
                 "sr" => (&mut sr, "sr"),
                 "sig" => (&mut sig, "sig"),

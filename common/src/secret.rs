@@ -89,7 +89,9 @@ impl SharedKey {
 
     /// A fresh key of 32 random bytes.
     pub fn random() -> Self {
-        Self(Zeroizing::new(crate::random::bytes::<32>().to_vec()))
+        Self(Zeroizing::new(
+            device_stream_websocket::random::bytes::<32>().to_vec(),
+        ))
     }
 
     /// The key as base64, for connection strings and the registry.

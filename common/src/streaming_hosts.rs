@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::hub_address::HubAddress;
-use crate::websocket::{ConnectError, Endpoint};
+use crate::wire::streaming_endpoint::{StreamingEndpoint, StreamingEndpointError};
 
 /// Domains of clouds whose hubs have their streaming endpoints at other names of the same
 /// domain, as `{hub}.{region}.streams.azure-devices.net` (`docs/protocol.md`, "Streaming
@@ -73,18 +73,19 @@ impl StreamingHosts {
     ///
     /// # Errors
     /// [`EndpointError`].
-    pub fn check(&self, url: &str) -> Result<Endpoint, EndpointError> {
-        let endpoint = Endpoint::of(url).map_err(|_: ConnectError| EndpointError::BadUrl)?;
-        let host = Host::of(&endpoint.host);
+    pub fn check(&self, url: &str) -> Result<StreamingEndpoint, EndpointError> {
+        let endpoint = StreamingEndpoint::parse(url)
+            .map_err(|_: StreamingEndpointError| EndpointError::BadUrl)?;
+        let host = Host::of(endpoint.host());
         let is_allowed = |pattern: &Pattern| {
-            pattern.hosts.contain(&host) && pattern.port.is_none_or(|port| port == endpoint.port)
+            pattern.hosts.contain(&host) && pattern.port.is_none_or(|port| port == endpoint.port())
         };
         if self.0.iter().any(is_allowed) {
             return Ok(endpoint);
         }
         Err(EndpointError::Host {
             host: host.to_string(),
-            port: endpoint.port,
+            port: endpoint.port(),
             allowed: self.to_string(),
         })
     }

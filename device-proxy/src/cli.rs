@@ -96,7 +96,7 @@ pub struct Cli {
     #[arg(
         long,
         value_name = "NUMBER",
-        default_value_t = common::limits::STREAMS_PER_DEVICE as u32,
+        default_value_t = crate::limits::STREAMS_PER_DEVICE as u32,
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_streams: u32,

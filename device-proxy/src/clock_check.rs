@@ -4,8 +4,8 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use common::websocket::exchange;
-use common::{dial, limits};
+use common::limits;
+use common::net::exchange;
 use http::header;
 use tokio::time::{Duration, timeout};
 
@@ -56,7 +56,9 @@ pub async fn skew(config: &Config) -> Option<Skew> {
 
 async fn ask(config: &Config) -> Option<Skew> {
     let host = config.connection.connect_host();
-    let mut stream = dial::tls(host.name(), host.https_port(), &config.tls)
+    let mut stream = config
+        .dialer
+        .tls(host.name(), host.https_port())
         .await
         .ok()?;
     // An HTTP client for this alone would be a fiftieth of the program.

@@ -2,7 +2,6 @@
 //! Precedence: option, then positional argument, then environment.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use common::connection_string::{ConnectionStringError, DeviceConnectionString, DeviceCredential};
@@ -10,12 +9,12 @@ use common::secret::Secret;
 use common::streaming_hosts::{Patterns, StreamingHosts};
 use common::text_input::{self, TextError};
 use common::tls::{self, ClientIdentity, TlsConfigError};
-use rustls::ClientConfig;
 
 use crate::cli::Cli;
 use crate::policy::Policy;
 use crate::target::{Target, TargetError, Targets};
 use crate::transport::Transport;
+use common::net::Dialer;
 use common::session_mode::SessionMode;
 
 /// What is wrong with how the program was called.
@@ -84,8 +83,9 @@ pub struct Config {
     pub memory: u64,
     /// Port of MQTT over TLS.
     pub mqtts_port: u16,
-    /// Trust, and the client certificate if there is one.
-    pub tls: Arc<ClientConfig>,
+    /// What reaches the hub, with its trust and the client certificate if there is one, and
+    /// everything else.
+    pub dialer: Dialer,
     /// Where streams may lead instead of what the hub's name allows.
     pub streaming_hosts: Option<Patterns>,
     /// Streams at once.
@@ -160,7 +160,10 @@ impl Config {
             _ => None,
         };
         Ok(Self {
-            tls: tls::client_config(cli.ca_file.as_deref(), identity.as_ref())?,
+            dialer: Dialer::new(&tls::client_config(
+                cli.ca_file.as_deref(),
+                identity.as_ref(),
+            )?),
             connection,
             connection_file: cli.connection_string_file,
             targets,

@@ -11,6 +11,7 @@ pub mod clock_check;
 pub mod config;
 mod echo;
 pub mod hub_session;
+pub mod limits;
 pub mod policy;
 mod requests;
 pub mod sample_output;
@@ -22,7 +23,6 @@ pub mod transport;
 
 use std::sync::Arc;
 
-use common::limits;
 use common::wire::twin::BootId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;

@@ -5,6 +5,7 @@ use common::report;
 use common::telemetry::AUDIT;
 use common::tunnel::{LocalSocket, Outcome, Traffic, pump};
 use common::wire::stream::StreamRequest;
+use common::wire::streaming_endpoint::StreamingEndpoint;
 
 use crate::policy::Policy;
 use crate::requests::{Answer, Desk, stream_id};
@@ -12,7 +13,12 @@ use crate::target::Target;
 use crate::{echo, sample_output};
 
 /// Serves a request for a plain stream to its end.
-pub(crate) async fn serve(desk: &Desk, policy: &Policy, request: &StreamRequest, name: &str) {
+pub(crate) async fn serve(
+    desk: &Desk,
+    policy: &Policy,
+    (request, endpoint): (&StreamRequest, &StreamingEndpoint),
+    name: &str,
+) {
     if desk.sample_output {
         sample_output::request(name);
     }
@@ -32,15 +38,17 @@ pub(crate) async fn serve(desk: &Desk, policy: &Policy, request: &StreamRequest,
     match target {
         Target::Echo => {
             let echo = Box::new(echo::socket(desk.sample_output));
-            tunnel(desk, request, name, target, echo).await;
+            tunnel(desk, (request, endpoint), name, target, echo).await;
         }
         Target::Tcp { host, port } => {
             let dialled = tokio::select! {
-                dialled = Box::pin(Target::dial(host, *port)) => dialled,
+                dialled = Box::pin(Target::dial(desk.dialer(), host, *port)) => dialled,
                 () = desk.stop.cancelled() => return,
             };
             match dialled {
-                Ok(socket) => tunnel(desk, request, name, target, Box::new(socket)).await,
+                Ok(socket) => {
+                    tunnel(desk, (request, endpoint), name, target, Box::new(socket)).await
+                }
                 Err(error) => {
                     tracing::warn!(
                         name,
@@ -57,7 +65,7 @@ pub(crate) async fn serve(desk: &Desk, policy: &Policy, request: &StreamRequest,
 
 async fn tunnel(
     desk: &Desk,
-    request: &StreamRequest,
+    (request, endpoint): (&StreamRequest, &StreamingEndpoint),
     name: &str,
     target: &Target,
     local: Box<dyn LocalSocket>,
@@ -65,7 +73,7 @@ async fn tunnel(
     // Without a stream the target's connection is reset: it has not ended normally.
     local.arm();
     // What it needs is given back before the tunnel's long life.
-    let leg = match Box::pin(desk.open_leg(request)).await {
+    let leg = match Box::pin(desk.open_leg(request, endpoint)).await {
         Some(Ok(leg)) => leg,
         None => return,
         Some(Err(error)) => {

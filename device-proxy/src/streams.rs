@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use common::limits;
 use common::session::budget::Budget;
 use common::session::memory::Memory;
 use common::session::{STREAM_PREFIX, target_of};
@@ -13,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::limits;
 use crate::policy::{Policy, PolicyWatch};
 use crate::requests::{Answer, Desk, Noted, printable, stream_id};
 use crate::session::Sessions;
@@ -100,18 +100,28 @@ async fn serve(
     request: &StreamRequest,
 ) {
     let name = printable(&request.name);
-    if let Err(error) = desk.check(request) {
-        tracing::warn!(
-            name,
-            stream = stream_id(request),
-            "rejected a stream: {error}"
-        );
-        return desk.answer(request, Answer::Reject).await;
-    }
+    let endpoint = match desk.check(request) {
+        Ok(endpoint) => endpoint,
+        Err(error) => {
+            tracing::warn!(
+                name,
+                stream = stream_id(request),
+                "rejected a stream: {error}"
+            );
+            return desk.answer(request, Answer::Reject).await;
+        }
+    };
     if policy.session != SessionMode::Never
         && let Some(target) = target_of(&name)
     {
-        return Box::pin(session::serve(desk, sessions, policy, request, target)).await;
+        return Box::pin(session::serve(
+            desk,
+            sessions,
+            policy,
+            (request, &endpoint),
+            target,
+        ))
+        .await;
     }
     let is_session = name.starts_with(STREAM_PREFIX);
     if is_session || policy.session == SessionMode::Always {
@@ -127,7 +137,7 @@ async fn serve(
         );
         return desk.answer(request, Answer::Reject).await;
     }
-    stream::serve(desk, policy, request, &name).await;
+    stream::serve(desk, policy, (request, &endpoint), &name).await;
 }
 
 #[cfg(test)]

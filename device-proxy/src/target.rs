@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use common::dial::{self, DialError};
-use common::limits;
+use common::net::{DialError, Dialer};
 use common::session::STREAM_PREFIX;
 use tokio::net::TcpStream;
+
+use crate::limits;
 
 /// The name of the built-in echo target.
 pub const ECHO: &str = "echo";
@@ -138,12 +139,12 @@ impl Target {
         Ok((name.map(str::to_owned), Self::tcp(host, port)?))
     }
 
-    /// Connects to a TCP target.
+    /// Connects to a TCP target. May be dropped.
     ///
     /// # Errors
     /// [`DialError`], within [`limits::TARGET_CONNECT`].
-    pub async fn dial(host: &str, port: u16) -> Result<TcpStream, DialError> {
-        dial::tcp(host, port, limits::TARGET_CONNECT).await
+    pub async fn dial(dialer: &Dialer, host: &str, port: u16) -> Result<TcpStream, DialError> {
+        dialer.tcp(host, port, limits::TARGET_CONNECT).await
     }
 }
 

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzz::connection_string(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| harness::parsers::connection_string(input));

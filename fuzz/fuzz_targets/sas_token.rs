@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzz::sas_token(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| harness::parsers::sas_token(input));

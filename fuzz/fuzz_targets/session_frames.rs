@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| common::session::fuzzing::frames(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| harness::session::frames(input));

@@ -4,13 +4,13 @@
 
 use common::clock::unix_now;
 use common::identity::{DeviceIdentity, Leg, StreamId, StreamName};
-use common::limits;
 use common::secret::Secret;
 use common::wire::initiation::Timeouts;
 use common::wire::stream::{Initiator, StreamRequest};
 use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::legs::{ExpectRefused, Opener};
+use crate::limits;
 use crate::pending::{AskRefused, Asked, Progress};
 use crate::state::HubState;
 use crate::streaming;

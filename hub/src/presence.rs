@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::identity::{DeviceId, DeviceIdentity};
+use common::locks::lock;
 use tokio::sync::{Notify, watch};
 
 use crate::auth::{Credential, DevicePrincipal};
@@ -78,8 +79,7 @@ pub struct PresenceGuard {
 
 impl Presence {
     fn table(&self) -> MutexGuard<'_, Table> {
-        // No code panics while it holds the lock; if one did, the table is still whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Makes this connection the identity's own and ends an older one.

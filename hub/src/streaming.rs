@@ -4,10 +4,9 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 
-use common::dial;
 use common::hub_address::HubAddress;
 use common::identity::{DeviceIdentity, Leg, StreamId};
-use common::limits;
+use common::net;
 use common::report;
 use common::session::STREAM_PREFIX;
 use common::telemetry::AUDIT;
@@ -16,6 +15,7 @@ use common::wire::initiation::encode_segment;
 use tokio::sync::oneshot;
 
 use crate::legs::{LegPlace, Meeting};
+use crate::limits;
 use crate::relay::{DISCONNECTED, RelayOutcome, abort, close_for_violation, relay};
 use crate::state::LegSocket;
 
@@ -48,7 +48,7 @@ pub fn parse_path(segments: &[&str]) -> Option<(StreamId, Leg)> {
 pub async fn serve(leg: Leg, socket: LegSocket, mut place: LegPlace<LegSocket>, peer: SocketAddr) {
     tracing::debug!(device = %place.identity, name = place.name, stream = %place.stream, %leg, %peer, "leg connected");
     if place.name.starts_with(STREAM_PREFIX) {
-        dial::steady(socket.get_ref().get_ref().0.socket());
+        net::steady(socket.get_ref().get_ref().0.socket());
     }
     match place.meet(socket) {
         Meeting::Second => {}

@@ -9,6 +9,7 @@ use common::connection_string::{
 };
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity, IdentityError, StreamName};
+use common::net::Dialer;
 use common::session_mode::SessionMode;
 use common::tls::{self, TlsConfigError};
 use common::wire::initiation::Timeouts;
@@ -171,9 +172,9 @@ pub fn device_config(
         session_grace: common::limits::SESSION_GRACE,
         memory: common::session::memory::limit(None),
         mqtts_port: common::hub_address::MQTTS_PORT,
-        tls: tls::client_config(Some(ca_file), None)?,
+        dialer: Dialer::new(&tls::client_config(Some(ca_file), None)?),
         streaming_hosts: None,
-        max_streams: common::limits::STREAMS_PER_DEVICE,
+        max_streams: device_proxy::limits::STREAMS_PER_DEVICE,
         sample_output: false,
     })
 }
@@ -216,7 +217,7 @@ pub async fn listener(
                 grace: common::limits::SESSION_GRACE,
                 memory: common::session::memory::limit(None),
             },
-            max_connections: common::limits::LOCAL_CONNECTIONS,
+            max_connections: service_proxy::limits::LOCAL_CONNECTIONS,
             sample_output: SampleOutput::Off,
         })
         .await

@@ -16,6 +16,7 @@ pub mod echo_plan;
 pub mod error;
 pub mod forward;
 pub mod hub_api;
+pub mod limits;
 pub mod listener;
 pub mod sample_output;
 pub mod session;

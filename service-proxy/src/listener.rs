@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use common::backoff::Backoff;
 use common::identity::{DeviceIdentity, StreamName};
-use common::session::{ConnectionEnd, ConnectionId, ConnectionOutcome, SharedSession, pipe};
+use common::session::{
+    ConnectionEnd, ConnectionId, ConnectionOutcome, SharedSession, run_connection,
+};
 use common::telemetry::AUDIT;
-use common::tunnel::{LocalSocket as _, Traffic};
+use common::tunnel::{ConnectionSocket as _, Traffic};
 use common::{descriptors, limits};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
@@ -187,7 +189,7 @@ impl Accept {
     }
 
     fn serve(&self, permit: OwnedSemaphorePermit, socket: TcpStream, peer: SocketAddr) {
-        common::dial::tune(&socket);
+        common::net::tune(&socket);
         let (forwarder, name, stop) = (
             Arc::clone(&self.forwarder),
             self.name.clone(),
@@ -266,7 +268,7 @@ impl Forwarder {
         let (device, session) = (&self.identity, live.id());
         let traffic = Traffic::default();
         let opened = std::sync::atomic::AtomicBool::new(false);
-        let piping = pipe(live, id, socket, &traffic, || {
+        let piping = run_connection(live, id, socket, &traffic, || {
             opened.store(true, std::sync::atomic::Ordering::Relaxed);
             tracing::info!(name: AUDIT, %device, %name, %peer, %session, connection = %id, "tunnel opened");
         });

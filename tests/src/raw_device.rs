@@ -5,13 +5,14 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use common::clock::unix_now;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
-use common::dial;
 use common::mqtt::{
     self, ConnectReturnCode, Packet, PacketIo, Qos, SubEntry, SubOpts, SubackReturnCode, packet,
 };
+use common::net::{self, Dialer};
 use common::sas_token;
-use common::websocket::{self, Data, Incoming, WebSocket};
+use common::websocket::{Data, Incoming, WebSocket};
 use common::wire::stream::{REQUEST_FILTER, RESPONSE_FILTER, StreamAnswer, StreamRequest};
+use common::wire::streaming_endpoint::StreamingEndpoint;
 use common::wire::topics;
 use common::wire::twin::{self, BootId, SessionReport, TwinResponse};
 use tokio::net::TcpStream;
@@ -66,7 +67,7 @@ impl RawDevice {
 
     /// The same at this port.
     pub async fn at(port: u16, tls: std::sync::Arc<rustls::ClientConfig>) -> Self {
-        let stream = dial::tls("localhost", port, &tls).await.unwrap();
+        let stream = Dialer::new(&tls).tls("localhost", port).await.unwrap();
         Self {
             io: PacketIo::new(stream, 1 << 20),
             tls,
@@ -286,7 +287,8 @@ impl RawDevice {
 
     /// Opens the device's leg.
     pub async fn leg(&self, request: &StreamRequest) -> DeviceLeg {
-        websocket::connect(&request.url, &request.token, &self.tls)
+        let endpoint = StreamingEndpoint::parse(&request.url).unwrap();
+        net::leg(&Dialer::new(&self.tls), &endpoint, &request.token)
             .await
             .unwrap()
     }

@@ -2,11 +2,13 @@
 
 use common::clock::unix_now;
 use common::connection_string::{ServiceConnectionString, ServiceCredential};
+use common::net::{self, Dialer};
 use common::sas_token;
 use common::secret::Secret;
-use common::websocket::{self, WebSocket};
+use common::websocket::WebSocket;
 use common::wire::initiation::{self, InitiationResult};
 use common::wire::problem::Problem;
+use common::wire::streaming_endpoint::StreamingEndpoint;
 use reqwest::{Method, RequestBuilder, Response};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -99,15 +101,16 @@ impl RawService {
 
     /// Opens the service's leg of an accepted stream.
     pub async fn leg(&self, url: &str, token: &Secret) -> Leg {
-        websocket::connect(url, token, &self.tls).await.unwrap()
+        self.try_leg(url, token).await.unwrap()
     }
 
     /// Tries to open a leg.
     ///
     /// # Errors
     /// Why the hub did not let it.
-    pub async fn try_leg(&self, url: &str, token: &Secret) -> Result<Leg, websocket::ConnectError> {
-        websocket::connect(url, token, &self.tls).await
+    pub async fn try_leg(&self, url: &str, token: &Secret) -> Result<Leg, net::ConnectError> {
+        let endpoint = StreamingEndpoint::parse(url)?;
+        net::leg(&Dialer::new(&self.tls), &endpoint, token).await
     }
 }
 

@@ -6,7 +6,7 @@ use common::limits;
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, GreetError};
 use common::session::proof::ResumeSecret;
-use common::session::{CarrierEnd, CarrierId, Role, SessionId, SharedSession, carry};
+use common::session::{CarrierEnd, CarrierId, Role, SessionId, SharedSession, drive_carrier};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
@@ -100,5 +100,5 @@ impl RawSession {
 fn drive(live: &SharedSession, carrier: CarrierId, opening: Opening) -> JoinHandle<CarrierEnd> {
     let live = live.clone();
     let (leg, already_read) = opening.into_parts();
-    tokio::spawn(async move { carry(&live, carrier, leg, already_read).await })
+    tokio::spawn(async move { drive_carrier(&live, carrier, leg, already_read).await })
 }

@@ -2,7 +2,7 @@
 //! of the target.
 
 use common::connection_string::DeviceConnectionString;
-use common::tunnel::LocalSocket as _;
+use common::tunnel::ConnectionSocket as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

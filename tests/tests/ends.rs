@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use common::net::Dialer;
 use common::secret::Secret;
 use common::wire::stream::StreamRequest;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -78,7 +79,8 @@ fn pattern() -> Vec<u8> {
 
 /// A leg by another WebSocket library than ours.
 async fn foreign_leg(hub: &TestHub, url: &str, token: &Secret) -> Leg {
-    let stream = common::dial::tls("localhost", hub.https.port(), &hub.tls())
+    let stream = Dialer::new(&hub.tls())
+        .tls("localhost", hub.https.port())
         .await
         .unwrap();
     let mut request = url.into_client_request().unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::mqtt::{ConnectReturnCode, Packet, packet};
-use common::{dial, limits};
+use common::net::Dialer;
 use rustls::ClientConfig;
 use tests::program_hub::ProgramHub;
 use tests::target::Manner;
@@ -67,7 +67,7 @@ async fn stranger(stage: Stage, hub: &ProgramHub, tls: &Arc<ClientConfig>) -> St
         }
         return Stranger::Plain(socket);
     }
-    let mut stream = dial::tls("localhost", port, tls).await.unwrap();
+    let mut stream = Dialer::new(tls).tls("localhost", port).await.unwrap();
     match stage {
         Stage::HalfHead => {
             let head = format!(
@@ -129,7 +129,7 @@ async fn strangers_keep_nobody_out() {
             assert_eq!(&back, b"hello");
         }
     };
-    timeout(limits::STRANGER * 2 / 3, entering)
+    timeout(hub::limits::STRANGER * 2 / 3, entering)
         .await
         .expect("strangers keep others out");
     // who came first has gone, and who came last is there.
@@ -181,7 +181,7 @@ async fn strangers_hold_little_memory() {
     }
     // A message that no CONNECT needs ends its connection at once.
     for _ in 0..COUNT {
-        let mut stream = dial::tls("localhost", hub.https, &tls).await.unwrap();
+        let mut stream = Dialer::new(&tls).tls("localhost", hub.https).await.unwrap();
         stream.write_all(UPGRADE).await.unwrap();
         let huge = [
             &[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0][..],
@@ -228,7 +228,7 @@ async fn refusals_end_a_connection_and_slow_an_address_down() {
     let mut device = RawDevice::connect(&hub, &connection).await;
     let (port, config) = (hub.https.port(), hub.tls());
     let refused = async || {
-        let mut stream = dial::tls("localhost", port, &config).await.unwrap();
+        let mut stream = Dialer::new(&config).tls("localhost", port).await.unwrap();
         let mut heads = Vec::new();
         while let Some(head) = soon("an answer", answer(&mut stream)).await {
             assert!(head.starts_with("http/1.1 401 "), "{head}");
@@ -246,7 +246,7 @@ async fn refusals_end_a_connection_and_slow_an_address_down() {
         let config = Arc::clone(&config);
         flood.spawn(async move {
             loop {
-                if let Ok(mut stream) = dial::tls("localhost", port, &config).await {
+                if let Ok(mut stream) = Dialer::new(&config).tls("localhost", port).await {
                     while answer(&mut stream).await.is_some() {}
                 }
             }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::identity::Leg;
+use common::limits;
+use common::net::ConnectError;
+use common::net::Dialer;
 use common::secret::Secret;
-use common::websocket::{CloseFrame, ConnectError, Incoming, WebSocket};
+use common::websocket::{CloseFrame, Incoming, WebSocket};
 use common::wire::stream::StreamRequest;
-use common::{dial, limits};
 use rustls::{ClientConfig, HandshakeKind};
 use tests::raw_service::accepted;
 use tests::{RawDevice, RawService, TestHub, soon, wait};
@@ -117,10 +119,12 @@ async fn a_leg_whose_partner_never_comes_is_closed() {
         ..
     } = story().await;
     let mut leg = device.leg(&request).await;
-    let in_time = Instant::now() + limits::LEG_ARRIVAL - Duration::from_secs(5);
+    let in_time = Instant::now() + hub::limits::LEG_ARRIVAL - Duration::from_secs(5);
     hub.state.legs.expire(in_time);
     assert_eq!(hub.state.legs.count(), 1);
-    hub.state.legs.expire(Instant::now() + limits::LEG_ARRIVAL);
+    hub.state
+        .legs
+        .expire(Instant::now() + hub::limits::LEG_ARRIVAL);
     assert_eq!(close_frame(&mut leg).await.code, CloseFrame::ERROR);
     assert_eq!(hub.state.legs.count(), 0);
 }
@@ -134,7 +138,9 @@ async fn a_stream_without_any_leg_expires() {
         token,
         ..
     } = story().await;
-    hub.state.legs.expire(Instant::now() + limits::LEG_ARRIVAL);
+    hub.state
+        .legs
+        .expire(Instant::now() + hub::limits::LEG_ARRIVAL);
     assert_eq!(hub.state.legs.count(), 0);
     assert!(unauthorised(service.try_leg(&url, &token).await));
 }
@@ -201,7 +207,7 @@ async fn urls_name_leg_and_port_and_no_secret() {
         assert!(url.ends_with(&format!("/r/{leg}")) && !url.contains('?'));
     }
     for token in [&token, &request.token] {
-        assert!(token.expose().len() <= limits::STREAM_TOKEN_LENGTH);
+        assert!(token.expose().len() <= hub::limits::STREAM_TOKEN_LENGTH);
     }
 }
 
@@ -212,7 +218,7 @@ async fn full_handshakes(hub: &TestHub, tls: &Arc<ClientConfig>, count: usize) -
     for _ in 0..count {
         let (tls, port) = (Arc::clone(tls), hub.https.port());
         connecting.spawn(async move {
-            let mut stream = dial::tls("localhost", port, &tls).await.unwrap();
+            let mut stream = Dialer::new(&tls).tls("localhost", port).await.unwrap();
             let request = b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
             stream.write_all(request).await.unwrap();
             let mut answer = Vec::new();

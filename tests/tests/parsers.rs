@@ -1,33 +1,19 @@
 //! The parsers' fuzz targets on their corpora: what fuzzing has found stays found.
 
-#[path = "../../fuzz/src/lib.rs"]
-mod harness;
-
-/// Plays each file of a target's corpus.
-fn play(target: &str, story: fn(&[u8])) {
-    let folder = format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
-    let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
-    let mut count = 0;
-    for file in files {
-        let path = file.unwrap().path();
-        eprintln!("{}", path.display());
-        story(&std::fs::read(path).unwrap());
-        count += 1;
-    }
-    assert!(count >= 10, "{folder} has {count} files");
-}
+use harness::corpus::play;
+use harness::parsers;
 
 #[test]
 fn topics() {
-    play("topics", harness::topics);
+    play("topics", parsers::topics);
 }
 
 #[test]
 fn sas_tokens() {
-    play("sas_token", harness::sas_token);
+    play("sas_token", parsers::sas_token);
 }
 
 #[test]
 fn connection_strings() {
-    play("connection_string", harness::connection_string);
+    play("connection_string", parsers::connection_string);
 }

@@ -3,6 +3,7 @@
 
 use common::clock::unix_now;
 use common::identity::Leg;
+use common::net::Dialer;
 use common::secret::Secret;
 use reqwest::Method;
 use tests::raw_service::{accepted, refusal, token};
@@ -12,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 async fn tls(hub: &TestHub) -> TlsStream<TcpStream> {
-    common::dial::tls("localhost", hub.https.port(), &hub.tls())
+    Dialer::new(&hub.tls())
+        .tls("localhost", hub.https.port())
         .await
         .unwrap()
 }
@@ -259,7 +261,8 @@ async fn clients_of_amqp_read_that_it_is_not_there() {
 
     let hub = TestHub::start().await;
     let config = hub.tls();
-    let mut stream = common::dial::tls("localhost", hub.amqps.port(), &config)
+    let mut stream = Dialer::new(&config)
+        .tls("localhost", hub.amqps.port())
         .await
         .unwrap();
     stream.write_all(AMQP_OPEN).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::limits;
-use common::session::{ConnectionId, pipe};
+use common::session::{ConnectionId, run_connection};
 use common::tunnel::{Pipes, Traffic};
 use socket2::SockRef;
 use tests::session_story::{DEVICE, reset, talk};
@@ -54,7 +54,7 @@ impl Story {
         let id: ConnectionId = live.open().unwrap();
         tokio::spawn(async move {
             let traffic = Traffic::default();
-            pipe(&live, id, socket, &traffic, || ()).await
+            run_connection(&live, id, socket, &traffic, || ()).await
         });
         let (there, _) = soon("the target", self.target.accept()).await.unwrap();
         (session, here, there)
@@ -151,7 +151,7 @@ async fn too_many_bytes_cost_the_newest_detached() {
             uploads.spawn(async move {
                 let endless = Pipes::half_closing(tokio::io::repeat(0x5a), tokio::io::sink());
                 let traffic = Traffic::default();
-                pipe(&live, id, endless, &traffic, || ()).await
+                run_connection(&live, id, endless, &traffic, || ()).await
             });
             let accepted = soon("the target", story.target.accept()).await;
             targets.push(accepted.unwrap().0);

@@ -36,7 +36,11 @@ async fn echoes(mut socket: TcpStream) -> TcpStream {
 }
 
 async fn reported(hub: &TestHub, id: &str) {
-    let api = HubApi::new(&hub.policy("service").await, None, &hub.tls());
+    let api = HubApi::new(
+        &hub.policy("service").await,
+        None,
+        &common::net::Dialer::new(&hub.tls()),
+    );
     soon("the session report", async {
         while api.session_report(&identity(id)).await.unwrap().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -38,7 +38,11 @@ async fn outlives_its_stream(links: &Links, sockets: &mut [TcpStream]) {
 }
 
 async fn reported(hub: &TestHub, id: &str) -> bool {
-    let api = HubApi::new(&hub.policy("service").await, None, &hub.tls());
+    let api = HubApi::new(
+        &hub.policy("service").await,
+        None,
+        &common::net::Dialer::new(&hub.tls()),
+    );
     api.session_report(&identity(id)).await.unwrap().is_some()
 }
 

@@ -10,7 +10,7 @@ use common::session::frame::{Code, Decoder, Frame};
 use common::session::handshake::GreetError;
 use common::session::proof::{Challenge, Proof, Prover, ResumeSecret, VERSION};
 use common::session::{
-    CarrierEnd, ConnectionEnd, ConnectionOutcome, SessionId, SharedSession, pipe,
+    CarrierEnd, ConnectionEnd, ConnectionOutcome, SessionId, SharedSession, run_connection,
 };
 use common::tunnel::Traffic;
 use common::websocket::{Data, Incoming, WebSocket};
@@ -60,7 +60,7 @@ async fn connect(live: &SharedSession) -> (TcpStream, JoinHandle<ConnectionOutco
     let id = live.open().unwrap();
     let piping = tokio::spawn(async move {
         let traffic = Traffic::default();
-        pipe(&live, id, socket, &traffic, || ()).await
+        run_connection(&live, id, socket, &traffic, || ()).await
     });
     (here, piping)
 }
@@ -235,10 +235,9 @@ async fn a_resume_takes_over_from_a_stream_that_looks_alive() {
         let carrier = session.live.attach(&received, reached).unwrap();
         let live = session.live.clone();
         let (leg, already_read) = opening.into_parts();
-        session.carrying =
-            tokio::spawn(
-                async move { common::session::carry(&live, carrier, leg, already_read).await },
-            );
+        session.carrying = tokio::spawn(async move {
+            common::session::drive_carrier(&live, carrier, leg, already_read).await
+        });
         talk(&mut here, &mut there).await;
     }
     drop((here, there));

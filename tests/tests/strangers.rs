@@ -1,10 +1,10 @@
 //! Rude strangers: garbage, silence, excess. Each is shown the door, and a device that
 //! is connected meanwhile notices nothing.
 
-use common::dial;
 use common::identity::DeviceIdentity;
 use common::limits;
 use common::mqtt::{Packet, packet};
+use common::net::Dialer;
 use tests::{RawDevice, RawService, TestHub, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -42,7 +42,7 @@ async fn garbage_on_each_port() {
             "{alert:?}"
         );
         // and inside it: a refusal from HTTP, nothing from MQTT.
-        let mut inside = dial::tls("localhost", port, &hub.tls()).await.unwrap();
+        let mut inside = Dialer::new(&hub.tls()).tls("localhost", port).await.unwrap();
         let _ = inside.write_all(&[0x55; 64 << 10]).await;
         let _ = inside.flush().await;
         let answer = soon("the end", read_all(&mut inside)).await;
@@ -59,11 +59,11 @@ async fn who_says_nothing_is_not_waited_for() {
     let (https, mqtts, tls) = (hub.https.port(), hub.mqtts.port(), hub.tls());
     let silent = async |port| {
         let mut plain = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let mut inside = dial::tls("localhost", port, &tls).await.unwrap();
+        let mut inside = Dialer::new(&tls).tls("localhost", port).await.unwrap();
         tokio::join!(read_all(&mut plain), read_all(&mut inside));
     };
     let both = async { tokio::join!(silent(https), silent(mqtts)) };
-    let patience = limits::STRANGER * 2;
+    let patience = hub::limits::STRANGER * 2;
     tokio::time::timeout(patience, both)
         .await
         .expect("strangers are still here");
@@ -84,7 +84,7 @@ async fn oversized_http_head_and_body() {
     assert!(head.is_err() || head.unwrap().status() == 431);
     let body = service
         .call(reqwest::Method::POST, "/devices?api-version=x")
-        .body(vec![b' '; limits::HTTP_BODY + 1])
+        .body(vec![b' '; hub::limits::HTTP_BODY + 1])
         .send()
         .await
         .unwrap();

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use common::clock::unix_now;
-use common::limits;
 use common::mqtt::{self, Packet};
 use common::wire::initiation::InitiationResult;
 use common::wire::twin::{SessionReport, TwinResponse};
@@ -208,7 +207,7 @@ async fn requests_wait_in_their_order_and_more_than_a_few_are_not_read() {
     let hub = TestHub::start().await;
     let mut device = Device::connect(&hub, "d").await.0;
     let busy = Busy::new(&hub);
-    let count = 3 * limits::TWIN_REQUESTS;
+    let count = 3 * hub::limits::TWIN_REQUESTS;
     let mut packets = Vec::new();
     for rid in 0..count {
         let topic = format!("$iothub/twin/PATCH/properties/reported/?$rid={rid}");
@@ -232,7 +231,7 @@ async fn requests_wait_in_their_order_and_more_than_a_few_are_not_read() {
             }
             other => panic!("{other:?} instead of an answer"),
         }
-        let is_early = seen + limits::TWIN_REQUESTS < count;
+        let is_early = seen + hub::limits::TWIN_REQUESTS < count;
         assert!(!(pinged && is_early), "read before there was room");
     }
     if !pinged {
@@ -318,7 +317,11 @@ async fn twins_outlive_the_hub_and_go_with_their_identity() {
 
 /// A service-proxy's client.
 async fn api(hub: &TestHub, policy: &str) -> HubApi {
-    HubApi::new(&hub.policy(policy).await, None, &hub.tls())
+    HubApi::new(
+        &hub.policy(policy).await,
+        None,
+        &common::net::Dialer::new(&hub.tls()),
+    )
 }
 
 /// Waits for what the twin shall say of sessions.

@@ -4,6 +4,7 @@
 use std::io;
 
 use bytes::BytesMut;
+use device_stream_websocket::WebSocketBytes;
 use mqtt_protocol_core::mqtt::common::Cursor;
 use mqtt_protocol_core::mqtt::connection::{PacketBuildResult, PacketBuilder, RawPacket};
 pub use mqtt_protocol_core::mqtt::packet::v3_1_1 as packet;
@@ -13,7 +14,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Du
 use tokio_rustls::server;
 
 use crate::limits;
-use crate::websocket::WebSocketBytes;
 
 mod rules;
 
@@ -165,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
                 .stream
                 .read_buf(&mut self.unread)
                 .await
-                .map_err(|error| ReadError::Lost(crate::dial::plain(error)))?;
+                .map_err(|error| ReadError::Lost(device_stream_websocket::text::plain(error)))?;
             if count == 0 {
                 return Ok(None);
             }

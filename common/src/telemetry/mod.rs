@@ -16,9 +16,11 @@ use crate::output;
 use summed::{Summed, Summing};
 
 /// The crates whose events are shown.
-const OURS: [&str; 5] = [
+const OURS: [&str; 7] = [
     "common",
     "device_proxy",
+    "device_stream_session",
+    "device_stream_websocket",
     "hub",
     "quickstart",
     "service_proxy",

@@ -2,7 +2,7 @@
 //! number of the others.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use tracing::callsite::Identifier;
@@ -13,6 +13,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::layer::{Context, Filter};
 
 use super::AUDIT;
+use crate::locks::lock;
 use crate::repeats::{Event, Fields, Repeats, Report, Verdict};
 
 /// The target of reports: they are not counted themselves.
@@ -99,11 +100,6 @@ impl Summing {
 /// for looking closely.
 fn is_summed(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= Level::INFO && metadata.name() != AUDIT && metadata.target() != REPORT
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds one; if something did, the counts are still whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes a report as an event of its own, so that it comes in the log's form.

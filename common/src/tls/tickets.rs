@@ -4,13 +4,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use rustls::NamedGroup;
 use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue,
 };
 use rustls::pki_types::ServerName;
+
+use crate::locks::lock;
 
 /// Servers that are remembered.
 const SERVERS: usize = 16;
@@ -43,8 +45,7 @@ impl fmt::Debug for Tickets {
 
 impl Tickets {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        // No code panics while it holds the lock; if one did, the map is still whole.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 }
 

@@ -4,59 +4,29 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use socket2::SockRef;
+use device_stream_session::ConnectionSocket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Backlog;
 
-/// A local byte stream that can be cut so that its peer notices: a truncated transfer
-/// must never look complete.
-pub trait LocalSocket: AsyncRead + AsyncWrite + Unpin + Send {
-    /// From now on the connection ends in a failure, not in an end, however it goes:
-    /// dropped, or by the death of this process.
-    fn arm(&self) {}
-
-    /// From now on the connection may end in order: all was delivered.
-    fn disarm(&self) {}
-
+/// A local socket that can tell what it still holds.
+pub trait LocalSocket: ConnectionSocket {
     /// Bytes that the system has not sent to the peer, as far as it can tell: see
     /// [`Backlog`].
     fn backlog(&self) -> usize {
         0
     }
-
-    /// Ready when a read may bring something. A socket of the system can tell without the
-    /// buffer that a read needs; others are always ready.
-    ///
-    /// # Errors
-    /// What the read would bring.
-    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }
 
 impl LocalSocket for TcpStream {
-    fn arm(&self) {
-        // Linger zero: closing the socket, also by the system, sends RST.
-        let _ = self.set_zero_linger();
-    }
-
-    fn disarm(&self) {
-        let _ = SockRef::from(self).set_linger(None);
-    }
-
     fn backlog(&self) -> usize {
         Backlog::backlog(self)
-    }
-
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_read_ready(cx)
     }
 }
 
 /// Whatever it is: one tunnel's code serves all kinds.
-impl LocalSocket for Box<dyn LocalSocket> {
+impl ConnectionSocket for Box<dyn LocalSocket> {
     fn arm(&self) {
         (**self).arm();
     }
@@ -65,12 +35,14 @@ impl LocalSocket for Box<dyn LocalSocket> {
         (**self).disarm();
     }
 
-    fn backlog(&self) -> usize {
-        (**self).backlog()
-    }
-
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         (**self).poll_readable(cx)
+    }
+}
+
+impl LocalSocket for Box<dyn LocalSocket> {
+    fn backlog(&self) -> usize {
+        (**self).backlog()
     }
 }
 
@@ -105,6 +77,13 @@ impl<R, W> Pipes<R, W> {
 }
 
 /// The peer learns of a failure by other means: an exit code.
+impl<R, W> ConnectionSocket for Pipes<R, W>
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+}
+
 impl<R, W> LocalSocket for Pipes<R, W>
 where
     R: AsyncRead + Unpin + Send,

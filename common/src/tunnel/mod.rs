@@ -6,6 +6,7 @@ mod outcome;
 mod pump;
 
 pub use backlog::{Backlog, Delivery};
+pub use device_stream_session::{ConnectionSocket, Traffic};
 pub use local::{LocalSocket, Pipes};
 pub use outcome::{End, Outcome};
-pub use pump::{Traffic, pump};
+pub use pump::pump;

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::websocket::{CloseFrame, WebSocketError};
+use device_stream_websocket::{CloseFrame, WebSocketError};
 
 /// Who or what ended a tunnel.
 #[derive(Debug, thiserror::Error)]

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
 use crate::identity::{DeviceIdentity, StreamName};
 use crate::limits;
+use crate::percent;
 use crate::secret::Secret;
 
 /// The API version our own service client names; hubs accept any.
@@ -26,16 +27,9 @@ pub const URL: HeaderName = HeaderName::from_static("iothub-streaming-url");
 /// The bearer token of the service's leg, without a scheme word.
 pub const AUTH_TOKEN: HeaderName = HeaderName::from_static("iothub-streaming-auth-token");
 
-/// Segments of REST paths: everything that is not unreserved is encoded.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
-/// Percent-encodes one path segment.
+/// Percent-encodes one segment of a REST path: everything that is not unreserved.
 pub fn encode_segment(text: &str) -> String {
-    utf8_percent_encode(text, SEGMENT).to_string()
+    utf8_percent_encode(text, percent::COMPONENT).to_string()
 }
 
 /// Path and query of the stream initiation for this device (or module) and name.

@@ -14,5 +14,6 @@
 pub mod initiation;
 pub mod problem;
 pub mod stream;
+pub mod streaming_endpoint;
 pub mod topics;
 pub mod twin;

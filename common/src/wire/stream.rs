@@ -4,9 +4,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 
 use crate::identity::RequestId;
+use crate::percent::{TOPIC_VALUE, pairs};
 use crate::secret::Secret;
 
 /// Filter that a device subscribes for stream requests.
@@ -16,9 +17,6 @@ pub const RESPONSE_FILTER: &str = "$iothub/streams/res/#";
 
 const REQUEST_PREFIX: &str = "$iothub/streams/POST/";
 const ANSWER_PREFIX: &str = "$iothub/streams/res/";
-
-/// What the C parser accepts literally and no parser misreads; all else is `%XX`.
-const URL_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
 /// The hub's request to a device: will you take this stream?
 #[derive(Clone, PartialEq, Eq)]
@@ -79,7 +77,7 @@ impl StreamRequest {
     pub fn to_topic(&self) -> String {
         let initiator = match &self.initiator {
             Some(Initiator { ip, policy }) if !policy.is_empty() => {
-                format!("{ip}&$policy={}", utf8_percent_encode(policy, URL_VALUE))
+                format!("{ip}&$policy={}", utf8_percent_encode(policy, TOPIC_VALUE))
             }
             Some(Initiator { ip, .. }) => ip.to_string(),
             // Never empty: that fails the whole request in the C SDK.
@@ -89,7 +87,7 @@ impl StreamRequest {
             "{REQUEST_PREFIX}{}/?$rid={}&$url={}&$auth={}&$ip={initiator}",
             self.name,
             self.request_id,
-            utf8_percent_encode(&self.url, URL_VALUE),
+            utf8_percent_encode(&self.url, TOPIC_VALUE),
             self.token.expose(),
         )
     }
@@ -109,10 +107,7 @@ impl StreamRequest {
         let properties = properties.strip_prefix('?').unwrap_or(properties);
         let (mut rid, mut url, mut auth) = (None, None, None);
         let (mut ip, mut policy) = (None, None);
-        for property in properties.split('&') {
-            let Some((key, value)) = property.split_once('=') else {
-                continue;
-            };
+        for (key, value) in pairs(properties) {
             let (slot, key) = match key {
                 "$rid" => (&mut rid, "$rid"),
                 "$url" => (&mut url, "$url"),
@@ -173,9 +168,7 @@ impl StreamAnswer {
         let rest = strip_prefix_ignore_case(topic, ANSWER_PREFIX)?;
         let (status, properties) = rest.split_once('/')?;
         let properties = properties.strip_prefix('?').unwrap_or(properties);
-        let rid = properties
-            .split('&')
-            .find_map(|property| property.strip_prefix("$rid="))?;
+        let (_, rid) = pairs(properties).find(|(key, _)| *key == "$rid")?;
         Some(Self {
             request_id: RequestId::parse(rid)?,
             accepted: status == "200",

@@ -2,12 +2,12 @@
 //! REST document (section 7), and the session report, by which a device-proxy says in
 //! its reported properties that it knows session mode.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde_json::{Value, json};
 
+pub use device_stream_session::{BadBootId, BootId};
+
 use crate::identity::{DeviceIdentity, RequestId};
+use crate::percent::pairs;
 use crate::wire::initiation::{API_VERSION, encode_segment};
 use crate::wire::stream::strip_prefix_ignore_case;
 
@@ -17,7 +17,7 @@ pub const RESPONSE_FILTER: &str = "$iothub/twin/res/#";
 pub const DESIRED_FILTER: &str = "$iothub/twin/PATCH/properties/desired/#";
 
 /// The version of session mode that this code speaks.
-pub const SESSION_VERSION: u32 = 1;
+pub const SESSION_VERSION: u32 = device_stream_session::proof::VERSION as u32;
 
 const GET_PREFIX: &str = "$iothub/twin/GET/";
 const REPORTED_PREFIX: &str = "$iothub/twin/PATCH/properties/reported/";
@@ -101,10 +101,7 @@ impl TwinResponse {
 /// The value of one property of `?name=value&name=value`.
 fn property<'a>(properties: &'a str, name: &str) -> Option<&'a str> {
     let properties = properties.strip_prefix('?').unwrap_or(properties);
-    properties
-        .split('&')
-        .filter_map(|property| property.split_once('='))
-        .find_map(|(key, value)| (key == name).then_some(value))
+    pairs(properties).find_map(|(key, value)| (key == name).then_some(value))
 }
 
 fn request_id(properties: &str) -> Option<RequestId> {
@@ -120,64 +117,6 @@ pub fn path(identity: &DeviceIdentity) -> String {
             "/twins/{device}/modules/{}?api-version={API_VERSION}",
             encode_segment(module.as_str())
         ),
-    }
-}
-
-/// Names one run of a device-proxy, from its start to its end: 128 random bits, written
-/// as 32 hex digits. Not a secret.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BootId([u8; 16]);
-
-/// A text is not a [`BootId`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a boot id has 32 hex digits")]
-pub struct BadBootId;
-
-impl BootId {
-    /// A fresh id from the system's random source.
-    pub fn random() -> Self {
-        Self(crate::random::bytes())
-    }
-
-    /// The id of these 16 bytes.
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// Its 16 bytes.
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-
-    /// Reads 32 hex digits, in either case.
-    ///
-    /// # Errors
-    /// [`BadBootId`] for anything else.
-    pub fn parse(text: &str) -> Result<Self, BadBootId> {
-        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(BadBootId);
-        }
-        let number = u128::from_str_radix(text, 16).map_err(|_| BadBootId)?;
-        Ok(Self(number.to_be_bytes()))
-    }
-}
-
-impl FromStr for BootId {
-    type Err = BadBootId;
-    fn from_str(text: &str) -> Result<Self, BadBootId> {
-        Self::parse(text)
-    }
-}
-
-impl fmt::Display for BootId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
-}
-
-impl fmt::Debug for BootId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 

@@ -4,15 +4,14 @@ use std::io;
 
 use common::clock::unix_now;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
-use common::dial::{self, DialError};
-use common::limits;
 use common::mqtt::{
     self, ConnectReturnCode, MqttError, Packet, PacketIo, ReadError, SubackReturnCode, packet,
 };
+use common::net::{self, DialError};
 use common::sas_token;
 use common::secret::Secret;
 use common::tls::CertificateProblem;
-use common::websocket::{self, WebSocketBytes};
+use common::websocket::WebSocketBytes;
 use common::wire::{stream, topics, twin};
 use http::StatusCode;
 use tokio::net::TcpStream;
@@ -21,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use crate::config::Config;
+use crate::limits;
 use crate::transport::Transport;
 
 /// A byte stream to the hub: TLS, or a WebSocket in it.
@@ -50,7 +50,7 @@ pub enum ConnectError {
     Dial(#[from] DialError),
     /// The WebSocket under MQTT cannot be opened.
     #[error(transparent)]
-    WebSocket(#[from] websocket::ConnectError),
+    WebSocket(#[from] net::ConnectError),
     /// The hub does not take our CONNECT.
     #[error("the hub {host} refused {identity} ({code:?})")]
     Refused {
@@ -105,10 +105,10 @@ impl ConnectError {
     /// Whether retrying can help.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Dial(error) | Self::WebSocket(websocket::ConnectError::Dial(error)) => {
+            Self::Dial(error) | Self::WebSocket(net::ConnectError::Dial(error)) => {
                 dial_verdict(error)
             }
-            Self::WebSocket(websocket::ConnectError::Refused { status, .. }) => {
+            Self::WebSocket(net::ConnectError::Refused { status, .. }) => {
                 if status.is_client_error()
                     && *status != StatusCode::TOO_MANY_REQUESTS
                     && *status != StatusCode::REQUEST_TIMEOUT
@@ -165,14 +165,8 @@ pub async fn connect(config: &Config) -> Result<Connected, ConnectError> {
 async fn reach(config: &Config) -> Result<Carrier, ConnectError> {
     let host = config.connection.connect_host();
     Ok(match config.transport {
-        Transport::Mqtt => {
-            Either::Left(dial::tls(host.name(), config.mqtts_port, &config.tls).await?)
-        }
-        Transport::MqttWs => {
-            let (name, port) = (host.name(), host.https_port());
-            let url_host = host.url_host();
-            Either::Right(WebSocketBytes::connect_mqtt(name, port, &url_host, &config.tls).await?)
-        }
+        Transport::Mqtt => Either::Left(config.dialer.tls(host.name(), config.mqtts_port).await?),
+        Transport::MqttWs => Either::Right(net::mqtt(&config.dialer, host).await?),
     })
 }
 

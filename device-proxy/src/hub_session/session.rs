@@ -2,7 +2,6 @@
 //! renewal.
 
 use common::keepalive::SecondLook;
-use common::limits;
 use common::mqtt::{self, Packet, PacketIo, ReadError, packet};
 use common::report;
 use common::wire::stream::{StreamAnswer, StreamRequest, StreamRequestError};
@@ -13,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{Carrier, Connected};
 use super::twin::Reporter;
+use crate::limits;
 use crate::streams::Streams;
 
 /// How long stream requests wait for the first report of the program's run: for the hub's disk,

@@ -3,7 +3,7 @@
 
 use common::backoff::Backoff;
 use common::connection_string::DeviceCredential;
-use common::path_watch::PathWatch;
+use common::net::PathWatch;
 use common::report;
 use common::wire::stream::StreamAnswer;
 use tokio::sync::mpsc;
@@ -179,7 +179,7 @@ impl Supervisor {
             Transport::Mqtt => self.config.mqtts_port,
             Transport::MqttWs => host.https_port(),
         };
-        PathWatch::new(host.name(), port)
+        PathWatch::new(&self.config.dialer, host.name(), port)
     }
 
     /// How long to wait after a failed attempt.

@@ -4,13 +4,14 @@
 
 use common::backoff::Backoff;
 use common::identity::RequestId;
-use common::limits;
 use common::mqtt;
 use common::wire::twin::{BootId, SESSION_VERSION, SessionReport, TwinRequest, TwinResponse};
 use serde_json::Value;
 use tokio::time::{Duration, Instant};
 
 use common::session_mode::SessionMode;
+
+use crate::limits;
 
 /// Between two attempts to report: a hub whose disk was full for a moment, or which
 /// throttles, is asked again soon, and one that never answers rarely.

@@ -1,33 +1,26 @@
 //! The desk: every stream request passes here. A repeated one has the answer that it had, each
 //! holds a permit while it is served, and an accepted one gets our leg.
 
-mod ahead;
-
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::identity::StreamId;
 use common::limits;
+use common::locks::lock;
+use common::net::{ConnectError, Dialer, Leg, LegOpener};
 use common::streaming_hosts::{EndpointError, StreamingHosts};
-use common::websocket::{ConnectError, WebSocket};
 use common::wire::stream::{StreamAnswer, StreamRequest};
+use common::wire::streaming_endpoint::StreamingEndpoint;
 use common::wire::twin::BootId;
-use rustls::ClientConfig;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::field::{DisplayValue, display};
 
 use crate::config::Config;
 use crate::policy::{Policy, PolicyWatch};
-use ahead::Ahead;
-
-/// Our leg of an open stream.
-pub(crate) type DeviceLeg = WebSocket<TlsStream<TcpStream>>;
 
 /// What a device answers to a stream request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +51,9 @@ pub(crate) struct Desk {
     /// Cancelled when the program stops.
     pub(crate) stop: CancellationToken,
     policy: PolicyWatch,
-    tls: Arc<ClientConfig>,
     /// Where streams may lead.
     endpoints: Mutex<Arc<StreamingHosts>>,
-    ahead: Ahead,
+    legs: LegOpener,
     answers: mpsc::Sender<StreamAnswer>,
     /// Permits that are held.
     held: AtomicUsize,
@@ -94,9 +86,8 @@ impl Desk {
             sample_output: config.sample_output,
             stop,
             policy,
-            tls: Arc::clone(&config.tls),
             endpoints: Mutex::new(Arc::new(config.endpoint_rule())),
-            ahead: Ahead::default(),
+            legs: LegOpener::new(config.dialer.clone()),
             answers,
             held: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
@@ -149,21 +140,25 @@ impl Desk {
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<String, Option<Answer>>> {
-        // No code panics while it holds the lock; if one did, the map is still whole.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
     }
 
     fn endpoints(&self) -> MutexGuard<'_, Arc<StreamingHosts>> {
-        // Nothing panics while it holds the lock; if something did, the rule is still whole.
-        self.endpoints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.endpoints)
     }
 
-    /// Whether the request leads to where it may.
-    pub(crate) fn check(&self, request: &StreamRequest) -> Result<(), EndpointError> {
+    /// Where the request leads, if it may lead there.
+    pub(crate) fn check(
+        &self,
+        request: &StreamRequest,
+    ) -> Result<StreamingEndpoint, EndpointError> {
         let rule = Arc::clone(&self.endpoints());
-        rule.check(&request.url).map(|_| ())
+        rule.check(&request.url)
+    }
+
+    /// What reaches targets.
+    pub(crate) fn dialer(&self) -> &Dialer {
+        self.legs.dialer()
     }
 
     /// Runs something to its end; [`drain`](Self::drain) waits for it.
@@ -175,10 +170,11 @@ impl Desk {
     pub(crate) async fn open_leg(
         &self,
         request: &StreamRequest,
-    ) -> Option<Result<DeviceLeg, ConnectError>> {
+        endpoint: &StreamingEndpoint,
+    ) -> Option<Result<Leg, ConnectError>> {
         // Neither waits for the other: the hub knows the leg before its accept.
         let opening = async {
-            let leg = self.ahead.open(request, &self.tls);
+            let leg = self.legs.open(endpoint, &request.token, None);
             tokio::join!(self.answer(request, Answer::Accept), leg).1
         };
         tokio::select! {
@@ -190,7 +186,7 @@ impl Desk {
     /// Has a connection ready for the next stream of a session that is detached since
     /// then. Never ends; to be dropped.
     pub(crate) async fn dial_ahead(&self, detached: Instant) {
-        self.ahead.provide(detached, &self.tls).await;
+        self.legs.keep_ready(detached).await;
     }
 
     /// Sends an answer, now or when the hub session is back.

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::dial;
+use common::net::steady;
 use common::network::Network;
 use common::report;
 use common::session::frame::Code;
 use common::session::handshake::{Exchange, GreetError, ResumeWish, Wish};
 use common::session::proof::ResumeSecret;
-use common::session::{CarrierEnd, CarrierId, Role, SessionId, SharedSession, carry};
+use common::session::{CarrierEnd, CarrierId, Role, SessionId, SharedSession, drive_carrier};
 use common::telemetry::AUDIT;
 use common::wire::stream::{Initiator, StreamRequest};
+use common::wire::streaming_endpoint::StreamingEndpoint;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -30,7 +31,7 @@ pub(crate) async fn serve(
     desk: &Arc<Desk>,
     sessions: &Arc<Sessions>,
     policy: &Policy,
-    request: &StreamRequest,
+    (request, endpoint): (&StreamRequest, &StreamingEndpoint),
     name: &str,
 ) {
     let Some(target) = policy.targets.select(name) else {
@@ -48,7 +49,7 @@ pub(crate) async fn serve(
         tracing::warn!(name, %target, stream = stream_id(request), "rejected a session: too many streams at once");
         return desk.answer(request, Answer::Reject).await;
     }
-    let leg = match desk.open_leg(request).await {
+    let leg = match desk.open_leg(request, endpoint).await {
         Some(Ok(leg)) => leg,
         Some(Err(error)) => {
             tracing::warn!(name, %target, stream = stream_id(request), "accepted a session, but: {}", report::chain(&error));
@@ -56,7 +57,7 @@ pub(crate) async fn serve(
         }
         None => return,
     };
-    dial::steady(leg.get_ref().get_ref().0);
+    steady(leg.get_ref().get_ref().0);
     let mut exchange = Exchange::new(leg);
     let wish = tokio::select! {
         wish = exchange.greet(desk.boot_id) => wish,
@@ -207,7 +208,7 @@ async fn run(
     leg: common::websocket::WebSocket<Leg>,
     already_read: Bytes,
 ) {
-    let end = carry(&entry.live, carrier, leg, already_read).await;
+    let end = drive_carrier(&entry.live, carrier, leg, already_read).await;
     let (session, name) = (entry.live.id(), &entry.name);
     match &end {
         // Who keeps the session tells of its end.

@@ -4,9 +4,11 @@
 use std::io;
 use std::sync::Arc;
 
-use common::dial::DialError;
+use common::net::{DialError, Dialer};
 use common::report;
-use common::session::{ConnectionEnd, ConnectionId, ConnectionOutcome, RefusedCode, pipe};
+use common::session::{
+    ConnectionEnd, ConnectionId, ConnectionOutcome, RefusedCode, run_connection,
+};
 use common::telemetry::AUDIT;
 use common::tunnel::{LocalSocket, Traffic};
 
@@ -15,7 +17,12 @@ use crate::echo;
 use crate::target::Target;
 
 /// Serves one connection to its end.
-pub(super) async fn serve(sessions: Arc<Sessions>, entry: Arc<Entry>, id: ConnectionId) {
+pub(super) async fn serve(
+    dialer: Dialer,
+    sessions: Arc<Sessions>,
+    entry: Arc<Entry>,
+    id: ConnectionId,
+) {
     let (live, name, target) = (&entry.live, &entry.name, &entry.target);
     let session = live.id();
     let refuse = |code: RefusedCode, text: &str| {
@@ -35,7 +42,7 @@ pub(super) async fn serve(sessions: Arc<Sessions>, entry: Arc<Entry>, id: Connec
         Target::Echo => carry(&entry, id, Box::new(echo::socket(false))).await,
         Target::Tcp { host, port } => {
             let dialled = tokio::select! {
-                dialled = Target::dial(host, *port) => dialled,
+                dialled = Target::dial(&dialer, host, *port) => dialled,
                 () = live.given_up(id) => {
                     tracing::debug!(%session, connection = %id, name, %target, "the service gave it up");
                     return live.release(id);
@@ -78,7 +85,7 @@ async fn carry(entry: &Entry, id: ConnectionId, local: Box<dyn LocalSocket>) {
         received,
         duration,
         end,
-    } = pipe(live, id, local, &traffic, || ()).await;
+    } = run_connection(live, id, local, &traffic, || ()).await;
     let seconds = format!("{:.1}", duration.as_secs_f32());
     let how = report::chain(&end);
     match end {

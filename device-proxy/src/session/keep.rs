@@ -29,7 +29,7 @@ pub(super) async fn keep(desk: Arc<Desk>, sessions: Arc<Sessions>, entry: Arc<En
             id = live.next_incoming() => match id {
                 Some(id) => {
                     served += 1;
-                    let serving = connection::serve(Arc::clone(&sessions), Arc::clone(&entry), id);
+                    let serving = connection::serve(desk.dialer().clone(), Arc::clone(&sessions), Arc::clone(&entry), id);
                     let cut = cut.clone();
                     connections.spawn(async move {
                         tokio::select! {

@@ -8,18 +8,20 @@ mod keep;
 pub(crate) use carrier::serve;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use common::descriptors;
+use common::locks::lock;
 use common::session::budget::{Budget, Detached, first_to_go};
 use common::session::memory::Memory;
 use common::session::proof::ResumeSecret;
 use common::session::{Code, SessionId, SharedSession};
 use common::telemetry::AUDIT;
-use common::{descriptors, limits};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::limits;
 use crate::target::Target;
 
 /// One session.
@@ -72,8 +74,7 @@ impl Sessions {
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Entry>>> {
-        // No code panics while it holds the lock; if one did, the map is still whole.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
 
     /// Whether any session is here: a service may be waiting for this device to come back.

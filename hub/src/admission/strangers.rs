@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::descriptors;
+use common::locks::lock;
 use common::network::Network;
 use tokio_util::sync::CancellationToken;
 
@@ -68,9 +69,7 @@ impl Strangers {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        // No code panics while it holds the lock; if one did, the table is still whole.
-        let table = &self.0.table;
-        table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.table)
     }
 
     /// A place for a connection from this address. Where there is none left, for the address

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 
 use common::identity::DeviceIdentity;
-use common::limits;
 use common::wire::problem::ErrorCode;
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
@@ -14,6 +13,7 @@ use super::condition::condition;
 use super::draft::{self, Draft};
 use crate::answer::{Answer, json as answer};
 use crate::documents::{self, invalid};
+use crate::limits;
 use crate::refusal::{ERROR_CODE, Refusal};
 use crate::registry::{IdentitySettings, IfMatch, Registry, RegistryError};
 

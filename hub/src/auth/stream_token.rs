@@ -6,10 +6,11 @@ use std::collections::HashSet;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use common::identity::{Leg, StreamId};
-use common::limits;
 use common::secret::Secret;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
+
+use crate::limits;
 
 /// `exp`, `jti` and `iothub` as the real hub writes them; `sub` binds stream and leg.
 #[derive(Serialize, Deserialize)]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use common::keepalive::SecondLook;
-use common::limits;
 use common::mqtt::{self, Packet, PacketIo, ReadError, Transport};
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
@@ -13,6 +12,7 @@ use super::connect::{Admitted, accept};
 use super::protocol::{self, Effect, Violation};
 use super::{SessionEnd, twin};
 use crate::auth::DevicePrincipal;
+use crate::limits;
 use crate::presence::{EndReason, PresenceGuard};
 use crate::registry::Subscriptions;
 use crate::state::HubState;

@@ -2,7 +2,6 @@
 
 use common::clock::unix_now;
 use common::identity::DeviceIdentity;
-use common::limits;
 use common::mqtt::{ConnectReturnCode, Packet, PacketIo, ReadError, Transport, packet};
 use common::wire::topics;
 use rustls::pki_types::CertificateDer;
@@ -12,6 +11,7 @@ use super::Refused;
 use crate::admission::Place;
 use crate::auth::{AuthError, Authenticator, DevicePrincipal, DeviceProof};
 use crate::boxed::boxed;
+use crate::limits;
 
 /// A device that may come in.
 pub struct Admitted {

@@ -10,8 +10,8 @@ mod twin;
 pub use serve::serve;
 
 use common::identity::DeviceIdentity;
-use common::limits;
 
+use crate::limits;
 use crate::presence::EndReason;
 
 /// Bytes that a stranger may send for its CONNECT, in records of TLS and frames of WebSocket.

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 
-use common::limits;
 use common::mqtt::{PacketIo, Transport};
 use common::telemetry::AUDIT;
 use rustls::pki_types::CertificateDer;
@@ -16,6 +15,7 @@ use super::{Peer, Refused};
 use crate::admission::Place;
 use crate::auth::DevicePrincipal;
 use crate::boxed::boxed;
+use crate::limits;
 use crate::registry::{RegistryError, Subscriptions};
 use crate::state::HubState;
 

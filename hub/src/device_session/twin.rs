@@ -6,12 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use common::identity::{DeviceIdentity, RequestId};
-use common::limits;
 use common::mqtt;
 use common::wire::problem::ErrorCode;
 use common::wire::twin::TwinResponse;
 use serde_json::{Value, json};
 
+use crate::limits;
 use crate::refusal::Refusal;
 use crate::registry::{Registry, RegistryError, TwinPatch};
 

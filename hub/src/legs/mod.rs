@@ -7,17 +7,19 @@
 mod table;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use common::identity::{DeviceId, DeviceIdentity, Leg, StreamId, StreamName};
-use common::limits;
+use common::locks::lock;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use table::{Arrival, Table};
 pub use table::{ExpectRefused, LegRefused};
+
+use crate::limits;
 
 /// Who has asked for a stream, for the log.
 #[derive(Debug, Clone)]
@@ -90,8 +92,7 @@ pub enum Meeting<W> {
 
 impl<W> Legs<W> {
     fn table(&self) -> MutexGuard<'_, Table<Stream<W>>> {
-        // No code panics while it holds the lock; if one did, the table is still whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Enters a stream before its device is asked, so that even a leg that comes

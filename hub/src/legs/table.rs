@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use common::identity::{DeviceId, DeviceIdentity, Leg, StreamId};
-use common::limits;
+
+use crate::limits;
 
 /// Why a stream cannot be entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::backoff::Backoff;
-use common::{descriptors, limits};
+use common::descriptors;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Place, Strangers};
+use crate::limits;
 
 /// A connection's share of the limit, held as long as the connection lives. Only a
 /// closed semaphore gives none, and this one is never closed.
@@ -48,7 +49,7 @@ pub async fn run<F, S>(
         match accepted {
             (permit, Ok((socket, peer))) => {
                 backoff.reset();
-                common::dial::tune(&socket);
+                common::net::tune(&socket);
                 let place = strangers.admit(peer.ip());
                 tasks.spawn(serve(socket, peer, permit, place));
             }

@@ -7,7 +7,6 @@
 use std::io;
 use std::net::SocketAddr;
 
-use common::limits;
 use fe2o3_amqp_types::definitions::{AmqpError, Error, ErrorCondition};
 use fe2o3_amqp_types::performatives::{Close, Open};
 use fe2o3_amqp_types::primitives::{Array, Symbol};
@@ -21,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::Permit;
 use super::tls::ServerTls;
 use crate::admission::{Beyond, Place};
+use crate::limits;
 
 /// The WebSocket subprotocol of AMQP, compared without case.
 pub const AMQP_SUBPROTOCOL: &str = "AMQPWSB10";

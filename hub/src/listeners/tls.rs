@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use common::limits;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::ResolvesServerCert;
@@ -15,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::admission::{Guarded, Place};
 use crate::auth::AnyClientCertificate;
 use crate::boxed::boxed;
+use crate::limits;
 use crate::state::LegStream;
 use crate::tls::CertificateSlot;
 

@@ -7,9 +7,10 @@
 
 mod table;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::identity::{DeviceIdentity, RequestId};
+use common::locks::lock;
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use tokio::sync::watch;
 
@@ -72,8 +73,7 @@ pub struct Asked {
 
 impl Pending {
     fn table(&self) -> MutexGuard<'_, Table<Request>> {
-        // No code panics while it holds the lock; if one did, the table is still whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Asks an identity to take a stream; `make` is given the request's id. The hub session has

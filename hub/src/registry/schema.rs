@@ -4,12 +4,13 @@
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
-use common::limits;
 use common::secret::SharedKey;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use super::{Permissions, RegistryError};
+
+use crate::limits;
 
 /// Every step from an empty database to the present one.
 const STEPS: [&str; 4] = [FIRST, TWINS, MEMBERS, SUBSCRIPTIONS];

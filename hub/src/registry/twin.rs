@@ -1,11 +1,11 @@
 //! Twins and their rules (`docs/protocol.md`, "Twins"). No I/O and no clock: the store keeps
 //! what comes out of here.
 
-use common::limits;
 use common::wire::problem::ErrorCode;
 use serde_json::{Map, Value, json};
 
 use crate::iso8601::NEVER;
+use crate::limits;
 
 /// When a property, or anything below it, was last changed.
 const LAST_UPDATED: &str = "$lastUpdated";

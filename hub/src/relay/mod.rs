@@ -12,12 +12,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use common::identity::Leg;
-use common::limits;
 use common::tunnel::{Backlog, Delivery};
 use common::websocket::{CloseFrame, Data, Incoming, ViolationError, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+
+use crate::limits;
 
 /// The reason text in a Close after a leg that did not end normally, as the real
 /// gateway writes it.

@@ -9,7 +9,6 @@ use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand};
 use common::identity::{DeviceId, ModuleId, StreamName};
-use common::limits;
 use common::secret::Secret;
 use common::session_mode::SessionMode;
 use common::streaming_hosts::Patterns;
@@ -18,6 +17,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::echo_plan::{EchoPlan, Payload};
 use crate::forward::ForwardSpec;
+use crate::limits;
 
 const AFTER_HELP: &str = "\
 The connection string is a secret, and other users of this machine see command lines: better

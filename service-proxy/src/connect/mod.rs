@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
-use common::session::{ConnectionEnd, ConnectionOutcome, Over, pipe};
+use common::session::{ConnectionEnd, ConnectionOutcome, Over, run_connection};
 use common::shutdown;
 use common::tunnel::{End, Pipes, Traffic};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
@@ -158,7 +158,7 @@ where
             };
             let traffic = Traffic::default();
             let mut result = tokio::select! {
-                outcome = pipe(&live, id, pipes, &traffic, || ()) => in_session(&config, outcome),
+                outcome = run_connection(&live, id, pipes, &traffic, || ()) => in_session(&config, outcome),
                 () = stop.cancelled() => Err(stopped()),
             };
             if result.is_ok() {

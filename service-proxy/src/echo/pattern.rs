@@ -1,6 +1,7 @@
 //! Bytes that tell their place: what is lost, doubled or swapped on its way shows.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use common::split_mix;
 
 /// Bytes of one word of the pattern.
 const WORD: u64 = 8;
@@ -39,14 +40,9 @@ impl Pattern {
         Some(start + wrong as u64)
     }
 
-    /// A bijective mixer (SplitMix64's): words do not repeat.
+    /// Words do not repeat.
     fn word(self, index: u64) -> u64 {
-        let mut x = index
-            .wrapping_add(self.seed)
-            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
+        split_mix::number(index.wrapping_add(self.seed).wrapping_mul(split_mix::STEP))
     }
 }
 

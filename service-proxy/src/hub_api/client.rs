@@ -1,5 +1,5 @@
 //! HTTPS requests to one hub: connections that are kept and used again, made as all others
-//! are (`common::dial`).
+//! are (`common::net`).
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -9,9 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use common::dial::{self, DialError};
 use common::hub_address::HubAddress;
-use common::limits;
+use common::net::{DialError, Dialer};
 use common::tls::BadCertificate;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty};
@@ -20,11 +19,12 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
+
+use crate::limits;
 
 /// Idle connections end before a hub or something between would end them.
 const POOL_IDLE: Duration = Duration::from_secs(20);
@@ -58,7 +58,7 @@ pub(super) enum RequestError {
 /// Sends requests to a hub.
 #[derive(Clone)]
 pub(super) struct HttpClient {
-    client: Client<Dialler, Empty<Bytes>>,
+    client: Client<HubConnector, Empty<Bytes>>,
     hub: HubAddress,
 }
 
@@ -70,18 +70,18 @@ impl fmt::Debug for HttpClient {
 
 impl HttpClient {
     /// Connects when it is used.
-    pub(super) fn new(hub: &HubAddress, tls: &Arc<ClientConfig>) -> Self {
-        let dialler = Dialler {
+    pub(super) fn new(hub: &HubAddress, dialer: &Dialer) -> Self {
+        let connector = HubConnector {
             host: hub.name().into(),
             port: hub.https_port(),
-            tls: Arc::clone(tls),
+            dialer: dialer.clone(),
         };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_buf_size(limits::HTTP_ANSWER)
-            .build(dialler);
+            .build(connector);
         Self {
             client,
             hub: hub.clone(),
@@ -187,13 +187,13 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// Connects to the hub, whatever the request's URL says: it is the hub's.
 #[derive(Clone)]
-struct Dialler {
+struct HubConnector {
     host: Arc<str>,
     port: u16,
-    tls: Arc<ClientConfig>,
+    dialer: Dialer,
 }
 
-impl Service<Uri> for Dialler {
+impl Service<Uri> for HubConnector {
     type Response = HubConnection;
     type Error = DialError;
     type Future = Pin<Box<dyn Future<Output = Result<HubConnection, DialError>> + Send>>;
@@ -203,9 +203,9 @@ impl Service<Uri> for Dialler {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { host, port, tls } = self.clone();
+        let Self { host, port, dialer } = self.clone();
         Box::pin(async move {
-            let stream = dial::tls(&host, port, &tls).await?;
+            let stream = dialer.tls(&host, port).await?;
             Ok(HubConnection(TokioIo::new(stream)))
         })
     }
@@ -269,13 +269,13 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let tls = ClientConfig::builder_with_provider(common::tls::provider())
+        let tls = rustls::ClientConfig::builder_with_provider(common::tls::provider())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
         let hub = HubAddress::parse(&format!("127.0.0.1:{port}")).unwrap();
-        let client = HttpClient::new(&hub, &Arc::new(tls));
+        let client = HttpClient::new(&hub, &Dialer::new(&Arc::new(tls)));
         let request = client.request(http::Method::GET, "/");
         let answer = client.send(request, Duration::from_secs(30)).await;
         let Err(RequestError::Unreachable(reason)) = answer.map(|answer| answer.status) else {

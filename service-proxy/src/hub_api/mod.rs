@@ -8,12 +8,11 @@ mod token;
 mod twins;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use common::connection_string::ServiceConnectionString;
 use common::hub_address::HubAddress;
+use common::net::Dialer;
 use common::secret::Secret;
-use rustls::ClientConfig;
 
 use client::HttpClient;
 pub use problem::{InitiateError, Skew};
@@ -32,13 +31,9 @@ pub struct HubApi {
 impl HubApi {
     /// A client for the hub and the policy of this connection string; connects when it
     /// is used. When the hub refuses the credential, `file` is read again for another one.
-    pub fn new(
-        service: &ServiceConnectionString,
-        file: Option<PathBuf>,
-        tls: &Arc<ClientConfig>,
-    ) -> Self {
+    pub fn new(service: &ServiceConnectionString, file: Option<PathBuf>, dialer: &Dialer) -> Self {
         Self {
-            http: HttpClient::new(&service.host, tls),
+            http: HttpClient::new(&service.host, dialer),
             hub: service.host.clone(),
             token: TokenCache::new(service, file),
         }

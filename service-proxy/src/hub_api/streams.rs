@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use common::identity::{DeviceIdentity, StreamName};
-use common::limits;
 use common::secret::Secret;
 use common::wire::initiation::{
     self, CONNECT_TIMEOUT, InitiationResult, RESPONSE_TIMEOUT, Timeouts,
@@ -16,6 +15,8 @@ use http::{Method, StatusCode, header};
 use super::client::{Answer, RequestError};
 use super::problem::{Refusal, Whom};
 use super::{HubApi, InitiateError};
+
+use crate::limits;
 
 /// What an answer may take beyond the time the hub waits for the device.
 const GRACE: Duration = Duration::from_secs(15);

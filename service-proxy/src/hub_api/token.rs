@@ -2,11 +2,12 @@
 //! again from the connection string's file when the hub refuses it.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use common::clock;
 use common::connection_string::{ServiceConnectionString, ServiceCredential};
 use common::limits;
+use common::locks::lock;
 use common::sas_token::{self, SasToken};
 use common::secret::Secret;
 use common::text_input;
@@ -47,8 +48,7 @@ impl TokenCache {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No code panics while it holds the lock; if one did, the state is still whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Reads the connection string's file again: its key may have been rotated. Returns whether

@@ -4,7 +4,6 @@
 use std::time::{Duration, SystemTime};
 
 use common::identity::DeviceIdentity;
-use common::limits;
 use common::wire::initiation::Timeouts;
 use common::wire::twin::{self, SessionReport};
 use http::{Method, StatusCode, header};
@@ -14,6 +13,8 @@ use super::client::RequestError;
 use super::problem::{Refusal, Whom};
 use super::streams::refusal_body;
 use super::{HubApi, InitiateError};
+
+use crate::limits;
 
 /// Why a twin could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

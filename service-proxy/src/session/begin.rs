@@ -4,20 +4,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::dial;
 use common::identity::StreamName;
-use common::limits;
+use common::net::{ConnectError, steady};
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, GreetError};
 use common::session::proof::ResumeSecret;
 use common::session::{CarrierId, Role, STREAM_PREFIX, SessionId, SharedSession};
 use common::telemetry::AUDIT;
-use common::websocket::ConnectError;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::{Phase, Shared};
 use crate::hub_api::InitiateError;
+use crate::limits;
 use crate::stream::{ServiceLeg, StreamError, StreamFailure};
 use common::session_mode::SessionMode;
 
@@ -122,7 +121,7 @@ async fn greet(
 ) -> Result<(Exchange<Leg>, Greeting, SessionId, ResumeSecret), Failure> {
     let opening = shared.opener.open(&shared.identity, stream_name);
     let leg = opening.await.map_err(Failure::Stream)?;
-    dial::steady(leg.get_ref().get_ref().0);
+    steady(leg.get_ref().get_ref().0);
     let mut exchange = Exchange::new(leg);
     let (id, secret) = (SessionId::random(), ResumeSecret::random());
     let greeting = async {

@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::backoff::Backoff;
-use common::dial;
 use common::identity::{DeviceIdentity, StreamName};
-use common::limits;
-use common::path_watch::PathWatch;
+use common::net::{PathWatch, steady};
 use common::report;
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, GreetError};
 use common::session::proof::ResumeSecret;
-use common::session::{CarrierEnd, CarrierId, Code, Over, SharedSession, carry};
+use common::session::{CarrierEnd, CarrierId, Code, Over, SharedSession, drive_carrier};
 use common::telemetry::AUDIT;
 use common::wire::initiation::Timeouts;
 use tokio::sync::watch;
@@ -22,6 +20,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 use super::begin::{begin, is_reject, stream_name};
 use super::{Phase, Shared};
 use crate::hub_api::InitiateError;
+use crate::limits;
 use crate::stream::{ServiceLeg, StreamError, StreamFailure};
 
 /// Time limits of the requests that open a session again: what is lost in a half-dead
@@ -171,7 +170,7 @@ impl Keeper<'_> {
         &self,
         (carrier, leg, already_read): (CarrierId, ServiceLeg, Bytes),
     ) -> CarrierEnd {
-        let carrying = carry(&self.live, carrier, leg, already_read);
+        let carrying = drive_carrier(&self.live, carrier, leg, already_read);
         tokio::pin!(carrying);
         let mut used = Instant::now();
         let mut stopping = false;
@@ -213,7 +212,7 @@ impl Keeper<'_> {
         self.progress = progress;
         let hub = self.shared.opener.api().hub();
         // One for the whole outage: a new one would not know that the path was away.
-        let mut path = PathWatch::new(hub.name(), hub.https_port());
+        let mut path = PathWatch::new(self.shared.opener.dialer(), hub.name(), hub.https_port());
         let mut turns = self.live.turns();
         let mut rejects = 0;
         let mut told = false;
@@ -306,7 +305,7 @@ impl Keeper<'_> {
                 };
             }
         };
-        dial::steady(leg.get_ref().get_ref().0);
+        steady(leg.get_ref().get_ref().0);
         let mut exchange = Exchange::new(leg);
         // It is known to speak session mode, and may be at the end of a bad path.
         let greeting = match exchange.greeting(limits::SESSION_RESUME).await {

@@ -7,10 +7,11 @@ mod keeper;
 mod support;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
+use common::locks::lock;
 use common::session::budget::{Budget, Detached};
 use common::session::memory::Memory;
 use common::session::{Code, ConnectionId, SharedSession};
@@ -204,8 +205,7 @@ impl Drop for Sessions {
 
 impl Shared {
     fn slots(&self) -> MutexGuard<'_, HashMap<StreamName, watch::Receiver<Phase>>> {
-        // No code panics while it holds the lock; if one did, the map is still whole.
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slots)
     }
 
     fn is_known_as_plain(&self, name: &StreamName) -> bool {

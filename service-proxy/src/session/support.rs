@@ -2,15 +2,16 @@
 //! learnt when that was wrong. And whether it is disabled, when it is not there.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use common::identity::{DeviceIdentity, StreamName};
-use common::limits;
+use common::locks::lock;
 use common::session::proof::VERSION;
 use common::wire::twin::{BootId, SessionReport};
 use tokio::time::{Duration, Instant};
 
 use crate::hub_api::HubApi;
+use crate::limits;
 
 /// How long a yes is believed; if it is stale, that is noticed.
 const YES: Duration = Duration::from_secs(300);
@@ -65,7 +66,7 @@ impl Known {
 
 impl SessionSupport {
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Whether the device is known to take plain streams only to this target.

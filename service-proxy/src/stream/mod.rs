@@ -5,31 +5,26 @@ mod progress;
 mod throttle;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use common::dial;
 use common::identity::{DeviceIdentity, StreamName};
+use common::net::{ConnectError, Dialer, Leg, LegOpener};
 use common::session::handshake::GreetError;
 use common::streaming_hosts::{EndpointError, Patterns, StreamingHosts};
 use common::telemetry::AUDIT;
 use common::tls::{self, TlsConfigError};
 use common::tunnel::{Outcome, Traffic};
-use common::websocket::{self, ConnectError, WebSocket};
 use common::wire::initiation::Timeouts;
-use rustls::ClientConfig;
-use tokio::net::TcpStream;
 use tokio::time::sleep;
-use tokio_rustls::client::TlsStream;
 
 use crate::config::HubConfig;
-use crate::hub_api::{Endpoint, HubApi, InitiateError};
+use crate::hub_api::{HubApi, InitiateError};
 use crate::sample_output::SampleOutput;
 use progress::{Progress, Step};
 use throttle::retry_throttled;
 
 /// Our leg of an open stream.
-pub type ServiceLeg = WebSocket<TlsStream<TcpStream>>;
+pub type ServiceLeg = Leg;
 
 /// After how long the log says what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -89,13 +84,11 @@ pub enum StreamFailure {
 #[derive(Debug)]
 pub struct StreamOpener {
     api: HubApi,
-    tls: Arc<ClientConfig>,
+    legs: LegOpener,
     timeouts: Timeouts,
     sample_output: SampleOutput,
     /// Where streams may lead instead of what the hub's name allows.
     streaming_hosts: Option<Patterns>,
-    /// Where the last stream's endpoint was: the next one's is likely to be there too.
-    endpoint: Mutex<Option<(String, u16)>>,
 }
 
 impl StreamOpener {
@@ -104,20 +97,24 @@ impl StreamOpener {
     /// # Errors
     /// [`SetupError`] names the file at fault.
     pub fn new(hub: &HubConfig, sample_output: SampleOutput) -> Result<Self, SetupError> {
-        let tls = tls::client_config(hub.ca_file.as_deref(), None)?;
+        let dialer = Dialer::new(&tls::client_config(hub.ca_file.as_deref(), None)?);
         Ok(Self {
-            api: HubApi::new(&hub.service, hub.connection_file.clone(), &tls),
-            tls,
+            api: HubApi::new(&hub.service, hub.connection_file.clone(), &dialer),
+            legs: LegOpener::new(dialer),
             timeouts: hub.timeouts,
             sample_output,
             streaming_hosts: hub.streaming_hosts.clone(),
-            endpoint: Mutex::default(),
         })
     }
 
     /// The hub's service API.
     pub fn api(&self) -> &HubApi {
         &self.api
+    }
+
+    /// What everything is dialled with.
+    pub(crate) fn dialer(&self) -> &Dialer {
+        self.legs.dialer()
     }
 
     /// Opens a stream; ends by itself, after the time limits of its steps. Dropping the
@@ -191,75 +188,38 @@ impl StreamOpener {
             }
         };
         let asking = retry_throttled(patience, attempt, throttled);
-        let dialling = self.dial_ahead();
+        let dialling = self.legs.dial_ahead();
         tokio::pin!(asking, dialling);
         // Dialling the endpoint does not wait for the device, nor the device for it.
         let mut ahead = None;
-        let endpoint = loop {
+        let accepted = loop {
             tokio::select! {
                 biased;
-                endpoint = &mut asking => break endpoint,
+                accepted = &mut asking => break accepted,
                 dialled = &mut dialling, if ahead.is_none() => ahead = Some(dialled),
             }
         };
         if matches!(
-            endpoint,
+            accepted,
             Err(StreamFailure::Initiate(InitiateError::Rejected))
         ) {
             self.sample_output.response(name, false);
         }
-        let endpoint = endpoint?;
-        StreamingHosts::new([self.api.hub()], self.streaming_hosts.as_ref())
-            .check(&endpoint.url)
+        let accepted = accepted?;
+        let endpoint = StreamingHosts::new([self.api.hub()], self.streaming_hosts.as_ref())
+            .check(&accepted.url)
             .map_err(StreamFailure::Place)?;
         self.sample_output.response(name, true);
         step.set(Step::Endpoint);
         let ahead = match ahead {
             Some(dialled) => dialled,
-            None if self.is_ahead(&endpoint.url) => dialling.await,
+            None if self.legs.is_known(&endpoint) => dialling.await,
             None => None,
         };
-        self.open_leg(&endpoint, ahead)
+        self.legs
+            .open(&endpoint, &accepted.token, ahead)
             .await
             .map_err(StreamFailure::Endpoint)
-    }
-
-    fn last_endpoint(&self) -> Option<(String, u16)> {
-        let endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        endpoint.clone()
-    }
-
-    /// Whether what was dialled ahead leads to this URL's host.
-    fn is_ahead(&self, url: &str) -> bool {
-        let found = websocket::Endpoint::of(url);
-        found.is_ok_and(|it| self.last_endpoint() == Some((it.host, it.port)))
-    }
-
-    /// A TLS connection to where the last stream's endpoint was.
-    async fn dial_ahead(&self) -> Option<TlsStream<TcpStream>> {
-        let (host, port) = self.last_endpoint()?;
-        dial::tls(&host, port, &self.tls).await.ok()
-    }
-
-    async fn open_leg(
-        &self,
-        endpoint: &Endpoint,
-        ahead: Option<TlsStream<TcpStream>>,
-    ) -> Result<ServiceLeg, ConnectError> {
-        let Endpoint { url, token } = endpoint;
-        if let Some(stream) = ahead.filter(|_| self.is_ahead(url)) {
-            match websocket::connect_over(stream, url, token).await {
-                // It waited for too long, perhaps: a fresh one tells.
-                Err(ConnectError::Handshake { .. }) => {}
-                result => return result,
-            }
-        }
-        let leg = websocket::connect(url, token, &self.tls).await?;
-        if let Ok(found) = websocket::Endpoint::of(url) {
-            let mut last = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
-            *last = Some((found.host, found.port));
-        }
-        Ok(leg)
     }
 
     /// How the official samples' lines are printed.

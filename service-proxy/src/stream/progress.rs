@@ -1,8 +1,9 @@
 //! How far the opening of a stream has come, for one line to a person who waits.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use common::limits;
+use common::locks::lock;
 use common::wire::initiation::Timeouts;
 
 /// The step that is being taken, for the person who waits.
@@ -16,12 +17,12 @@ impl Progress {
 
     /// The next step is taken.
     pub(super) fn set(&self, step: Step) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = step;
+        *lock(&self.0) = step;
     }
 
     /// The present step.
     pub(super) fn get(&self) -> Step {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0)
     }
 }
 

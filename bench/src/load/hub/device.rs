@@ -11,7 +11,7 @@ use common::identity::{DeviceId, DeviceIdentity};
 use common::mqtt::{self, ConnectReturnCode, MqttError, Packet, PacketIo, packet};
 use common::wire::stream::{self, StreamAnswer, StreamRequest};
 use common::wire::{topics, twin};
-use common::{dial, limits, sas_token};
+use common::{limits, sas_token};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -47,7 +47,7 @@ impl Session {
     /// [`LoadError::Hub`] when the hub cannot be reached or does not take this device.
     pub async fn connect(at: &Hub, connection: &DeviceConnectionString) -> Result<Self, LoadError> {
         let host = connection.connect_host().name();
-        let stream = dial::tls(host, at.mqtts_port, &at.tls).await.map_err(hub)?;
+        let stream = at.dialer.tls(host, at.mqtts_port).await.map_err(hub)?;
         let mut session = Self {
             io: PacketIo::new(stream, limits::MQTT_PACKET),
         };

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::connection_string::{DeviceConnectionString, ServiceConnectionString};
+use common::net::Dialer;
 use common::tls;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
@@ -37,8 +38,8 @@ pub struct Hub {
     pub device: DeviceConnectionString,
     /// Port of MQTT over TLS.
     pub mqtts_port: u16,
-    /// Trust; no handshake is shortened by an earlier one.
-    pub tls: Arc<ClientConfig>,
+    /// Reaches it; no handshake is shortened by an earlier one.
+    pub dialer: Dialer,
 }
 
 impl Hub {
@@ -56,7 +57,7 @@ impl Hub {
         Ok(Self {
             device,
             mqtts_port: arguments.mqtts_port,
-            tls: Arc::new(tls),
+            dialer: Dialer::new(&Arc::new(tls)),
         })
     }
 }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use common::identity::StreamName;
 use common::limits;
+use common::net::{self, Dialer};
 use common::secret::Secret;
-use common::websocket::{self, Data, Incoming, WebSocket};
+use common::websocket::{Data, Incoming, WebSocket};
 use common::wire::initiation::Timeouts;
-use rustls::ClientConfig;
+use common::wire::streaming_endpoint::StreamingEndpoint;
 use serde_json::{Value, json};
 use service_proxy::hub_api::HubApi;
 use tokio::net::TcpStream;
@@ -41,7 +42,7 @@ struct Service {
 impl Service {
     fn new(at: &Hub, service_file: &Path) -> Result<Self, LoadError> {
         Ok(Self {
-            api: HubApi::new(&service(service_file)?, None, &at.tls),
+            api: HubApi::new(&service(service_file)?, None, &at.dialer),
             name: StreamName::parse("bench").map_err(hub)?,
             at: at.clone(),
         })
@@ -127,11 +128,11 @@ pub async fn hold(
 ) -> Result<Value, LoadError> {
     let service = Arc::new(Service::new(&at, service_file)?);
     let mut session = Session::connect(&at, &at.device).await?;
-    let tls = Arc::clone(&at.tls);
+    let dialer = at.dialer.clone();
     let device = tokio::spawn(async move {
         let mut legs = JoinSet::new();
         while let Ok(request) = session.accept().await {
-            legs.spawn(echo(request.url, request.token, Arc::clone(&tls)));
+            legs.spawn(echo(request.url, request.token, dialer.clone()));
         }
     });
     let started = Instant::now();
@@ -173,12 +174,15 @@ fn keep(
     Ok(())
 }
 
+async fn leg(dialer: &Dialer, url: &str, token: &Secret) -> Result<Leg, LoadError> {
+    let endpoint = StreamingEndpoint::parse(url).map_err(hub)?;
+    net::leg(dialer, &endpoint, token).await.map_err(hub)
+}
+
 /// The service's side of a stream, to its first echo.
 async fn open(service: &Service) -> Result<Leg, LoadError> {
     let (url, token) = service.initiate().await?;
-    let mut leg = websocket::connect(&url, &token, &service.at.tls)
-        .await
-        .map_err(hub)?;
+    let mut leg = leg(&service.at.dialer, &url, &token).await?;
     send(&mut leg, Bytes::from_static(b"x")).await?;
     if receive(&mut leg).await?.as_ref() != b"x" {
         return Err(LoadError::Wrong { at: 0 });
@@ -187,8 +191,8 @@ async fn open(service: &Service) -> Result<Leg, LoadError> {
 }
 
 /// The device's side: sends back what comes.
-async fn echo(url: String, token: Secret, tls: Arc<ClientConfig>) -> Result<(), LoadError> {
-    let mut leg = websocket::connect(&url, &token, &tls).await.map_err(hub)?;
+async fn echo(url: String, token: Secret, dialer: Dialer) -> Result<(), LoadError> {
+    let mut leg = leg(&dialer, &url, &token).await?;
     loop {
         let bytes = receive(&mut leg).await?;
         send(&mut leg, bytes).await?;

@@ -20,10 +20,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use device_stream_session::Traffic;
+use device_stream_websocket::limits::{SMALL_READ, SMALL_READS};
+use device_stream_websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -31,43 +33,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Delivery, End, LocalSocket, Outcome};
 use crate::limits;
-use crate::websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 
-/// Read size while little comes: keystrokes need no more.
-const SMALL_READ: usize = 4 << 10;
-/// Small reads in a row after which the large buffer is given back.
-const SMALL_READS: u8 = 16;
 /// Reads whose bytes are dropped before others get their turn.
 const DROPPED_READS: u8 = 16;
-
-/// Running byte counts of a tunnel, readable while it runs.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    sent: AtomicU64,
-    received: AtomicU64,
-}
-
-impl Traffic {
-    /// Counts bytes from the local socket.
-    pub fn add_sent(&self, bytes: usize) {
-        self.sent.fetch_add(bytes as u64, Relaxed);
-    }
-
-    /// Counts bytes to the local socket.
-    pub fn add_received(&self, bytes: usize) {
-        self.received.fetch_add(bytes as u64, Relaxed);
-    }
-
-    /// Bytes from the local socket into the stream so far.
-    pub fn sent(&self) -> u64 {
-        self.sent.load(Relaxed)
-    }
-
-    /// Bytes from the stream to the local socket so far.
-    pub fn received(&self) -> u64 {
-        self.received.load(Relaxed)
-    }
-}
 
 /// Runs a tunnel to its end, or until `stop` is cancelled; then both sides are
 /// closed, which takes at most [`limits::CLOSE`]. Dropping the future cuts both.
@@ -227,7 +195,7 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
                     }
                     Ok(count) => {
                         self.undelivered.advance(count);
-                        self.traffic.received.fetch_add(count as u64, Relaxed);
+                        self.traffic.add_received(count);
                         self.unflushed_local = true;
                         if self.phase == Phase::Lingering {
                             self.rest(limits::HALF_CLOSE_LINGER);
@@ -309,11 +277,11 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Ok(bytes)) => {
-                let count = bytes.len() as u64;
+                let count = bytes.len();
                 self.stream
                     .start_send(Data::binary(bytes))
                     .map_err(End::StreamLost)?;
-                self.traffic.sent.fetch_add(count, Relaxed);
+                self.traffic.add_sent(count);
                 self.unflushed = true;
                 Poll::Ready(Ok(()))
             }

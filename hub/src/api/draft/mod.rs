@@ -2,12 +2,12 @@
 //! says which value is at fault.
 
 use common::identity::{DeviceIdentity, ModuleId};
-use common::limits;
 use common::wire::problem::ErrorCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::documents::invalid;
+use crate::limits;
 use crate::refusal::Refusal;
 use crate::registry::credentials::{self, CredentialError};
 use crate::registry::{Authentication, IdentitySettings, Status};

@@ -3,7 +3,6 @@
 //! path, headers and body in, answer out. Who may call is judged before.
 
 use common::identity::{DeviceId, DeviceIdentity};
-use common::limits;
 use http::header::ETAG;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
@@ -15,6 +14,7 @@ use super::draft::Draft;
 use crate::answer::{Answer, empty, json as answer};
 use crate::auth::Permission;
 use crate::documents::{self, Keys, invalid};
+use crate::limits;
 use crate::refusal::Refusal;
 use crate::registry::{Identity, IfMatch, Registry, RegistryError};
 

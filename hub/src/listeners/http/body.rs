@@ -1,12 +1,12 @@
 //! The body of a request.
 
 use bytes::{Bytes, BytesMut};
-use common::limits;
 use common::wire::problem::ErrorCode;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
+use crate::limits;
 use crate::refusal::Refusal;
 
 /// Reads it to its end, within [`limits::HTTP_BODY`] and [`limits::HTTP_BODY_TIME`].

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use common::clock::unix_now;
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};
-use common::limits;
 use common::wire::problem::{BodyFamily, ErrorCode};
 use common::wire::topics::MQTT_WEBSOCKET_PATH;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
@@ -36,6 +35,7 @@ use crate::answer::Answer;
 use crate::api::{identities, planned, streams, twins};
 use crate::auth::{AuthError, Permission, ServicePrincipal};
 use crate::boxed::boxed;
+use crate::limits;
 use crate::refusal::Refusal;
 use crate::state::{HubState, LegStream};
 use crate::streaming;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use common::limits;
 use common::websocket::{WebSocket, WebSocketBytes, offered_subprotocol, upgrade_answer};
 use common::wire::problem::ErrorCode;
 use common::wire::topics::MQTT_SUBPROTOCOL;
@@ -16,6 +15,7 @@ use super::{Connection, authorization, refuse};
 use crate::admission::Beyond;
 use crate::answer::Answer;
 use crate::boxed::boxed;
+use crate::limits;
 use crate::listeners::amqp::{self, AMQP_SUBPROTOCOL};
 use crate::listeners::write_deadline::WriteDeadline;
 use crate::refusal::Refusal;
@@ -41,7 +41,7 @@ impl Connection {
         let certificate = self.certificate.clone();
         let place = Arc::clone(&self.place);
         self.upgrade(&mut request, move |stream, read| async move {
-            let bytes = WebSocketBytes::server(stream, &read);
+            let bytes = WebSocketBytes::server(stream, limits::MQTT_WEBSOCKET_MESSAGE, &read);
             drop(read);
             if is_amqp {
                 let (name, stop) = (listener.state.address.name(), &listener.stop);

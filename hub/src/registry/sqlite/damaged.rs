@@ -1,8 +1,9 @@
 //! Rows that cannot be read: lists go on without them, and the log names each of them once.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
+use common::locks::lock;
 use common::telemetry::AUDIT;
 
 use super::super::{Owner, RegistryError};
@@ -37,7 +38,7 @@ impl Damaged {
 
     fn report(&self, owner: Owner, what: &'static str) {
         {
-            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reported = lock(&self.reported);
             if reported.len() >= REMEMBERED {
                 reported.clear();
             }

@@ -2,15 +2,17 @@
 //! hub's restart thousands report at once, and one by one each would wait for all the
 //! others' turns at the disk.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::identity::DeviceIdentity;
-use common::limits;
+use common::locks::lock;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::super::{RegistryError, Subscriptions, TwinPatch};
 use super::{Result, SqliteRegistry, subscriptions, twins};
+
+use crate::limits;
 
 /// The writes for the next transaction. More wait before it, where waiting costs no thread.
 pub(super) struct DeviceWrites {
@@ -52,8 +54,7 @@ impl Default for DeviceWrites {
 
 impl DeviceWrites {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        // No code panics while it holds the lock; if one did, the queue is still whole.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     /// What waits, in its order; nothing means that no task writes.

@@ -74,6 +74,8 @@ struct Eager {
 
 impl LocalSocket for Eager {}
 
+impl ConnectionSocket for Eager {}
+
 impl AsyncRead for Eager {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -1,7 +1,8 @@
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use device_stream_session::ConnectionSocket;
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
@@ -16,7 +17,9 @@ struct Local {
     aborted: Arc<AtomicBool>,
 }
 
-impl LocalSocket for Local {
+impl LocalSocket for Local {}
+
+impl ConnectionSocket for Local {
     fn disarm(&self) {
         self.disarmed.store(true, Relaxed);
     }
@@ -248,7 +251,10 @@ async fn a_peer_that_is_gone_without_a_word_is_noticed() {
         "{:?}",
         outcome.end
     );
-    assert!(outcome.duration <= limits::LEG_PING + limits::LEG_PONG);
+    assert!(
+        outcome.duration
+            <= device_stream_websocket::limits::PING + device_stream_websocket::limits::PONG
+    );
     assert!(aborted.load(Relaxed));
     drop((person, peer));
 }
@@ -319,7 +325,9 @@ struct SlowFlush {
     unflushed: bool,
 }
 
-impl LocalSocket for SlowFlush {
+impl LocalSocket for SlowFlush {}
+
+impl ConnectionSocket for SlowFlush {
     fn disarm(&self) {
         assert!(!self.unflushed, "a normal end before all was flushed");
         self.local.disarm();

@@ -188,7 +188,7 @@ async fn history_is_pruned_and_says_so() {
         .await
         .unwrap();
     let start = registry.changes_since(0).await.unwrap().upto;
-    let kept = common::limits::CHANGES_KEPT;
+    let kept = crate::limits::CHANGES_KEPT;
     let writer = &registry;
     let touch = |times: u64| {
         writer.write(move |connection| {

@@ -1,0 +1,39 @@
+//! Session mode under events of any kind, in any order.
+//!
+//! ```text
+//! choices       where decisions come from: a seed, or a fuzzer's bytes
+//! frames        both decoders, on any bytes in any pieces
+//! simulation    both ends, their applications, and a carrier that breaks
+//! hostile       one end, and a peer that follows no rules
+//! ```
+
+mod application;
+mod choices;
+mod frames;
+mod hostile;
+mod link;
+mod simulation;
+
+#[cfg(test)]
+mod tests;
+
+pub use choices::Choices;
+pub use frames::frames;
+pub use hostile::{hostile, perturbed};
+pub use simulation::simulate;
+
+/// Lets `input` decide all that happens to one end or to both.
+///
+/// # Panics
+/// When the machine does what it must not.
+pub fn machine(input: &[u8]) {
+    let Some((kind, rest)) = input.split_first() else {
+        return;
+    };
+    let mut choices = Choices::from_bytes(rest);
+    match kind % 3 {
+        0 => simulate(&mut choices),
+        1 => hostile(&mut choices),
+        _ => perturbed(&mut choices),
+    }
+}

@@ -1,0 +1,383 @@
+//! One inner connection: copies between its local socket and the session, in one task.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use device_stream_websocket::limits::SMALL_READ;
+use tokio::io::ReadBuf;
+use tokio::task::coop;
+use tokio::time::{Duration, Instant};
+
+use crate::drive::clock;
+use crate::drive::shared::SharedSession;
+use crate::drive::socket::ConnectionSocket;
+use crate::drive::traffic::Traffic;
+use crate::limits;
+use crate::proto::chunk::Chunk;
+use crate::proto::connection::Inbound;
+use crate::proto::frame::Code;
+use crate::proto::inner::{ConnectionId, RefusedCode};
+use crate::proto::machine::Over;
+
+/// How an inner connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionEnd {
+    /// Both directions ended in order, and all was delivered.
+    #[error("both ends are done")]
+    Finished,
+    /// The local connection broke.
+    #[error("the local connection broke")]
+    LocalFailed(#[source] io::Error),
+    /// The connection at the other end broke.
+    #[error("the connection at the other end broke")]
+    PeerReset,
+    /// The device did not open it.
+    #[error("{code}{}", detail(.text))]
+    Refused {
+        /// Why.
+        code: RefusedCode,
+        /// The device's own words; may be empty.
+        text: String,
+    },
+    /// The session ended under it.
+    #[error("the session ended: {0}")]
+    SessionOver(Code),
+}
+
+fn detail(text: &str) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!(" ({text})")
+    }
+}
+
+impl ConnectionEnd {
+    /// Whether all bytes of both directions arrived.
+    pub fn is_normal(&self) -> bool {
+        matches!(self, Self::Finished)
+    }
+}
+
+/// The whole story of one inner connection.
+#[derive(Debug)]
+pub struct ConnectionOutcome {
+    /// Bytes from the local socket into the session.
+    pub sent: u64,
+    /// Bytes from the session to the local socket.
+    pub received: u64,
+    /// How long it lasted.
+    pub duration: Duration,
+    /// How it ended.
+    pub end: ConnectionEnd,
+}
+
+/// Copies both ways until both directions have ended or one side broke, then releases
+/// the connection. `opened` is called once, when the device says that it is. Dropping the
+/// future breaks both sides.
+pub async fn run_connection<L: ConnectionSocket>(
+    live: &SharedSession,
+    id: ConnectionId,
+    local: L,
+    traffic: &Traffic,
+    opened: impl FnOnce() + Unpin,
+) -> ConnectionOutcome {
+    let started = Instant::now();
+    local.arm();
+    let release = Release { live, id };
+    let mut copying = Copying {
+        live,
+        id,
+        local,
+        traffic,
+        opened: Some(opened),
+        undelivered: Bytes::new(),
+        unflushed: false,
+        down: Down::Open,
+        up_is_done: false,
+        read_size: SMALL_READ,
+        is_up_first: false,
+    };
+    let end = poll_fn(|cx| copying.poll(cx)).await;
+    if end.is_normal() {
+        copying.local.disarm();
+    }
+    drop(release);
+    ConnectionOutcome {
+        sent: traffic.sent(),
+        received: traffic.received(),
+        duration: started.elapsed(),
+        end,
+    }
+}
+
+/// Releases the connection, however the task ends.
+struct Release<'a> {
+    live: &'a SharedSession,
+    id: ConnectionId,
+}
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.live.release(self.id);
+    }
+}
+
+/// How far the way down, session to local socket, has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Down {
+    Open,
+    /// The peer has ended; the local socket is to be shut down.
+    Ending,
+    Done,
+}
+
+struct Copying<'a, L, F> {
+    live: &'a SharedSession,
+    id: ConnectionId,
+    local: L,
+    traffic: &'a Traffic,
+    opened: Option<F>,
+    undelivered: Bytes,
+    unflushed: bool,
+    down: Down,
+    up_is_done: bool,
+    /// What the next read may bring: about twice of what the last one did.
+    read_size: usize,
+    /// The way up comes first now: the way down has used up the task's turn (tokio's coop).
+    is_up_first: bool,
+}
+
+impl<L: ConnectionSocket, F: FnOnce() + Unpin> Copying<'_, L, F> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
+        // Whatever the local socket is waited for: a reset must be seen, also by one that
+        // takes no more bytes.
+        let is_broken = self.live.with(|state| {
+            state.register(self.id, cx);
+            state.session.is_broken(self.id)
+        });
+        if is_broken {
+            return Poll::Ready(self.broken());
+        }
+        if std::mem::take(&mut self.is_up_first)
+            && let Poll::Ready(end) = self.poll_up(cx)
+        {
+            return Poll::Ready(end);
+        }
+        if let Poll::Ready(end) = self.poll_down(cx) {
+            return Poll::Ready(end);
+        }
+        self.is_up_first = !coop::has_budget_remaining();
+        if let Poll::Ready(end) = self.poll_up(cx) {
+            return Poll::Ready(end);
+        }
+        if self.down == Down::Done {
+            if self.up_is_done {
+                return Poll::Ready(ConnectionEnd::Finished);
+            }
+            if let Some(over) = self.live.over() {
+                // All that had come before its end is delivered; nothing more can be sent.
+                return Poll::Ready(match over {
+                    Over::Ended => ConnectionEnd::PeerReset,
+                    Over::Broken(code) | Over::PeerBroke(code, _) => {
+                        ConnectionEnd::SessionOver(code)
+                    }
+                });
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Session to local socket; ready only with an end.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
+        loop {
+            while !self.undelivered.is_empty() {
+                let Poll::Ready(written) =
+                    Pin::new(&mut self.local).poll_write(cx, &self.undelivered)
+                else {
+                    let rest = std::mem::take(&mut self.undelivered);
+                    let now = clock::now();
+                    let is_timed = self
+                        .live
+                        .with(|state| state.session.give_back_inbound(self.id, rest, now));
+                    if is_timed {
+                        // The carrier's task has the timer.
+                        self.live.with_output(|_| ());
+                    }
+                    return Poll::Pending;
+                };
+                match written {
+                    Ok(0) => return local_failed(io::ErrorKind::WriteZero.into()),
+                    Ok(count) => {
+                        self.undelivered.advance(count);
+                        self.traffic.add_received(count);
+                        self.unflushed = true;
+                    }
+                    Err(error) => return local_failed(error),
+                }
+            }
+            if self.down == Down::Ending {
+                if let Err(error) = ready!(Pin::new(&mut self.local).poll_shutdown(cx)) {
+                    return local_failed(error);
+                }
+                self.down = Down::Done;
+            }
+            let inbound = self.live.with(|state| {
+                let inbound = state.session.take(self.id, clock::now());
+                let is_opened = self.opened.is_some() && state.session.is_opened(self.id);
+                (inbound, is_opened, state.session.owes())
+            });
+            let (inbound, is_opened, owes) = inbound;
+            if is_opened && let Some(opened) = self.opened.take() {
+                opened();
+            }
+            if owes {
+                // Credit for what was taken.
+                self.live.with_output(|_| ());
+            }
+            match inbound {
+                Inbound::Data(bytes) => self.undelivered = bytes,
+                Inbound::Finished if self.down == Down::Open => self.down = Down::Ending,
+                Inbound::Finished => return Poll::Pending,
+                Inbound::Reset => return Poll::Ready(self.broken()),
+                Inbound::Refused { code, text } => {
+                    return Poll::Ready(ConnectionEnd::Refused { code, text });
+                }
+                Inbound::Pending => {
+                    if self.unflushed {
+                        match ready!(Pin::new(&mut self.local).poll_flush(cx)) {
+                            Ok(()) => self.unflushed = false,
+                            Err(error) => return local_failed(error),
+                        }
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn broken(&self) -> ConnectionEnd {
+        match self.live.over() {
+            Some(Over::Broken(code) | Over::PeerBroke(code, _)) => ConnectionEnd::SessionOver(code),
+            Some(Over::Ended) | None => ConnectionEnd::PeerReset,
+        }
+    }
+
+    /// Local socket to session; ready only with an end.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
+        while !self.up_is_done {
+            let (room, is_starved) = self.live.with(|state| {
+                let session = &mut state.session;
+                (session.room(self.id), session.is_starved())
+            });
+            if room == 0 {
+                if is_starved {
+                    // The carrier's task has the timer.
+                    self.live.with_output(|_| ());
+                }
+                return Poll::Pending;
+            }
+            match ready!(self.poll_read(cx, room)) {
+                Ok(chunk) if chunk.is_empty() => {
+                    self.up_is_done = true;
+                    self.live
+                        .with_output(|state| state.session.finish(self.id, clock::now()));
+                }
+                Ok(chunk) => {
+                    self.traffic.add_sent(chunk.len());
+                    self.live
+                        .with_output(|state| state.session.send(self.id, chunk, clock::now()));
+                }
+                Err(error) => return local_failed(error),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// What the local socket has, at most `room` bytes; empty at the end of its input.
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<Chunk>> {
+        let size = room.min(self.read_size);
+        if size <= SMALL_READ {
+            // On the stack, so that an idle connection has no buffer.
+            let mut scratch = [std::mem::MaybeUninit::uninit(); SMALL_READ];
+            let mut buffer = ReadBuf::uninit(scratch.get_mut(..size).unwrap_or_default());
+            ready!(Pin::new(&mut self.local).poll_read(cx, &mut buffer))?;
+            if buffer.filled().len() == SMALL_READ {
+                self.read_size = limits::CHUNK;
+            }
+            return Poll::Ready(Ok(Chunk::copy_of(buffer.filled())));
+        }
+        // Memory is taken when there is something to put into it.
+        ready!(self.local.poll_readable(cx))?;
+        let mut chunk = self.live.with(|state| state.session.chunk(size));
+        let mut target = chunk.buffer().limit(size);
+        let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.local), cx, &mut target);
+        let Poll::Ready(count) = read? else {
+            self.live.with(|state| state.session.give_back(chunk));
+            return Poll::Pending;
+        };
+        self.read_size = if count == size {
+            limits::CHUNK
+        } else {
+            (2 * count).clamp(SMALL_READ, limits::CHUNK)
+        };
+        // What is kept for a replay shall not keep a large buffer for a few bytes.
+        if 2 * (count as u64) < chunk.held() {
+            let copy = Chunk::copy_of(chunk.bytes());
+            self.live.with(|state| state.session.give_back(chunk));
+            return Poll::Ready(Ok(copy));
+        }
+        Poll::Ready(Ok(chunk))
+    }
+}
+
+fn local_failed(error: io::Error) -> Poll<ConnectionEnd> {
+    Poll::Ready(ConnectionEnd::LocalFailed(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::proto::machine::Role;
+    use crate::proto::proof::SessionId;
+
+    #[tokio::test]
+    async fn a_reader_that_has_stopped_does_not_hide_the_session_s_end() {
+        let live = SharedSession::new(SessionId::random(), Role::Device);
+        let carrier = live.attach(&live.freeze(), 0).unwrap();
+        let id = ConnectionId(1);
+        let mut said = bytes::BytesMut::new();
+        crate::proto::inner::Inner::Open.encode(id, &mut said);
+        crate::proto::inner::Inner::Data(Bytes::from(vec![7; 1000])).encode(id, &mut said);
+        let said = crate::proto::frame::Frame::Data {
+            offset: 0,
+            bytes: said.freeze(),
+            wants_ack: false,
+        };
+        let now = clock::now();
+        live.with(|state| state.session.receive(carrier, said.encode(), now))
+            .unwrap();
+        assert_eq!(live.next_incoming().await, Some(id));
+        // Room for ten bytes, which are not read.
+        let (near, _far) = duplex(10);
+        let traffic = Traffic::default();
+        let piping = run_connection(&live, id, near, &traffic, || ());
+        let ending = async {
+            while traffic.received() < 10 {
+                tokio::task::yield_now().await;
+            }
+            live.reset(Code::Evicted, "");
+        };
+        let (outcome, ()) = tokio::join!(piping, ending);
+        assert!(
+            matches!(outcome.end, ConnectionEnd::SessionOver(Code::Evicted)),
+            "{:?}",
+            outcome.end
+        );
+    }
+}

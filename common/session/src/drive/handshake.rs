@@ -1,0 +1,431 @@
+//! The first words on a carrier, with deadlines: the device greets, and the service
+//! begins a session or goes on with one (`docs/session-protocol.md`, "Handshake"). A peer
+//! that does not greet gets no answer at all.
+
+use std::future::poll_fn;
+
+use bytes::{Bytes, BytesMut};
+use device_stream_websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Duration, timeout};
+
+use crate::limits;
+use crate::proto::boot_id::BootId;
+use crate::proto::frame::{Code, Decoder, Frame, Greeting, HEADER};
+use crate::proto::proof::{Challenge, Proof, Prover, ResumeSecret, SessionId, VERSION};
+
+/// Why a carrier did not come to carry a session.
+#[derive(Debug, thiserror::Error)]
+pub enum GreetError {
+    /// The peer sent nothing in time.
+    #[error("the other end said nothing within {} s", .0.as_secs_f32())]
+    Silent(Duration),
+    /// The peer sent something else.
+    #[error("the other end does not speak session mode: it sent {0}")]
+    Malformed(String),
+    /// The peer speaks other versions.
+    #[error("the other end speaks versions {lowest} to {highest} of session mode, not {VERSION}")]
+    Version {
+        /// Its lowest.
+        lowest: u8,
+        /// Its highest.
+        highest: u8,
+    },
+    /// The peer says no.
+    #[error("the other end refuses: {code}{}", if .text.is_empty() { String::new() } else { format!(" ({text})") })]
+    Refused {
+        /// Why.
+        code: Code,
+        /// Its own words; may be empty.
+        text: String,
+    },
+    /// The peer does not know the session's secret.
+    #[error("the other end could not prove that the session is its own")]
+    Proof,
+    /// The stream was closed.
+    #[error("the stream was closed with code {}", .0.code)]
+    Closed(CloseFrame),
+    /// The stream was lost.
+    #[error(transparent)]
+    Lost(#[from] WebSocketError),
+}
+
+/// What a service wants.
+#[derive(Debug)]
+pub enum Wish {
+    /// A new session.
+    New {
+        /// Its name.
+        id: SessionId,
+        /// What will prove that a resume is the service's.
+        secret: ResumeSecret,
+        /// How long the service keeps it while it is detached.
+        grace: Duration,
+    },
+    /// To go on with one.
+    Resume(ResumeWish),
+}
+
+/// The wish to go on with a session.
+#[derive(Debug)]
+pub struct ResumeWish {
+    /// Which.
+    pub id: SessionId,
+    /// Bytes that the service has received.
+    pub received: u64,
+    challenge: Challenge,
+    proof: Proof,
+    asked: Challenge,
+}
+
+impl ResumeWish {
+    /// Whether it comes from who knows the secret.
+    pub fn is_proven(&self, secret: &ResumeSecret) -> bool {
+        self.proof
+            .holds(Prover::Service, secret, self.id, self.asked, self.received)
+    }
+}
+
+/// A conversation before the session's own. When one of its futures is dropped before its end, the
+/// carrier is of no more use.
+pub struct Exchange<S> {
+    stream: WebSocket<S>,
+    unread: BytesMut,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
+    /// On a fresh carrier.
+    pub fn new(stream: WebSocket<S>) -> Self {
+        Self {
+            stream,
+            unread: BytesMut::new(),
+        }
+    }
+
+    /// The carrier, and what the peer has sent beyond the handshake.
+    pub fn into_parts(self) -> (WebSocket<S>, Bytes) {
+        (self.stream, self.unread.freeze())
+    }
+
+    /// Closes the carrier in order.
+    pub async fn close(self) {
+        self.stream
+            .close(CloseFrame::NORMAL, "", limits::CLOSE)
+            .await;
+    }
+
+    // --- The service's side ---
+
+    /// Waits for the device's greeting, for `patience` at most.
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn greeting(&mut self, patience: Duration) -> Result<Greeting, GreetError> {
+        match self.next(patience).await? {
+            Frame::Greeting(greeting) => {
+                let Greeting {
+                    lowest, highest, ..
+                } = greeting;
+                if (lowest..=highest).contains(&VERSION) {
+                    Ok(greeting)
+                } else {
+                    Err(GreetError::Version { lowest, highest })
+                }
+            }
+            Frame::Refused { code, text } => Err(GreetError::Refused { code, text }),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    /// Begins a session; the answer comes in the session's own conversation.
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn hello(
+        &mut self,
+        id: SessionId,
+        secret: &ResumeSecret,
+        grace: Duration,
+    ) -> Result<(), GreetError> {
+        let hello = Frame::Hello {
+            version: VERSION,
+            id,
+            secret: secret.clone(),
+            grace,
+        };
+        self.say(&hello).await
+    }
+
+    /// Goes on with a session of which `received` bytes have come; returns how many have
+    /// reached the device. Within [`limits::RESUME`].
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn resume(
+        &mut self,
+        greeting: &Greeting,
+        id: SessionId,
+        secret: &ResumeSecret,
+        received: u64,
+    ) -> Result<u64, GreetError> {
+        let challenge = Challenge::random();
+        let asked = greeting.challenge;
+        self.say(&Frame::Resume {
+            version: VERSION,
+            id,
+            received,
+            challenge,
+            proof: Proof::new(Prover::Service, secret, id, asked, received),
+        })
+        .await?;
+        match self.next(limits::RESUME).await? {
+            Frame::Resumed { received, proof } => {
+                if proof.holds(Prover::Device, secret, id, challenge, received) {
+                    Ok(received)
+                } else {
+                    Err(GreetError::Proof)
+                }
+            }
+            Frame::Refused { code, text } => Err(GreetError::Refused { code, text }),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    // --- The device's side ---
+
+    /// Greets, and waits for what the service wants, [`limits::RESUME`] at most.
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn greet(&mut self, boot_id: BootId) -> Result<Wish, GreetError> {
+        let asked = Challenge::random();
+        self.say(&Frame::Greeting(Greeting {
+            lowest: VERSION,
+            highest: VERSION,
+            boot_id,
+            challenge: asked,
+        }))
+        .await?;
+        let (version, wish) = match self.next(limits::RESUME).await? {
+            Frame::Hello {
+                version,
+                id,
+                secret,
+                grace,
+            } => (version, Wish::New { id, secret, grace }),
+            Frame::Resume {
+                version,
+                id,
+                received,
+                challenge,
+                proof,
+            } => (
+                version,
+                Wish::Resume(ResumeWish {
+                    id,
+                    received,
+                    challenge,
+                    proof,
+                    asked,
+                }),
+            ),
+            _ => return Err(out_of_turn()),
+        };
+        if version != VERSION {
+            self.refuse(Code::Version, "").await?;
+            return Err(GreetError::Version {
+                lowest: version,
+                highest: version,
+            });
+        }
+        Ok(wish)
+    }
+
+    /// Grants a new session.
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn welcome(&mut self, grace: Duration) -> Result<(), GreetError> {
+        self.say(&Frame::Welcome { grace }).await
+    }
+
+    /// Grants a resume: `received` bytes have come, and no more will be taken that an older
+    /// carrier may bring.
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn resumed(
+        &mut self,
+        wish: &ResumeWish,
+        secret: &ResumeSecret,
+        received: u64,
+    ) -> Result<(), GreetError> {
+        let proof = Proof::new(Prover::Device, secret, wish.id, wish.challenge, received);
+        self.say(&Frame::Resumed { received, proof }).await
+    }
+
+    /// Refuses what the service wants.
+    ///
+    /// # Errors
+    /// [`GreetError`].
+    pub async fn refuse(&mut self, code: Code, text: &str) -> Result<(), GreetError> {
+        let text = text.to_owned();
+        self.say(&Frame::Refused { code, text }).await
+    }
+
+    // --- Both ---
+
+    async fn say(&mut self, frame: &Frame) -> Result<(), GreetError> {
+        let patience = limits::RESUME;
+        let saying = async {
+            poll_fn(|cx| self.stream.poll_ready(cx)).await?;
+            self.stream.start_send(Data::binary(frame.encode()))?;
+            poll_fn(|cx| self.stream.poll_flush(cx)).await?;
+            Ok(())
+        };
+        timeout(patience, saying)
+            .await
+            .unwrap_or(Err(GreetError::Silent(patience)))
+    }
+
+    async fn next(&mut self, patience: Duration) -> Result<Frame, GreetError> {
+        let listening = async {
+            loop {
+                if let Some(frame) = self.unread_frame()? {
+                    return Ok(frame);
+                }
+                match poll_fn(|cx| self.stream.poll_incoming(cx)).await? {
+                    Incoming::Data(data) => self.unread.extend_from_slice(&data.into_bytes()),
+                    Incoming::Closed(close_frame) => return Err(GreetError::Closed(close_frame)),
+                }
+            }
+        };
+        timeout(patience, listening)
+            .await
+            .unwrap_or(Err(GreetError::Silent(patience)))
+    }
+
+    /// A whole frame, if one is there; what follows it stays.
+    fn unread_frame(&mut self) -> Result<Option<Frame>, GreetError> {
+        let malformed = |bytes: &[u8]| GreetError::Malformed(shown(bytes));
+        // Looked at as far as it is there, so that malformed is known at its first bytes.
+        let mut looked_at = Bytes::copy_from_slice(&self.unread);
+        let frame = Decoder::default()
+            .next(&mut looked_at)
+            .map_err(|_| malformed(&self.unread))?;
+        match frame {
+            Some(Frame::Data { .. }) => Err(malformed(&self.unread)),
+            Some(frame) => {
+                self.unread = BytesMut::from(looked_at);
+                Ok(Some(frame))
+            }
+            None if self.unread.len() > HEADER + 1024 => Err(malformed(&self.unread)),
+            None => Ok(None),
+        }
+    }
+}
+
+fn out_of_turn() -> GreetError {
+    GreetError::Malformed("a frame out of turn".to_owned())
+}
+
+/// The first bytes of what a peer sent, for a person.
+fn shown(bytes: &[u8]) -> String {
+    let start = bytes.get(..bytes.len().min(24)).unwrap_or_default();
+    format!("\"{}\"", start.escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    async fn pair() -> (Exchange<DuplexStream>, Exchange<DuplexStream>) {
+        // A pipe of few bytes finds what relies on whole reads.
+        let (near, far) = duplex(8);
+        let (service, device) = (WebSocket::client(near, &[]), WebSocket::server(far, &[]));
+        (Exchange::new(service), Exchange::new(device))
+    }
+
+    #[tokio::test]
+    async fn a_session_begins_and_goes_on() {
+        let (id, secret) = (SessionId::random(), ResumeSecret::random());
+        let boot_id = BootId::random();
+        let (mut service, mut device) = pair().await;
+        let told = secret.clone();
+        let asking = async {
+            assert_eq!(
+                service.greeting(limits::HANDSHAKE).await.unwrap().boot_id,
+                boot_id
+            );
+            let grace = Duration::from_secs(7);
+            service.hello(id, &told, grace).await.unwrap();
+        };
+        let (wish, ()) = tokio::join!(device.greet(boot_id), asking);
+        let Wish::New {
+            id: named,
+            secret: known,
+            grace,
+        } = wish.unwrap()
+        else {
+            panic!("not new")
+        };
+        assert_eq!((named, grace.as_secs()), (id, 7));
+        assert_eq!(known, secret);
+
+        let (mut service, mut device) = pair().await;
+        let asking = async {
+            let greeting = service.greeting(limits::HANDSHAKE).await.unwrap();
+            service.resume(&greeting, id, &secret, 11).await
+        };
+        let answering = async {
+            let Wish::Resume(wish) = device.greet(boot_id).await.unwrap() else {
+                panic!("not a resume")
+            };
+            assert_eq!(wish.received, 11);
+            assert!(!wish.is_proven(&ResumeSecret::random()));
+            assert!(wish.is_proven(&known));
+            device.resumed(&wish, &known, 22).await.unwrap();
+        };
+        assert_eq!(tokio::join!(asking, answering).0.unwrap(), 22);
+    }
+
+    #[tokio::test]
+    async fn a_device_that_does_not_know_the_secret_is_found_out() {
+        let (id, secret) = (SessionId::random(), ResumeSecret::random());
+        let (mut service, mut device) = pair().await;
+        let asking = async {
+            let greeting = service.greeting(limits::HANDSHAKE).await.unwrap();
+            service.resume(&greeting, id, &secret, 0).await
+        };
+        let answering = async {
+            let Wish::Resume(wish) = device.greet(BootId::random()).await.unwrap() else {
+                panic!("not a resume")
+            };
+            let guess = ResumeSecret::random();
+            device.resumed(&wish, &guess, 0).await.unwrap();
+        };
+        let (asked, ()) = tokio::join!(asking, answering);
+        assert!(matches!(asked, Err(GreetError::Proof)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_and_rubbish() {
+        let (mut service, device) = pair().await;
+        let error = service.greeting(limits::HANDSHAKE).await.unwrap_err();
+        assert!(matches!(error, GreetError::Silent(_)), "{error}");
+        drop(device);
+
+        let (mut service, device) = pair().await;
+        let (mut stream, _) = device.into_parts();
+        let banner = async {
+            let banner = Data::binary(Bytes::from_static(b"SSH-2.0-OpenSSH_9.2\r\n"));
+            stream.start_send(banner).unwrap();
+            poll_fn(|cx| stream.poll_flush(cx)).await.unwrap();
+        };
+        let (error, ()) = tokio::join!(service.greeting(limits::HANDSHAKE), banner);
+        let shown = error.unwrap_err().to_string();
+        assert!(shown.contains("SSH-2.0-OpenSSH"), "{shown}");
+    }
+}

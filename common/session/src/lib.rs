@@ -1,0 +1,32 @@
+//! Session mode: many TCP connections in one device stream, and all of them outlive it.
+//! `docs/session-protocol.md` tells the protocol.
+//!
+//! ```text
+//! proto         the protocol, without I/O and clocks: the time comes in as an argument
+//!   machine       Session: one end, through any number of carriers
+//! drive         tasks that run it over WebSockets and sockets
+//!   shared        a session that its carrier's and its connections' tasks share
+//!   handshake     the first frames on a carrier
+//!   carrier       drives it over one carrier
+//!   connection    one connection: local socket ⇄ session
+//! limits        sizes and times, each with its reason
+//! ```
+
+pub mod drive;
+pub mod limits;
+pub mod proto;
+
+pub use drive::carrier::{CarrierEnd, drive_carrier};
+pub use drive::connection::{ConnectionEnd, ConnectionOutcome, run_connection};
+pub use drive::shared::{AttachError, Frozen, SharedSession};
+pub use drive::socket::ConnectionSocket;
+pub use drive::traffic::Traffic;
+pub use drive::{budget, handshake, memory};
+pub use proto::boot_id::{BadBootId, BootId};
+pub use proto::chunk::Chunk;
+pub use proto::codes::{Code, RefusedCode};
+pub use proto::connection::Inbound;
+pub use proto::inner::ConnectionId;
+pub use proto::machine::{CarrierId, Heard, Kept, Over, Role, Session, Violation};
+pub use proto::proof::{STREAM_PREFIX, SessionId, target_of};
+pub use proto::{frame, inner, proof, window};

@@ -1,0 +1,395 @@
+//! One inner connection, as one end of the session sees it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::limits;
+use crate::proto::chunk::Chunk;
+use crate::proto::inner::{Inner, RefusedCode};
+use crate::proto::memory::{Account, Held};
+use crate::proto::scheduler::{Scheduled, Turn};
+
+/// A piece up to this size is copied: it might keep a large buffer alive.
+const COPIED: usize = 2 << 10;
+
+/// Bytes for the local reader.
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    /// Memory of its own; else a part of the buffer that it came in, which is large.
+    is_own: bool,
+}
+
+/// What a connection has for its local reader.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// Bytes to deliver.
+    Data(Bytes),
+    /// The peer has ended its output; all of it was delivered.
+    Finished,
+    /// The peer's side broke, or the session did: break the local side too.
+    Reset,
+    /// The device did not open it.
+    Refused {
+        /// Why.
+        code: RefusedCode,
+        /// The same for a person; may be empty.
+        text: String,
+    },
+    /// Nothing now.
+    Pending,
+}
+
+/// How far our own FIN has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Fin {
+    #[default]
+    Open,
+    Queued,
+    Sent,
+}
+
+/// State of one connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) turn: Turn,
+    /// The device has connected its target, and reported it.
+    pub(super) opened: bool,
+
+    // Out.
+    pub(super) backlog: Option<Chunk>,
+    pub(super) fin: Fin,
+    sent: u64,
+    credit: u64,
+    /// One-off frames that are to be sent, before any data.
+    pub(super) owed: VecDeque<Inner>,
+    pub(super) owes_credit: bool,
+    /// Stands in the session's list of those that owe.
+    pub(super) is_listed: bool,
+
+    // In.
+    inbound: VecDeque<Piece>,
+    /// Pieces that are parts of the buffers they came in.
+    loose: usize,
+    small: BytesMut,
+    /// Bytes that wait for the local reader.
+    waiting: u64,
+    received: u64,
+    granted: u64,
+    consumed: u64,
+    window: u64,
+    granted_at: Option<Instant>,
+    pub(super) peer_fin: bool,
+    pub(super) broken: bool,
+    refused: Option<(RefusedCode, String)>,
+    /// The local side is done with it; it lives on only to say its last frames.
+    pub(super) released: bool,
+    memory: Held,
+}
+
+/// The peer sent more than it was given credit for, or after its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Overrun;
+
+impl Scheduled for Connection {
+    /// Data or FIN waits for its turn.
+    fn has_output(&self) -> bool {
+        !self.is_cut_off() && (self.backlog.is_some() || self.fin == Fin::Queued)
+    }
+
+    fn turn(&mut self) -> &mut Turn {
+        &mut self.turn
+    }
+}
+
+impl Connection {
+    pub(super) fn new(account: &Arc<Account>) -> Self {
+        Self {
+            memory: Held::new(account),
+            turn: Turn::default(),
+            opened: false,
+            backlog: None,
+            fin: Fin::Open,
+            sent: 0,
+            credit: limits::CREDIT_FIRST,
+            owed: VecDeque::new(),
+            owes_credit: false,
+            is_listed: false,
+            inbound: VecDeque::new(),
+            loose: 0,
+            small: BytesMut::new(),
+            waiting: 0,
+            received: 0,
+            granted: limits::CREDIT_FIRST,
+            consumed: 0,
+            window: limits::CREDIT_FIRST,
+            granted_at: None,
+            peer_fin: false,
+            broken: false,
+            refused: None,
+            released: false,
+        }
+    }
+
+    // --- Out ---
+
+    /// Bytes that may be taken from the local socket now.
+    pub(super) fn room(&self) -> usize {
+        let is_closed = self.fin != Fin::Open || self.is_cut_off() || self.released;
+        if self.backlog.is_some() || is_closed {
+            return 0;
+        }
+        usize::try_from(self.credit.saturating_sub(self.sent)).unwrap_or(usize::MAX)
+    }
+
+    /// Takes bytes that [`room`](Self::room) has allowed.
+    pub(super) fn queue(&mut self, chunk: Chunk) {
+        self.sent += chunk.len() as u64;
+        self.backlog = Some(chunk);
+        self.account();
+    }
+
+    /// The chunk that goes out next; without one it is the FIN's turn.
+    pub(super) fn take_backlog(&mut self) -> Option<Chunk> {
+        let chunk = self.backlog.take();
+        self.account();
+        chunk
+    }
+
+    /// Counts what is held.
+    fn account(&mut self) {
+        self.memory.set(self.held());
+    }
+
+    pub(super) fn credited(&mut self, limit: u64) {
+        self.credit = self.credit.max(limit);
+    }
+
+    // --- In ---
+
+    /// Keeps bytes for the local reader.
+    pub(super) fn deliver(&mut self, bytes: Bytes) -> Result<(), Overrun> {
+        self.received = self
+            .received
+            .checked_add(bytes.len() as u64)
+            .filter(|received| *received <= self.granted && !self.peer_fin)
+            .ok_or(Overrun)?;
+        if self.released || self.broken {
+            return Ok(());
+        }
+        self.waiting += bytes.len() as u64;
+        if bytes.len() <= COPIED {
+            self.small.extend_from_slice(&bytes);
+            // Grown to a fair piece: the next begins anew.
+            if self.small.len() >= limits::STREAM_MESSAGE {
+                let bytes = self.small.split().freeze();
+                self.push_own(bytes);
+            }
+        } else {
+            self.flush_small();
+            self.loose += 1;
+            self.inbound.push_back(Piece {
+                bytes,
+                is_own: false,
+            });
+        }
+        self.account();
+        Ok(())
+    }
+
+    fn push_own(&mut self, bytes: Bytes) {
+        self.inbound.push_back(Piece {
+            bytes,
+            is_own: true,
+        });
+    }
+
+    fn flush_small(&mut self) {
+        if !self.small.is_empty() {
+            let bytes = std::mem::take(&mut self.small).freeze();
+            self.push_own(bytes);
+        }
+    }
+
+    /// Pieces that keep the buffers which they came in.
+    pub(super) fn loose(&self) -> usize {
+        self.loose
+    }
+
+    /// Copies what waits into memory of its own: it is kept for longer than a moment.
+    pub(super) fn tidy(&mut self) {
+        if self.loose > 0 {
+            let mut gathered = BytesMut::new();
+            for piece in std::mem::take(&mut self.inbound) {
+                if piece.is_own {
+                    self.push_gathered(&mut gathered);
+                    self.inbound.push_back(piece);
+                    continue;
+                }
+                let mut rest = piece.bytes;
+                while !rest.is_empty() {
+                    if gathered.capacity() == 0 {
+                        // As much as there is, at most: what follows may be little.
+                        let most = usize::try_from(self.waiting).unwrap_or(usize::MAX);
+                        gathered.reserve(most.clamp(rest.len(), limits::STREAM_MESSAGE));
+                    }
+                    let room = gathered.capacity() - gathered.len();
+                    let taken = rest.split_to(rest.len().min(room));
+                    gathered.extend_from_slice(&taken);
+                    if gathered.len() == gathered.capacity() {
+                        self.push_gathered(&mut gathered);
+                    }
+                }
+            }
+            self.push_gathered(&mut gathered);
+            self.loose = 0;
+        }
+        if self.small.capacity() > 2 * self.small.len() {
+            self.small = BytesMut::from(&self.small[..]);
+        }
+        self.account();
+    }
+
+    fn push_gathered(&mut self, gathered: &mut BytesMut) {
+        let gathered = std::mem::take(gathered);
+        if gathered.is_empty() {
+            return;
+        }
+        let is_full = gathered.capacity() < gathered.len() + gathered.len() / 8;
+        self.push_own(if is_full {
+            gathered.freeze()
+        } else {
+            Bytes::copy_from_slice(&gathered)
+        });
+    }
+
+    /// Takes back what the local reader has no room for now.
+    pub(super) fn give_back(&mut self, bytes: Bytes) {
+        if self.released || self.is_cut_off() {
+            return;
+        }
+        let length = bytes.len() as u64;
+        self.waiting += length;
+        self.consumed = self.consumed.saturating_sub(length);
+        self.loose += 1;
+        self.inbound.push_front(Piece {
+            bytes,
+            is_own: false,
+        });
+        self.account();
+    }
+
+    /// The next thing for the local reader.
+    pub(super) fn take(&mut self) -> Inbound {
+        if let Some((code, text)) = &self.refused {
+            return Inbound::Refused {
+                code: *code,
+                text: text.clone(),
+            };
+        }
+        if self.broken {
+            return Inbound::Reset;
+        }
+        if self.inbound.is_empty() {
+            self.flush_small();
+        }
+        match self.inbound.pop_front() {
+            Some(Piece { bytes, is_own }) => {
+                self.loose -= usize::from(!is_own);
+                let length = bytes.len() as u64;
+                self.waiting = self.waiting.saturating_sub(length);
+                self.consumed = self.consumed.saturating_add(length);
+                self.account();
+                Inbound::Data(bytes)
+            }
+            None if self.peer_fin => Inbound::Finished,
+            None => Inbound::Pending,
+        }
+    }
+
+    /// Whether the peer should be given more credit now; the window grows, out of
+    /// `shared`, while the peer needs all of it within two round trips.
+    pub(super) fn wants_credit(
+        &mut self,
+        round_trip: Duration,
+        shared: &mut u64,
+        may_grow: bool,
+        now: Instant,
+    ) -> bool {
+        // What is due already goes out by itself, and grows no further until then.
+        if self.owes_credit || self.peer_fin || self.broken || self.released {
+            return false;
+        }
+        let unused = self.granted.saturating_sub(self.consumed);
+        if unused > self.window / 2 {
+            return false;
+        }
+        let is_fast = self
+            .granted_at
+            .is_some_and(|at| now - at < 2 * round_trip.max(limits::ROUND_TRIP_LEAST));
+        self.granted_at = Some(now);
+        if !may_grow {
+            // Memory is short: as little as a connection begins with.
+            *shared += self.shared_credit();
+            self.window = limits::CREDIT_FIRST;
+        }
+        let more = self.window.min(*shared);
+        if is_fast && may_grow && self.window + more <= limits::CREDIT_MOST {
+            self.window += more;
+            *shared -= more;
+        }
+        true
+    }
+
+    /// The credit that is due, as it goes out.
+    pub(super) fn grant(&mut self) -> u64 {
+        self.granted = self.granted.max(self.consumed.saturating_add(self.window));
+        self.granted
+    }
+
+    /// What it took of the shared credit.
+    pub(super) fn shared_credit(&self) -> u64 {
+        self.window - limits::CREDIT_FIRST
+    }
+
+    // --- Ends ---
+
+    /// What waits in either direction is of no more use.
+    pub(super) fn discard(&mut self) {
+        self.backlog = None;
+        self.inbound = VecDeque::new();
+        self.loose = 0;
+        self.small = BytesMut::new();
+        self.waiting = 0;
+        self.account();
+    }
+
+    pub(super) fn refused(&mut self, code: RefusedCode, text: String) {
+        self.discard();
+        self.refused = Some((code, text));
+    }
+
+    /// Nothing reads it any more.
+    fn is_cut_off(&self) -> bool {
+        self.broken || self.refused.is_some()
+    }
+
+    /// Whether both ends have sent all, in order or not.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_cut_off() || (self.peer_fin && self.fin != Fin::Open)
+    }
+
+    /// Whether nothing of it is left to do.
+    pub(super) fn is_over(&self) -> bool {
+        self.released && self.owed.is_empty() && !self.has_output()
+    }
+
+    /// Bytes of memory that wait here.
+    pub(super) fn held(&self) -> u64 {
+        let spare = self.small.capacity() - self.small.len();
+        self.waiting + spare as u64 + self.backlog.as_ref().map_or(0, Chunk::held)
+    }
+}

@@ -1,0 +1,443 @@
+//! The frames of a carrier (`docs/session-protocol.md`, "Carrier frames"). A carrier is
+//! a stream of bytes: frames need not keep to the borders of WebSocket messages.
+//!
+//! ```text
+//! type u8 | length u24 | payload            all numbers big-endian
+//! ```
+
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use crate::proto::boot_id::BootId;
+pub use crate::proto::codes::Code;
+use crate::proto::collect::{Collect, Fields as _, text};
+use crate::proto::proof::{Challenge, Proof, ResumeSecret, SessionId};
+
+/// First bytes of a greeting's payload: no target says this by accident.
+pub const MAGIC: [u8; 4] = *b"DSS\x01";
+/// Length of a frame's header in bytes.
+pub const HEADER: usize = 4;
+/// Length of the part of a [`Frame::Data`]'s payload before its bytes.
+pub const DATA_PREFIX: usize = 8;
+/// Longest payload of any frame but data.
+const CONTROL: usize = 512;
+
+mod kind {
+    pub(super) const GREETING: u8 = 0x01;
+    pub(super) const HELLO: u8 = 0x02;
+    pub(super) const WELCOME: u8 = 0x03;
+    pub(super) const RESUME: u8 = 0x04;
+    pub(super) const RESUMED: u8 = 0x05;
+    pub(super) const REFUSED: u8 = 0x06;
+    pub(super) const DATA: u8 = 0x10;
+    pub(super) const DATA_ACK: u8 = 0x11;
+    pub(super) const ACK: u8 = 0x12;
+    pub(super) const PING: u8 = 0x13;
+    pub(super) const END: u8 = 0x14;
+    pub(super) const RESET: u8 = 0x15;
+    pub(super) const DETACH: u8 = 0x16;
+    /// From here on: extensions, skipped by those who do not know them.
+    pub(super) const EXTENSION: u8 = 0x80;
+}
+
+/// One frame, or one piece of a data frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// Device to service, first of all: session mode is supported here.
+    Greeting(Greeting),
+    /// Service to device: a new session.
+    Hello {
+        /// The chosen version.
+        version: u8,
+        /// Names the session.
+        id: SessionId,
+        /// Proves, later, that a resume is the service's.
+        secret: ResumeSecret,
+        /// How long the service keeps a detached session.
+        grace: Duration,
+    },
+    /// Device to service: the session exists.
+    Welcome {
+        /// How long the device keeps a detached session.
+        grace: Duration,
+    },
+    /// Service to device: a session goes on.
+    Resume {
+        /// The chosen version.
+        version: u8,
+        /// Which session.
+        id: SessionId,
+        /// Bytes that the service has received.
+        received: u64,
+        /// The service's challenge to the device.
+        challenge: Challenge,
+        /// Over the device's challenge.
+        proof: Proof,
+    },
+    /// Device to service: it goes on.
+    Resumed {
+        /// Bytes that the device has received.
+        received: u64,
+        /// Over the service's challenge.
+        proof: Proof,
+    },
+    /// Device to service: no.
+    Refused {
+        /// Why.
+        code: Code,
+        /// The same for a person; may be empty.
+        text: String,
+    },
+    /// Bytes of the session, or the next piece of them.
+    Data {
+        /// Place of the first byte.
+        offset: u64,
+        /// The bytes; of a large frame, those that are here.
+        bytes: Bytes,
+        /// Whether the sender waits for an acknowledgement.
+        wants_ack: bool,
+    },
+    /// All bytes before this place have arrived.
+    Ack {
+        /// The place.
+        received: u64,
+        /// How long this was held back.
+        delay: Duration,
+    },
+    /// Are you there? Answered by an [`Frame::Ack`].
+    Ping,
+    /// The session is over in order.
+    End,
+    /// The session is over; what was open in it is broken off.
+    Reset {
+        /// Why.
+        code: Code,
+        /// The same for a person; may be empty.
+        text: String,
+    },
+    /// This carrier is over; the session is not.
+    Detach {
+        /// Why.
+        code: Code,
+    },
+}
+
+/// What a device says first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Greeting {
+    /// Lowest version it speaks.
+    pub lowest: u8,
+    /// Highest version it speaks.
+    pub highest: u8,
+    /// Tells one run of the device's program from the next.
+    pub boot_id: BootId,
+    /// To be answered by a resume's proof; never used twice.
+    pub challenge: Challenge,
+}
+
+/// The bytes are no frames of this protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the peer sent what is no frame of a session")]
+pub struct Malformed;
+
+impl Frame {
+    /// The whole frame. Data is normally framed in place, by [`data_header`].
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(128);
+        out.put_u32(0);
+        let kind = self.encode_payload(&mut out);
+        let length = out.len().saturating_sub(HEADER);
+        if let Some(header) = out.first_chunk_mut() {
+            *header = self::header(kind, length);
+        }
+        out.freeze()
+    }
+
+    fn encode_payload(&self, out: &mut BytesMut) -> u8 {
+        match self {
+            Self::Greeting(greeting) => {
+                out.put_slice(&MAGIC);
+                out.put_u8(greeting.lowest);
+                out.put_u8(greeting.highest);
+                out.put_slice(greeting.boot_id.as_bytes());
+                out.put_slice(&greeting.challenge.0);
+                kind::GREETING
+            }
+            Self::Hello {
+                version,
+                id,
+                secret,
+                grace,
+            } => {
+                out.put_u8(*version);
+                out.put_slice(&id.0);
+                out.put_slice(secret.expose());
+                out.put_u32(seconds(*grace));
+                kind::HELLO
+            }
+            Self::Welcome { grace } => {
+                out.put_u32(seconds(*grace));
+                kind::WELCOME
+            }
+            Self::Resume {
+                version,
+                id,
+                received,
+                challenge,
+                proof,
+            } => {
+                out.put_u8(*version);
+                out.put_slice(&id.0);
+                out.put_u64(*received);
+                out.put_slice(&challenge.0);
+                out.put_slice(&proof.0);
+                kind::RESUME
+            }
+            Self::Resumed { received, proof } => {
+                out.put_u64(*received);
+                out.put_slice(&proof.0);
+                kind::RESUMED
+            }
+            Self::Refused { code, text } => {
+                put_reason(out, *code, text);
+                kind::REFUSED
+            }
+            Self::Data {
+                offset,
+                bytes,
+                wants_ack,
+            } => {
+                out.put_u64(*offset);
+                out.put_slice(bytes);
+                data_kind(*wants_ack)
+            }
+            Self::Ack { received, delay } => {
+                out.put_u64(*received);
+                out.put_u32(u32::try_from(delay.as_micros()).unwrap_or(u32::MAX));
+                kind::ACK
+            }
+            Self::Ping => kind::PING,
+            Self::End => kind::END,
+            Self::Reset { code, text } => {
+                put_reason(out, *code, text);
+                kind::RESET
+            }
+            Self::Detach { code } => {
+                out.put_u8(code.to_u8());
+                kind::DETACH
+            }
+        }
+    }
+
+    fn decode(kind: u8, mut payload: Bytes) -> Option<Self> {
+        Some(match kind {
+            kind::GREETING => {
+                if payload.array()? != MAGIC {
+                    return None;
+                }
+                Self::Greeting(Greeting {
+                    lowest: payload.u8()?,
+                    highest: payload.u8()?,
+                    boot_id: BootId::from_bytes(payload.array()?),
+                    challenge: Challenge(payload.array()?),
+                })
+            }
+            kind::HELLO => Self::Hello {
+                version: payload.u8()?,
+                id: SessionId(payload.array()?),
+                secret: ResumeSecret::from_bytes(payload.array()?),
+                grace: Duration::from_secs(payload.u32()?.into()),
+            },
+            kind::WELCOME => Self::Welcome {
+                grace: Duration::from_secs(payload.u32()?.into()),
+            },
+            kind::RESUME => Self::Resume {
+                version: payload.u8()?,
+                id: SessionId(payload.array()?),
+                received: payload.u64()?,
+                challenge: Challenge(payload.array()?),
+                proof: Proof(payload.array()?),
+            },
+            kind::RESUMED => Self::Resumed {
+                received: payload.u64()?,
+                proof: Proof(payload.array()?),
+            },
+            kind::REFUSED => Self::Refused {
+                code: Code::from_u8(payload.u8()?),
+                text: text(&payload),
+            },
+            kind::ACK => Self::Ack {
+                received: payload.u64()?,
+                delay: Duration::from_micros(payload.u32()?.into()),
+            },
+            kind::PING => Self::Ping,
+            kind::END => Self::End,
+            kind::RESET => Self::Reset {
+                code: Code::from_u8(payload.u8()?),
+                text: text(&payload),
+            },
+            kind::DETACH => Self::Detach {
+                code: Code::from_u8(payload.u8()?),
+            },
+            _ => return None,
+        })
+    }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn put_reason(out: &mut BytesMut, code: Code, reason: &str) {
+    out.put_u8(code.to_u8());
+    out.put_slice(text(reason.as_bytes()).as_bytes());
+}
+
+fn data_kind(wants_ack: bool) -> u8 {
+    if wants_ack {
+        kind::DATA_ACK
+    } else {
+        kind::DATA
+    }
+}
+
+fn header(kind: u8, length: usize) -> [u8; HEADER] {
+    // Nothing of ours comes near 16 MiB.
+    let [_, a, b, c] = u32::try_from(length).unwrap_or(0).to_be_bytes();
+    [kind, a, b, c]
+}
+
+/// The first [`HEADER`] and [`DATA_PREFIX`] bytes of a data frame with `length` bytes
+/// behind them.
+pub(super) fn data_header(
+    offset: u64,
+    length: usize,
+    wants_ack: bool,
+) -> [u8; HEADER + DATA_PREFIX] {
+    let mut out = [0; HEADER + DATA_PREFIX];
+    let (front, back) = out.split_at_mut(HEADER);
+    front.copy_from_slice(&header(data_kind(wants_ack), length + DATA_PREFIX));
+    back.copy_from_slice(&offset.to_be_bytes());
+    out
+}
+
+/// Reads frames out of pieces of any size. Data is passed on as it comes; nothing but
+/// headers and short payloads is ever kept.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    collect: Collect,
+    state: State,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Header,
+    Payload {
+        kind: u8,
+        length: usize,
+    },
+    DataPrefix {
+        length: usize,
+        wants_ack: bool,
+    },
+    Data {
+        offset: u64,
+        left: usize,
+        wants_ack: bool,
+    },
+    Skip {
+        left: usize,
+    },
+}
+
+impl Decoder {
+    /// The next frame out of `piece`, which loses what was read; `None` when it is used up.
+    ///
+    /// # Errors
+    /// [`Malformed`]: the carrier is of no more use.
+    pub fn next(&mut self, piece: &mut Bytes) -> Result<Option<Frame>, Malformed> {
+        loop {
+            match &mut self.state {
+                State::Header => {
+                    if piece.is_empty() {
+                        return Ok(None);
+                    }
+                    let Some(header) = self.collect.take(HEADER, piece) else {
+                        return Ok(None);
+                    };
+                    self.state = Self::begin(header)?;
+                }
+                State::Payload { kind, length } => {
+                    let Some(payload) = self.collect.take(*length, piece) else {
+                        return Ok(None);
+                    };
+                    let frame = Frame::decode(*kind, payload).ok_or(Malformed)?;
+                    self.state = State::Header;
+                    return Ok(Some(frame));
+                }
+                State::DataPrefix { length, wants_ack } => {
+                    let Some(mut prefix) = self.collect.take(DATA_PREFIX, piece) else {
+                        return Ok(None);
+                    };
+                    self.state = State::Data {
+                        offset: prefix.u64().ok_or(Malformed)?,
+                        left: *length,
+                        wants_ack: *wants_ack,
+                    };
+                }
+                State::Data {
+                    offset,
+                    left,
+                    wants_ack,
+                } => {
+                    let bytes = piece.split_to(piece.len().min(*left));
+                    *left -= bytes.len();
+                    let is_whole = *left == 0;
+                    let frame = Frame::Data {
+                        offset: *offset,
+                        // The end of a frame is its acknowledgement's cause.
+                        wants_ack: *wants_ack && is_whole,
+                        bytes: bytes.clone(),
+                    };
+                    *offset = offset.checked_add(bytes.len() as u64).ok_or(Malformed)?;
+                    if is_whole {
+                        self.state = State::Header;
+                    }
+                    if bytes.is_empty() {
+                        if is_whole {
+                            continue;
+                        }
+                        return Ok(None);
+                    }
+                    return Ok(Some(frame));
+                }
+                State::Skip { left } => {
+                    *left -= piece.split_to(piece.len().min(*left)).len();
+                    if *left > 0 {
+                        return Ok(None);
+                    }
+                    self.state = State::Header;
+                }
+            }
+        }
+    }
+
+    fn begin(mut header: Bytes) -> Result<State, Malformed> {
+        let [kind, a, b, c] = header.array().ok_or(Malformed)?;
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        match kind {
+            kind::DATA | kind::DATA_ACK => Ok(State::DataPrefix {
+                length: length.checked_sub(DATA_PREFIX).ok_or(Malformed)?,
+                wants_ack: kind == kind::DATA_ACK,
+            }),
+            kind::EXTENSION.. => Ok(State::Skip { left: length }),
+            _ if length <= CONTROL => Ok(State::Payload { kind, length }),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,363 @@
+//! One end of a session, without I/O and without a clock: messages, wishes and the time
+//! come in; messages and news go out. It lives through any number of carriers, one at a
+//! time, between which nothing is lost, doubled or put in another order.
+
+mod carrier;
+mod local;
+mod output;
+mod peer;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::limits;
+use crate::proto::connection::{Connection, Fin};
+use crate::proto::frame::{Code, Frame};
+use crate::proto::inner::{ConnectionId, InnerDecoder};
+use crate::proto::memory::{Account, Held, Memory};
+use crate::proto::replay::Replay;
+use crate::proto::scheduler::Scheduler;
+use carrier::Carrier;
+
+pub use carrier::CarrierId;
+
+/// Which end of the session this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Opens connections, and ends the session.
+    Service,
+    /// Is asked to open them at its target.
+    Device,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Over {
+    /// In order: no connection was open.
+    Ended,
+    /// We broke it off.
+    Broken(Code),
+    /// The peer broke it off.
+    PeerBroke(Code, String),
+}
+
+/// What the peer sent breaks the protocol; the session is over, and a reset tells the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the peer broke the session protocol: {0}")]
+pub struct Violation(pub &'static str);
+
+/// What a carrier's own frames ask of its driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Go on.
+    Nothing,
+    /// The peer gives up this carrier, not the session.
+    Detached(Code),
+    /// The session is over: see [`Session::over`].
+    Over,
+}
+
+/// What an end keeps in memory, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept {
+    /// Bytes of the stream that were sent and not acknowledged.
+    pub unacknowledged: u64,
+    /// Bytes that wait in connections, in both directions.
+    pub waiting: u64,
+    /// What is left of the shared credit.
+    pub shared: u64,
+    /// The carrier's window; 0 without a carrier.
+    pub window: u64,
+}
+
+/// One end of a session.
+#[derive(Debug)]
+pub struct Session {
+    role: Role,
+    carrier: Option<Carrier>,
+    next_carrier: u64,
+    detached_at: Option<Instant>,
+
+    replay: Replay,
+    received: u64,
+    inner: InnerDecoder,
+
+    connections: HashMap<ConnectionId, Connection>,
+    /// The last connection that was ever opened.
+    last: u32,
+    scheduler: Scheduler,
+    /// Connections with frames to say that are no data.
+    owing: VecDeque<ConnectionId>,
+    shared_credit: u64,
+
+    /// Pieces for local readers that may still keep the buffers which they came in.
+    loose: usize,
+    /// When they do so no longer.
+    tidy_at: Option<Instant>,
+    /// Local sockets are not read, for want of memory, and when they ask again.
+    is_starved: bool,
+    retry_at: Option<Instant>,
+    account: Arc<Account>,
+    /// What the replay holds.
+    replay_memory: Held,
+    touched: Vec<ConnectionId>,
+    incoming: VecDeque<ConnectionId>,
+    welcomed: bool,
+    ending: bool,
+    over: Option<Over>,
+    last_frame: Option<Frame>,
+}
+
+impl Session {
+    /// A session without a carrier and without connections.
+    pub fn new(role: Role, now: Instant) -> Self {
+        Self::with_memory(role, Memory::unlimited(), now)
+    }
+
+    /// The same; it shares this memory with others.
+    pub fn with_memory(role: Role, memory: Arc<Memory>, now: Instant) -> Self {
+        let account = Account::new(memory);
+        Self {
+            is_starved: false,
+            retry_at: None,
+            replay_memory: Held::new(&account),
+            account,
+            role,
+            carrier: None,
+            next_carrier: 0,
+            detached_at: Some(now),
+            replay: Replay::default(),
+            received: 0,
+            inner: InnerDecoder::default(),
+            connections: HashMap::new(),
+            last: 0,
+            scheduler: Scheduler::default(),
+            owing: VecDeque::new(),
+            shared_credit: limits::CREDIT_SHARED,
+            loose: 0,
+            tidy_at: None,
+            touched: Vec::new(),
+            incoming: VecDeque::new(),
+            welcomed: false,
+            ending: false,
+            over: None,
+            last_frame: None,
+        }
+    }
+
+    /// Takes what came over a carrier: any piece of it, of any size. A carrier that is not
+    /// the present one is not listened to.
+    ///
+    /// # Errors
+    /// [`Violation`]: the session is over, and a reset tells the peer if it is still there.
+    pub fn receive(
+        &mut self,
+        carrier: CarrierId,
+        mut piece: Bytes,
+        now: Instant,
+    ) -> Result<Heard, Violation> {
+        loop {
+            let Some(on) = self.carrier.as_mut().filter(|on| on.id == carrier) else {
+                return Ok(Heard::Nothing);
+            };
+            if self.over.is_some() {
+                return Ok(Heard::Over);
+            }
+            on.heard = now;
+            let frame = match on.decoder.next(&mut piece) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(Heard::Nothing),
+                Err(_) => return Err(self.violated("malformed frame")),
+            };
+            match self.frame(frame, now) {
+                Ok(Heard::Nothing) => {}
+                Ok(heard) => return Ok(heard),
+                Err(Violation(what)) => return Err(self.violated(what)),
+            }
+        }
+    }
+
+    fn violated(&mut self, what: &'static str) -> Violation {
+        self.reset(Code::Protocol, what);
+        Violation(what)
+    }
+
+    fn frame(&mut self, frame: Frame, now: Instant) -> Result<Heard, Violation> {
+        match frame {
+            Frame::Data {
+                offset,
+                bytes,
+                wants_ack,
+            } => self.data(offset, bytes, wants_ack, now)?,
+            Frame::Ack { received, delay } => self.acknowledged(received, delay, now)?,
+            Frame::Ping => self.owe_ack(now, now),
+            Frame::End => {
+                if self.role == Role::Service {
+                    return Err(Violation("the device may not end a session"));
+                }
+                self.finish_as(Over::Ended);
+                return Ok(Heard::Over);
+            }
+            Frame::Reset { code, text } => {
+                self.finish_as(Over::PeerBroke(code, text));
+                return Ok(Heard::Over);
+            }
+            Frame::Detach { code } => return Ok(Heard::Detached(code)),
+            // The answer to hello; what else there is to say does not wait for it.
+            Frame::Welcome { .. } if self.role == Role::Service && !self.welcomed => {
+                self.welcomed = true;
+            }
+            Frame::Refused { code, text } if self.role == Role::Service && !self.welcomed => {
+                self.finish_as(Over::PeerBroke(code, text));
+                return Ok(Heard::Over);
+            }
+            Frame::Greeting(_)
+            | Frame::Hello { .. }
+            | Frame::Welcome { .. }
+            | Frame::Resume { .. }
+            | Frame::Resumed { .. }
+            | Frame::Refused { .. } => return Err(Violation("a second handshake")),
+        }
+        Ok(Heard::Nothing)
+    }
+
+    fn data(
+        &mut self,
+        offset: u64,
+        mut bytes: Bytes,
+        wants_ack: bool,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        // What a replay brings twice is not taken twice.
+        let known = self
+            .received
+            .checked_sub(offset)
+            .ok_or(Violation("a gap in the stream"))?;
+        let known = usize::try_from(known)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        let _ = bytes.split_to(known);
+        self.received = self
+            .received
+            .checked_add(bytes.len() as u64)
+            .ok_or(Violation("the stream is too long"))?;
+        loop {
+            match self.inner.next(&mut bytes) {
+                Ok(Some((id, frame))) => self.inner_frame(id, frame)?,
+                Ok(None) => break,
+                Err(_) => return Err(Violation("malformed inner frame")),
+            }
+        }
+        if self.loose > 0 {
+            self.tidy_at.get_or_insert(now + local::KEPT);
+            self.tidy_if_many();
+        }
+        let by = if wants_ack {
+            now
+        } else {
+            now + limits::ACK_DELAY
+        };
+        self.owe_ack(by, now);
+        Ok(())
+    }
+
+    /// An acknowledgement must go by then, or when much has come.
+    fn owe_ack(&mut self, by: Instant, now: Instant) {
+        let received = self.received;
+        let Some(on) = &mut self.carrier else { return };
+        on.ack_since = now;
+        let is_much = received.saturating_sub(on.acked) >= limits::ACK_BYTES;
+        let by = if is_much { now } else { by };
+        on.ack_at = Some(on.ack_at.map_or(by, |at| at.min(by)));
+    }
+
+    fn acknowledged(
+        &mut self,
+        received: u64,
+        delay: Duration,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        let (newly, trip) = self
+            .replay
+            .acknowledge(received, now)
+            .ok_or(Violation("an acknowledgement of what was not sent"))?;
+        self.replay_memory.set(self.replay.held());
+        let next = self.replay.next();
+        if let Some(on) = &mut self.carrier {
+            let trip = trip.map(|trip| trip.saturating_sub(delay));
+            on.window
+                .acknowledged(newly, self.replay.acknowledged(), next, trip, now);
+        }
+        Ok(())
+    }
+
+    /// What it keeps at present.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            unacknowledged: self.replay.end() - self.replay.acknowledged(),
+            waiting: self.connections.values().map(Connection::held).sum(),
+            shared: self.shared_credit,
+            window: self.carrier.as_ref().map_or(0, |on| on.window.size()),
+        }
+    }
+
+    // --- Ends ---
+
+    /// Ends the session in order, as soon as no connection is left; none can be opened
+    /// any more. The service's right.
+    pub fn end(&mut self) {
+        self.ending = true;
+    }
+
+    /// Breaks the session off, and all connections with it. A reset tells the peer, if it is still
+    /// there.
+    pub fn reset(&mut self, code: Code, text: &str) {
+        if self.over.is_none() {
+            self.last_frame = Some(Frame::Reset {
+                code,
+                text: text.to_owned(),
+            });
+            self.finish_as(Over::Broken(code));
+        }
+    }
+
+    /// How the session ended, if it did.
+    pub fn over(&self) -> Option<&Over> {
+        self.over.as_ref()
+    }
+
+    fn finish_as(&mut self, over: Over) {
+        self.over.get_or_insert(over);
+        let in_due_form = self.over == Some(Over::Ended);
+        // Of these no local side will ever send again: it is done with them, or has not
+        // seen them yet.
+        for id in std::mem::take(&mut self.incoming) {
+            self.connections.remove(&id);
+        }
+        let shared_credit = &mut self.shared_credit;
+        self.connections.retain(|_, connection| {
+            if connection.released {
+                *shared_credit += connection.shared_credit();
+            }
+            !connection.released
+        });
+        self.touched.extend(self.connections.keys());
+        for connection in self.connections.values_mut() {
+            if in_due_form && connection.peer_fin {
+                connection.take_backlog();
+                connection.fin = Fin::Sent;
+            } else {
+                connection.discard();
+                connection.broken = true;
+            }
+        }
+        self.replay.clear();
+        self.replay_memory.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests;

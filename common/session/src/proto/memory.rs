@@ -1,0 +1,135 @@
+//! What all sessions of a program may hold in memory, shared among them. No lock and no clock.
+//!
+//! A session may hold as much as is free (the *dynamic threshold* of switches that share a
+//! buffer): one alone gets half of the memory, the next half of the rest, and some is left for
+//! whoever comes. One that is stuck takes in nothing more, and its threshold falls as others come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::limits;
+
+/// What each session may hold, whatever the others do: enough to go on slowly.
+const FLOOR: u64 = 64 << 10;
+
+/// The memory of a program's sessions, in bytes.
+#[derive(Debug)]
+pub struct Memory {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl Memory {
+    /// So many bytes, and none of them used.
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            used: AtomicU64::new(0),
+        })
+    }
+
+    /// As much as there is.
+    pub fn unlimited() -> Arc<Self> {
+        Self::new(u64::MAX)
+    }
+
+    /// For how many connections there is room when each peer sends the credit that it has from
+    /// the first, and nothing is read: what cannot be refused later.
+    pub fn connections(&self) -> usize {
+        usize::try_from(self.limit / limits::CREDIT_FIRST).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes that are held by all sessions.
+    pub fn used(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+}
+
+/// One session's part.
+#[derive(Debug)]
+pub(super) struct Account {
+    memory: Arc<Memory>,
+    held: AtomicU64,
+}
+
+impl Account {
+    pub(super) fn new(memory: Arc<Memory>) -> Arc<Self> {
+        Arc::new(Self {
+            memory,
+            held: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether the session may take in more.
+    pub(super) fn may_take(&self) -> bool {
+        let free = self.memory.limit.saturating_sub(self.memory.used());
+        self.held.load(Relaxed) < free.max(FLOOR)
+    }
+
+    fn change(&self, before: u64, now: u64) {
+        for sum in [&self.held, &self.memory.used] {
+            if now > before {
+                sum.fetch_add(now - before, Relaxed);
+            } else {
+                sum.fetch_sub(before - now, Relaxed);
+            }
+        }
+    }
+}
+
+/// Bytes of one part of a session; given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    account: Arc<Account>,
+    bytes: u64,
+}
+
+impl Held {
+    pub(super) fn new(account: &Arc<Account>) -> Self {
+        Self {
+            account: Arc::clone(account),
+            bytes: 0,
+        }
+    }
+
+    /// Now it is so many.
+    pub(super) fn set(&mut self, bytes: u64) {
+        if bytes != self.bytes {
+            self.account.change(self.bytes, bytes);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_take_all_they_may_leave_some_for_others() {
+        let memory = Memory::new(64 << 20);
+        let mut sessions = Vec::new();
+        for _ in 0..100 {
+            let account = Account::new(Arc::clone(&memory));
+            let mut held = Held::new(&account);
+            let mut bytes = 0;
+            while account.may_take() {
+                bytes += 64 << 10;
+                held.set(bytes);
+            }
+            sessions.push((account, held));
+        }
+        let held = |number: usize| sessions[number].1.bytes >> 20;
+        assert_eq!([held(0), held(1), held(2)], [32, 16, 8]);
+        assert!(sessions.iter().all(|(_, held)| held.bytes >= FLOOR));
+        assert!(memory.used() < (64 << 20) + 100 * FLOOR);
+        drop(sessions);
+        assert_eq!(memory.used(), 0);
+    }
+}

@@ -1,0 +1,180 @@
+//! Who may go on with a session: ids, secrets and proofs (`docs/session-protocol.md`,
+//! "Handshake"). A proof answers the other side's fresh challenge with the session's
+//! secret, so that one which was overheard is worth nothing.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use device_stream_websocket::random;
+use zeroize::Zeroizing;
+
+/// The version of session mode that this code speaks.
+pub const VERSION: u8 = 1;
+
+/// What stands before a target's name in the name of a session's stream.
+pub const STREAM_PREFIX: &str = "_session.";
+
+/// The target that a session's stream is for; `None` for a plain stream's name.
+pub fn target_of(stream_name: &str) -> Option<&str> {
+    stream_name
+        .strip_prefix(STREAM_PREFIX)
+        .filter(|target| !target.is_empty())
+}
+
+/// Names a session: 128 random bits, chosen by the service.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(pub [u8; 16]);
+
+impl SessionId {
+    /// A fresh one.
+    pub fn random() -> Self {
+        Self(random::bytes())
+    }
+}
+
+/// The first eight hex digits: enough for logs, and of no use to anyone.
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.0.iter().take(4) {
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({self})")
+    }
+}
+
+/// 256 random bits that both ends of a session know; wiped when dropped, never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ResumeSecret(Zeroizing<[u8; 32]>);
+
+impl ResumeSecret {
+    /// A fresh one.
+    pub fn random() -> Self {
+        Self(Zeroizing::new(random::bytes()))
+    }
+
+    /// The secret of these 32 bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    pub(super) fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ResumeSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResumeSecret")
+    }
+}
+
+/// 128 random bits that a proof must answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Challenge(pub [u8; 16]);
+
+impl Challenge {
+    /// A fresh one.
+    pub fn random() -> Self {
+        Self(random::bytes())
+    }
+}
+
+/// HMAC-SHA-256 with the session's secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Proof(pub [u8; 32]);
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proof")
+    }
+}
+
+/// Whose proof it is: so that neither end can be given its own words back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prover {
+    /// In a resume.
+    Service,
+    /// In its answer.
+    Device,
+}
+
+impl Proof {
+    /// Proves knowledge of `secret`: answers the other side's `challenge`, and vouches for
+    /// the offset that is reported beside it.
+    pub fn new(
+        prover: Prover,
+        secret: &ResumeSecret,
+        id: SessionId,
+        challenge: Challenge,
+        received: u64,
+    ) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
+        let tag = hmac::sign(&key, &message(prover, id, challenge, received));
+        let mut proof = [0; 32];
+        proof.copy_from_slice(tag.as_ref());
+        Self(proof)
+    }
+
+    /// Whether this is that proof; in constant time.
+    pub fn holds(
+        &self,
+        prover: Prover,
+        secret: &ResumeSecret,
+        id: SessionId,
+        challenge: Challenge,
+        received: u64,
+    ) -> bool {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
+        hmac::verify(&key, &message(prover, id, challenge, received), &self.0).is_ok()
+    }
+}
+
+fn message(prover: Prover, id: SessionId, challenge: Challenge, received: u64) -> Vec<u8> {
+    let label: &[u8] = match prover {
+        Prover::Service => b"device-streams session 1 service",
+        Prover::Device => b"device-streams session 1 device",
+    };
+    [label, &id.0, &challenge.0, &received.to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_is_bound_to_all_it_vouches_for() {
+        let (id, secret) = (SessionId::random(), ResumeSecret::random());
+        let challenge = Challenge::random();
+        let proof = Proof::new(Prover::Service, &secret, id, challenge, 7);
+        assert!(proof.holds(Prover::Service, &secret, id, challenge, 7));
+        assert!(!proof.holds(Prover::Device, &secret, id, challenge, 7));
+        assert!(!proof.holds(Prover::Service, &secret, id, challenge, 8));
+        assert!(!proof.holds(Prover::Service, &secret, id, Challenge::random(), 7));
+        assert!(!proof.holds(Prover::Service, &secret, SessionId::random(), challenge, 7));
+        let other = ResumeSecret::random();
+        assert!(!proof.holds(Prover::Service, &other, id, challenge, 7));
+    }
+
+    #[test]
+    fn secrets_are_silent() {
+        let secret = ResumeSecret::from_bytes([0xAB; 32]);
+        assert_eq!(format!("{secret:?}"), "ResumeSecret");
+        assert_eq!(
+            format!("{:?}", SessionId([0xAB; 16])),
+            "SessionId(abababab)"
+        );
+    }
+
+    #[test]
+    fn names_of_streams() {
+        assert_eq!(target_of("_session.ssh"), Some("ssh"));
+        assert_eq!(target_of("_session."), None);
+        assert_eq!(target_of("ssh"), None);
+    }
+}

@@ -1,0 +1,239 @@
+//! How many bytes of a session may be on their way at once (`docs/session-protocol.md`,
+//! "Window"). No I/O and no clock.
+//!
+//! The carrier's TCP would take far more than the path holds, and so would the hub: all of
+//! it would stand between a keystroke and the other end. So the window is sized to keep
+//! the path full and little more: it grows while acknowledgements come as fast as on an
+//! idle path, and settles where they come [`TARGET_QUEUE`] later (the rule of FAST TCP:
+//! `window × (base + target) / round trip`, once a round trip). What waits while the
+//! delivery rate still grows waits for TCP's own window, and is no reason to settle.
+
+use std::time::{Duration, Instant};
+
+use crate::limits;
+
+/// How much longer than on an idle path a byte may be under way in the steady state.
+pub const TARGET_QUEUE: Duration = Duration::from_millis(5);
+/// A round trip that is older than this is no proof of what an idle path takes.
+const BASE_LIFE: Duration = Duration::from_secs(10);
+/// Round trips in a row that show a queue, at which the fast growth pauses.
+const LATEST: usize = 4;
+/// Rounds without a queue after which the path has become wider, and the window follows.
+const QUICK_ROUNDS: u8 = 3;
+/// How much of what the path itself holds is left on it to see it idle.
+const DRAINED: f64 = 0.8;
+/// Growth in one round at most, once the path was full.
+const QUICK_GROWTH: f64 = 1.25;
+/// Growth of the delivery rate from one round to the next that shows TCP growing: the path
+/// is not full then (BBR tells by the same number when its startup is over).
+const RISING: f64 = 1.25;
+
+/// The window of one direction of a session.
+#[derive(Debug, Clone)]
+pub struct Window {
+    size: u64,
+    /// Grows by all that is acknowledged.
+    fast: bool,
+    quick_rounds: u8,
+    /// Shortest round trip, and when it was measured.
+    base: Option<(Duration, Instant)>,
+    /// Shortest round trip of this round.
+    shortest: Option<Duration>,
+    /// The latest round trips, newest first.
+    latest: [Option<Duration>; LATEST],
+    /// When the round began.
+    round_begin: Option<Instant>,
+    /// Place whose acknowledgement ends the round.
+    round_end: u64,
+    /// Bytes that were acknowledged in this round.
+    delivered: u64,
+    /// Bytes per second that were acknowledged in the last one.
+    rate: f64,
+    /// The window was what held the sender back in this round.
+    limited: bool,
+    /// In this round the queue is drained, to see the idle path.
+    probing: bool,
+    /// What is left of the window while it is drained, and until it is full again: not
+    /// at once, which would be a burst.
+    ceiling: u64,
+    /// The window was changed: what is acknowledged in this round was sent before.
+    settling: bool,
+}
+
+impl Window {
+    /// For a fresh carrier, on which the next byte has this place.
+    pub fn new(next: u64) -> Self {
+        Self {
+            size: limits::WINDOW_FIRST,
+            fast: true,
+            quick_rounds: 0,
+            base: None,
+            shortest: None,
+            latest: [None; LATEST],
+            round_begin: None,
+            round_end: next,
+            delivered: 0,
+            rate: 0.0,
+            limited: false,
+            probing: false,
+            ceiling: u64::MAX,
+            settling: false,
+        }
+    }
+
+    /// Bytes that may be on their way.
+    pub fn size(&self) -> u64 {
+        self.size.min(self.ceiling)
+    }
+
+    /// Bytes of one connection that may be sent at once: small against the window, so that
+    /// others need not wait long.
+    pub fn chunk(&self) -> usize {
+        let share = usize::try_from(self.size / 16).unwrap_or(usize::MAX);
+        share.clamp(limits::CHUNK_LEAST, limits::CHUNK)
+    }
+
+    /// After how many bytes an acknowledgement is wanted.
+    pub fn ack_every(&self) -> u64 {
+        self.size() / 16
+    }
+
+    /// The shortest round trip that was measured on this carrier.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.base.map(|(base, _)| base)
+    }
+
+    /// The sender has more, and the window is full.
+    pub fn is_limiting(&mut self) {
+        self.limited = true;
+    }
+
+    /// `newly` bytes were acknowledged, up to the place `acked`; `next` is the place of the
+    /// next byte to send; `round_trip` was measured with them.
+    pub fn acknowledged(
+        &mut self,
+        newly: u64,
+        acked: u64,
+        next: u64,
+        round_trip: Option<Duration>,
+        now: Instant,
+    ) {
+        if let Some(sample) = round_trip {
+            self.shortest = Some(self.shortest.map_or(sample, |known| known.min(sample)));
+            self.latest.rotate_right(1);
+            if let Some(latest) = self.latest.first_mut() {
+                *latest = Some(sample);
+            }
+            let is_base = |(base, at): (Duration, Instant)| {
+                sample <= base || (self.probing && now - at >= BASE_LIFE)
+            };
+            if self.base.is_none_or(is_base) {
+                self.base = Some((sample, now));
+            }
+        }
+        self.delivered = self.delivered.saturating_add(newly);
+        if !self.probing && self.ceiling < self.size {
+            self.ceiling = self.ceiling.saturating_add(newly / 4);
+            self.settling = true;
+        } else if self.fast && self.limited && !self.has_queue_of_late() {
+            self.set(self.size.saturating_add(newly / 2));
+        }
+        if acked >= self.round_end && self.is_whole_round(now) {
+            self.end_round(now);
+            self.round_end = next;
+        }
+    }
+
+    /// Whether the latest round trips have all waited: for longer than a burst would
+    /// explain, which the growth itself is.
+    fn has_queue_of_late(&self) -> bool {
+        let Some((base, _)) = self.base else {
+            return false;
+        };
+        let long = base + base / 4 + TARGET_QUEUE;
+        self.latest
+            .iter()
+            .all(|sample| sample.is_some_and(|sample| sample >= long))
+    }
+
+    fn end_round(&mut self, now: Instant) {
+        let was_limited = std::mem::take(&mut self.limited);
+        let was_used = was_limited || self.delivered >= self.size / 2;
+        let is_rising = self.rate_has_grown(now);
+        let was_probing = std::mem::take(&mut self.probing);
+        let (Some(shortest), Some((base, at))) = (self.shortest.take(), self.base) else {
+            return;
+        };
+        if was_probing || std::mem::take(&mut self.settling) {
+            return;
+        }
+        let queue = shortest.saturating_sub(base);
+        // While the rate rises, TCP's window does: what waits stands in front of that and not
+        // on the path, and TCP grows no further than it is used. And a window of ours that was
+        // hardly used made no queue.
+        if queue >= TARGET_QUEUE && (is_rising || !was_used) {
+            return;
+        }
+        if queue >= TARGET_QUEUE {
+            self.fast = false;
+            self.quick_rounds = 0;
+        } else if queue < TARGET_QUEUE / 4 && was_limited && !self.fast {
+            self.quick_rounds = self.quick_rounds.saturating_add(1);
+        } else {
+            self.quick_rounds = 0;
+        }
+        if !self.fast && (was_limited || queue > TARGET_QUEUE) {
+            let wanted = (base + TARGET_QUEUE).as_secs_f64();
+            let steady = wanted / shortest.as_secs_f64().max(1e-6);
+            let factor = if self.quick_rounds >= QUICK_ROUNDS {
+                self.quick_rounds = 0;
+                steady.max(QUICK_GROWTH)
+            } else {
+                steady
+            };
+            // Exact to a byte in a window of 16 MiB.
+            self.set((self.size as f64 * factor.clamp(0.5, QUICK_GROWTH)) as u64);
+            self.settling = true;
+        }
+        self.probing = was_limited && now - at >= BASE_LIFE;
+        self.ceiling = if self.probing {
+            // Empties the queue, and little of the path: the hole would be a burst when it is
+            // filled again, and stand as a queue in front of all others.
+            let share = base.as_secs_f64() / shortest.as_secs_f64().max(1e-6);
+            let drained = (self.size as f64 * share.min(1.0) * DRAINED) as u64;
+            drained
+                .max(self.size / 4)
+                .max(2 * limits::CHUNK_LEAST as u64)
+        } else {
+            u64::MAX
+        };
+    }
+
+    /// Whether the round has lasted for a round trip. After a pause, as when credit is
+    /// awaited, its end is acknowledged earlier, and a burst in it would look like a rate.
+    fn is_whole_round(&self, now: Instant) -> bool {
+        match (self.round_begin, self.base) {
+            (Some(begin), Some((base, _))) => now - begin >= base,
+            _ => true,
+        }
+    }
+
+    /// Whether more was delivered in this round than in the one before, by far; begins the
+    /// next.
+    fn rate_has_grown(&mut self, now: Instant) -> bool {
+        let delivered = std::mem::take(&mut self.delivered);
+        let Some(begin) = self.round_begin.replace(now) else {
+            return true;
+        };
+        let rate = delivered as f64 / (now - begin).as_secs_f64().max(1e-6);
+        let before = std::mem::replace(&mut self.rate, rate);
+        rate >= RISING * before
+    }
+
+    fn set(&mut self, size: u64) {
+        self.size = size.clamp(limits::WINDOW_LEAST, limits::WINDOW_MOST);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::Duration;
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+
+/// How many connections a streaming endpoint has seen.
+#[derive(Default)]
+struct Seen {
+    opened: AtomicUsize,
+    upgraded: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+/// A streaming endpoint that upgrades every connection.
+struct Server {
+    port: u16,
+    dialer: Dialer,
+    seen: Arc<Seen>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = crate::tls::provider();
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let seen = Arc::new(Seen::default());
+        let shared = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let (acceptor, seen) = (acceptor.clone(), Arc::clone(&shared));
+                tokio::spawn(async move {
+                    let stream = acceptor.accept(socket).await.unwrap();
+                    seen.opened.fetch_add(1, SeqCst);
+                    if let Ok(leg) = tokio_tungstenite::accept_async(stream).await {
+                        seen.upgraded.fetch_add(1, SeqCst);
+                        let mut stream = leg.into_inner();
+                        while stream.read_u8().await.is_ok() {}
+                    }
+                    seen.ended.fetch_add(1, SeqCst);
+                });
+            }
+        });
+        Self {
+            port,
+            dialer: Dialer::new(&Arc::new(client)),
+            seen,
+        }
+    }
+
+    fn endpoint(&self) -> StreamingEndpoint {
+        let url = format!("wss://localhost:{}/a/stream", self.port);
+        StreamingEndpoint::parse(&url).unwrap()
+    }
+
+    /// Connections so far, and how many of them became legs.
+    fn counts(&self) -> (usize, usize) {
+        let Seen {
+            opened, upgraded, ..
+        } = &*self.seen;
+        (opened.load(SeqCst), upgraded.load(SeqCst))
+    }
+
+    async fn spare(&self) -> DialledAhead {
+        let place = ("localhost".to_owned(), self.port);
+        let stream = self.dialer.tls(&place.0, place.1).await.unwrap();
+        DialledAhead { place, stream }
+    }
+}
+
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let result = timeout(Duration::from_secs(20), waiting).await;
+    result.unwrap_or_else(|_| panic!("waited too long for: {what}"));
+}
+
+/// So much time passes at once.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_spare_is_used_once_and_only_for_its_host() {
+    let here = Server::start().await;
+    let opener = LegOpener::new(here.dialer.clone());
+    let token = Secret::new("token");
+    let _first = opener.open(&here.endpoint(), &token, None).await.unwrap();
+    assert_eq!(here.counts(), (1, 1));
+    let _stored = Ready::new(&opener, here.spare().await);
+    let _second = opener.open(&here.endpoint(), &token, None).await.unwrap();
+    assert_eq!(here.counts(), (2, 2), "over the connection that was there");
+    let _third = opener.open(&here.endpoint(), &token, None).await.unwrap();
+    assert_eq!(here.counts(), (3, 3), "over one of its own");
+    let ahead = opener.dial_ahead().await;
+    assert!(ahead.is_some() && opener.is_known(&here.endpoint()));
+    let _fourth = opener.open(&here.endpoint(), &token, ahead).await.unwrap();
+    assert_eq!(here.counts(), (4, 4), "over the one that was dialled ahead");
+
+    let _stored = Ready::new(&opener, here.spare().await);
+    let ahead = opener.dial_ahead().await;
+    let elsewhere = StreamingEndpoint::parse("wss://127.0.0.1:1/a/stream").unwrap();
+    let refused = opener.open(&elsewhere, &token, ahead).await;
+    assert!(matches!(refused, Err(ConnectError::Dial(_))));
+    let refused = opener.open(&elsewhere, &token, None).await;
+    assert!(matches!(refused, Err(ConnectError::Dial(_))));
+    assert!(opener.state().ready.is_empty());
+    eventually("the spares' end", || here.seen.ended.load(SeqCst) == 2).await;
+    assert_eq!(here.counts(), (6, 4));
+}
+
+#[tokio::test]
+async fn spares_are_few_and_fresh_and_end_with_the_hope() {
+    const FEW: usize = READY;
+    let server = Server::start().await;
+    let opener = Arc::new(LegOpener::new(server.dialer.clone()));
+    let token = Secret::new("token");
+    let _leg = opener.open(&server.endpoint(), &token, None).await.unwrap();
+    let detached = Instant::now();
+    let mut providers = JoinSet::new();
+    for _ in 0..2 * FEW {
+        let opener = Arc::clone(&opener);
+        providers.spawn(async move { opener.keep_ready(detached).await });
+    }
+    let is_full = || {
+        let (opened, _) = server.counts();
+        (opener.state().ready.len() == FEW).then_some(opened)
+    };
+    eventually("the spares", || is_full() == Some(1 + FEW)).await;
+    // The others look again, and find no room.
+    pass(RETRY).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(is_full(), Some(1 + FEW));
+    // Too old: replaced.
+    pass(LIFE).await;
+    eventually("fresh ones", || is_full() == Some(1 + 2 * FEW)).await;
+    let ended = || server.seen.ended.load(SeqCst);
+    eventually("the end of the old ones", || ended() == FEW).await;
+    // Nobody comes back any more.
+    pass(EXPECTED).await;
+    eventually("the end of all", || ended() == 2 * FEW).await;
+    assert!(opener.state().ready.is_empty());
+    assert_eq!(opener.slots.available_permits(), FEW);
+}

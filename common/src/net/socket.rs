@@ -1,0 +1,35 @@
+//! What sockets of ours want of the system.
+
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+/// What every socket of ours wants: no waiting for company (`TCP_NODELAY`), and the
+/// kernel's probes when idle. Refusal by the system is not fatal.
+pub fn tune(socket: &TcpStream) {
+    let _ = socket.set_nodelay(true);
+    let probes = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10));
+    let _ = SockRef::from(socket).set_tcp_keepalive(&probes);
+}
+
+/// What a socket wants that carries a session: not BBR, where that is the system's choice.
+/// A session keeps the path full and its queues short by itself, and BBR stops a connection
+/// that is never idle for 200 ms every 10 s, to see the idle path; a person who types beside
+/// a copy feels each of them. Refusal by the system is not fatal.
+pub fn steady(socket: &TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "freebsd"))]
+    {
+        let socket = SockRef::from(socket);
+        if socket
+            .tcp_congestion()
+            .is_ok_and(|name| name.starts_with(b"bbr"))
+        {
+            let _ = socket.set_tcp_congestion(b"cubic");
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+    let _ = socket;
+}

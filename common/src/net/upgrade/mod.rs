@@ -1,0 +1,198 @@
+//! The client's end of a WebSocket: dial, upgrade, and errors that tell a person what to do.
+
+use bytes::Bytes;
+use device_stream_websocket::{WebSocket, WebSocketBytes};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+use tungstenite::client::IntoClientRequest as _;
+use tungstenite::handshake::client::{Request, generate_request};
+use tungstenite::handshake::derive_accept_key;
+
+use crate::hub_address::HubAddress;
+use crate::limits;
+use crate::net::dialer::{DialError, Dialer};
+use crate::net::exchange::exchange;
+use crate::secret::Secret;
+use crate::wire::streaming_endpoint::{StreamingEndpoint, StreamingEndpointError};
+use crate::wire::topics::{MQTT_SUBPROTOCOL, MQTT_WEBSOCKET_PATH};
+
+/// Why a WebSocket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL is not one of a streaming endpoint. It is not repeated: it may carry secrets.
+    #[error("the streaming endpoint's URL is not a wss:// URL with a host")]
+    BadUrl,
+    /// The host cannot be reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The host answered the upgrade with another status.
+    #[error("{host}:{port} answered the WebSocket upgrade with {status}")]
+    Refused {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// What it answered instead of 101.
+        status: StatusCode,
+    },
+    /// The host did not answer the upgrade in time.
+    #[error("{host}:{port} did not answer the WebSocket upgrade")]
+    Timeout {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+    },
+    /// The host's answer is no WebSocket handshake.
+    #[error("the WebSocket upgrade at {host}:{port} failed: {reason}")]
+    Handshake {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// What was wrong with it.
+        reason: String,
+    },
+}
+
+impl From<StreamingEndpointError> for ConnectError {
+    fn from(_: StreamingEndpointError) -> Self {
+        Self::BadUrl
+    }
+}
+
+/// One leg of a stream.
+pub type Leg = WebSocket<TlsStream<TcpStream>>;
+
+/// Opens one leg of a stream at its streaming endpoint. May be dropped.
+///
+/// # Errors
+/// [`ConnectError`]; everything ends within twice [`limits::DIAL`].
+pub async fn leg(
+    dialer: &Dialer,
+    endpoint: &StreamingEndpoint,
+    token: &Secret,
+) -> Result<Leg, ConnectError> {
+    let stream = dialer.tls(endpoint.host(), endpoint.port()).await?;
+    leg_over(stream, endpoint, token).await
+}
+
+/// The same over a TLS connection to the endpoint's host that is there already. May be dropped.
+///
+/// # Errors
+/// [`ConnectError`], within [`limits::DIAL`].
+pub(super) async fn leg_over(
+    stream: TlsStream<TcpStream>,
+    endpoint: &StreamingEndpoint,
+    token: &Secret,
+) -> Result<Leg, ConnectError> {
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+        .map_err(|_| ConnectError::BadUrl)?;
+    bearer.set_sensitive(true);
+    let header = (header::AUTHORIZATION, bearer);
+    let at = (endpoint.host(), endpoint.port());
+    let (stream, read) = upgrade(stream, endpoint.uri().clone(), at, header).await?;
+    Ok(WebSocket::client(stream, &read))
+}
+
+/// Opens MQTT over WebSocket at a hub: TLS, then the upgrade. May be dropped.
+///
+/// # Errors
+/// [`ConnectError`]; everything ends within twice [`limits::DIAL`].
+pub async fn mqtt(
+    dialer: &Dialer,
+    host: &HubAddress,
+) -> Result<WebSocketBytes<TlsStream<TcpStream>>, ConnectError> {
+    let (name, port, url_host) = (host.name(), host.https_port(), host.url_host());
+    let uri = format!("wss://{url_host}:{port}{MQTT_WEBSOCKET_PATH}")
+        .parse()
+        .map_err(|_| ConnectError::BadUrl)?;
+    let stream = dialer.tls(name, port).await?;
+    let subprotocol = (
+        header::SEC_WEBSOCKET_PROTOCOL,
+        HeaderValue::from_static(MQTT_SUBPROTOCOL),
+    );
+    let (stream, read) = upgrade(stream, uri, (name, port), subprotocol).await?;
+    Ok(WebSocketBytes::client(
+        stream,
+        limits::MQTT_WEBSOCKET_MESSAGE,
+        &read,
+    ))
+}
+
+/// Asks for the upgrade; the stream comes back with what the host sent behind its answer.
+async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    uri: Uri,
+    (host, port): (&str, u16),
+    (name, value): (HeaderName, HeaderValue),
+) -> Result<(S, Bytes), ConnectError> {
+    let mut request = uri
+        .into_client_request()
+        .map_err(|_| ConnectError::BadUrl)?;
+    request.headers_mut().insert(name, value);
+    match timeout(limits::DIAL, handshake(&mut stream, request)).await {
+        Err(_) => Err(ConnectError::Timeout {
+            host: host.to_owned(),
+            port,
+        }),
+        Ok(Ok(read)) => Ok((stream, read)),
+        Ok(Err(HandshakeError::Status(status))) => Err(ConnectError::Refused {
+            host: host.to_owned(),
+            port,
+            status,
+        }),
+        Ok(Err(HandshakeError::Failed(reason))) => Err(ConnectError::Handshake {
+            host: host.to_owned(),
+            port,
+            reason,
+        }),
+    }
+}
+
+enum HandshakeError {
+    Status(StatusCode),
+    Failed(String),
+}
+
+async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    request: Request,
+) -> Result<Bytes, HandshakeError> {
+    let failed = |reason: &dyn ToString| HandshakeError::Failed(reason.to_string());
+    let (request, key) = generate_request(request).map_err(|error| failed(&error))?;
+    let (response, read) = exchange(stream, &request)
+        .await
+        .map_err(|error| failed(&error))?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(HandshakeError::Status(response.status()));
+    }
+    // RFC 6455, 4.1.
+    let headers = response.headers();
+    let is_accepted = has_token(headers, header::UPGRADE, "websocket")
+        && has_token(headers, header::CONNECTION, "upgrade")
+        && headers
+            .get(header::SEC_WEBSOCKET_ACCEPT)
+            .is_some_and(|accept| {
+                accept.as_bytes() == derive_accept_key(key.as_bytes()).as_bytes()
+            });
+    if !is_accepted {
+        return Err(failed(&"its answer is not that of a WebSocket server"));
+    }
+    Ok(read.freeze())
+}
+
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,425 @@
+//! A WebSocket over a byte stream: events in, frames out, and the closing handshake.
+//! Everything is poll-based and cancel-safe.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+use crate::decoder::{Decoder, Event};
+use crate::error::{ViolationError, WebSocketError};
+use crate::header::{self, Opcode};
+use crate::limits::{self, SMALL_READ, SMALL_READS};
+use crate::mask::Masks;
+use crate::message::{CloseFrame, Data, Kind};
+use crate::outbox::Outbox;
+use crate::role::Role;
+use crate::text;
+
+/// Read size while little comes, where messages are smaller than [`SMALL_READ`]: what one lacks is
+/// read at once all the same.
+const TINY_READ: usize = 512;
+/// Read buffer while much comes: one whole message and the head of the next.
+const LARGE_BUFFER: usize = limits::STREAM_MESSAGE + header::LONGEST;
+/// Payload of a full TLS record, which is what TLS yields at once.
+const RECORD: usize = 16 << 10;
+/// What is read for an owner that can take [`Appetite::Little`]: pings, keystrokes and a Close fit.
+const LITTLE: usize = 256;
+
+/// How much an owner can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Appetite {
+    /// Any event.
+    All,
+    /// What is here already, or fits in [`LITTLE`] bytes; the rest is left to the network.
+    Little,
+}
+
+/// Either end of a WebSocket, without a clock.
+pub(crate) struct Frames<S> {
+    io: S,
+    role: Role,
+    decoder: Decoder,
+    outbox: Outbox,
+    /// The answer to the last ping, until there is room for it: only the last one needs
+    /// an answer (RFC 6455, 5.5.3).
+    pong: Option<Bytes>,
+    /// A ping or its answer was not written to its end yet. An owner who only reads would
+    /// never do it, so that reading does.
+    owes_flush: bool,
+    masks: Masks,
+    /// Bytes were written since the last flush of the stream below.
+    is_unflushed: bool,
+    /// The stream below did not take all, and has not since: nothing is added to what waits.
+    is_blocked: bool,
+    is_closing: bool,
+    is_closed_by_peer: bool,
+    /// The answer to the peer's Close, until something is written: its owner may have found
+    /// meanwhile that another one is due.
+    close_answer: Option<(u16, &'static str)>,
+    /// How the peer broke the rules; it is not listened to any more.
+    violation: Option<ViolationError>,
+    read_size: usize,
+    /// The read size while bulk comes.
+    most_read: usize,
+    /// The decoder's buffer is a small one of its own since the last large read.
+    is_moved_out: bool,
+    small_reads: u8,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
+    /// Over an upgraded stream, of which so much was read already.
+    pub(crate) fn new(io: S, role: Role, limit: usize, read: &[u8]) -> Self {
+        Self {
+            io,
+            role,
+            decoder: Decoder::new(role == Role::Server, limit, read),
+            outbox: Outbox::default(),
+            pong: None,
+            owes_flush: false,
+            masks: Masks::default(),
+            is_unflushed: false,
+            is_blocked: false,
+            is_closing: false,
+            is_closed_by_peer: false,
+            close_answer: None,
+            violation: None,
+            read_size: SMALL_READ,
+            most_read: LARGE_BUFFER.min(limit),
+            is_moved_out: false,
+            small_reads: 0,
+        }
+    }
+
+    pub(crate) fn get_ref(&self) -> &S {
+        &self.io
+    }
+
+    /// Allows messages of another size from now on, and reads in one go no more than one.
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.decoder.set_limit(limit);
+        self.most_read = LARGE_BUFFER.min(limit);
+        self.read_size = if limit < SMALL_READ {
+            TINY_READ
+        } else {
+            SMALL_READ
+        };
+    }
+
+    /// Whether our Close was queued.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
+    /// The next event. Pings are answered on the way, and so is a Close: flush that.
+    pub(crate) fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Event, WebSocketError>> {
+        self.poll_event_of(Appetite::All, cx)
+    }
+
+    /// The same for this [`Appetite`]. Pending also when the next event is too large for it: then
+    /// [`is_full`](Self::is_full), and what comes does not wake the task.
+    pub(crate) fn poll_event_of(
+        &mut self,
+        appetite: Appetite,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Event, WebSocketError>> {
+        loop {
+            if self.is_closed_by_peer {
+                return Poll::Ready(Err(WebSocketError::Lost(
+                    io::ErrorKind::NotConnected.into(),
+                )));
+            }
+            if let Some(violation) = &self.violation {
+                let violation = *violation;
+                return self.poll_deaf(cx, violation);
+            }
+            match self.decoder.next_event() {
+                Ok(Some(event)) => {
+                    self.react(&event);
+                    return Poll::Ready(Ok(event));
+                }
+                Ok(None) => {}
+                Err(violation) => {
+                    self.violation = Some(violation);
+                    return Poll::Ready(Err(violation.into()));
+                }
+            }
+            let read = match appetite {
+                Appetite::All => self.poll_read(cx),
+                Appetite::Little => self.poll_read_little(cx),
+            };
+            match read {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(WebSocketError::Ended)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(error))),
+                Poll::Pending => {
+                    // A peer that takes no answer any more may still have sent something, its
+                    // Close perhaps: reading tells how the connection ends.
+                    if self.owes_flush && matches!(self.poll_flush(cx), Poll::Ready(Err(_))) {
+                        self.owes_flush = false;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// After a violation: its bytes are read and dropped once our Close was queued, since a
+    /// socket that is closed with bytes unread would destroy that Close.
+    fn poll_deaf(
+        &mut self,
+        cx: &mut Context<'_>,
+        violation: ViolationError,
+    ) -> Poll<Result<Event, WebSocketError>> {
+        while self.is_closing {
+            self.decoder.buffer().clear();
+            match ready!(self.poll_read(cx)) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(lost(error))),
+            }
+        }
+        Poll::Ready(Err(violation.into()))
+    }
+
+    fn react(&mut self, event: &Event) {
+        match event {
+            Event::Ping(payload) if !self.is_closing => {
+                self.pong = Some(payload.clone());
+                self.owes_flush = true;
+            }
+            Event::Close(close_frame) => {
+                self.is_closed_by_peer = true;
+                if !self.is_closing {
+                    self.is_closing = true;
+                    self.close_answer = Some((close_frame.code, ""));
+                }
+            }
+            Event::Ping(_) | Event::Pong | Event::Data(_) | Event::Nothing => {}
+        }
+    }
+
+    /// Reads into the decoder's buffer, which holds memory only while bytes come.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.is_moved_out = false;
+        let missing = self.decoder.missing();
+        let room = if self.read_size > SMALL_READ {
+            let missing = self.decoder.is_in_frame().then_some(missing);
+            bulk_room(self.decoder.buffer(), missing, self.read_size)
+        } else {
+            let room = if self.read_size <= TINY_READ && missing > 1 {
+                missing
+            } else {
+                self.read_size.max(missing)
+            };
+            self.decoder.buffer().reserve(room);
+            room
+        };
+        let mut room = self.decoder.buffer().limit(room);
+        let read = poll_read_buf(Pin::new(&mut self.io), cx, &mut room);
+        match &read {
+            Poll::Ready(Ok(count)) if *count >= SMALL_READ => {
+                self.read_size = self.most_read;
+                self.small_reads = 0;
+            }
+            Poll::Ready(_) => {
+                self.small_reads = self.small_reads.saturating_add(1);
+                if self.small_reads >= SMALL_READS {
+                    self.read_size = self.read_size.min(SMALL_READ);
+                }
+            }
+            Poll::Pending => {
+                if self.read_size <= SMALL_READ {
+                    self.decoder.shrink();
+                }
+            }
+        }
+        read
+    }
+
+    /// Reads until there are [`LITTLE`] bytes, and keeps no large buffer for them.
+    fn poll_read_little(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let room = LITTLE.saturating_sub(self.decoder.buffer().len());
+        if room == 0 {
+            return Poll::Pending;
+        }
+        if !self.is_moved_out {
+            self.decoder.move_out(LITTLE);
+            self.is_moved_out = true;
+        }
+        let buffer = self.decoder.buffer();
+        buffer.reserve(room);
+        poll_read_buf(Pin::new(&mut self.io), cx, &mut buffer.limit(room))
+    }
+
+    /// Whether [`Appetite::Little`] reads nothing more.
+    pub(crate) fn is_full(&mut self) -> bool {
+        self.decoder.buffer().len() >= LITTLE
+    }
+
+    /// Ready when the next frame may be given to [`send`](Self::send).
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        if self.is_blocked || self.outbox.len() >= limits::WRITE_BUFFER {
+            // Down to the network: TLS takes it all and keeps what the network does not take.
+            ready!(self.poll_flush(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Queues a data message.
+    pub(crate) fn send(&mut self, data: Data) -> Result<(), WebSocketError> {
+        if self.is_closing {
+            return Err(lost(io::ErrorKind::NotConnected.into()));
+        }
+        let opcode = match data.kind {
+            Kind::Binary => Opcode::Binary,
+            Kind::Text => Opcode::Text,
+        };
+        self.queue(opcode, data.bytes);
+        Ok(())
+    }
+
+    /// Queues a ping.
+    pub(crate) fn send_ping(&mut self) {
+        if !self.is_closing {
+            self.queue(Opcode::Ping, Bytes::new());
+            self.owes_flush = true;
+        }
+    }
+
+    /// Queues a Close; nothing may be sent after it.
+    pub(crate) fn send_close(&mut self, code: u16, reason: &str) -> Result<(), WebSocketError> {
+        if self.is_closing {
+            return Err(lost(io::ErrorKind::NotConnected.into()));
+        }
+        self.is_closing = true;
+        self.queue_close(code, reason);
+        Ok(())
+    }
+
+    /// Answers the peer's Close with this instead, unless it was answered.
+    pub(crate) fn answer_close(&mut self, code: u16, reason: &'static str) {
+        if let Some(answer) = &mut self.close_answer {
+            *answer = (code, reason);
+        }
+    }
+
+    /// Bytes that were queued and not yet taken by the stream below.
+    pub(crate) fn queued(&self) -> usize {
+        self.outbox.len()
+    }
+
+    fn queue_close(&mut self, code: u16, reason: &str) {
+        let mut payload = Vec::new();
+        if code != CloseFrame::NO_CODE {
+            payload.put_u16(code);
+            payload.put_slice(reason.as_bytes());
+        }
+        self.pong = None;
+        self.queue(Opcode::Close, payload.into());
+    }
+
+    fn queue(&mut self, opcode: Opcode, payload: Bytes) {
+        match self.role {
+            Role::Server => self.outbox.push(opcode, payload),
+            Role::Client => self.outbox.push_masked(opcode, &payload, self.masks.draw()),
+        }
+    }
+
+    /// Writes all that is queued.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        let written = self.poll_write_queued(cx);
+        self.is_blocked = written.is_pending();
+        written
+    }
+
+    fn poll_write_queued(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        loop {
+            if let Some(payload) = self.pong.take() {
+                self.queue(Opcode::Pong, payload);
+            }
+            if let Some((code, reason)) = self.close_answer.take() {
+                self.queue_close(code, reason);
+            }
+            if !self.outbox.has_remaining() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.is_unflushed {
+                // What TLS still has goes first: it would take more, and hold both.
+                ready!(self.poll_flush_below(cx))?;
+            }
+            self.is_unflushed = true;
+            match ready!(poll_write_buf(Pin::new(&mut self.io), cx, &mut self.outbox)) {
+                Ok(0) => return Poll::Ready(Err(lost(io::ErrorKind::WriteZero.into()))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(lost(error))),
+            }
+        }
+    }
+
+    /// Flushes the stream below.
+    fn poll_flush_below(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(lost)?;
+        self.is_unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes all that is queued, down to the network.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        ready!(self.poll_write(cx))?;
+        if self.is_unflushed {
+            let flushed = self.poll_flush_below(cx);
+            self.is_blocked = flushed.is_pending();
+            ready!(flushed)?;
+            self.owes_flush = false;
+            if self.read_size <= SMALL_READ {
+                self.outbox.shrink();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives memory back while nothing comes and goes.
+    pub(crate) fn shrink(&mut self) {
+        self.read_size = self.read_size.min(SMALL_READ);
+        self.decoder.shrink();
+        self.outbox.shrink();
+    }
+}
+
+/// Makes room in the buffer for the next read while much comes, and says how much is to be read:
+/// to the end of the message and the head of the next. So each message has a buffer for itself,
+/// next to nothing is copied from one to the next, and one that was passed on serves again.
+/// `missing` is unknown between frames; `most` is the size of a buffer.
+fn bulk_room(buffer: &mut BytesMut, missing: Option<usize>, most: usize) -> usize {
+    let spare = buffer.capacity() - buffer.len();
+    let record = RECORD.min(most);
+    let (least, room) = match missing {
+        Some(missing) => (missing, (missing + header::LONGEST).max(record)),
+        None if spare > 0 => (0, record),
+        None => (1, most.saturating_sub(buffer.len()).max(record)),
+    };
+    if spare >= least {
+        return room.min(spare);
+    }
+    // Not by `reserve`, which would make it twice as large.
+    if !buffer.try_reclaim(room) {
+        let mut fresh = BytesMut::with_capacity(buffer.len() + room);
+        fresh.extend_from_slice(buffer);
+        *buffer = fresh;
+    }
+    room
+}
+
+fn lost(error: io::Error) -> WebSocketError {
+    WebSocketError::Lost(text::plain(error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! When to ping a WebSocket peer, and when its silence means that it is gone. No
+//! I/O and no clock: the tests own both.
+//!
+//! A peer whose own reader has stopped does not read our pings either, and must not
+//! be taken for dead: back-pressure is not death. So a ping counts against a peer
+//! only while next to nothing of ours can be waiting unread there: at most
+//! [`UNREAD_TOLERATED`] bytes since its last pong proved that it had read all
+//! before. Otherwise the judgement is left to TCP.
+
+use tokio::time::{Duration, Instant};
+
+/// Bytes sent since the last proof that do not excuse silence: keystrokes are
+/// noticed to vanish, bulk into a stopped reader is not held against it.
+pub const UNREAD_TOLERATED: u64 = 4096;
+
+/// A verdict that is passed so much too late is passed by a program that stood still: it was
+/// stopped, or its machine slept.
+const LATE: Duration = Duration::from_millis(250);
+
+/// Lets a program that stood still read what has come meanwhile, before it takes a silence for
+/// death: its timers end at once when it goes on, perhaps before its sockets are looked at.
+#[derive(Debug, Default)]
+pub struct SecondLook(Option<(Instant, Instant)>);
+
+impl SecondLook {
+    /// When the silence that ends at `deadline` is to be judged.
+    pub fn until(&self, deadline: Instant) -> Instant {
+        match self.0 {
+            Some((of, until)) if of == deadline => until,
+            _ => deadline,
+        }
+    }
+
+    /// Whether it may be judged now. If not, it is to be asked again at
+    /// [`until`](Self::until): later than before, if it was asked too late.
+    pub fn may_judge(&mut self, deadline: Instant, now: Instant) -> bool {
+        if now < self.until(deadline) {
+            return false;
+        }
+        let is_second = self.0.is_some_and(|(of, _)| of == deadline);
+        if is_second || now < deadline + LATE {
+            return true;
+        }
+        self.0 = Some((deadline, now + LATE));
+        false
+    }
+}
+
+/// What to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing until then.
+    Wait(Instant),
+    /// Send a ping now, and call [`Keepalive::pinged`].
+    Ping,
+    /// The peer is gone.
+    Dead,
+}
+
+/// Ping bookkeeping of one peer.
+#[derive(Debug)]
+pub struct Keepalive {
+    interval: Duration,
+    patience: Duration,
+    heard: Instant,
+    last_ping: Instant,
+    awaiting_pong: bool,
+    /// Data bytes sent since the last proof, up to the last ping.
+    unread_before_ping: u64,
+    /// Data bytes sent after the last ping.
+    unread_after_ping: u64,
+    second_look: SecondLook,
+}
+
+impl Keepalive {
+    /// Pings every `interval` and gives the answer `patience` time.
+    pub fn new(interval: Duration, patience: Duration, now: Instant) -> Self {
+        Self {
+            interval,
+            patience,
+            heard: now,
+            last_ping: now,
+            awaiting_pong: false,
+            unread_before_ping: 0,
+            unread_after_ping: 0,
+            second_look: SecondLook::default(),
+        }
+    }
+
+    /// Something came from the peer: it is alive.
+    #[inline]
+    pub fn heard(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    /// A pong came: the peer has read all that went before the last ping.
+    #[inline]
+    pub fn ponged(&mut self, now: Instant) {
+        self.heard = now;
+        if self.awaiting_pong {
+            self.awaiting_pong = false;
+            self.unread_before_ping = 0;
+        }
+    }
+
+    /// Data went to the peer.
+    #[inline]
+    pub fn sent(&mut self, bytes: usize) {
+        self.unread_after_ping = self.unread_after_ping.saturating_add(bytes as u64);
+    }
+
+    /// A ping went to the peer.
+    pub fn pinged(&mut self, now: Instant) {
+        self.last_ping = now;
+        self.awaiting_pong = true;
+        self.unread_before_ping = self
+            .unread_before_ping
+            .saturating_add(std::mem::take(&mut self.unread_after_ping));
+    }
+
+    /// What to do at this moment.
+    #[inline]
+    pub fn action(&mut self, now: Instant) -> Action {
+        if !self.awaiting_pong {
+            let due = self.last_ping + self.interval;
+            return if now >= due {
+                Action::Ping
+            } else {
+                Action::Wait(due)
+            };
+        }
+        let deadline = self.last_ping.max(self.heard) + self.patience;
+        let unread = self
+            .unread_before_ping
+            .saturating_add(self.unread_after_ping);
+        if unread > UNREAD_TOLERATED && now >= deadline {
+            Action::Wait(now + self.patience)
+        } else if self.second_look.may_judge(deadline, now) {
+            Action::Dead
+        } else {
+            Action::Wait(self.second_look.until(deadline))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(10);
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn fresh() -> (Keepalive, Instant) {
+        let now = Instant::now();
+        (Keepalive::new(INTERVAL, PATIENCE, now), now)
+    }
+
+    #[test]
+    fn a_silent_idle_peer_dies_after_interval_and_patience() {
+        let (mut keepalive, start) = fresh();
+        assert_eq!(keepalive.action(start), Action::Wait(start + INTERVAL));
+        let pinged = start + INTERVAL;
+        assert_eq!(keepalive.action(pinged), Action::Ping);
+        keepalive.pinged(pinged);
+        assert_eq!(keepalive.action(pinged), Action::Wait(pinged + PATIENCE));
+        assert_eq!(keepalive.action(pinged + PATIENCE), Action::Dead);
+    }
+
+    #[test]
+    fn any_sound_gives_more_time() {
+        let (mut keepalive, start) = fresh();
+        keepalive.pinged(start);
+        keepalive.heard(start + Duration::from_secs(4));
+        assert!(matches!(
+            keepalive.action(start + PATIENCE),
+            Action::Wait(_)
+        ));
+        keepalive.ponged(start + Duration::from_secs(6));
+        assert_eq!(keepalive.action(start + INTERVAL), Action::Ping);
+    }
+
+    #[test]
+    fn a_program_that_stood_still_reads_before_it_judges() {
+        let (mut keepalive, start) = fresh();
+        keepalive.pinged(start);
+        let woke = start + Duration::from_secs(60 * 3600);
+        assert_eq!(keepalive.action(woke), Action::Wait(woke + LATE));
+        assert_eq!(
+            keepalive.action(woke + LATE / 2),
+            Action::Wait(woke + LATE),
+            "one look, however often it is asked"
+        );
+        keepalive.ponged(woke + LATE / 2);
+        assert_eq!(keepalive.action(woke + LATE), Action::Ping);
+        let (mut keepalive, start) = fresh();
+        keepalive.pinged(start);
+        let woke = start + PATIENCE + LATE;
+        assert_eq!(keepalive.action(woke), Action::Wait(woke + LATE));
+        assert_eq!(keepalive.action(woke + LATE), Action::Dead);
+    }
+
+    #[test]
+    fn a_peer_with_bulk_unread_is_left_to_tcp() {
+        let (mut keepalive, start) = fresh();
+        keepalive.sent(1 << 20);
+        keepalive.pinged(start + INTERVAL);
+        let later = start + Duration::from_secs(3600);
+        assert!(matches!(keepalive.action(later), Action::Wait(at) if at > later));
+    }
+
+    #[test]
+    fn keystrokes_into_a_dead_path_are_noticed() {
+        let (mut keepalive, start) = fresh();
+        keepalive.sent(1 << 20);
+        keepalive.pinged(start + INTERVAL);
+        keepalive.ponged(start + INTERVAL);
+        keepalive.sent(100);
+        let pinged = start + 2 * INTERVAL;
+        keepalive.pinged(pinged);
+        assert_eq!(keepalive.action(pinged + PATIENCE), Action::Dead);
+    }
+}

@@ -1,0 +1,183 @@
+//! The WebSocket of a leg: data messages, and a keepalive that notices a dead peer.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Duration, Instant, Sleep, sleep, timeout};
+
+use crate::decoder::Event;
+use crate::error::WebSocketError;
+use crate::frames::{Appetite, Frames};
+use crate::keepalive::{Action, Keepalive};
+use crate::limits;
+use crate::message::{Data, Incoming};
+use crate::role::Role;
+
+/// A WebSocket of the streaming endpoint, either end.
+pub struct WebSocket<S>(Box<Socket<S>>);
+
+/// In memory of its own: it is some 1.5 KiB with its TLS, and every task and future that
+/// it passes through would have room for it.
+struct Socket<S> {
+    frames: Frames<S>,
+    keepalive: Keepalive,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    /// The server's end of an upgraded connection; `read` is what came behind the
+    /// upgrade request.
+    pub fn server(stream: S, read: &[u8]) -> Self {
+        Self::new(stream, Role::Server, read)
+    }
+
+    /// The client's end of a connection that is upgraded already; `read` is what came
+    /// behind the answer.
+    pub fn client(stream: S, read: &[u8]) -> Self {
+        Self::new(stream, Role::Client, read)
+    }
+
+    fn new(stream: S, role: Role, read: &[u8]) -> Self {
+        let now = Instant::now();
+        Self(Box::new(Socket {
+            frames: Frames::new(stream, role, limits::STREAM_MESSAGE_ACCEPTED, read),
+            keepalive: Keepalive::new(limits::PING, limits::PONG, now),
+            timer: Box::pin(sleep(limits::PING)),
+        }))
+    }
+
+    /// What it runs over.
+    pub fn get_ref(&self) -> &S {
+        self.0.frames.get_ref()
+    }
+
+    /// The next data message that is not empty, or the peer's Close. A message above
+    /// [`limits::STREAM_MESSAGE`] comes in pieces of that size. Pings are answered and
+    /// sent on the way, and a dead peer is noticed here.
+    pub fn poll_incoming(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Incoming, WebSocketError>> {
+        self.poll_incoming_of(Appetite::All, cx)
+    }
+
+    /// The same for who cannot pass on much at present: only what is here already or small, and so
+    /// an end behind which nothing large waits. Does not wake the task for what is larger.
+    pub fn poll_incoming_little(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Incoming, WebSocketError>> {
+        self.poll_incoming_of(Appetite::Little, cx)
+    }
+
+    fn poll_incoming_of(
+        &mut self,
+        appetite: Appetite,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Incoming, WebSocketError>> {
+        loop {
+            let Poll::Ready(event) = self.0.frames.poll_event_of(appetite, cx)? else {
+                if appetite == Appetite::Little && self.0.frames.is_full() {
+                    // Who is not read from is not silent.
+                    return Poll::Pending;
+                }
+                return self.poll_keepalive(cx);
+            };
+            let now = Instant::now();
+            match event {
+                Event::Data(data) => {
+                    self.0.keepalive.heard(now);
+                    return Poll::Ready(Ok(Incoming::Data(data)));
+                }
+                // SDKs send endless empty messages; they mean nothing.
+                Event::Nothing | Event::Ping(_) => self.0.keepalive.heard(now),
+                Event::Pong => self.0.keepalive.ponged(now),
+                Event::Close(close_frame) => return Poll::Ready(Ok(Incoming::Closed(close_frame))),
+            }
+        }
+    }
+
+    /// Sends a ping when one is due; ready only with the news of the peer's death.
+    fn poll_keepalive<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, WebSocketError>> {
+        loop {
+            match self.0.keepalive.action(Instant::now()) {
+                Action::Dead => return Poll::Ready(Err(WebSocketError::Dead)),
+                Action::Ping => {
+                    if self.0.frames.is_closing() {
+                        return Poll::Pending;
+                    }
+                    // A ping that cannot be queued now is not urgent: the socket is full of data.
+                    ready!(self.0.frames.poll_ready(cx))?;
+                    self.0.frames.shrink();
+                    self.0.frames.send_ping();
+                    self.0.keepalive.pinged(Instant::now());
+                    if let Poll::Ready(result) = self.0.frames.poll_flush(cx) {
+                        result?;
+                    }
+                }
+                Action::Wait(until) => {
+                    if self.0.timer.deadline() != until {
+                        self.0.timer.as_mut().reset(until);
+                    }
+                    ready!(self.0.timer.as_mut().poll(cx));
+                }
+            }
+        }
+    }
+
+    /// Ready when the next message may be given to [`start_send`](Self::start_send);
+    /// pending while what was given before still waits for the network.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        self.0.frames.poll_ready(cx)
+    }
+
+    /// Takes a message of at most [`limits::STREAM_MESSAGE`] bytes, after
+    /// [`poll_ready`](Self::poll_ready) said so.
+    ///
+    /// # Errors
+    /// [`WebSocketError`] when the connection is lost or closing.
+    pub fn start_send(&mut self, data: Data) -> Result<(), WebSocketError> {
+        self.0.keepalive.sent(data.len());
+        self.0.frames.send(data)
+    }
+
+    /// Writes what was taken to the network.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
+        self.0.frames.poll_flush(cx)
+    }
+
+    /// Queues a Close; flush it. Nothing may be sent after it, data may still come.
+    ///
+    /// # Errors
+    /// [`WebSocketError`] when the connection is lost or already closing.
+    pub fn start_close(&mut self, code: u16, reason: &str) -> Result<(), WebSocketError> {
+        self.0.frames.send_close(code, reason)
+    }
+
+    /// Answers the Close that the peer has sent with this instead of its own code, unless the
+    /// answer was flushed; flush it.
+    pub fn answer_close(&mut self, code: u16, reason: &'static str) {
+        self.0.frames.answer_close(code, reason);
+    }
+
+    /// Bytes that were taken and not yet given to the system.
+    pub fn queued(&self) -> usize {
+        self.0.frames.queued()
+    }
+
+    /// Sends Close, reads and drops what still comes until the peer has sent one too,
+    /// and gives all of it `patience`. The socket is then done. Dropped, the future cuts the
+    /// connection.
+    pub async fn close(mut self, code: u16, reason: &'static str, patience: Duration) {
+        let close_frame = async {
+            let _ = poll_fn(|cx| self.poll_ready(cx)).await;
+            let _ = self.start_close(code, reason);
+            poll_fn(|cx| self.poll_flush(cx)).await?;
+            while let Incoming::Data(_) = poll_fn(|cx| self.poll_incoming(cx)).await? {}
+            poll_fn(|cx| self.poll_flush(cx)).await
+        };
+        let _ = timeout(patience, close_frame).await;
+    }
+}

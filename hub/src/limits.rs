@@ -1,0 +1,89 @@
+//! Timeouts, queue depths and size caps of the hub, each with its reason; those that it
+//! shares with others are `common`'s. Sizes are bytes.
+
+use std::time::Duration;
+
+pub use common::limits::*;
+
+// --- Handshakes ---
+
+/// How long an accepted stream waits for both of its legs, counted from the accept.
+pub const LEG_ARRIVAL: Duration = Duration::from_secs(60);
+/// TLS at the hub, then again a request head or MQTT CONNECT, or a stalled answer:
+/// strangers that say nothing, or read nothing, are gone after this.
+pub const STRANGER: Duration = Duration::from_secs(30);
+
+// --- Credentials ---
+
+/// Longest streaming token: the C sample copies `Bearer <token>` into 1,024 bytes.
+pub const STREAM_TOKEN_LENGTH: usize = 1016;
+
+// --- Liveness ---
+
+/// Longest keep-alive a hub honours: 1.5 times IoT Hub's largest client value.
+pub const MQTT_KEEP_ALIVE_MAX: Duration = Duration::from_secs(1767);
+
+// --- Endings ---
+
+/// So long the hub keeps back its answer to a leg's Close until the other leg has all that was
+/// sent before it: an answered Close shall mean that nothing was lost.
+pub const LEG_CONFIRM: Duration = Duration::from_secs(10);
+/// The surviving leg's answer to our Close, at the hub.
+pub const LEG_CLOSE: Duration = Duration::from_secs(10);
+
+// --- MQTT ---
+
+/// Largest first packet: CONNECT with user name, SAS token and a small will. Strangers get no
+/// more: with TLS, 16 KiB is what each makes a hub hold. With the head of a WebSocket message
+/// it fits into 4 KiB.
+pub const MQTT_CONNECT_PACKET: usize = 4000;
+
+// --- Twins (IoT Hub's limits, unless a reason stands there) ---
+
+/// Desired properties, or reported ones, as compact JSON without metadata.
+pub const TWIN_SECTION: usize = 32 << 10;
+/// One patch as it comes in: a whole section, with room for blanks and nulls.
+pub const TWIN_PATCH: usize = 2 * TWIN_SECTION;
+/// A property's name.
+pub const TWIN_KEY: usize = 1 << 10;
+/// A property's text.
+pub const TWIN_STRING: usize = 4 << 10;
+/// Objects and arrays within each other, the section itself not counted.
+pub const TWIN_DEPTH: usize = 10;
+/// Smallest whole number.
+pub const TWIN_INTEGER_MIN: i64 = -(1 << 52);
+/// Largest whole number.
+pub const TWIN_INTEGER_MAX: i64 = (1 << 52) - 1;
+/// Requests about its twin that a hub keeps of one session, the one it is at included. A
+/// device that asks for more meanwhile is not read from.
+pub const TWIN_REQUESTS: usize = 8;
+/// Twin writes of one hub in one transaction: the database has one writer, and the disk's
+/// time for one is its time for many.
+pub const TWIN_WRITES: usize = 256;
+/// How long what a device has asked for before it left is still carried out.
+pub const TWIN_FINISH: Duration = Duration::from_secs(30);
+
+// --- HTTP ---
+
+/// Largest request body at the hub: a bulk request of 100 identities fits.
+pub const HTTP_BODY: usize = 512 << 10;
+/// How long a request's body may take.
+pub const HTTP_BODY_TIME: Duration = Duration::from_secs(30);
+
+// --- Registry ---
+
+/// Identities in one bulk request (IoT Hub's limit).
+pub const BULK_ITEMS: usize = 100;
+/// Devices in one list, unless fewer are asked for (IoT Hub's limit).
+pub const DEVICES_PER_LIST: usize = 1_000;
+/// Changes the registry remembers: far more than happen between two looks at them.
+pub const CHANGES_KEPT: u64 = 10_000;
+/// Longest text that explains a status (IoT Hub's limit).
+pub const STATUS_REASON_LENGTH: usize = 128;
+/// How long a write to the registry waits for another process's.
+pub const REGISTRY_BUSY: Duration = Duration::from_secs(10);
+
+// --- Numbers ---
+
+/// Connections in all, per listener of the hub.
+pub const CONNECTIONS: usize = 100_000;
