@@ -13,6 +13,7 @@
 //!    many connections share a stream and outlive it.
 //! 5. [`limits`], [`backoff`], [`keepalive`], [`shutdown`], [`telemetry`], [`repeats`],
 //!    [`network`], [`report`]: the manners all programs share.
+//! 6. [`settings`]: where the values of options come from.
 
 pub mod backoff;
 pub mod clock;
@@ -39,6 +40,7 @@ pub mod sas_token;
 pub mod secret;
 pub mod session;
 pub mod session_mode;
+pub mod settings;
 pub mod shutdown;
 pub mod streaming_hosts;
 pub mod telemetry;
