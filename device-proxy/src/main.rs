@@ -1,8 +1,8 @@
 use std::process::ExitCode;
 
-use common::{command_line, descriptors, report, shutdown, telemetry};
+use common::{command_line, descriptors, report, settings, shutdown, telemetry};
 use device_proxy::cli::Cli;
-use device_proxy::config::Config;
+use device_proxy::config::{self, Config};
 use tokio_util::sync::CancellationToken;
 
 // Gives freed memory back to the system by itself; the C library's keeps it (docs/performance.md).
@@ -21,12 +21,22 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 async fn main() -> ExitCode {
     let cli: Cli = command_line::parse();
     descriptors::raise();
-    let _flush = telemetry::init(cli.log_level);
-    let environment = |name: &str| std::env::var(name).ok();
-    let config = match Config::resolve(cli, environment) {
+    let is_check = cli.check_config;
+    let sources = match config::sources(&cli, &settings::of_process) {
+        Ok(sources) => sources,
+        Err(error) => return report::usage(&error),
+    };
+    let _flush = match config::log_level(&cli, &sources) {
+        Ok(level) => telemetry::init(level),
+        Err(error) => return report::usage(&error),
+    };
+    let config = match Config::resolve(cli, &sources) {
         Ok(config) => config,
         Err(error) => return report::usage(&error),
     };
+    if is_check {
+        return report::valid();
+    }
     let stop = CancellationToken::new();
     tokio::spawn(shutdown::on_signal(stop.clone()));
     match device_proxy::run(config, stop).await {
