@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use common::{command_line, descriptors, report, shutdown, telemetry};
+use common::{command_line, descriptors, report, settings, shutdown, telemetry};
 use service_proxy::cli::Cli;
 use service_proxy::config;
 use tokio::runtime::Builder;
@@ -19,15 +19,25 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let cli: Cli = command_line::parse();
     descriptors::raise();
-    let environment = |name: &str| std::env::var_os(name);
-    let _flush = match config::log_level(&cli.options, &environment) {
+    let is_check = cli.options.check_config;
+    let sources = match config::sources(&cli.options, &settings::of_process) {
+        Ok(sources) => sources,
+        Err(error) => return report::usage(&error),
+    };
+    let _flush = match config::log_level(&cli.options, &sources) {
         Ok(level) => telemetry::init(level),
         Err(error) => return report::usage(&error),
     };
-    let config = match config::resolve(cli, &environment) {
+    let config = match config::resolve(cli, &sources) {
         Ok(config) => config,
         Err(error) => return report::usage(&error),
     };
+    if is_check {
+        return match config.check() {
+            Ok(()) => report::valid(),
+            Err(error) => report::usage(&error),
+        };
+    }
     // One thread: a connection's task and its session's wake each other for every chunk.
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
