@@ -9,10 +9,11 @@ use common::connection_string::{
 };
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};
-use hub::config::{AmqpsListen, CertificateSource, ServeConfig};
+use hub::config::{AmqpsListen, ServeConfig};
 use hub::registry::{Authentication, IdentitySettings, IfMatch, Registry, Status};
 use hub::server::Server;
 use hub::state::HubState;
+use hub::tls::CertificateSource;
 use rustls::ClientConfig;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
