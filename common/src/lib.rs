@@ -29,6 +29,7 @@ pub mod keepalive;
 pub mod limits;
 pub mod mqtt;
 pub mod network;
+pub mod optional;
 pub mod output;
 pub mod outside;
 pub mod path_watch;

@@ -4,7 +4,6 @@ use common::{command_line, descriptors, report, settings, shutdown, telemetry};
 use service_proxy::cli::Cli;
 use service_proxy::config;
 use tokio::runtime::Builder;
-use tokio_util::sync::CancellationToken;
 
 // Gives freed memory back to the system by itself; the C library's keeps it (docs/performance.md).
 #[cfg(all(
@@ -17,7 +16,10 @@ use tokio_util::sync::CancellationToken;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli: Cli = command_line::parse();
+    let cli: Cli = match command_line::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     descriptors::raise();
     let is_check = cli.options.check_config;
     let sources = match config::sources(&cli.options, &settings::of_process) {
@@ -43,18 +45,16 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report::failure(&error),
     };
-    let result = runtime.block_on(async {
-        let stop = CancellationToken::new();
-        tokio::spawn(shutdown::on_signal(stop.clone()));
-        service_proxy::run(config, stop).await
-    });
+    let running = shutdown::with_signals(|stop| service_proxy::run(config, stop));
+    let result = runtime.block_on(running);
     // A thread may still wait for stdin; it is not waited for.
     runtime.shutdown_background();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.silent_exit_code() {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => match error.silent_exit_code() {
             Some(code) => code.into(),
             None => report::failure(&error),
         },
+        Err(interrupted) => interrupted.into(),
     }
 }
