@@ -83,6 +83,7 @@ fn check(config: &ServeConfig) -> ExitCode {
 async fn serve(config: ServeConfig) -> Result<ExitCode, Interrupted> {
     let server = match Server::bind(config).await {
         Ok(server) => server,
+        Err(error) if error.is_usage() => return Ok(report::usage(&error)),
         Err(error) => return Ok(report::failure(&error)),
     };
     shutdown::with_signals(|stop| {

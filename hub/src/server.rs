@@ -51,6 +51,18 @@ pub enum ServeError {
     },
 }
 
+impl ServeError {
+    /// Whether what was given is at fault, and not the world: exit code 2, else 1.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::DataDir(error) => error.is_usage(),
+            // A certificate, or a key that does not fit it, of the operator's.
+            Self::Certificate(CertificateError::File(_) | CertificateError::Unusable(_)) => true,
+            _ => false,
+        }
+    }
+}
+
 fn bind_reason(error: &io::Error, option: &str) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {

@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => match error.silent_exit_code() {
             Some(code) => code.into(),
+            None if error.is_usage() => report::usage(&error),
             None => report::failure(&error),
         },
         Err(interrupted) => interrupted.into(),
