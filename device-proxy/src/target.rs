@@ -40,7 +40,7 @@ impl fmt::Display for Target {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Not `[NAME=]HOST:PORT`.
-    #[error("--target {0:?} is not [NAME=]HOST:PORT (IPv6 in brackets)")]
+    #[error("{0:?} is not [NAME=]HOST:PORT (IPv6 in brackets)")]
     Form(String),
     /// No host name.
     #[error("{0:?} is not the name or address of a host; a target is [NAME=]HOST:PORT")]

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Key, Setting, SettingError, Source};
 use crate::secret::Secret;
-use crate::text_input;
+use crate::{outside, text_input};
 
 /// What a configuration file holds. Without one, nothing.
 #[derive(Debug, Default)]
@@ -181,7 +181,8 @@ impl Reader<'_> {
             source: Source::File {
                 path: Arc::clone(&self.path),
                 line: line(self.text, Some(span)),
-                key: name.to_owned(),
+                // Whatever was pasted there.
+                key: outside::masked(name).into_owned(),
             },
             value,
         }

@@ -45,6 +45,7 @@ pub fn choice<T: ValueEnum>(text: &str) -> Result<T, String> {
 /// # Errors
 /// A sentence with all levels.
 pub fn log_level(text: &str) -> Result<LevelFilter, &'static str> {
-    text.parse()
-        .map_err(|_| "give off, error, warn, info, debug or trace")
+    // Nothing at all would be a level.
+    let level = text.parse().ok().filter(|_| !text.is_empty());
+    level.ok_or("give off, error, warn, info, debug or trace")
 }

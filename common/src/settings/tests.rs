@@ -90,6 +90,7 @@ fn an_error_names_the_place() {
 fn no_error_repeats_a_text_of_the_file() {
     for text in [
         "HostName=h;SharedAccessKey=TOPSECRET",
+        "'HostName=h;SharedAccessKey=TOPSECRET' = 1",
         "name = TOPSECRET",
         "name = 'TOPSECRET",
         "name = \"TOPSECRET\\q\"",
@@ -185,5 +186,5 @@ fn words_and_levels() {
         Err("give one of red, dark-blue".to_owned())
     );
     assert_eq!(log_level("WARN"), Ok(LevelFilter::WARN));
-    assert!(log_level("loud").is_err());
+    assert!(log_level("loud").is_err() && log_level("").is_err());
 }
