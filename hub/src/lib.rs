@@ -28,6 +28,7 @@ pub mod files;
 pub mod initiation;
 pub mod iso8601;
 pub mod legs;
+pub mod limits;
 pub mod listen;
 pub mod listeners;
 pub mod pending;

@@ -17,6 +17,7 @@ use device_proxy::hub_session::Fatal;
 use device_proxy::target::{TargetError, Targets};
 use device_proxy::transport::Transport;
 use hub::config::{AmqpsListen, ServeConfig};
+use hub::limits::Limits;
 use hub::registry::{Authentication, IdentitySettings, RegistryError};
 use hub::server::{ServeError, Server};
 use hub::tls::CertificateSource;
@@ -85,6 +86,7 @@ pub async fn hub(data_dir: &Path) -> Result<Server, QuickstartError> {
             mqtts: Some(loopback(mqtts)),
             amqps: AmqpsListen::Off,
             certificate: CertificateSource::Managed,
+            limits: Limits::default(),
         })
         .await
     };
@@ -169,6 +171,7 @@ pub fn device_config(
         tls: tls::client_config(Some(ca_file), None)?,
         streaming_hosts: None,
         max_streams: common::limits::STREAMS_PER_DEVICE,
+        limits: device_proxy::policy::Limits::default(),
         sample_output: false,
     })
 }

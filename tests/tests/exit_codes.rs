@@ -11,6 +11,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// A root that any machine can read, so that none needs roots of its own.
+const CA: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../device-proxy/testdata/ca.pem"
+);
 const DEVICE: &str = "device-proxy";
 const SERVICE: &str = "service-proxy";
 const HUB: &str = "stream-hub";
@@ -217,12 +222,14 @@ fn what_was_only_to_be_checked_or_shown_is_success() {
         (
             DEVICE,
             "--check-config",
-            format!("connection-string = '{device}'\necho = true\n"),
+            format!("connection-string = '{device}'\nca-file = '{CA}'\necho = true\n"),
         ),
         (
             SERVICE,
             "--check-config",
-            format!("connection-string = '{service}'\ndevice = 'd'\nforward = '2222:ssh'\n"),
+            format!(
+                "connection-string = '{service}'\nca-file = '{CA}'\ndevice = 'd'\nforward = '2:x'\n"
+            ),
         ),
         (
             HUB,

@@ -27,6 +27,9 @@ pub(super) const STREAMING_HOSTS: Key =
 pub(super) const MAX_STREAMS: Key = Key::new("max-streams");
 pub(super) const SAMPLE_OUTPUT: Key = Key::new("sample-output");
 pub(super) const LOG_LEVEL: Key = Key::new("log-level").or(&["DEVICE_PROXY_LOG"]);
+/// In the file alone.
+pub(super) const SESSIONS: Key = Key::new("limits.sessions");
+pub(super) const CONNECTIONS: Key = Key::new("limits.connections");
 
 /// What a configuration file may hold.
 pub(super) const IN_FILE: &[Key] = &[
@@ -46,6 +49,8 @@ pub(super) const IN_FILE: &[Key] = &[
     MAX_STREAMS,
     SAMPLE_OUTPUT,
     LOG_LEVEL,
+    SESSIONS,
+    CONNECTIONS,
 ];
 
 #[cfg(test)]
@@ -63,6 +68,7 @@ mod tests {
             .filter_map(|argument| argument.get_long())
             // About the file itself.
             .filter(|name| !["config", "check-config", "help", "version"].contains(name))
+            .chain([SESSIONS.name, CONNECTIONS.name])
             .collect();
         let mut keys: Vec<_> = IN_FILE.iter().map(|key| key.name).collect();
         options.sort_unstable();

@@ -14,7 +14,7 @@ use common::streaming_hosts::{Patterns, StreamingHosts};
 use common::tls::TlsConfigError;
 use rustls::ClientConfig;
 
-use crate::policy::Policy;
+use crate::policy::{Limits, Policy};
 use crate::target::{TargetError, Targets};
 use crate::transport::Transport;
 
@@ -92,6 +92,8 @@ pub struct Config {
     pub streaming_hosts: Option<Patterns>,
     /// Streams at once.
     pub max_streams: usize,
+    /// What all sessions together may have.
+    pub limits: Limits,
     /// Print the official samples' lines.
     pub sample_output: bool,
 }

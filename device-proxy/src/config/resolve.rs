@@ -15,6 +15,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{Config, ConfigError, keys};
 use crate::cli::Cli;
+use crate::policy::Limits;
 use crate::target::{Target, Targets};
 use crate::transport::Transport;
 
@@ -148,9 +149,23 @@ impl Config {
             max_streams: max_streams.map_or(limits::STREAMS_PER_DEVICE, |most| {
                 usize::try_from(most.value).unwrap_or(usize::MAX)
             }),
+            limits: limits(sources)?,
             sample_output,
         })
     }
+}
+
+/// What the file alone can change.
+fn limits(sources: &Sources<'_>) -> Result<Limits, ConfigError> {
+    let default = Limits::default();
+    let look = |key, default| {
+        let parse = |text: &str| settings::number(text, 1..=1_000_000);
+        sources.value(key, None, parse, default)
+    };
+    Ok(Limits {
+        sessions: look(keys::SESSIONS, default.sessions)?,
+        connections: look(keys::CONNECTIONS, default.connections)?,
+    })
 }
 
 fn connection(found: &Found) -> Result<DeviceConnectionString, ConfigError> {
@@ -168,17 +183,27 @@ fn targets(
     mut arguments: impl Iterator<Item = Secret>,
     sources: &Sources<'_>,
 ) -> Result<Targets, ConfigError> {
-    let has_options = echo || !options.is_empty();
-    let mut targets = Targets::parse(&options, sources.flag(keys::ECHO, echo)?)?;
+    let mut targets = Targets::parse(&[], sources.flag(keys::ECHO, echo)?)?;
+    let add = |targets: &mut Targets, options: Vec<String>| {
+        for target in sources.list(keys::TARGET, options)? {
+            target.read(|text| targets.add(&text))?;
+        }
+        Ok::<_, ConfigError>(())
+    };
+    let has_targets = !options.is_empty();
+    if has_targets {
+        add(&mut targets, options)?;
+    }
     match (arguments.next(), arguments.next()) {
         (Some(host), Some(port)) => {
             targets.set_unnamed(Target::tcp(host.expose(), port.expose())?)?;
         }
         (Some(host), None) => return Err(ConfigError::NoPort(host.expose().to_owned())),
-        (None, _) if !options.is_empty() => {}
+        (None, _) if has_targets => {}
         (None, _) => {
             let host = match sources.variable(keys::TARGET_HOST)? {
-                Some(host) if !has_options => Some(host),
+                // An echo target of the command line leaves no room for it either.
+                Some(host) if !echo => Some(host),
                 _ => None,
             };
             match host {
@@ -189,11 +214,7 @@ fn targets(
                         .ok_or_else(|| ConfigError::NoPort(host.to_owned()))?;
                     targets.set_unnamed(Target::tcp(host, port.value.expose())?)?;
                 }
-                None => {
-                    for target in sources.list(keys::TARGET, Vec::new())? {
-                        target.read(|text| targets.add(&text))?;
-                    }
-                }
+                None => add(&mut targets, Vec::new())?,
             }
         }
     }

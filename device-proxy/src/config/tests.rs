@@ -159,6 +159,8 @@ fn a_file_stands_below_the_environment() {
         transport = "mqtt"
         mqtts-port = 8884
         streaming-hosts = "a.example"
+        [limits]
+        sessions = 9
         "#,
     );
     let with = [("DEVICE_PROXY_CONFIG", path.as_str())];
@@ -175,6 +177,8 @@ fn a_file_stands_below_the_environment() {
         assert_eq!((config.max_streams, config.memory), (3, 5 << 20));
         assert_eq!(config.transport, Transport::Mqtt);
         assert_eq!(config.mqtts_port, 8884);
+        assert_eq!(config.limits.sessions, 9);
+        assert_eq!(config.limits.connections, Limits::default().connections);
         assert!(config.streaming_hosts.is_some());
     }
     let variables = [

@@ -15,10 +15,15 @@ pub(super) const AMQPS: Key = Key::new("amqps");
 pub(super) const TLS_CERT: Key = Key::new("tls-cert");
 pub(super) const TLS_KEY: Key = Key::new("tls-key");
 
-/// What a configuration file may hold.
-pub(super) const IN_FILE: &[Key] = &[
+/// What a configuration file may hold above its tables.
+pub(super) const IN_FILE: [Key; 8] = [
     DATA_DIR, LOG_LEVEL, HOSTNAME, HTTPS, MQTTS, AMQPS, TLS_CERT, TLS_KEY,
 ];
+
+/// All that a configuration file may hold.
+pub(super) fn in_file() -> Vec<Key> {
+    [&IN_FILE[..], &super::limits::IN_FILE].concat()
+}
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 //! know: no options left open.
 
 mod keys;
+mod limits;
 mod resolve;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use common::hub_address::HubAddress;
 use common::settings::{SettingError, Source};
 use common::tls::TlsConfigError;
 
+use crate::limits::Limits;
 use crate::tls::CertificateSource;
 
 pub use self::resolve::{admin, data_dir, log_level, serve, sources};
@@ -56,6 +58,8 @@ pub struct ServeConfig {
     pub amqps: AmqpsListen,
     /// The server's certificate.
     pub certificate: CertificateSource,
+    /// What an operator has tuned.
+    pub limits: Limits,
 }
 
 impl ServeConfig {

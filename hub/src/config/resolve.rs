@@ -7,7 +7,7 @@ use common::hub_address::{AMQPS_PORT, HTTPS_PORT, HubAddress, MQTTS_PORT};
 use common::settings::{self, Environment, Setting, Sources};
 use tracing::level_filters::LevelFilter;
 
-use super::{AmqpsListen, ConfigError, ServeConfig, keys};
+use super::{AmqpsListen, ConfigError, ServeConfig, keys, limits};
 use crate::cli::{AdminCommand, Cli, CredentialArgs, DeviceCommand, ModuleCommand, ServeArgs};
 use crate::listen::{Listen, ListenOrOff};
 use crate::tls::CertificateSource;
@@ -26,7 +26,7 @@ pub fn sources<'a>(cli: &Cli, environment: Environment<'a>) -> Result<Sources<'a
         keys::CONFIG,
         file,
         environment,
-        keys::IN_FILE,
+        &keys::in_file(),
     )?)
 }
 
@@ -97,6 +97,7 @@ pub fn serve(
             }
             (None, None) => CertificateSource::Managed,
         },
+        limits: limits::resolve(sources)?,
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::backoff::Backoff;
-use common::{descriptors, limits};
+use common::descriptors;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -18,9 +18,9 @@ use crate::admission::{Place, Strangers};
 /// closed semaphore gives none, and this one is never closed.
 pub type Permit = Option<OwnedSemaphorePermit>;
 
-/// Permits for half of the connections that there is room for.
-pub fn permits() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(descriptors::room(limits::CONNECTIONS, 1, 2)))
+/// Permits for so many connections, and for half of those that there is room for at most.
+pub fn permits(connections: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(descriptors::room(connections, 1, 2)))
 }
 
 /// Accepts while there are permits, until `stop` is cancelled; every connection becomes a task of
