@@ -1,61 +1,29 @@
-//! The command line of every program: an empty variable is no variable, and no usage error repeats
-//! a secret that stands in the wrong place, or what would change how its lines read.
+//! The command line of every program: no usage error repeats a secret that stands in the wrong
+//! place, or what would change how its lines read.
 
 use std::ffi::OsString;
+use std::process::ExitCode;
 
+use clap::Parser;
 use clap::error::ErrorKind;
-use clap::{Arg, Command, Parser};
 
 use crate::outside;
 
-/// Reads this process's arguments and variables; ends the process on a mistake, or after a help
-/// text.
-pub fn parse<C: Parser>() -> C {
-    let is_empty = |name: &std::ffi::OsStr| {
-        std::env::var_os(name).is_some_and(|value| value.to_string_lossy().trim().is_empty())
-    };
-    match try_parse(std::env::args_os(), is_empty) {
-        Ok(cli) => cli,
-        Err(error) => exit(&error, has_line_ends(&C::command())),
-    }
-}
-
-/// Whether a value of an argument or variable has several lines.
-fn has_line_ends(command: &Command) -> bool {
-    let variables = command.get_arguments().filter_map(Arg::get_env);
-    let mut values = std::env::args_os().chain(variables.filter_map(std::env::var_os));
-    values.any(|value| value.to_string_lossy().contains('\n'))
-        || command.get_subcommands().any(has_line_ends)
-}
-
-/// Reads these arguments; `is_empty` tells of a variable that is set to nothing.
+/// Reads this process's arguments. After a mistake, or a help text, it is printed, and the program
+/// is to end with the exit code.
 ///
 /// # Errors
-/// clap's.
-pub fn try_parse<C: Parser>(
-    arguments: impl IntoIterator<Item = OsString>,
-    is_empty: impl Fn(&std::ffi::OsStr) -> bool,
-) -> Result<C, clap::Error> {
-    let mut command = without_empty_variables(C::command(), &is_empty);
-    let mut matches = command.try_get_matches_from_mut(arguments)?;
-    C::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
-}
-
-/// clap takes a variable that is set to nothing for an empty value.
-fn without_empty_variables(
-    command: Command,
-    is_empty: &dyn Fn(&std::ffi::OsStr) -> bool,
-) -> Command {
-    command
-        .mut_args(|argument| match argument.get_env() {
-            Some(name) if is_empty(name) => argument.env(None::<&str>),
-            _ => argument,
-        })
-        .mut_subcommands(|command| without_empty_variables(command, is_empty))
+/// The exit code: [`crate::report::USAGE`] for a mistake, success for a help text.
+pub fn parse<C: Parser>() -> Result<C, ExitCode> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let has_line_ends = arguments
+        .iter()
+        .any(|argument| argument.to_string_lossy().contains('\n'));
+    C::try_parse_from(arguments).map_err(|error| print(&error, has_line_ends))
 }
 
 /// Prints as clap does, but for what looks like a secret, or would change how a line reads.
-fn exit(error: &clap::Error, has_line_ends: bool) -> ! {
+fn print(error: &clap::Error, has_line_ends: bool) -> ExitCode {
     let text = error.to_string();
     let is_help = matches!(
         error.kind(),
@@ -63,10 +31,12 @@ fn exit(error: &clap::Error, has_line_ends: bool) -> ! {
     );
     let plain = plain(&text, has_line_ends);
     if is_help || plain == text {
-        error.exit();
+        // An output that is closed is no reason for another exit code.
+        let _ = error.print();
+    } else {
+        eprint!("{plain}");
     }
-    eprint!("{plain}");
-    std::process::exit(error.exit_code())
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(crate::report::USAGE))
 }
 
 /// A usage error for a person. One that repeats a value of several lines becomes one line: which
@@ -85,29 +55,6 @@ fn plain(text: &str, has_line_ends: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Cli {
-        #[arg(long, env = "COMMAND_LINE_TEST_PATH", default_value = "default")]
-        path: String,
-    }
-
-    #[test]
-    fn an_empty_variable_is_none() {
-        // PATH stands for a variable that is set.
-        #[derive(Debug, Parser)]
-        struct WithPath {
-            #[arg(long, env = "PATH", default_value = "default")]
-            path: String,
-        }
-        let arguments = || [OsString::from("program")];
-        let cli: WithPath = try_parse(arguments(), |_| false).unwrap();
-        assert_ne!(cli.path, "default");
-        let cli: WithPath = try_parse(arguments(), |name| name == "PATH").unwrap();
-        assert_eq!(cli.path, "default");
-        let cli: Cli = try_parse(arguments(), |_| true).unwrap();
-        assert_eq!(cli.path, "default");
-    }
 
     #[test]
     fn a_usage_error_reads_as_it_is_meant() {

@@ -13,6 +13,7 @@
 //!    many connections share a stream and outlive it.
 //! 5. [`limits`], [`backoff`], [`shutdown`], [`telemetry`], [`repeats`],
 //!    [`network`], [`report`]: the manners all programs share.
+//! 6. [`settings`]: where the values of options come from.
 
 pub mod backoff;
 pub mod clock;
@@ -26,6 +27,7 @@ pub mod locks;
 pub mod mqtt;
 pub mod net;
 pub mod network;
+pub mod optional;
 pub mod output;
 pub mod outside;
 pub mod percent;
@@ -35,6 +37,7 @@ pub mod sample_output;
 pub mod sas_token;
 pub mod secret;
 pub mod session_mode;
+pub mod settings;
 pub mod shutdown;
 pub mod split_mix;
 pub mod streaming_hosts;

@@ -36,6 +36,14 @@ pub fn usage(error: &dyn Error) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
+/// Prints on stdout that a configuration which was only to be checked is valid, and gives the exit
+/// code of success.
+pub fn valid() -> ExitCode {
+    output::stdout().line("the configuration is valid");
+    output::finish();
+    ExitCode::SUCCESS
+}
+
 /// Nothing from outside may change how the line reads, or be a secret in it.
 fn print(error: &dyn Error) {
     let text = chain(error);

@@ -1,21 +1,47 @@
 //! Signals become one cancellation; the first asks, the second insists. And what else tells that
 //! a program is no longer wanted.
 
+use std::process::ExitCode;
+
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::telemetry;
+/// A second signal came: the program is to end at once, without waiting for anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interrupted;
 
-/// Cancels `stop` at the first SIGINT, SIGTERM or Ctrl-C, and ends the process at
-/// the second one. A signal that was ignored when the program started stays ignored, as `nohup`
-/// and shells want it for what they start in the background. Runs until then; give it to a task
-/// of its own, and no second one.
-pub async fn on_signal(stop: CancellationToken) {
+impl From<Interrupted> for ExitCode {
+    /// That of a program which SIGINT has ended.
+    fn from(_: Interrupted) -> Self {
+        Self::from(128 + 2)
+    }
+}
+
+/// Runs a program with a token that the first SIGINT, SIGTERM or Ctrl-C cancels. The second one
+/// drops the program where it is. A signal that was ignored at the start stays ignored, as `nohup`
+/// and shells want it for what they start in the background. Once in a process; dropped, it drops
+/// the program.
+///
+/// # Errors
+/// [`Interrupted`] after the second signal.
+pub async fn with_signals<F: Future>(
+    program: impl FnOnce(CancellationToken) -> F,
+) -> Result<F::Output, Interrupted> {
+    let stop = CancellationToken::new();
+    // A task of its own: while the program runs, looking at its handle costs next to nothing.
+    let mut insisted = AbortOnDropHandle::new(tokio::spawn(second_signal(stop.clone())));
+    tokio::select! {
+        biased;
+        output = program(stop) => Ok(output),
+        _ = &mut insisted => Err(Interrupted),
+    }
+}
+
+async fn second_signal(stop: CancellationToken) {
     let mut signals = Signals::new();
     signals.next().await;
     stop.cancel();
     signals.next().await;
-    telemetry::flush();
-    std::process::exit(130);
 }
 
 #[cfg(unix)]
@@ -32,6 +58,8 @@ mod unix {
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
     use tokio::signal::unix::{Signal, SignalKind, signal};
+
+    use crate::optional::or_never;
 
     /// The signals that end a program, but for those that it was started to ignore.
     pub(super) struct Signals {
@@ -64,12 +92,7 @@ mod unix {
     }
 
     async fn received(signal: &mut Option<Signal>) {
-        match signal {
-            Some(signal) => {
-                signal.recv().await;
-            }
-            None => pending().await,
-        }
+        or_never(signal.as_mut().map(Signal::recv)).await;
     }
 
     /// Whether the signal is ignored now. The system call that asks for it is an unsafe one;

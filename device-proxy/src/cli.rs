@@ -1,13 +1,15 @@
-//! Arguments; the help text is the manual.
+//! Arguments; the help text is the manual. What is not given is found in [`crate::config`].
 
 use std::path::PathBuf;
 
-use crate::transport::Transport;
 use clap::Parser;
 use common::secret::Secret;
 use common::session_mode::SessionMode;
+use common::settings;
 use common::streaming_hosts::Patterns;
 use tracing::level_filters::LevelFilter;
+
+use crate::transport::Transport;
 
 const EXAMPLES: &str = "\
 The connection string holds a key, and arguments are visible to other users of this
@@ -51,63 +53,74 @@ pub struct Cli {
     #[arg(long)]
     pub echo: bool,
 
-    /// How to reach the hub.
-    #[arg(long, value_enum, default_value_t = Transport::MqttWs)]
-    pub transport: Transport,
+    /// How to reach the hub [default: mqtt-ws].
+    #[arg(long, value_enum)]
+    pub transport: Option<Transport>,
 
     /// Session mode: many connections in one stream that outlives network failures
     /// (auto: with peers that can; always: refuse plain streams; never: plain streams
-    /// only).
-    #[arg(long, value_enum, value_name = "MODE", env = "DEVICE_PROXY_SESSION", default_value_t = SessionMode::Auto)]
-    pub session: SessionMode,
+    /// only) [default: auto] [env: DEVICE_PROXY_SESSION].
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub session: Option<SessionMode>,
 
-    /// How many seconds a session is kept while no stream carries it.
-    #[arg(long, value_name = "SECONDS", env = "DEVICE_PROXY_SESSION_GRACE", default_value_t = common::limits::SESSION_GRACE.as_secs())]
-    pub session_grace: u64,
+    /// How many seconds a session is kept while no stream carries it
+    /// [default: 259200] [env: DEVICE_PROXY_SESSION_GRACE].
+    #[arg(long, value_name = "SECONDS")]
+    pub session_grace: Option<u64>,
 
-    /// How many MiB all sessions may hold in memory (default: an eighth of the machine's, 64
-    /// to 1024).
-    #[arg(long, value_name = "MIB", env = "DEVICE_PROXY_MEMORY", value_parser = clap::value_parser!(u32).range(1..))]
+    /// How many MiB all sessions may hold in memory [default: an eighth of the machine's, 64
+    /// to 1024] [env: DEVICE_PROXY_MEMORY].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub memory: Option<u32>,
 
-    /// Port of `--transport mqtt`.
-    #[arg(long, value_name = "PORT", default_value_t = common::hub_address::MQTTS_PORT)]
-    pub mqtts_port: u16,
+    /// Port of `--transport mqtt` [default: 8883].
+    #[arg(long, value_name = "PORT")]
+    pub mqtts_port: Option<u16>,
 
-    /// PEM file of CA certificates to trust in addition to the system's.
-    #[arg(long, value_name = "FILE", env = "DEVICE_PROXY_CA_FILE")]
+    /// PEM file of CA certificates to trust in addition to the system's
+    /// [env: DEVICE_PROXY_CA_FILE].
+    #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 
     /// PEM file of the client certificate, for connection strings with `x509=true`.
-    #[arg(long, value_name = "FILE", requires = "key")]
+    #[arg(long, value_name = "FILE")]
     pub cert: Option<PathBuf>,
 
     /// PEM file of the client certificate's private key.
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
 
     /// Where streams may lead instead of the hub's own host (for a hub in Azure: its domain);
     /// NAME[:PORT], *.DOMAIN[:PORT] or *, with commas between. A stream to another host is
-    /// rejected.
-    #[arg(long, value_name = "HOSTS", env = "DEVICE_PROXY_STREAMING_HOSTS")]
+    /// rejected [env: DEVICE_PROXY_STREAMING_HOSTS].
+    #[arg(long, value_name = "HOSTS")]
     pub streaming_hosts: Option<Patterns>,
 
-    /// Streams at once; more are rejected.
+    /// Streams at once; more are rejected [default: 512].
     #[arg(
         long,
         value_name = "NUMBER",
-        default_value_t = crate::limits::STREAMS_PER_DEVICE as u32,
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
-    pub max_streams: u32,
+    pub max_streams: Option<u32>,
 
     /// Print the official samples' lines on stdout.
     #[arg(long)]
     pub sample_output: bool,
 
-    /// off, error, warn, info, debug or trace.
-    #[arg(long, value_name = "LEVEL", env = "DEVICE_PROXY_LOG", default_value_t = LevelFilter::INFO)]
-    pub log_level: LevelFilter,
+    /// off, error, warn, info, debug or trace [default: info] [env: DEVICE_PROXY_LOG].
+    #[arg(long, value_name = "LEVEL", value_parser = settings::log_level)]
+    pub log_level: Option<LevelFilter>,
+
+    /// TOML file with settings, named as these options; what an option or the environment
+    /// says counts more [env: DEVICE_PROXY_CONFIG].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Only check the options, the environment and the files that they name: exit code 0 if
+    /// device-proxy could start with them, else 2.
+    #[arg(long)]
+    pub check_config: bool,
 }
 
 #[cfg(test)]
@@ -134,10 +147,9 @@ mod tests {
             assert_eq!(cli.positional.len(), 3);
         }
         assert!(parse(&["a", "b", "c", "d"]).is_err());
-        assert!(parse(&["--cert", "c.pem"]).is_err());
-        assert_eq!(parse(&[]).unwrap().session, SessionMode::Auto);
+        assert_eq!(parse(&[]).unwrap().session, None);
         let never = parse(&["--session", "never"]).unwrap();
-        assert_eq!(never.session, SessionMode::Never);
+        assert_eq!(never.session, Some(SessionMode::Never));
         assert!(parse(&["--session", "sometimes"]).is_err());
     }
 

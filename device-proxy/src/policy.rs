@@ -7,6 +7,7 @@ use common::descriptors;
 use common::session_mode::SessionMode;
 use tokio::sync::watch;
 
+use crate::limits;
 use crate::target::Targets;
 
 /// What others may do on this device.
@@ -24,6 +25,25 @@ impl Policy {
     /// Streams at once, a target and a leg each, for which there are descriptors. At least 1.
     pub fn streams(&self) -> usize {
         descriptors::room(self.max_streams, 2, 2)
+    }
+}
+
+/// What an operator may tune of all sessions together; it holds from the start to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at once, detached ones included: where there are more, the newest detached one
+    /// goes, and a session is refused when none is detached.
+    pub sessions: usize,
+    /// Connections at once in all of them, as far as there are descriptors and memory.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: limits::SESSIONS,
+            connections: limits::DEVICE_CONNECTIONS,
+        }
     }
 }
 

@@ -38,6 +38,7 @@ impl Streams {
             desk: Arc::new(Desk::new(config, policy, boot_id, answers, stop)),
             sessions: Arc::new(Sessions::new(
                 config.session_grace,
+                config.limits,
                 Budget::default(),
                 Memory::new(config.memory),
             )),

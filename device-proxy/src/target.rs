@@ -41,7 +41,7 @@ impl fmt::Display for Target {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Not `[NAME=]HOST:PORT`.
-    #[error("--target {0:?} is not [NAME=]HOST:PORT (IPv6 in brackets)")]
+    #[error("{0:?} is not [NAME=]HOST:PORT (IPv6 in brackets)")]
     Form(String),
     /// No host name.
     #[error("{0:?} is not the name or address of a host; a target is [NAME=]HOST:PORT")]
@@ -167,17 +167,26 @@ impl Targets {
             ..Self::default()
         };
         for option in options {
-            match Target::parse(option)? {
-                (None, target) => targets.set_unnamed(target)?,
-                (Some(name), target) => {
-                    let is_taken = echo && name == ECHO;
-                    if targets.named.insert(name.clone(), target).is_some() || is_taken {
-                        return Err(TargetError::Repeated(name));
-                    }
-                }
-            }
+            targets.add(option)?;
         }
         Ok(targets)
+    }
+
+    /// Adds a target from `[NAME=]HOST:PORT`.
+    ///
+    /// # Errors
+    /// [`TargetError`], also when there is one of this name.
+    pub fn add(&mut self, text: &str) -> Result<(), TargetError> {
+        match Target::parse(text)? {
+            (None, target) => self.set_unnamed(target),
+            (Some(name), target) => {
+                let is_taken = self.echo && name == ECHO;
+                if self.named.insert(name.clone(), target).is_some() || is_taken {
+                    return Err(TargetError::Repeated(name));
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Adds the target for streams of all other names.

@@ -89,6 +89,13 @@ pub enum DataDirError {
     InUse(PathBuf),
 }
 
+impl DataDirError {
+    /// Whether another folder was meant, or none has been named: what was given is at fault.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::NotAFolder(_))
+    }
+}
+
 /// An open data folder.
 #[derive(Debug, Clone)]
 pub struct DataDir {

@@ -29,6 +29,7 @@ pub mod initiation;
 pub mod iso8601;
 pub mod legs;
 pub mod limits;
+pub mod listen;
 pub mod listeners;
 pub mod pending;
 pub mod presence;

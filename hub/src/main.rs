@@ -1,12 +1,15 @@
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
-use common::{command_line, descriptors, output, report, shutdown, telemetry};
-use hub::cli::{Cli, Command};
-use hub::commands;
+use common::settings::{self, Sources};
+use common::shutdown::{self, Interrupted};
+use common::{command_line, descriptors, limits, output, report, telemetry};
+use hub::cli::{AdminCommand, Cli, Command};
 use hub::config::ServeConfig;
-use hub::server::{ServeError, Server};
-use tokio_util::sync::CancellationToken;
+use hub::server::Server;
+use hub::{commands, config};
+use tokio::runtime::Runtime;
 
 // Gives freed memory back to the system by itself; the C library's keeps it (docs/performance.md).
 #[cfg(all(
@@ -18,33 +21,85 @@ use tokio_util::sync::CancellationToken;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let cli: Cli = command_line::parse();
+fn main() -> ExitCode {
+    let cli: Cli = match command_line::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     descriptors::raise();
-    let _flush = telemetry::init(cli.log_level);
-    match cli.command {
-        Command::Serve(args) => match serve(args.into_config(cli.data_dir)).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => report::failure(&error),
-        },
-        Command::Admin(command) => {
-            let (mut out, mut talk) = (io::stdout(), io::stderr());
-            match commands::run(&cli.data_dir, command, &mut out, &mut talk).await {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) if error.is_usage() => report::usage(&error),
-                Err(error) => report::failure(&error),
-            }
+    let sources = match config::sources(&cli, &settings::of_process) {
+        Ok(sources) => sources,
+        Err(error) => return report::usage(&error),
+    };
+    let _flush = match config::log_level(&cli, &sources) {
+        Ok(level) => telemetry::init(level),
+        Err(error) => return report::usage(&error),
+    };
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return report::failure(&error),
+    };
+    match runtime.block_on(run(cli, &sources)) {
+        Ok(code) => {
+            // What the database is writing is written.
+            runtime.shutdown_timeout(limits::DRAIN);
+            code
+        }
+        Err(interrupted) => {
+            runtime.shutdown_background();
+            interrupted.into()
         }
     }
 }
 
-async fn serve(config: ServeConfig) -> Result<(), ServeError> {
-    let server = Server::bind(config).await?;
-    let stop = CancellationToken::new();
-    tokio::spawn(shutdown::on_signal(stop.clone()));
-    // The program that started us reads these lines: they do not depend on the log level.
-    output::stderr().text(&server.announcement());
-    server.run(stop).await;
-    Ok(())
+async fn run(cli: Cli, sources: &Sources<'_>) -> Result<ExitCode, Interrupted> {
+    let data_dir = match config::data_dir(&cli, sources) {
+        Ok(data_dir) => data_dir,
+        Err(error) => return Ok(report::usage(&error)),
+    };
+    match cli.command {
+        Command::Serve(args) => {
+            let is_check = args.check_config;
+            match config::serve(args, data_dir, sources) {
+                Ok(config) if is_check => Ok(check(&config)),
+                Ok(config) => serve(config).await,
+                Err(error) => Ok(report::usage(&error)),
+            }
+        }
+        Command::Admin(command) => Ok(match config::admin(command, sources) {
+            Ok(command) => administer(&data_dir, command).await,
+            Err(error) => report::usage(&error),
+        }),
+    }
+}
+
+fn check(config: &ServeConfig) -> ExitCode {
+    match config.check() {
+        Ok(()) => report::valid(),
+        Err(error) => report::usage(&error),
+    }
+}
+
+async fn serve(config: ServeConfig) -> Result<ExitCode, Interrupted> {
+    let server = match Server::bind(config).await {
+        Ok(server) => server,
+        Err(error) if error.is_usage() => return Ok(report::usage(&error)),
+        Err(error) => return Ok(report::failure(&error)),
+    };
+    shutdown::with_signals(|stop| {
+        // The program that started us reads these lines: they do not depend on the log level.
+        output::stderr().text(&server.announcement());
+        server.run(stop)
+    })
+    .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn administer(data_dir: &Path, command: AdminCommand) -> ExitCode {
+    let (mut out, mut talk) = (io::stdout(), io::stderr());
+    match commands::run(data_dir, command, &mut out, &mut talk).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_usage() => report::usage(&error),
+        Err(error) => report::failure(&error),
+    }
 }

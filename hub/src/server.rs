@@ -51,6 +51,18 @@ pub enum ServeError {
     },
 }
 
+impl ServeError {
+    /// Whether what was given is at fault, and not the world: exit code 2, else 1.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::DataDir(error) => error.is_usage(),
+            // A certificate, or a key that does not fit it, of the operator's.
+            Self::Certificate(CertificateError::File(_) | CertificateError::Unusable(_)) => true,
+            _ => false,
+        }
+    }
+}
+
 fn bind_reason(error: &io::Error, option: &str) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -65,6 +77,9 @@ fn bind_reason(error: &io::Error, option: &str) -> String {
         _ => error.to_string(),
     }
 }
+
+/// What all legs and device sessions have for their goodbyes, once the streams are drained.
+const GOODBYES: Duration = limits::DRAIN;
 
 /// A hub that is bound and ready to run.
 pub struct Server {
@@ -103,7 +118,7 @@ impl Server {
         Ok(Self {
             https_tls: ServerTls::new(certificate.slot(), &[b"http/1.1"])?,
             mqtts_tls: ServerTls::new(certificate.slot(), &[])?,
-            state: HubState::new(address, Arc::new(registry)),
+            state: HubState::new(address, Arc::new(registry), config.limits),
             data_dir,
             _lock: lock,
             certificate,
@@ -173,9 +188,12 @@ impl Server {
         &self.data_dir
     }
 
-    /// Serves until `stop` is cancelled, then drains: at most [`limits::DRAIN`] for
-    /// open streams, and as much again for goodbyes.
+    /// Serves until `stop` is cancelled, then drains: open streams have [`Limits::drain`] to end
+    /// by themselves, and goodbyes [`GOODBYES`] after that. Dropped, it breaks everything off.
+    ///
+    /// [`Limits::drain`]: crate::limits::Limits::drain
     pub async fn run(self, stop: CancellationToken) {
+        let limits = Arc::clone(&self.state.limits);
         let tasks = TaskTracker::new();
         let stop_listening = CancellationToken::new();
         let stop_requests = CancellationToken::new();
@@ -187,17 +205,17 @@ impl Server {
             stop: stop_requests.clone(),
             stop_sessions: stop_sessions.clone(),
         };
-        let strangers = Strangers::new();
+        let strangers = Strangers::new(&limits);
         tasks.spawn(listeners::run(
             self.https,
-            listeners::permits(),
+            listeners::permits(limits.connections),
             strangers.clone(),
             stop_listening.clone(),
             tasks.clone(),
             move |socket, peer, permit, place| http.clone().serve(socket, peer, permit, place),
         ));
         // What is refused on AMQP's port takes from MQTT's half.
-        let mqtt_permits = listeners::permits();
+        let mqtt_permits = listeners::permits(limits.connections);
         if let Some(listener) = self.amqps {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!("clients of AMQP on {address} are told to use MQTT");
@@ -248,7 +266,7 @@ impl Server {
         self.state.pending.close();
         legs.close();
         // what was promised gets its grace,
-        let grace = Instant::now() + limits::DRAIN;
+        let grace = Instant::now() + limits.drain;
         while legs.count() > 0 && Instant::now() < grace {
             sleep_until((Instant::now() + Duration::from_millis(50)).min(grace)).await;
         }
@@ -257,7 +275,7 @@ impl Server {
         // and device sessions end last, since devices reconnect as soon as theirs does.
         stop_sessions.cancel();
         tasks.close();
-        let done = timeout(limits::DRAIN, tasks.wait()).await.is_ok();
+        let done = timeout(GOODBYES, tasks.wait()).await.is_ok();
         activity::finish(&self.state).await;
         tracing::info!(streams_cut = cut, in_time = done, "stopped");
     }

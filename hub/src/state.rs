@@ -8,6 +8,7 @@ use tokio_rustls::server::TlsStream;
 use crate::admission::Guarded;
 use crate::auth::{Authenticator, StreamTokens};
 use crate::legs::Legs;
+use crate::limits::Limits;
 use crate::pending::Pending;
 use crate::presence::Presence;
 use crate::registry::{Registry, activity};
@@ -36,20 +37,23 @@ pub struct HubState {
     pub tokens: Arc<StreamTokens>,
     /// When this hub has started, Unix microseconds.
     pub started: u64,
+    /// What an operator has tuned.
+    pub limits: Arc<Limits>,
 }
 
 impl HubState {
-    /// A hub of this address over this registry.
-    pub fn new(address: HubAddress, registry: Arc<dyn Registry>) -> Self {
+    /// A hub of this address over this registry, within these limits.
+    pub fn new(address: HubAddress, registry: Arc<dyn Registry>, limits: Limits) -> Self {
         Self {
             auth: Authenticator::new(Arc::clone(&registry), address.clone()),
             tokens: Arc::new(StreamTokens::new(address.hub_name())),
             presence: Presence::default(),
-            pending: Pending::default(),
-            legs: Legs::default(),
+            pending: Pending::new(limits.pending_per_device),
+            legs: Legs::new(limits.streams),
             registry,
             address,
             started: activity::now(),
+            limits: Arc::new(limits),
         }
     }
 }

@@ -12,9 +12,10 @@ mod parts;
 use std::process::ExitCode;
 
 use common::identity::StreamName;
-use common::{command_line, descriptors, report, shutdown, telemetry};
+use common::{command_line, descriptors, limits, report, shutdown, telemetry};
 use device_proxy::target::Targets;
 use service_proxy::echo::{self, EchoEvent, EchoPlan, Payload};
+use tokio::runtime::Runtime;
 use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,16 +23,27 @@ use tokio_util::task::TaskTracker;
 use crate::cli::Cli;
 use crate::parts::{QuickstartError, ended_early};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let cli: Cli = command_line::parse();
+fn main() -> ExitCode {
+    let cli: Cli = match command_line::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     descriptors::raise();
     let _flush = telemetry::init(cli.log_level);
-    let stop = CancellationToken::new();
-    tokio::spawn(shutdown::on_signal(stop.clone()));
-    match run(&cli, stop).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report::failure(&error),
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return report::failure(&error),
+    };
+    let result = runtime.block_on(shutdown::with_signals(|stop| run(&cli, stop)));
+    // What the hub's database is writing is written, unless a second signal has come.
+    match result {
+        Ok(_) => runtime.shutdown_timeout(limits::DRAIN),
+        Err(_) => runtime.shutdown_background(),
+    }
+    match result {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => report::failure(&error),
+        Err(interrupted) => interrupted.into(),
     }
 }
 

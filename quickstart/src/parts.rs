@@ -17,9 +17,11 @@ use device_proxy::config::Config as DeviceConfig;
 use device_proxy::hub_session::Fatal;
 use device_proxy::target::{TargetError, Targets};
 use device_proxy::transport::Transport;
-use hub::config::{AmqpsListen, CertificateSource, ServeConfig};
+use hub::config::{AmqpsListen, ServeConfig};
+use hub::limits::Limits;
 use hub::registry::{Authentication, IdentitySettings, RegistryError};
 use hub::server::{ServeError, Server};
+use hub::tls::CertificateSource;
 use service_proxy::config::{HubConfig, ListenConfig, SessionConfig};
 use service_proxy::echo::EchoFailure;
 use service_proxy::forward::{Bind, Forward};
@@ -87,6 +89,7 @@ pub async fn hub(data_dir: &Path) -> Result<Server, QuickstartError> {
             mqtts: Some(loopback(mqtts)),
             amqps: AmqpsListen::Off,
             certificate: CertificateSource::Managed,
+            limits: Limits::default(),
         })
         .await
     };
@@ -175,6 +178,7 @@ pub fn device_config(
         dialer: Dialer::new(&tls::client_config(Some(ca_file), None)?),
         streaming_hosts: None,
         max_streams: device_proxy::limits::STREAMS_PER_DEVICE,
+        limits: device_proxy::policy::Limits::default(),
         sample_output: false,
     })
 }

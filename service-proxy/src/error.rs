@@ -22,6 +22,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what was given is at fault, and not the world: exit code 2, else 1.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Listen(ListenError::Setup(_))
+                | Self::Connect(ConnectError::Setup(_))
+                | Self::Echo(EchoError::Setup(_))
+        )
+    }
+
     /// The exit code of a program that has nothing to say to a person, since none is there: that
     /// of one which the signal would have ended.
     pub fn silent_exit_code(&self) -> Option<u8> {

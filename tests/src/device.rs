@@ -2,6 +2,7 @@
 
 use clap::Parser as _;
 use common::connection_string::DeviceConnectionString;
+use common::settings::Sources;
 use device_proxy::cli::Cli;
 use device_proxy::config::Config;
 use device_proxy::hub_session::Fatal;
@@ -29,8 +30,8 @@ pub fn config(hub: &TestHub, connection: &DeviceConnectionString, arguments: &[&
     .concat();
     let text = connection.to_secret_text();
     let environment =
-        |name: &str| (name == "IOTHUB_DEVICE_CONNECTION_STRING").then(|| text.expose().to_owned());
-    Config::resolve(Cli::parse_from(line), environment).unwrap()
+        |name: &str| (name == "IOTHUB_DEVICE_CONNECTION_STRING").then(|| text.expose().into());
+    Config::resolve(Cli::parse_from(line), &Sources::new(&environment)).unwrap()
 }
 
 impl TestDevice {

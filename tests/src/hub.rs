@@ -9,10 +9,12 @@ use common::connection_string::{
 };
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};
-use hub::config::{AmqpsListen, CertificateSource, ServeConfig};
+use hub::config::{AmqpsListen, ServeConfig};
+use hub::limits::Limits;
 use hub::registry::{Authentication, IdentitySettings, IfMatch, Registry, Status};
 use hub::server::Server;
 use hub::state::HubState;
+use hub::tls::CertificateSource;
 use rustls::ClientConfig;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -57,7 +59,13 @@ pub fn identity(text: &str) -> DeviceIdentity {
 impl TestHub {
     /// Starts a hub that is known as `localhost`.
     pub async fn start() -> Self {
-        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), "localhost").await
+        Self::start_with(Limits::default()).await
+    }
+
+    /// The same with other limits than a hub has by itself.
+    pub async fn start_with(limits: Limits) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_limited(folder, "localhost", limits).await
     }
 
     /// Starts a hub that everybody reaches through links: MQTT over TLS through one,
@@ -81,6 +89,10 @@ impl TestHub {
     }
 
     async fn start_in(folder: Arc<TempDir>, address: &str) -> Self {
+        Self::start_limited(folder, address, Limits::default()).await
+    }
+
+    async fn start_limited(folder: Arc<TempDir>, address: &str, limits: Limits) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(ServeConfig {
             data_dir: folder.path().join("hub-data"),
@@ -89,6 +101,7 @@ impl TestHub {
             mqtts: Some(any),
             amqps: AmqpsListen::At(any),
             certificate: CertificateSource::Managed,
+            limits,
         })
         .await
         .unwrap();

@@ -182,6 +182,12 @@ impl Program {
         self.child.kill().await.unwrap();
     }
 
+    /// Waits for its end: its exit code, or none when a signal has ended it.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        let ended = crate::soon("the program's end", self.child.wait()).await;
+        ended.unwrap().code()
+    }
+
     /// Waits for its end: whether it succeeded, and its last words.
     pub async fn ended(&mut self) -> (bool, String) {
         let status = crate::soon("the program's end", self.child.wait())

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Parser as _;
 use common::connection_string::ServiceConnectionString;
+use common::settings::Sources;
 use service_proxy::cli::Cli;
 use service_proxy::config::{Config, resolve};
 use service_proxy::listener::Listener;
@@ -32,7 +33,7 @@ pub fn config(hub: &TestHub, service: &ServiceConnectionString, arguments: &[&st
     let text = service.to_secret_text();
     let environment =
         |name: &str| (name == "IOTHUB_CONNECTION_STRING").then(|| text.expose().into());
-    resolve(Cli::parse_from(line), &environment).unwrap()
+    resolve(Cli::parse_from(line), &Sources::new(&environment)).unwrap()
 }
 
 impl TestService {

@@ -42,7 +42,10 @@ async fn garbage_on_each_port() {
             "{alert:?}"
         );
         // and inside it: a refusal from HTTP, nothing from MQTT.
-        let mut inside = Dialer::new(&hub.tls()).tls("localhost", port).await.unwrap();
+        let mut inside = Dialer::new(&hub.tls())
+            .tls("localhost", port)
+            .await
+            .unwrap();
         let _ = inside.write_all(&[0x55; 64 << 10]).await;
         let _ = inside.flush().await;
         let answer = soon("the end", read_all(&mut inside)).await;

@@ -3,6 +3,7 @@
 
 use common::keepalive::SecondLook;
 use common::mqtt::{self, Packet, PacketIo, ReadError, packet};
+use common::optional::or_never;
 use common::report;
 use common::wire::stream::{StreamAnswer, StreamRequest, StreamRequestError};
 use common::wire::twin::TwinResponse;
@@ -52,14 +53,6 @@ pub struct Session<'a> {
     /// would find nothing, and carry the connection in a plain stream for all its life.
     held: Vec<StreamRequest>,
     may_hold: bool,
-}
-
-/// Waits for a moment, if there is one.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 impl<'a> Session<'a> {
@@ -185,7 +178,7 @@ impl<'a> Session<'a> {
                         return end;
                     }
                 }
-                () = until(self.reporter.due()) => {
+                () = or_never(self.reporter.due().map(sleep_until)) => {
                     if let Some(report) = self.reporter.act(Instant::now())
                         && let Err(end) = self.write(&report).await
                     {
@@ -193,7 +186,7 @@ impl<'a> Session<'a> {
                     }
                 }
                 () = sleep_until(hold_until), if !self.held.is_empty() => {}
-                () = until(self.renew_at) => return SessionEnd::Renewal,
+                () = or_never(self.renew_at.map(sleep_until)) => return SessionEnd::Renewal,
             }
         }
     }

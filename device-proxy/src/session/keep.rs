@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use common::limits;
+use common::optional::or_never;
 use common::session::{Code, Over};
 use common::telemetry::AUDIT;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -42,18 +43,8 @@ pub(super) async fn keep(desk: Arc<Desk>, sessions: Arc<Sessions>, entry: Arc<En
             },
             // A session that attaches or detaches has another time to expire.
             _ = turns.changed() => {}
-            () = async {
-                match expires {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            } => live.reset(Code::Expired, ""),
-            () = async {
-                match detached {
-                    Some(since) => desk.dial_ahead(since).await,
-                    None => std::future::pending().await,
-                }
-            } => {}
+            () = or_never(expires.map(sleep_until)) => live.reset(Code::Expired, ""),
+            () = or_never(detached.map(|since| desk.dial_ahead(since))) => {}
             () = desk.stop.cancelled() => live.reset(Code::Stopping, ""),
         }
     }

@@ -21,7 +21,7 @@ use common::telemetry::AUDIT;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::limits;
+use crate::policy::Limits;
 use crate::target::Target;
 
 /// One session.
@@ -53,9 +53,15 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Starts with none; a detached session is kept for `grace`.
-    pub(crate) fn new(grace: Duration, budget: Budget, memory: Arc<Memory>) -> Self {
-        let most = descriptors::room(limits::DEVICE_CONNECTIONS, 1, 2)
+    /// Starts with none, and never has more than the limits; a detached session is kept for
+    /// `grace`, and all of them within the budget.
+    pub(crate) fn new(
+        grace: Duration,
+        limits: Limits,
+        budget: Budget,
+        memory: Arc<Memory>,
+    ) -> Self {
+        let most = descriptors::room(limits.connections, 1, 2)
             .min(memory.connections())
             .max(1);
         let most_of_one = most - most / 4;
@@ -64,6 +70,7 @@ impl Sessions {
             entries: Mutex::default(),
             grace,
             budget: Budget {
+                sessions: budget.sessions.min(limits.sessions),
                 // Whatever one session may have, it keeps when it is detached.
                 connections: budget.connections.min(most_of_one),
                 ..budget
@@ -173,6 +180,7 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use crate::limits::{DEVICE_CONNECTIONS, SESSION_DETACHED_CONNECTIONS, SESSION_GRACE};
     use common::session::Role;
 
     use super::*;
@@ -193,7 +201,8 @@ mod tests {
     fn connections_have_room_in_memory_and_leave_some_for_others() {
         let sessions = |mib: u64| {
             let memory = Memory::new(mib << 20);
-            let sessions = Sessions::new(limits::SESSION_GRACE, Budget::default(), memory);
+            let limits = Limits::default();
+            let sessions = Sessions::new(SESSION_GRACE, limits, Budget::default(), memory);
             (
                 sessions.connections.available_permits(),
                 sessions.most_of_one,
@@ -203,8 +212,23 @@ mod tests {
         assert_eq!(sessions(4), (64, 48, 48));
         assert_eq!(sessions(0), (1, 1, 1));
         let (most, _, detached) = sessions(1 << 20);
-        assert_eq!(most, descriptors::room(limits::DEVICE_CONNECTIONS, 1, 2));
-        assert!(detached <= limits::SESSION_DETACHED_CONNECTIONS);
+        assert_eq!(most, descriptors::room(DEVICE_CONNECTIONS, 1, 2));
+        assert!(detached <= SESSION_DETACHED_CONNECTIONS);
+    }
+
+    #[tokio::test]
+    async fn there_are_no_more_than_the_limits_say() {
+        let limits = Limits {
+            sessions: 1,
+            connections: 8,
+        };
+        let memory = Memory::unlimited();
+        let sessions = Sessions::new(SESSION_GRACE, limits, Budget::default(), memory);
+        assert_eq!(sessions.connections.available_permits(), 8);
+        assert_eq!(sessions.most_of_one, 6);
+        let first = sessions.insert(entry(1)).unwrap();
+        let _ = first.live.attach(&first.live.freeze(), 0).unwrap();
+        assert!(sessions.insert(entry(2)).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -214,7 +238,8 @@ mod tests {
             bytes: 1 << 20,
             connections: 100,
         };
-        let sessions = Sessions::new(limits::SESSION_GRACE, budget, Memory::unlimited());
+        let limits = Limits::default();
+        let sessions = Sessions::new(SESSION_GRACE, limits, budget, Memory::unlimited());
         let first = sessions.insert(entry(1)).unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
         let second = sessions.insert(entry(2)).unwrap();

@@ -21,11 +21,6 @@ const LAST: u32 = 7;
 const FIRST_DELAY: Duration = Duration::from_millis(125);
 /// How late an address is answered that is refused too often.
 const DELAY: Duration = Duration::from_secs(1);
-/// So many refusals in a row an address may have, a site whose devices all have an old key
-/// included,
-const BURST: NonZeroU32 = NonZeroU32::new(100).unwrap();
-/// and so many a second in the long run.
-const PER_SECOND: NonZeroU32 = NonZeroU32::new(2).unwrap();
 /// Addresses that are remembered; more share one memory.
 const SOURCES: usize = 4_096;
 
@@ -58,15 +53,15 @@ fn may<C: Clock>(limiter: &Limiter<C>, source: Network) -> bool {
 pub struct Refusals<C: Clock = MonotonicClock>(Limiter<C>);
 
 impl Refusals {
-    /// None yet.
-    pub fn new() -> Self {
-        Self::by(MonotonicClock)
+    /// None yet. An address may have `burst` in a row, and so many a second in the long run.
+    pub fn new(burst: NonZeroU32, per_second: NonZeroU32) -> Self {
+        Self::by(MonotonicClock, burst, per_second)
     }
 }
 
 impl<C: Clock> Refusals<C> {
-    fn by(clock: C) -> Self {
-        let quota = Quota::per_second(PER_SECOND).allow_burst(BURST);
+    fn by(clock: C, burst: NonZeroU32, per_second: NonZeroU32) -> Self {
+        let quota = Quota::per_second(per_second).allow_burst(burst);
         Self(RateLimiter::hashmap_with_clock(quota, clock))
     }
 
@@ -131,13 +126,16 @@ mod tests {
 
     use super::*;
 
+    const BURST: NonZeroU32 = NonZeroU32::new(100).unwrap();
+    const PER_SECOND: NonZeroU32 = NonZeroU32::new(2).unwrap();
+
     fn source(number: u32) -> Network {
         Network::of(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)))
     }
 
     #[test]
     fn a_connection_is_answered_later_and_later_and_then_closed() {
-        let refusals = Refusals::by(FakeRelativeClock::default());
+        let refusals = Refusals::by(FakeRelativeClock::default(), BURST, PER_SECOND);
         let all: Vec<_> = (0..LAST)
             .map(|before| refusals.judge(source(1), before))
             .collect();
@@ -151,7 +149,7 @@ mod tests {
     #[test]
     fn an_address_that_comes_again_and_again_waits_and_others_do_not() {
         let clock = FakeRelativeClock::default();
-        let refusals = Refusals::by(clock.clone());
+        let refusals = Refusals::by(clock.clone(), BURST, PER_SECOND);
         let free = (0..1000)
             .filter(|_| refusals.judge(source(1), 0) == (Duration::ZERO, Verdict::Keep))
             .count();
@@ -171,7 +169,7 @@ mod tests {
     #[test]
     fn so_many_addresses_are_remembered_and_no_more() {
         let clock = FakeRelativeClock::default();
-        let refusals = Refusals::by(clock.clone());
+        let refusals = Refusals::by(clock.clone(), BURST, PER_SECOND);
         for number in 0..100_000 {
             let _ = refusals.judge(source(number), 0);
         }

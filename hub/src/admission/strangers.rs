@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use common::descriptors;
 use common::locks::lock;
@@ -14,13 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::guarded::{Allowance, Beyond};
 use super::refusals::{FirstTime, Refusals, Verdict};
+use crate::limits::Limits;
 
-/// One in so many descriptors is for strangers: a device needs one for a moment as one, and
-/// then for days as a device.
-const SHARE: usize = 4;
-/// More than these are not held at once, however many descriptors there are: each may cost
-/// some 16 KiB, and so many handshakes are some seconds of work for two cores.
-const MOST: usize = 8_192;
 /// Fewer are no use.
 const LEAST: usize = 16;
 /// One address has at most one in so many of these places: behind it may be a whole site
@@ -38,6 +34,7 @@ pub struct Strangers(Arc<Shared>);
 struct Shared {
     most: usize,
     most_of_one: usize,
+    handshake: Duration,
     refusals: Refusals,
     amqp: FirstTime,
     table: Mutex<Table>,
@@ -52,17 +49,20 @@ struct Table {
 }
 
 impl Strangers {
-    /// With a share of this process's descriptors.
-    pub fn new() -> Self {
-        Self::of(descriptors::room(MOST, 1, SHARE))
+    /// With the share of this process's descriptors, and the time for each of their steps, that
+    /// the limits give them.
+    pub fn new(limits: &Limits) -> Self {
+        let most = descriptors::room(limits.strangers, 1, limits.strangers_share);
+        Self::of(most, limits)
     }
 
-    fn of(most: usize) -> Self {
+    fn of(most: usize, limits: &Limits) -> Self {
         let most = most.max(LEAST);
         Self(Arc::new(Shared {
             most,
             most_of_one: most / SHARE_OF_ONE,
-            refusals: Refusals::new(),
+            handshake: limits.handshake,
+            refusals: Refusals::new(limits.refusals, limits.refusals_per_second),
             amqp: FirstTime::new(),
             table: Mutex::default(),
         }))
@@ -105,12 +105,6 @@ impl Strangers {
     }
 }
 
-impl Default for Strangers {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Table {
     fn remove(&mut self, number: u64) -> Option<CancellationToken> {
         let (source, gone) = self.places.remove(&number)?;
@@ -140,6 +134,11 @@ impl Place {
     /// dropped.
     pub async fn gone(&self) {
         self.gone.cancelled().await;
+    }
+
+    /// How long the peer may take for each step until it has shown who it is.
+    pub fn handshake_time(&self) -> Duration {
+        self.strangers.0.handshake
     }
 
     /// The peer has shown who it is.
@@ -203,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_and_who_is_known_stays() {
-        let strangers = Strangers::of(LEAST);
+        let strangers = Strangers::of(LEAST, &Limits::default());
         let place = |last: usize| strangers.admit(address(&format!("10.0.0.{last}")));
         let mut places: Vec<Place> = (0..LEAST).map(place).collect();
         assert!(!places.iter().any(is_gone));
@@ -226,7 +225,7 @@ mod tests {
 
     #[test]
     fn one_address_has_a_share_and_harms_no_other() {
-        let strangers = Strangers::of(LEAST);
+        let strangers = Strangers::of(LEAST, &Limits::default());
         let other = strangers.admit(address("10.0.0.1"));
         for (base, same) in [("127.0.0.1", true), ("2001:db8::", false)] {
             let from = |number: usize| match same {

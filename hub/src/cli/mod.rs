@@ -1,49 +1,36 @@
-//! The command line of `stream-hub`. What it does is in
-//! [`crate::commands`], and for `serve` in the server.
+//! The command line of `stream-hub`: arguments only. What is not given is found in
+//! [`crate::config`]; what the commands do is in [`crate::commands`], and for `serve` in the server.
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
-use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand};
-use common::hub_address::{AMQPS_PORT, HTTPS_PORT, HubAddress, HubAddressError, MQTTS_PORT};
+use common::hub_address::HubAddress;
 use common::identity::{DeviceId, ModuleId};
 use common::secret::Secret;
+use common::settings;
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{AmqpsListen, CertificateSource, ServeConfig};
+use crate::listen::{Listen, ListenOrOff};
 use crate::registry::Thumbprint;
-
-mod listen;
-
-pub use listen::{Listen, ListenOrOff};
 
 /// A self-hosted hub for device streams, wire-compatible with Azure IoT Hub.
 #[derive(Debug, Parser)]
 #[command(name = "stream-hub", version, arg_required_else_help = true)]
 pub struct Cli {
-    /// The folder with the hub's database, keys and certificates; made when missing.
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "STREAM_HUB_DATA_DIR",
-        default_value = "./hub-data"
-    )]
-    pub data_dir: PathBuf,
+    /// The folder with the hub's database, keys and certificates; made when missing
+    /// [default: ./hub-data] [env: STREAM_HUB_DATA_DIR].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 
-    /// How much to log on stderr.
-    #[arg(
-        long,
-        global = true,
-        value_name = "LEVEL",
-        env = "STREAM_HUB_LOG",
-        default_value = "info",
-        ignore_case = true,
-        value_parser = PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
-            .try_map(|level| level.parse::<LevelFilter>())
-    )]
-    pub log_level: LevelFilter,
+    /// How much to log on stderr: off, error, warn, info, debug or trace
+    /// [default: info] [env: STREAM_HUB_LOG].
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = settings::log_level)]
+    pub log_level: Option<LevelFilter>,
+
+    /// TOML file with settings, named as these options and those of `serve`; what an option or
+    /// the environment says counts more [env: STREAM_HUB_CONFIG].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 
     /// What to do.
     #[command(subcommand)]
@@ -84,26 +71,18 @@ pub enum AdminCommand {
 pub struct ServeArgs {
     /// The address that connection strings, certificates and streaming URLs carry, kept
     /// in the data folder [default: the name of the last time, at first localhost; the port
-    /// of --https].
-    #[arg(
-        long,
-        value_name = "NAME[:PORT]",
-        env = "STREAM_HUB_HOSTNAME",
-        value_parser = hub_address
-    )]
+    /// of --https] [env: STREAM_HUB_HOSTNAME].
+    #[arg(long, value_name = "NAME[:PORT]", value_parser = HubAddress::parse)]
     pub hostname: Option<HubAddress>,
 
-    /// Where to listen for HTTPS and WebSockets: IP:PORT, or a port on all addresses.
-    #[arg(long, value_name = "ADDR", default_value_t = Listen::everywhere(HTTPS_PORT))]
-    pub https: Listen,
+    /// Where to listen for HTTPS and WebSockets: IP:PORT, or a port on all addresses
+    /// [default: :443].
+    #[arg(long, value_name = "ADDR")]
+    pub https: Option<Listen>,
 
-    /// Where to listen for MQTT over TLS; `off` for nowhere.
-    #[arg(
-        long,
-        value_name = "ADDR|off",
-        default_value_t = ListenOrOff(Some(Listen::everywhere(MQTTS_PORT)))
-    )]
-    pub mqtts: ListenOrOff,
+    /// Where to listen for MQTT over TLS; `off` for nowhere [default: :8883].
+    #[arg(long, value_name = "ADDR|off")]
+    pub mqtts: Option<ListenOrOff>,
 
     /// Where to listen for clients of AMQP, which the hub does not speak yet, to tell them so
     /// at once; `off` for nowhere [default: port 5671 beside an --mqtts on 8883, if it is
@@ -113,40 +92,17 @@ pub struct ServeArgs {
 
     /// PEM file of the TLS certificate, and of intermediates behind it [default: one
     /// that the hub's own CA signs, see DIR/tls/ca.pem].
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(long, value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
 
     /// PEM file of the certificate's private key.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-}
 
-impl ServeArgs {
-    /// The whole configuration of a hub in this data folder.
-    pub fn into_config(self, data_dir: PathBuf) -> ServeConfig {
-        ServeConfig {
-            data_dir,
-            hostname: self.hostname,
-            https: self.https.socket_address(),
-            mqtts: self.mqtts.0.map(Listen::socket_address),
-            amqps: match (self.amqps, self.mqtts.0) {
-                (Some(ListenOrOff(Some(listen))), _) => AmqpsListen::At(listen.socket_address()),
-                (None, Some(mqtts)) if mqtts.port == MQTTS_PORT => {
-                    let listen = Listen {
-                        port: AMQPS_PORT,
-                        ..mqtts
-                    };
-                    AmqpsListen::IfFree(listen.socket_address())
-                }
-                _ => AmqpsListen::Off,
-            },
-            certificate: match (self.tls_cert, self.tls_key) {
-                (Some(certificate), Some(key)) => CertificateSource::Files { certificate, key },
-                // Each requires the other.
-                _ => CertificateSource::Managed,
-            },
-        }
-    }
+    /// Only check the options, the environment and the files that they name: exit code 0 if
+    /// a hub could start with them, else 2.
+    #[arg(long)]
+    pub check_config: bool,
 }
 
 /// `device …`
@@ -224,14 +180,8 @@ pub struct CredentialArgs {
     pub x509_thumbprint: Vec<Thumbprint>,
 
     /// Its primary key, base64 of 16 to 64 bytes. Other users see the command line:
-    /// better give a file or the environment variable.
-    #[arg(
-        long,
-        value_name = "BASE64",
-        env = "STREAM_HUB_PRIMARY_KEY",
-        hide_env_values = true,
-        conflicts_with = "primary_key_file"
-    )]
+    /// better give a file or the environment variable [env: STREAM_HUB_PRIMARY_KEY].
+    #[arg(long, value_name = "BASE64", conflicts_with = "primary_key_file")]
     pub primary_key: Option<Secret>,
 
     /// A file with its primary key.
@@ -323,10 +273,6 @@ pub struct WhichKey {
     /// With the secondary key instead of the primary one.
     #[arg(long)]
     pub secondary: bool,
-}
-
-fn hub_address(text: &str) -> Result<HubAddress, HubAddressError> {
-    HubAddress::parse(text)
 }
 
 fn thumbprint(text: &str) -> Result<Thumbprint, &'static str> {

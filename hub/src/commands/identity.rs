@@ -3,7 +3,7 @@
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::identity::DeviceIdentity;
 use common::secret::Secret;
-use common::text_input;
+use common::settings;
 use serde_json::Value;
 
 use super::{CommandError, Session, table};
@@ -64,11 +64,7 @@ fn authentication(args: CredentialArgs) -> Result<Authentication, CommandError> 
     }
     let key = match args.primary_key_file {
         None => args.primary_key,
-        Some(path) => {
-            let text =
-                text_input::read(&path).map_err(|source| CommandError::KeyFile { path, source })?;
-            Some(Secret::new(text_input::value(&text).as_str()))
-        }
+        Some(path) => Some(settings::secret_file("the primary key", &path)?),
     };
     match key {
         None => Ok(Authentication::random_keys()),

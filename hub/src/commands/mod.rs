@@ -2,12 +2,12 @@
 //! it. Data goes to one writer (stdout), talk to another (stderr).
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::hub_address::HubAddress;
 use common::identity::DeviceIdentity;
 use common::outside;
-use common::text_input::TextError;
+use common::settings::SettingError;
 use serde_json::Value;
 
 use crate::cli::{AdminCommand, DeviceCommand};
@@ -63,13 +63,8 @@ pub enum CommandError {
     #[error(transparent)]
     Credential(#[from] CredentialError),
     /// The key file cannot be read.
-    #[error("cannot read the key file {}", path.display())]
-    KeyFile {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: TextError,
-    },
+    #[error(transparent)]
+    KeyFile(#[from] SettingError),
     /// More thumbprints than an identity has room for.
     #[error("give --x509-thumbprint once or twice, not {0} times")]
     TooManyThumbprints(usize),
@@ -81,10 +76,14 @@ pub enum CommandError {
 impl CommandError {
     /// Whether the command line is at fault, not the world: exit code 2, else 1.
     pub fn is_usage(&self) -> bool {
-        matches!(
-            self,
-            Self::Credential(_) | Self::TooManyThumbprints(_) | Self::SecretAsId
-        )
+        match self {
+            Self::DataDir(error) => error.is_usage(),
+            Self::Credential(_)
+            | Self::KeyFile(_)
+            | Self::TooManyThumbprints(_)
+            | Self::SecretAsId => true,
+            _ => false,
+        }
     }
 }
 

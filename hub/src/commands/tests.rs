@@ -1,5 +1,7 @@
 //! Whole command lines on a data folder in a temporary place.
 
+use std::path::PathBuf;
+
 use clap::Parser as _;
 use common::connection_string::{
     DeviceConnectionString, DeviceCredential, ServiceConnectionString, ServiceCredential,
@@ -136,7 +138,7 @@ async fn given_credentials() {
     let error = shell
         .error("device create x --primary-key-file /no/such")
         .await;
-    assert!(!error.is_usage() && error.to_string().contains("/no/such"));
+    assert!(error.is_usage() && error.to_string().contains("/no/such"));
     std::fs::write(shell.temporary.path().join("key"), "\n").unwrap();
     let line = format!("device create x --primary-key-file {file}");
     assert!(matches!(

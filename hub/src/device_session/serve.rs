@@ -35,7 +35,7 @@ pub async fn serve<S: Transport>(
     io.set_limit(limits::MQTT_CONNECT_PACKET);
     let handshake = connect(&mut io, certificate.as_ref(), &state.auth, place);
     let result = tokio::select! {
-        result = timeout(limits::STRANGER, handshake) => result,
+        result = timeout(place.handshake_time(), handshake) => result,
         () = place.gone() => {
             return tracing::debug!(peer = %address, transport, "no CONNECT came, and others want its place");
         }

@@ -48,12 +48,6 @@ impl<W> Clone for Legs<W> {
     }
 }
 
-impl<W> Default for Legs<W> {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(Table::default())))
-    }
-}
-
 /// A stream that its device has not accepted yet; dropped before that, it is given up.
 pub struct Expected<W> {
     legs: Legs<W>,
@@ -91,6 +85,11 @@ pub enum Meeting<W> {
 }
 
 impl<W> Legs<W> {
+    /// None yet, and never more than `most` streams.
+    pub fn new(most: usize) -> Self {
+        Self(Arc::new(Mutex::new(Table::new(most))))
+    }
+
     fn table(&self) -> MutexGuard<'_, Table<Stream<W>>> {
         lock(&self.0)
     }

@@ -6,12 +6,10 @@ use std::time::Instant;
 
 use common::identity::{DeviceId, DeviceIdentity, Leg, StreamId};
 
-use crate::limits;
-
 /// Why a stream cannot be entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ExpectRefused {
-    /// There are [`limits::STREAMS_PER_HUB`].
+    /// There are as many as there may be.
     #[error("the hub has too many streams at once")]
     TooMany,
     /// The hub is going down.
@@ -47,20 +45,22 @@ struct Entry<T> {
 pub struct Table<T> {
     streams: HashMap<StreamId, Entry<T>>,
     identities: HashMap<DeviceIdentity, HashSet<StreamId>>,
+    /// Streams at once.
+    most: usize,
     is_closed: bool,
 }
 
-impl<T> Default for Table<T> {
-    fn default() -> Self {
+impl<T> Table<T> {
+    /// An empty table of at most so many streams.
+    pub fn new(most: usize) -> Self {
         Self {
             streams: HashMap::new(),
             identities: HashMap::new(),
+            most,
             is_closed: false,
         }
     }
-}
 
-impl<T> Table<T> {
     /// Number of streams in any state.
     pub fn len(&self) -> usize {
         self.streams.len()
@@ -89,7 +89,7 @@ impl<T> Table<T> {
         if self.is_closed {
             return Err(ExpectRefused::Stopping);
         }
-        if self.streams.len() >= limits::STREAMS_PER_HUB {
+        if self.streams.len() >= self.most {
             return Err(ExpectRefused::TooMany);
         }
         let entry = Entry {
@@ -215,6 +215,10 @@ mod tests {
 
     use super::*;
 
+    /// Streams at once.
+    const MOST: usize = 100;
+    const LEGS_IN: Duration = Duration::from_secs(60);
+
     fn identity(name: &str) -> DeviceIdentity {
         DeviceIdentity::of_device(DeviceId::parse(name).unwrap())
     }
@@ -228,7 +232,7 @@ mod tests {
     #[test]
     fn the_usual_life() {
         let now = Instant::now();
-        let mut table = Table::default();
+        let mut table = Table::new(MOST);
         let stream = expect(&mut table, "d", 5);
         assert!(
             table.claim(stream, Leg::Device).is_ok(),
@@ -254,23 +258,23 @@ mod tests {
     #[test]
     fn what_does_not_come_in_time_goes() {
         let now = Instant::now();
-        let mut table = Table::default();
+        let mut table = Table::new(MOST);
         let stream = expect(&mut table, "d", 5);
         let late = now + Duration::from_secs(100);
         assert!(table.remove_expired(late).is_empty(), "not accepted yet");
-        table.accept(stream, now + limits::LEG_ARRIVAL);
+        table.accept(stream, now + LEGS_IN);
         table.claim(stream, Leg::Device).unwrap();
         table.arrive(stream);
         assert!(table.remove_expired(now).is_empty());
-        assert_eq!(table.remove_expired(now + limits::LEG_ARRIVAL), [5]);
+        assert_eq!(table.remove_expired(now + LEGS_IN), [5]);
         assert_eq!(table.claim(stream, Leg::Service), Err(LegRefused));
     }
 
     #[test]
     fn the_hub_has_a_limited_number_of_streams() {
-        let mut table = Table::default();
-        for number in 0..limits::STREAMS_PER_HUB {
-            expect(&mut table, &format!("d{}", number % 1000), 0);
+        let mut table = Table::new(MOST);
+        for number in 0..MOST {
+            expect(&mut table, &format!("d{}", number % 3), 0);
         }
         let full = table.expect(StreamId::random(), &identity("d"), 0);
         assert_eq!(full, Err(ExpectRefused::TooMany));
@@ -278,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_closed_table_takes_no_more_and_keeps_what_has_met() {
-        let mut table = Table::default();
+        let mut table = Table::new(MOST);
         let met = expect(&mut table, "d", 1);
         expect(&mut table, "d", 2);
         table.accept(met, Instant::now());
@@ -320,7 +324,7 @@ mod tests {
         #[test]
         fn random_histories_keep_the_table_whole(steps in proptest::collection::vec(step(), 0..80)) {
             let start = Instant::now();
-            let mut table = Table::default();
+            let mut table = Table::new(MOST);
             let mut known: Vec<StreamId> = Vec::new();
             let mut claims = HashMap::<(StreamId, bool), u32>::new();
             let name = |n: u8| identity(&format!("d{n}"));

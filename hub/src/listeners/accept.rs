@@ -13,15 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Place, Strangers};
-use crate::limits;
 
 /// A connection's share of the limit, held as long as the connection lives. Only a
 /// closed semaphore gives none, and this one is never closed.
 pub type Permit = Option<OwnedSemaphorePermit>;
 
-/// Permits for half of the connections that there is room for.
-pub fn permits() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(descriptors::room(limits::CONNECTIONS, 1, 2)))
+/// Permits for so many connections, and for half of those that there is room for at most.
+pub fn permits(connections: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(descriptors::room(connections, 1, 2)))
 }
 
 /// Accepts while there are permits, until `stop` is cancelled; every connection becomes a task of

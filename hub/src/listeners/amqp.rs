@@ -62,7 +62,7 @@ impl AmqpListener {
     }
 }
 
-/// Refuses a client over any byte stream, within [`limits::STRANGER`].
+/// Refuses a client over any byte stream, within a stranger's time.
 pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     name: &str,
@@ -77,7 +77,7 @@ pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let conversation = async {
         let _ = place.refused().await;
-        timeout(limits::STRANGER, converse(&mut stream, name)).await
+        timeout(place.handshake_time(), converse(&mut stream, name)).await
     };
     let result = tokio::select! {
         result = conversation => result,

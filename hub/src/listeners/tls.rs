@@ -40,7 +40,7 @@ impl ServerTls {
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// Shakes hands within [`limits::STRANGER`]; `None` when it fails, which is the
+    /// Shakes hands within a stranger's time; `None` when it fails, which is the
     /// stranger's affair, and when its place is wanted. May be dropped.
     pub async fn accept(&self, socket: TcpStream, place: &Place) -> Option<Box<LegStream>> {
         let handshake = async {
@@ -50,7 +50,7 @@ impl ServerTls {
             boxed(|| self.0.accept(guarded)).await.map(Box::new)
         };
         let result = tokio::select! {
-            result = timeout(limits::STRANGER, handshake) => result,
+            result = timeout(place.handshake_time(), handshake) => result,
             () = place.gone() => return None,
         };
         match result {

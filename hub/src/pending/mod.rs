@@ -55,13 +55,6 @@ impl Request {
 #[derive(Clone)]
 pub struct Pending(Arc<Mutex<Table<Request>>>);
 
-impl Default for Pending {
-    fn default() -> Self {
-        let start = u64::from(u32::from_be_bytes(common::random::bytes()) % 100_000);
-        Self(Arc::new(Mutex::new(Table::new(start))))
-    }
-}
-
 /// A request that waits; it is withdrawn when this is dropped.
 pub struct Asked {
     pending: Pending,
@@ -72,6 +65,12 @@ pub struct Asked {
 }
 
 impl Pending {
+    /// None yet, and never more than `most` of one identity.
+    pub fn new(most: usize) -> Self {
+        let start = u64::from(u32::from_be_bytes(common::random::bytes()) % 100_000);
+        Self(Arc::new(Mutex::new(Table::new(start, most))))
+    }
+
     fn table(&self) -> MutexGuard<'_, Table<Request>> {
         lock(&self.0)
     }

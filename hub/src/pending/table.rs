@@ -4,14 +4,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use common::identity::DeviceIdentity;
-use common::limits;
 
 use crate::presence::HubSessionId;
 
 /// Why a request cannot wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AskRefused {
-    /// Too many requests wait for this identity: [`limits::PENDING_PER_DEVICE`].
+    /// Too many requests wait for this identity.
     #[error("too many stream requests wait for this device")]
     TooMany,
     /// The hub is going down.
@@ -31,16 +30,20 @@ struct Entry<T> {
 pub struct Table<T> {
     identities: HashMap<DeviceIdentity, BTreeMap<u64, Entry<T>>>,
     last_number: u64,
+    /// Of one identity.
+    most: usize,
     is_closed: bool,
 }
 
 impl<T> Table<T> {
-    /// An empty table; request numbers count up from behind `start`, which should differ from
-    /// start to start, so that a late answer meets no other's request.
-    pub fn new(start: u64) -> Self {
+    /// An empty table of at most `most` requests of one identity; request numbers count up from
+    /// behind `start`, which should differ from start to start, so that a late answer meets no
+    /// other's request.
+    pub fn new(start: u64, most: usize) -> Self {
         Self {
             identities: HashMap::new(),
             last_number: start,
+            most,
             is_closed: false,
         }
     }
@@ -58,7 +61,7 @@ impl<T> Table<T> {
             return Err(AskRefused::Stopping);
         }
         let waiting = self.identities.get(identity).map_or(0, BTreeMap::len);
-        if waiting >= limits::PENDING_PER_DEVICE {
+        if waiting >= self.most {
             return Err(AskRefused::TooMany);
         }
         self.last_number += 1;
@@ -130,6 +133,9 @@ mod tests {
     use crate::auth::{Credential, DevicePrincipal};
     use crate::presence::Presence;
 
+    /// Requests of one identity at once.
+    const MOST: usize = 8;
+
     fn identity(name: &str) -> DeviceIdentity {
         DeviceIdentity::of_device(DeviceId::parse(name).unwrap())
     }
@@ -151,7 +157,7 @@ mod tests {
     #[test]
     fn the_usual_life() {
         let [first, _] = sessions();
-        let mut table = Table::new(7);
+        let mut table = Table::new(7, MOST);
         let d = identity("d");
         let number = table.ask(&d, |number| number).unwrap();
         assert_eq!(number, 8);
@@ -167,7 +173,7 @@ mod tests {
     #[test]
     fn what_waits_goes_to_the_next_session_too() {
         let [first, second] = sessions();
-        let mut table = Table::new(0);
+        let mut table = Table::new(0, MOST);
         let d = identity("d");
         let number = table.ask(&d, |number| number).unwrap();
         assert_eq!(table.undelivered(&d, first), [&number]);
@@ -178,10 +184,10 @@ mod tests {
 
     #[test]
     fn an_identity_has_a_limited_number_and_a_withdrawn_one_makes_room() {
-        let mut table = Table::new(0);
+        let mut table = Table::new(0, MOST);
         let d = identity("d");
         let mut last = 0;
-        for _ in 0..limits::PENDING_PER_DEVICE {
+        for _ in 0..MOST {
             last = table.ask(&d, |number| number).unwrap();
         }
         assert_eq!(table.ask(&d, |number| number), Err(AskRefused::TooMany));
@@ -192,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_closed_table_takes_no_more_and_gives_out_all() {
-        let mut table = Table::new(0);
+        let mut table = Table::new(0, MOST);
         table.ask(&identity("d"), |number| number).unwrap();
         table.ask(&identity("e"), |number| number).unwrap();
         assert_eq!(table.close().len(), 2);
@@ -228,7 +234,7 @@ mod tests {
         #[test]
         fn random_histories_keep_the_table_whole(steps in proptest::collection::vec(step(), 0..80)) {
             let sessions = sessions();
-            let mut table = Table::new(0);
+            let mut table = Table::new(0, MOST);
             let mut waiting = BTreeSet::<(u8, u64)>::new();
             let mut sent = BTreeSet::<(u8, u64)>::new();
             let name = |n: u8| identity(&format!("d{n}"));

@@ -5,5 +5,5 @@ pub mod ca;
 mod reload;
 mod slot;
 
-pub use reload::{Certificate, CertificateError};
+pub use reload::{Certificate, CertificateError, CertificateSource};
 pub use slot::CertificateSlot;

@@ -14,7 +14,20 @@ use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use super::CertificateSlot;
 use super::ca::{self, Made, PkiError};
-use crate::config::CertificateSource;
+
+/// Where the server's certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// The hub's own CA in the data folder.
+    Managed,
+    /// PEM files that another program renews; they are read again when they change.
+    Files {
+        /// The certificate chain.
+        certificate: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+}
 
 /// Why there is no usable certificate.
 #[derive(Debug, thiserror::Error)]

@@ -1,21 +1,18 @@
-//! The command line of `service-proxy`. The help text is the manual.
-//! Environment variables are read in [`crate::config`], because a positional argument
-//! stands between option and environment.
+//! The command line of `service-proxy`: arguments only. The help text is the manual. What is not
+//! given is found in [`crate::config`].
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
-use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand};
 use common::identity::{DeviceId, ModuleId, StreamName};
 use common::secret::Secret;
 use common::session_mode::SessionMode;
+use common::settings;
 use common::streaming_hosts::Patterns;
 use parse_size::Config as Size;
 use tracing::level_filters::LevelFilter;
 
-use crate::echo_plan::{EchoPlan, Payload};
 use crate::forward::ForwardSpec;
 use crate::limits;
 
@@ -105,67 +102,41 @@ pub struct Options {
     #[arg(long, global = true, value_name = "HOSTS")]
     pub streaming_hosts: Option<Patterns>,
 
-    /// How long the hub waits for an offline device to connect, 0 to 60 s.
-    #[arg(
-        long,
-        global = true,
-        value_name = "SECONDS",
-        default_value = "30",
-        value_parser = handshake_seconds
-    )]
-    pub connect_timeout: Duration,
+    /// How long the hub waits for an offline device to connect, 0 to 60 s [default: 30].
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = handshake_seconds)]
+    pub connect_timeout: Option<Duration>,
 
     /// How long the hub waits for the device's answer, 0 to 60 s; both together at most
-    /// 60 s.
-    #[arg(
-        long,
-        global = true,
-        value_name = "SECONDS",
-        default_value = "30",
-        value_parser = handshake_seconds
-    )]
-    pub response_timeout: Duration,
+    /// 60 s [default: 30].
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = handshake_seconds)]
+    pub response_timeout: Option<Duration>,
 
-    /// Local connections carried at once; more wait.
+    /// Local connections carried at once; more wait [default: 2048].
     #[arg(
         long,
         global = true,
         value_name = "N",
-        default_value_t = limits::LOCAL_CONNECTIONS as u32,
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
-    pub max_connections: u32,
+    pub max_connections: Option<u32>,
 
     /// Session mode: many connections in one stream that outlives network failures (auto:
     /// with devices that can; always: never a plain stream; never: plain streams only).
-    /// Echo tests always use a plain stream.
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        value_name = "MODE",
-        env = "SERVICE_PROXY_SESSION",
-        default_value_t = SessionMode::Auto
-    )]
-    pub session: SessionMode,
+    /// Echo tests always use a plain stream [default: auto] [env: SERVICE_PROXY_SESSION].
+    #[arg(long, global = true, value_enum, value_name = "MODE")]
+    pub session: Option<SessionMode>,
 
-    /// How many seconds a session is kept while no stream carries it.
-    #[arg(
-        long,
-        global = true,
-        value_name = "SECONDS",
-        env = "SERVICE_PROXY_SESSION_GRACE",
-        default_value_t = limits::SESSION_GRACE.as_secs()
-    )]
-    pub session_grace: u64,
+    /// How many seconds a session is kept while no stream carries it
+    /// [default: 259200] [env: SERVICE_PROXY_SESSION_GRACE].
+    #[arg(long, global = true, value_name = "SECONDS")]
+    pub session_grace: Option<u64>,
 
-    /// How many MiB all sessions may hold in memory (default: an eighth of the machine's, 64
-    /// to 1024).
+    /// How many MiB all sessions may hold in memory [default: an eighth of the machine's, 64
+    /// to 1024] [env: SERVICE_PROXY_MEMORY].
     #[arg(
         long,
         global = true,
         value_name = "MIB",
-        env = "SERVICE_PROXY_MEMORY",
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub memory: Option<u32>,
@@ -177,16 +148,19 @@ pub struct Options {
 
     /// How much to log on stderr: off, error, warn, info, debug or trace
     /// [default: info] [env: SERVICE_PROXY_LOG].
-    #[arg(
-        long,
-        global = true,
-        value_name = "LEVEL",
-        ignore_case = true,
-        hide_possible_values = true,
-        value_parser = PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
-            .try_map(|level| level.parse::<LevelFilter>())
-    )]
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = settings::log_level)]
     pub log_level: Option<LevelFilter>,
+
+    /// TOML file with settings, named as these options, and `device` and `forward` for what
+    /// LOCAL_PORT or `listen` say; what an option, an argument or the environment says counts
+    /// more [env: SERVICE_PROXY_CONFIG].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Only check the arguments, the environment and the files that they name: exit code 0 if
+    /// service-proxy could start with them, else 2.
+    #[arg(long, global = true)]
+    pub check_config: bool,
 }
 
 /// What to do.
@@ -227,17 +201,17 @@ pub enum Command {
 /// Options of `echo`.
 #[derive(Debug, Clone, Args)]
 pub struct EchoArgs {
-    /// How many messages to send; 0: until Ctrl-C.
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    pub count: u64,
+    /// How many messages to send; 0: until Ctrl-C [default: 4].
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
 
-    /// Bytes in each message, 1 to 65536 (with suffixes as 4K).
-    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = message_size)]
-    pub size: usize,
+    /// Bytes in each message, 1 to 65536 (with suffixes as 4K) [default: 64].
+    #[arg(long, value_name = "BYTES", value_parser = message_size)]
+    pub size: Option<usize>,
 
-    /// Time from one message to the next.
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
-    pub interval: Duration,
+    /// Time from one message to the next [default: 1].
+    #[arg(long, value_name = "SECONDS", value_parser = interval)]
+    pub interval: Option<Duration>,
 
     /// Send this text instead of a pattern.
     #[arg(long, value_name = "TEXT", conflicts_with = "size", value_parser = text)]
@@ -254,23 +228,6 @@ pub struct EchoArgs {
     pub bytes: Option<u64>,
 }
 
-impl EchoArgs {
-    /// The test that these options ask for.
-    pub fn into_plan(self) -> EchoPlan {
-        match self.bytes {
-            Some(total) => EchoPlan::Throughput { total },
-            None => EchoPlan::Pings {
-                count: (self.count > 0).then_some(self.count),
-                payload: match self.text {
-                    Some(text) => Payload::Text(text),
-                    None => Payload::Pattern(self.size),
-                },
-                interval: self.interval,
-            },
-        }
-    }
-}
-
 /// Plain decimals only: no sign, no exponent, no "inf".
 fn seconds(text: &str, most: f64) -> Option<Duration> {
     if !text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
@@ -280,7 +237,8 @@ fn seconds(text: &str, most: f64) -> Option<Duration> {
     (seconds <= most).then(|| Duration::from_secs_f64(seconds))
 }
 
-fn handshake_seconds(text: &str) -> Result<Duration, &'static str> {
+/// A time that the hub may be asked to wait: seconds, 0 to 60.
+pub(crate) fn handshake_seconds(text: &str) -> Result<Duration, &'static str> {
     seconds(text, limits::STREAM_HANDSHAKE.as_secs_f64())
         .ok_or("give seconds from 0 to 60, decimals allowed")
 }

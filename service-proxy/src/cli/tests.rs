@@ -89,40 +89,6 @@ fn wrong_words_are_refused() {
 }
 
 #[test]
-fn echo_plans() {
-    let plan = |words: &[&str]| match parse(&[&["echo", "d"], words].concat()).unwrap().command {
-        Some(Command::Echo { echo, .. }) => echo.into_plan(),
-        _ => panic!("not echo"),
-    };
-    let pings = |count, payload, interval| EchoPlan::Pings {
-        count,
-        payload,
-        interval,
-    };
-    let second = Duration::from_secs(1);
-    assert_eq!(plan(&[]), pings(Some(4), Payload::Pattern(64), second));
-    assert_eq!(
-        plan(&["--count", "0", "--size", "4K", "--interval", "0.2"]),
-        pings(None, Payload::Pattern(4096), Duration::from_millis(200))
-    );
-    assert_eq!(
-        plan(&["--text", "hello", "--count", "1"]),
-        pings(Some(1), Payload::Text("hello".into()), second)
-    );
-    assert_eq!(
-        plan(&["--bytes", "1G"]),
-        EchoPlan::Throughput { total: 1 << 30 }
-    );
-}
-
-#[test]
-fn timeouts_are_sent_as_given() {
-    let cli = parse(&["d", "1", "--connect-timeout", "0.5"]).unwrap();
-    assert_eq!(cli.options.connect_timeout, Duration::from_millis(500));
-    assert_eq!(cli.options.response_timeout, Duration::from_secs(30));
-}
-
-#[test]
 fn debug_hides_the_connection_string() {
     let shown = format!("{:?}", parse(&[CS, "d", "1"]).unwrap());
     assert!(!shown.contains("AAAA"), "{shown}");

@@ -1,11 +1,16 @@
 //! The matrix of precedence; the environment is a table, so that tests run in parallel.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::Write as _;
 
 use clap::Parser as _;
+use common::settings::Sources;
+use tracing::level_filters::LevelFilter;
 
 use super::*;
+use crate::cli::Cli;
+use crate::echo_plan::Payload;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -16,7 +21,9 @@ fn cs(host: &str) -> String {
 fn resolved(words: &[&str], variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let table: HashMap<&str, &str> = variables.iter().copied().collect();
     let cli = Cli::try_parse_from([&["service-proxy"], words].concat()).unwrap();
-    resolve(cli, &|name| table.get(name).map(OsString::from))
+    let environment = |name: &str| table.get(name).map(OsString::from);
+    let sources = sources(&cli.options, &environment)?;
+    resolve(cli, &sources)
 }
 
 fn listen(words: &[&str], variables: &[(&str, &str)]) -> ListenConfig {
@@ -207,7 +214,8 @@ fn stream_names_and_modules() {
 fn the_log_level() {
     let level = |words: &[&str], value: &str| {
         let cli = Cli::try_parse_from([&["service-proxy"], words].concat()).unwrap();
-        log_level(&cli.options, &|_| Some(value.into()))
+        let environment = |name: &str| (name == "SERVICE_PROXY_LOG").then(|| value.into());
+        log_level(&cli.options, &Sources::new(&environment))
     };
     assert_eq!(level(&[], "").unwrap(), LevelFilter::INFO);
     assert_eq!(level(&[], "debug").unwrap(), LevelFilter::DEBUG);
@@ -237,8 +245,175 @@ fn streaming_hosts_by_option_then_environment() {
     assert_eq!(hosts(&[], "*.a.net").unwrap(), patterns("*.a.net"));
     let option = ["--streaming-hosts", "b.net"];
     assert_eq!(hosts(&option, "*.a.net").unwrap(), patterns("b.net"));
-    assert!(matches!(
-        hosts(&[], "a b"),
-        Err(ConfigError::StreamingHosts(_))
-    ));
+    let error = hosts(&[], "a b").unwrap_err().to_string();
+    let said = "the environment variable SERVICE_PROXY_STREAMING_HOSTS: ";
+    assert!(error.starts_with(said), "{error}");
+}
+
+#[test]
+fn echo_plans() {
+    let plan = |words: &[&str]| {
+        let string = cs("h");
+        let words = [&[&string, "echo", "d"], words].concat();
+        match resolved(&words, &[]).unwrap() {
+            Config::Echo(config) => config.plan,
+            other => panic!("{other:?}"),
+        }
+    };
+    let pings = |count, payload, interval| EchoPlan::Pings {
+        count,
+        payload,
+        interval,
+    };
+    let second = Duration::from_secs(1);
+    assert_eq!(plan(&[]), pings(Some(4), Payload::Pattern(64), second));
+    assert_eq!(
+        plan(&["--count", "0", "--size", "4K", "--interval", "0.2"]),
+        pings(None, Payload::Pattern(4096), Duration::from_millis(200))
+    );
+    assert_eq!(
+        plan(&["--text", "hello", "--count", "1"]),
+        pings(Some(1), Payload::Text("hello".into()), second)
+    );
+    assert_eq!(
+        plan(&["--bytes", "1G"]),
+        EchoPlan::Throughput { total: 1 << 30 }
+    );
+}
+
+#[test]
+fn timeouts_are_sent_as_given() {
+    let timeouts = listen(&[&cs("h"), "d", "1", "--connect-timeout", "0.5"], &[])
+        .hub
+        .timeouts;
+    assert_eq!(timeouts.connect, Duration::from_millis(500));
+    assert_eq!(timeouts.response, Duration::from_secs(30));
+}
+
+/// A configuration file with this text, and its path.
+fn file(text: &str) -> (tempfile::NamedTempFile, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    (file, path)
+}
+
+#[test]
+fn a_file_stands_below_the_environment() {
+    let (_string, string) = file(&cs("file"));
+    let text = format!(
+        r#"
+        connection-string-file = '{string}'
+        device = "d"
+        forward = ["1:ssh", "127.0.0.1:2"]
+        module = "m"
+        stream = "s"
+        connect-timeout = 0.5
+        response-timeout = 7
+        max-connections = 3
+        session = "never"
+        session-grace = 60
+        memory = 5
+        ca-file = "ca.pem"
+        "#
+    );
+    let (_file, path) = file(&text);
+    let with = [("SERVICE_PROXY_CONFIG", path.as_str())];
+    for config in [listen(&["--config", &path], &[]), listen(&[], &with)] {
+        assert_eq!(config.hub.service.host.to_string(), "file");
+        assert_eq!(config.hub.connection_file, Some(PathBuf::from(&string)));
+        assert_eq!(config.identity.to_string(), "d/m");
+        let forwards = config.forwards.iter();
+        let forwards: Vec<_> = forwards.map(|f| (f.port, f.name.as_str())).collect();
+        assert_eq!(forwards, [(1, "ssh"), (2, "s")]);
+        let timeouts = config.hub.timeouts;
+        assert_eq!(timeouts.connect, Duration::from_millis(500));
+        assert_eq!(timeouts.response, Duration::from_secs(7));
+        assert_eq!(config.max_connections, 3);
+        assert_eq!(config.session.mode, SessionMode::Never);
+        assert_eq!(config.session.grace, Duration::from_secs(60));
+        assert_eq!(config.session.memory, 5 << 20);
+        assert_eq!(config.hub.ca_file, Some(PathBuf::from("ca.pem")));
+    }
+    let environment = cs("environment");
+    let variables = [
+        with[0],
+        ("IOTHUB_CONNECTION_STRING", environment.as_str()),
+        ("PROXY_PORT", "9"),
+        ("SERVICE_PROXY_SESSION", "always"),
+    ];
+    assert_eq!(facts(&[], &variables), expected("environment", "d/m", 9));
+    let config = listen(&["e", "--session", "auto", "--module", "n"], &variables);
+    assert_eq!(config.session.mode, SessionMode::Auto);
+    assert_eq!(config.identity.to_string(), "e/n");
+    let config = listen(&["listen", "e", "8"], &variables);
+    assert_eq!(config.forwards[0].port, 8);
+    assert_eq!(config.session.mode, SessionMode::Always);
+}
+
+#[test]
+fn a_mistake_in_a_file_or_variable_is_named_by_its_place() {
+    let error = |text: &str| {
+        let (_file, path) = file(text);
+        let error = resolved(&["--config", &path, &cs("h"), "d"], &[]).unwrap_err();
+        common::report::chain(&error).replace(&path, "f.toml")
+    };
+    for (text, said) in [
+        (
+            "\nmax-connections = 0",
+            "f.toml, line 2: max-connections: give a whole number",
+        ),
+        (
+            "session = 'sometimes'",
+            "f.toml, line 1: session: give one of auto, always, never",
+        ),
+        (
+            "forward = ['1',\n 'x']",
+            "f.toml, line 2: forward: \"x\" is not a port",
+        ),
+        (
+            "connect-timeout = 61",
+            "f.toml, line 1: connect-timeout: give seconds from 0 to 60",
+        ),
+        ("target = ['x']", "f.toml, line 1: target is no setting"),
+    ] {
+        let error = error(text);
+        assert!(error.starts_with(said), "{error}");
+    }
+    let device = format!("HostName=h;DeviceId=d;SharedAccessKey={KEY}");
+    let variables = [("IOTHUB_CONNECTION_STRING", device.as_str())];
+    let error = common::report::chain(&resolved(&["d", "1"], &variables).unwrap_err());
+    let said = "the environment variable IOTHUB_CONNECTION_STRING cannot be used: ";
+    assert!(error.starts_with(said) && !error.contains(KEY), "{error}");
+    let (_file, path) = file("connection-string = 'x'\nconnection-string-file = 'f'");
+    let error = resolved(&["--config", &path, "d", "1"], &[]).unwrap_err();
+    assert!(error.to_string().contains("one of the two"), "{error}");
+}
+
+/// The commented example in `examples/` is a file of ours, also with all that it leaves out.
+#[test]
+fn the_example_can_be_used() {
+    let text = include_str!("../../../examples/service-proxy.toml");
+    let (_file, path) = file(text);
+    let config = listen(&["--config", &path, &cs("h")], &[]);
+    assert_eq!(config.forwards[1].name.as_str(), "rdp");
+    // A setting that is not used stands behind a `#` alone, a comment behind a blank.
+    let is_setting = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase());
+    let whole: Vec<&str> = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if is_setting(rest) => rest,
+            _ => line,
+        })
+        .collect();
+    let path = std::path::Path::new("example.toml");
+    common::settings::File::parse(path, &whole.join("\n"), keys::IN_FILE).unwrap();
+    for key in keys::IN_FILE {
+        let name = key.name.rsplit('.').next().unwrap();
+        let count = whole.iter().filter(|line| {
+            line.split_once(" = ")
+                .is_some_and(|(before, _)| before == name)
+        });
+        assert_eq!(count.count(), 1, "{name}");
+    }
 }

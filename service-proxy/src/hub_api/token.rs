@@ -8,9 +8,10 @@ use common::clock;
 use common::connection_string::{ServiceConnectionString, ServiceCredential};
 use common::limits;
 use common::locks::lock;
+use common::report;
 use common::sas_token::{self, SasToken};
 use common::secret::Secret;
-use common::text_input;
+use common::settings::connection_string;
 
 /// The part of a token's life during which it is used.
 const USED: f64 = 0.8;
@@ -59,16 +60,16 @@ impl TokenCache {
             return false;
         };
         let file = path.display().to_string();
-        let reading = tokio::task::spawn_blocking(move || text_input::read(&path));
+        let reading = tokio::task::spawn_blocking(move || connection_string::again(&path));
         let text = match reading.await {
             Ok(Ok(text)) => text,
             Ok(Err(error)) => {
-                tracing::warn!("cannot read the connection string again from {file}: {error}");
+                tracing::warn!("{}", report::chain(&error));
                 return false;
             }
             Err(_) => return false,
         };
-        let fresh = match ServiceConnectionString::parse(&text_input::value(&text)) {
+        let fresh = match ServiceConnectionString::parse(text.expose()) {
             Ok(fresh) => fresh,
             Err(error) => {
                 tracing::warn!("the connection string in {file} cannot be used: {error}");

@@ -6,11 +6,11 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use crate::limits;
+use crate::limits::Limits;
 use crate::refusal::Refusal;
 
-/// Reads it to its end, within [`limits::HTTP_BODY`] and [`limits::HTTP_BODY_TIME`].
-pub(super) async fn read_body(mut body: Incoming) -> Result<Bytes, Refusal> {
+/// Reads it to its end, within the limits of its size and time.
+pub(super) async fn read_body(mut body: Incoming, limits: &Limits) -> Result<Bytes, Refusal> {
     let mut whole = BytesMut::new();
     let mut is_too_large = false;
     let reading = async {
@@ -18,7 +18,7 @@ pub(super) async fn read_body(mut body: Incoming) -> Result<Bytes, Refusal> {
             let Ok(data) = frame.map_err(|_| ())?.into_data() else {
                 continue;
             };
-            is_too_large |= whole.len() + data.len() > limits::HTTP_BODY;
+            is_too_large |= whole.len() + data.len() > limits.body;
             // A client that is still sending would not see the answer: what is too much
             // is read, for a while, and dropped.
             if is_too_large {
@@ -29,11 +29,11 @@ pub(super) async fn read_body(mut body: Incoming) -> Result<Bytes, Refusal> {
         }
         Ok::<(), ()>(())
     };
-    let read = timeout(limits::HTTP_BODY_TIME, reading).await;
+    let read = timeout(limits.body_time, reading).await;
     if is_too_large {
         return Err(Refusal::new(
             ErrorCode::MESSAGE_TOO_LARGE,
-            format!("the body is larger than {} bytes", limits::HTTP_BODY),
+            format!("the body is larger than {} bytes", limits.body),
         ));
     }
     match read {

@@ -83,7 +83,7 @@ impl HttpListener {
         let Some(mut stream) = stream else { return };
         place.allow(REQUEST, Beyond::Wait);
         let head = tokio::select! {
-            head = timeout(limits::STRANGER, read_head(&mut stream)) => head.ok().flatten(),
+            head = timeout(place.handshake_time(), read_head(&mut stream)) => head.ok().flatten(),
             () = place.gone() => None,
             () = self.stop.cancelled() => None,
         };
@@ -117,7 +117,7 @@ impl HttpListener {
         });
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits::STRANGER)
+            .header_read_timeout(place.handshake_time())
             .max_buf_size(FURTHER_HEAD)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
@@ -301,7 +301,7 @@ impl Connection {
             }
             None => drop(self.authorise(&parts.headers, needed, segments).await?),
         }
-        let body = read_body(body).await?;
+        let body = read_body(body, &self.listener.state.limits).await?;
         let state = &self.listener.state;
         if let Some(result) = twins::route(&*state.registry, state, &parts.method, segments).await {
             return result;

@@ -1,4 +1,4 @@
-//! Where a listener listens, as the command line says it.
+//! Where a listener listens, as an operator writes it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -1,22 +1,34 @@
-//! What `serve` needs to know, resolved: no options left open.
+//! From arguments, environment, files and defaults to what `serve` and the admin commands need to
+//! know: no options left open.
+
+mod keys;
+mod limits;
+mod resolve;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use common::hub_address::HubAddress;
+use common::settings::{SettingError, Source};
+use common::tls::TlsConfigError;
 
-/// Where the server's certificate comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CertificateSource {
-    /// The hub's own CA in the data folder.
-    Managed,
-    /// PEM files that another program renews; they are read again when they change.
-    Files {
-        /// The certificate chain.
-        certificate: PathBuf,
-        /// The private key.
-        key: PathBuf,
-    },
+use crate::limits::Limits;
+use crate::tls::CertificateSource;
+
+pub use self::resolve::{admin, data_dir, log_level, serve, sources};
+
+/// What is wrong with how the program was called.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// A certificate without its key, or the reverse.
+    #[error("--tls-cert FILE and --tls-key FILE belong together; {0} is given alone")]
+    HalfCertificate(Source),
+    /// TLS files cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsConfigError),
 }
 
 /// Where clients of AMQP are refused.
@@ -46,6 +58,8 @@ pub struct ServeConfig {
     pub amqps: AmqpsListen,
     /// The server's certificate.
     pub certificate: CertificateSource,
+    /// What an operator has tuned.
+    pub limits: Limits,
 }
 
 impl ServeConfig {
@@ -59,3 +73,6 @@ impl ServeConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

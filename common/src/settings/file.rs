@@ -1,0 +1,197 @@
+//! A configuration file: TOML, with the long options' names as its keys. Tables are flattened:
+//! `streams` in `[limits]` is the setting `limits.streams`.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Key, Setting, SettingError, Source};
+use crate::secret::Secret;
+use crate::{outside, text_input};
+
+/// What a configuration file holds. Without one, nothing.
+#[derive(Debug, Default)]
+pub struct File {
+    entries: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    source: Source,
+    value: Value,
+}
+
+#[derive(Debug)]
+enum Value {
+    /// A string or a number; any string may be a secret.
+    Text(Secret),
+    Flag(bool),
+    List(Vec<Entry>),
+    /// A date, an empty table: what no setting has.
+    Other,
+}
+
+impl File {
+    /// Reads a file that may hold the settings `known`. Blocks.
+    ///
+    /// # Errors
+    /// [`SettingError`] when it cannot be read, is not TOML, or holds something else.
+    pub fn read(path: &Path, known: &[Key]) -> Result<Self, SettingError> {
+        let text = text_input::read(path).map_err(|source| SettingError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(path, &text, known)
+    }
+
+    /// The same of a file's text.
+    ///
+    /// # Errors
+    /// [`SettingError`] when it is not TOML, or holds something else.
+    pub fn parse(path: &Path, text: &str, known: &[Key]) -> Result<Self, SettingError> {
+        let table = DeTable::parse(text).map_err(|error| SettingError::Syntax {
+            path: path.to_owned(),
+            line: line(text, error.span()),
+            // With its Display the error would show the line itself, and any secret in it.
+            reason: error.message().to_owned(),
+        })?;
+        let mut reader = Reader {
+            path: Arc::from(path),
+            text,
+            entries: BTreeMap::new(),
+        };
+        reader.table("", table.into_inner());
+        let is_known = |name: &str| known.iter().any(|key| key.name == name);
+        match reader.entries.iter().find(|(name, _)| !is_known(name)) {
+            Some((_, entry)) => Err(SettingError::Unknown(entry.source.clone())),
+            None => Ok(Self {
+                entries: reader.entries,
+            }),
+        }
+    }
+
+    /// A string or number, as text.
+    pub(super) fn text(&self, name: &str) -> Result<Option<Setting<Secret>>, SettingError> {
+        self.entries.get(name).map(Entry::text).transpose()
+    }
+
+    /// A list of strings, or one.
+    pub(super) fn list(&self, name: &str) -> Result<Vec<Setting<String>>, SettingError> {
+        let entries = match self.entries.get(name) {
+            None => return Ok(Vec::new()),
+            Some(Entry {
+                value: Value::List(entries),
+                ..
+            }) => entries.as_slice(),
+            Some(entry) => std::slice::from_ref(entry),
+        };
+        let texts = entries.iter().map(|entry| {
+            let text = entry.text()?;
+            Ok(Setting {
+                value: text.value.expose().to_owned(),
+                source: text.source,
+            })
+        });
+        texts.collect()
+    }
+
+    /// Whether it has `true` there.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, SettingError> {
+        match self.entries.get(name) {
+            None => Ok(false),
+            Some(Entry {
+                value: Value::Flag(flag),
+                ..
+            }) => Ok(*flag),
+            Some(entry) => Err(entry.is_not("true or false")),
+        }
+    }
+}
+
+impl Entry {
+    fn text(&self) -> Result<Setting<Secret>, SettingError> {
+        match &self.value {
+            Value::Text(text) => Ok(Setting {
+                value: text.clone(),
+                source: self.source.clone(),
+            }),
+            _ => Err(self.is_not("a text in quotes or a number")),
+        }
+    }
+
+    fn is_not(&self, wanted: &str) -> SettingError {
+        SettingError::Value {
+            place: self.source.clone(),
+            reason: format!("give {wanted}"),
+        }
+    }
+}
+
+struct Reader<'a> {
+    path: Arc<Path>,
+    text: &'a str,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Reader<'_> {
+    fn table(&mut self, prefix: &str, table: DeTable<'_>) {
+        for (key, value) in table {
+            let name = format!("{prefix}{}", key.get_ref());
+            let span = key.span();
+            match value.into_inner() {
+                DeValue::Table(inner) if !inner.is_empty() => {
+                    self.table(&format!("{name}."), inner);
+                }
+                value => {
+                    let entry = self.entry(&name, span, value);
+                    self.entries.insert(name, entry);
+                }
+            }
+        }
+    }
+
+    fn entry(&self, name: &str, span: Range<usize>, value: DeValue<'_>) -> Entry {
+        let value = match value {
+            DeValue::String(text) => Value::Text(Secret::new(text)),
+            DeValue::Integer(number) => {
+                let digits = i128::from_str_radix(number.as_str(), number.radix());
+                match digits {
+                    Ok(number) => Value::Text(Secret::new(number.to_string())),
+                    Err(_) => Value::Other,
+                }
+            }
+            DeValue::Float(number) => Value::Text(Secret::new(number.as_str())),
+            DeValue::Boolean(flag) => Value::Flag(flag),
+            DeValue::Array(items) => Value::List(
+                items
+                    .into_iter()
+                    .map(|item: Spanned<DeValue<'_>>| {
+                        let span = item.span();
+                        self.entry(name, span, item.into_inner())
+                    })
+                    .collect(),
+            ),
+            DeValue::Datetime(_) | DeValue::Table(_) => Value::Other,
+        };
+        Entry {
+            source: Source::File {
+                path: Arc::clone(&self.path),
+                line: line(self.text, Some(span)),
+                // Whatever was pasted there.
+                key: outside::masked(name).into_owned(),
+            },
+            value,
+        }
+    }
+}
+
+/// The line of a place in the text, from 1.
+fn line(text: &str, place: Option<Range<usize>>) -> usize {
+    let start = place.map_or(0, |place| place.start);
+    let before = text.bytes().take(start);
+    before.filter(|byte| *byte == b'\n').count() + 1
+}

@@ -1,0 +1,87 @@
+//! The names of the settings: each is a long option's, and may stand in a configuration file.
+
+use common::settings::Key;
+
+pub(super) const CONFIG: Key = Key::new("config").or(&["DEVICE_PROXY_CONFIG"]);
+
+pub(super) const CONNECTION_STRING: Key = Key::new("connection-string").or(&[
+    "IOTHUB_DEVICE_CONNECTION_STRING",
+    "IOTHUB_DEVICE_CONN_STRING",
+]);
+pub(super) const CONNECTION_STRING_FILE: Key = Key::new("connection-string-file");
+pub(super) const TARGET: Key = Key::new("target");
+/// The unnamed target of the official samples.
+pub(super) const TARGET_HOST: Key = Key::new("target").or(&["REMOTE_HOST_NAME"]);
+pub(super) const TARGET_PORT: Key = Key::new("target").or(&["REMOTE_PORT"]);
+pub(super) const ECHO: Key = Key::new("echo");
+pub(super) const TRANSPORT: Key = Key::new("transport");
+pub(super) const SESSION: Key = Key::new("session").or(&["DEVICE_PROXY_SESSION"]);
+pub(super) const SESSION_GRACE: Key = Key::new("session-grace").or(&["DEVICE_PROXY_SESSION_GRACE"]);
+pub(super) const MEMORY: Key = Key::new("memory").or(&["DEVICE_PROXY_MEMORY"]);
+pub(super) const MQTTS_PORT: Key = Key::new("mqtts-port");
+pub(super) const CA_FILE: Key = Key::new("ca-file").or(&["DEVICE_PROXY_CA_FILE"]);
+pub(super) const CERT: Key = Key::new("cert");
+pub(super) const KEY: Key = Key::new("key");
+pub(super) const STREAMING_HOSTS: Key =
+    Key::new("streaming-hosts").or(&["DEVICE_PROXY_STREAMING_HOSTS"]);
+pub(super) const MAX_STREAMS: Key = Key::new("max-streams");
+pub(super) const SAMPLE_OUTPUT: Key = Key::new("sample-output");
+pub(super) const LOG_LEVEL: Key = Key::new("log-level").or(&["DEVICE_PROXY_LOG"]);
+/// In the file alone.
+pub(super) const SESSIONS: Key = Key::new("limits.sessions");
+pub(super) const CONNECTIONS: Key = Key::new("limits.connections");
+
+/// What a configuration file may hold.
+pub(super) const IN_FILE: &[Key] = &[
+    CONNECTION_STRING,
+    CONNECTION_STRING_FILE,
+    TARGET,
+    ECHO,
+    TRANSPORT,
+    SESSION,
+    SESSION_GRACE,
+    MEMORY,
+    MQTTS_PORT,
+    CA_FILE,
+    CERT,
+    KEY,
+    STREAMING_HOSTS,
+    MAX_STREAMS,
+    SAMPLE_OUTPUT,
+    LOG_LEVEL,
+    SESSIONS,
+    CONNECTIONS,
+];
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn a_file_has_the_names_of_the_options() {
+        let command = Cli::command();
+        let mut options: Vec<_> = command
+            .get_arguments()
+            .filter_map(|argument| argument.get_long())
+            // About the file itself.
+            .filter(|name| !["config", "check-config", "help", "version"].contains(name))
+            .chain([SESSIONS.name, CONNECTIONS.name])
+            .collect();
+        let mut keys: Vec<_> = IN_FILE.iter().map(|key| key.name).collect();
+        options.sort_unstable();
+        keys.sort_unstable();
+        assert_eq!(keys, options);
+    }
+
+    #[test]
+    fn the_help_text_names_the_variables() {
+        let help = Cli::command().render_long_help().to_string();
+        let samples = [TARGET_HOST, TARGET_PORT, CONFIG];
+        for variable in IN_FILE.iter().chain(&samples).flat_map(|key| key.variables) {
+            assert!(help.contains(variable), "{variable}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! From arguments, environment, files and defaults to a configuration without open options.
+
+mod keys;
+mod resolve;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::connection_string::{ConnectionStringError, DeviceConnectionString};
+use common::net::Dialer;
+use common::session_mode::SessionMode;
+use common::settings::{SettingError, Source, connection_string};
+use common::streaming_hosts::{Patterns, StreamingHosts};
+use common::tls::TlsConfigError;
+
+use crate::policy::{Limits, Policy};
+use crate::target::{TargetError, Targets};
+use crate::transport::Transport;
+
+pub use self::resolve::{log_level, sources};
+
+/// What is wrong with how the program was called.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no connection string anywhere.
+    #[error(
+        "give the device's connection string: --connection-string-file FILE, the environment variable IOTHUB_DEVICE_CONNECTION_STRING, or the first argument"
+    )]
+    NoConnectionString,
+    /// The connection string of the command line is not a device's.
+    #[error(transparent)]
+    ConnectionString(#[from] ConnectionStringError),
+    /// One that was given elsewhere is not.
+    #[error("{0} cannot be used")]
+    ConnectionStringAt(Source, #[source] ConnectionStringError),
+    /// A setting is wrong.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// A target is wrong.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// There is nothing to reach.
+    #[error("give a target: HOST PORT, --target [NAME=]HOST:PORT, or --echo")]
+    NoTarget,
+    /// A host without its port.
+    #[error("the target {0:?} has no port; give HOST PORT")]
+    NoPort(String),
+    /// More arguments than there is meaning for.
+    #[error(
+        "the argument {0:?} is one too many: the connection string is given elsewhere, and HOST PORT follow it"
+    )]
+    TooMany(String),
+    /// The connection string wants a certificate.
+    #[error(
+        "the connection string says x509=true; give the certificate with --cert FILE --key FILE"
+    )]
+    NoCertificate,
+    /// A certificate is given that would not be used.
+    #[error("--cert is given, but the connection string has a key; use one with x509=true")]
+    UnusedCertificate,
+    /// A certificate without its key, or the reverse.
+    #[error("--cert FILE and --key FILE belong together; {0} is given alone")]
+    HalfCertificate(Source),
+    /// TLS files cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsConfigError),
+}
+
+/// Everything the program needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Who this device is, and where its hub.
+    pub connection: DeviceConnectionString,
+    /// The file that the connection string came from, to read it again.
+    pub connection_file: Option<PathBuf>,
+    /// What streams can reach.
+    pub targets: Targets,
+    /// How MQTT reaches the hub.
+    pub transport: Transport,
+    /// Whether streams may outlive the network connections that carry them.
+    pub session: SessionMode,
+    /// How long a session is kept while no stream carries it.
+    pub session_grace: Duration,
+    /// Bytes that all sessions may hold in memory.
+    pub memory: u64,
+    /// Port of MQTT over TLS.
+    pub mqtts_port: u16,
+    /// What reaches the hub, with its trust and the client certificate if there is one, and
+    /// everything else.
+    pub dialer: Dialer,
+    /// Where streams may lead instead of what the hub's name allows.
+    pub streaming_hosts: Option<Patterns>,
+    /// Streams at once.
+    pub max_streams: usize,
+    /// What all sessions together may have.
+    pub limits: Limits,
+    /// Print the official samples' lines.
+    pub sample_output: bool,
+}
+
+impl Config {
+    /// What others may do on this device.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            targets: self.targets.clone(),
+            session: self.session,
+            max_streams: self.max_streams,
+        }
+    }
+
+    /// Which hosts the hub may name as streaming endpoints.
+    pub fn endpoint_rule(&self) -> StreamingHosts {
+        let connection = &self.connection;
+        let hubs = [&connection.host, connection.connect_host()];
+        StreamingHosts::new(hubs, self.streaming_hosts.as_ref())
+    }
+
+    /// Reads the connection string's file again: its key may have been rotated. What
+    /// cannot be used is logged, and the old one stays.
+    pub fn reload(&mut self) {
+        let Some(path) = &self.connection_file else {
+            return;
+        };
+        let fresh = connection_string::again(path)
+            .map_err(ConfigError::from)
+            .and_then(|text| Ok(DeviceConnectionString::parse(text.expose())?));
+        match fresh {
+            Ok(fresh) if fresh != self.connection => {
+                tracing::info!(device = %fresh.identity, "read a changed connection string from {}", path.display());
+                self.connection = fresh;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("{}", common::report::chain(&error)),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

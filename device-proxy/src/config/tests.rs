@@ -1,0 +1,302 @@
+//! The layers, and mistakes in them; the environment is a table, so that tests run in parallel.
+
+use std::ffi::OsString;
+
+use clap::Parser as _;
+
+use super::*;
+use crate::cli::Cli;
+
+const CS: &str = "HostName=h;DeviceId=argument;SharedAccessKey=AAEC";
+const ENV_CS: &str = "HostName=h;DeviceId=environment;SharedAccessKey=AAEC";
+
+fn resolve(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    // A root that any machine can read, so that none needs roots of its own.
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), include_str!("../../testdata/ca.pem")).unwrap();
+    let ca_file = ca.path().to_str().unwrap();
+    let line = [&["device-proxy", "--ca-file", ca_file], arguments].concat();
+    let lookup = |name: &str| {
+        let found = environment.iter().find(|(key, _)| *key == name);
+        found.map(|(_, value)| OsString::from(value))
+    };
+    let cli = Cli::try_parse_from(line).unwrap();
+    let sources = sources(&cli, &lookup)?;
+    Config::resolve(cli, &sources)
+}
+
+/// A configuration for other rooms' tests.
+pub(crate) fn config(arguments: &[&str]) -> Config {
+    resolve(arguments, &[("IOTHUB_DEVICE_CONNECTION_STRING", CS)]).unwrap()
+}
+
+fn device(config: &Config) -> &str {
+    config.connection.identity.device.as_str()
+}
+
+fn target(config: &Config, name: &str) -> Option<String> {
+    config.targets.select(name).map(ToString::to_string)
+}
+
+#[test]
+fn the_samples_arguments() {
+    let config = resolve(&[CS, "localhost", "22"], &[]).unwrap();
+    assert_eq!(device(&config), "argument");
+    assert_eq!(target(&config, "TestStream").unwrap(), "localhost:22");
+}
+
+#[test]
+fn the_samples_environment() {
+    let environment = [
+        ("IOTHUB_DEVICE_CONN_STRING", ENV_CS),
+        ("REMOTE_HOST_NAME", "box"),
+        ("REMOTE_PORT", "3389"),
+    ];
+    let config = resolve(&[], &environment).unwrap();
+    assert_eq!(device(&config), "environment");
+    assert_eq!(target(&config, "x").unwrap(), "box:3389");
+}
+
+#[test]
+fn precedence() {
+    let environment = [
+        ("IOTHUB_DEVICE_CONNECTION_STRING", ENV_CS),
+        ("REMOTE_HOST_NAME", "box"),
+        ("REMOTE_PORT", "3389"),
+    ];
+    let config = resolve(&[CS, "localhost", "22"], &environment).unwrap();
+    assert_eq!(
+        (device(&config), target(&config, "x").unwrap().as_str()),
+        ("argument", "localhost:22")
+    );
+    let option = "HostName=h;DeviceId=option;SharedAccessKey=AAEC";
+    let config = resolve(
+        &["--connection-string", option, CS, "localhost", "22"],
+        &environment,
+    )
+    .unwrap();
+    assert_eq!(device(&config), "option");
+    let config = resolve(&["localhost", "22"], &environment).unwrap();
+    assert_eq!(
+        (device(&config), target(&config, "x").unwrap().as_str()),
+        ("environment", "localhost:22")
+    );
+    let config = resolve(&["--target", "ssh=a:1"], &environment).unwrap();
+    assert_eq!(
+        target(&config, "x"),
+        None,
+        "options leave no room for the environment's target"
+    );
+}
+
+#[test]
+fn mistakes_get_one_sentence() {
+    let error = |arguments: &[&str]| resolve(arguments, &[]).unwrap_err();
+    assert!(matches!(error(&[]), ConfigError::NoConnectionString));
+    assert!(matches!(
+        error(&["garbage", "localhost", "22"]),
+        ConfigError::ConnectionString(_)
+    ));
+    assert!(matches!(
+        error(&["localhost", "22"]),
+        ConfigError::NoConnectionString
+    ));
+    assert!(matches!(error(&[CS]), ConfigError::NoTarget));
+    assert!(matches!(error(&[CS, "localhost"]), ConfigError::NoPort(_)));
+    assert!(matches!(
+        error(&[CS, "localhost", "x"]),
+        ConfigError::Target(_)
+    ));
+    let service = "HostName=h;SharedAccessKeyName=service;SharedAccessKey=AAEC";
+    assert!(
+        error(&[service, "h", "1"])
+            .to_string()
+            .contains("service's connection string")
+    );
+    let x509 = "HostName=h;DeviceId=d;x509=true";
+    assert!(matches!(
+        error(&[x509, "h", "1"]),
+        ConfigError::NoCertificate
+    ));
+    assert!(matches!(
+        error(&[CS, "h", "1", "--cert", "a", "--key", "b"]),
+        ConfigError::UnusedCertificate
+    ));
+    assert!(matches!(
+        error(&["--connection-string-file", "/no/such", "h", "1"]),
+        ConfigError::Setting(SettingError::SecretFile { .. })
+    ));
+}
+
+#[test]
+fn a_certificate_and_its_key_belong_together() {
+    for option in ["--cert", "--key"] {
+        let error = resolve(&[CS, "h", "1", option, "f.pem"], &[]).unwrap_err();
+        assert!(matches!(error, ConfigError::HalfCertificate(_)), "{error}");
+        assert!(error.to_string().contains(option), "{error}");
+    }
+}
+
+/// A configuration file with this text, and its path.
+fn file(text: &str) -> (tempfile::NamedTempFile, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    (file, path)
+}
+
+#[test]
+fn a_file_stands_below_the_environment() {
+    let (_file, path) = file(
+        r#"
+        connection-string = "HostName=h;DeviceId=file;SharedAccessKey=AAEC"
+        target = ["ssh=localhost:22", "10.0.0.5:3389"]
+        echo = true
+        session = "never"
+        session-grace = 60
+        max-streams = 3
+        memory = 5
+        transport = "mqtt"
+        mqtts-port = 8884
+        streaming-hosts = "a.example"
+        [limits]
+        sessions = 9
+        "#,
+    );
+    let with = [("DEVICE_PROXY_CONFIG", path.as_str())];
+    for config in [
+        resolve(&["--config", &path], &[]).unwrap(),
+        resolve(&[], &with).unwrap(),
+    ] {
+        assert_eq!(device(&config), "file");
+        assert_eq!(target(&config, "ssh").unwrap(), "localhost:22");
+        assert_eq!(target(&config, "x").unwrap(), "10.0.0.5:3389");
+        assert!(target(&config, "echo").is_some());
+        assert_eq!(config.session, SessionMode::Never);
+        assert_eq!(config.session_grace, Duration::from_secs(60));
+        assert_eq!((config.max_streams, config.memory), (3, 5 << 20));
+        assert_eq!(config.transport, Transport::Mqtt);
+        assert_eq!(config.mqtts_port, 8884);
+        assert_eq!(config.limits.sessions, 9);
+        assert_eq!(config.limits.connections, Limits::default().connections);
+        assert!(config.streaming_hosts.is_some());
+    }
+    let variables = [
+        ("DEVICE_PROXY_CONFIG", path.as_str()),
+        ("IOTHUB_DEVICE_CONNECTION_STRING", ENV_CS),
+        ("DEVICE_PROXY_SESSION", "always"),
+        ("REMOTE_HOST_NAME", "box"),
+        ("REMOTE_PORT", "1"),
+    ];
+    let config = resolve(&[], &variables).unwrap();
+    assert_eq!(device(&config), "environment");
+    assert_eq!(config.session, SessionMode::Always);
+    assert_eq!(target(&config, "ssh").unwrap(), "box:1");
+    let options = [
+        "--session",
+        "auto",
+        "--target",
+        "ssh=c:3",
+        "--max-streams",
+        "4",
+    ];
+    let config = resolve(&options, &variables).unwrap();
+    assert_eq!(config.session, SessionMode::Auto);
+    assert_eq!(target(&config, "ssh").unwrap(), "c:3");
+    assert_eq!(config.max_streams, 4);
+    let config = resolve(&["localhost", "22"], &variables).unwrap();
+    assert_eq!(target(&config, "ssh").unwrap(), "localhost:22");
+    // The echo target of a command line joins the targets of a file.
+    let config = resolve(&["--echo"], &with).unwrap();
+    assert_eq!(target(&config, "ssh").unwrap(), "localhost:22");
+}
+
+#[test]
+fn a_mistake_in_a_file_or_variable_is_named_by_its_place() {
+    let error = |text: &str, variables: &[(&str, &str)]| {
+        let (_file, path) = file(text);
+        let error = resolve(&["--config", &path, "--echo", CS], variables).unwrap_err();
+        common::report::chain(&error).replace(&path, "f.toml")
+    };
+    for (text, said) in [
+        (
+            "\nmax-streams = 0",
+            "f.toml, line 2: max-streams: give a whole number from 1",
+        ),
+        (
+            "session = 'sometimes'",
+            "f.toml, line 1: session: give one of auto, always, never",
+        ),
+        (
+            "target = ['ssh=a:1',\n 'b']",
+            "f.toml, line 2: target: \"b\" is not",
+        ),
+        (
+            "max-streems = 1",
+            "f.toml, line 1: max-streems is no setting",
+        ),
+        ("[limits]\nx = 1", "f.toml, line 2: limits.x is no setting"),
+        (
+            "streaming-hosts = 'a b'",
+            "f.toml, line 1: streaming-hosts: ",
+        ),
+    ] {
+        let error = error(text, &[]);
+        assert!(error.starts_with(said), "{error}");
+    }
+    let error = error("", &[("DEVICE_PROXY_MEMORY", "0")]);
+    assert!(
+        error.starts_with("the environment variable DEVICE_PROXY_MEMORY: "),
+        "{error}"
+    );
+    let wrong = [("IOTHUB_DEVICE_CONNECTION_STRING", "HostName=h")];
+    let error = common::report::chain(&resolve(&["--echo"], &wrong).unwrap_err());
+    assert!(
+        error.starts_with(
+            "the environment variable IOTHUB_DEVICE_CONNECTION_STRING cannot be used: "
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_changed_file_is_read_again() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{CS}\n")).unwrap();
+    let path = file.path().to_str().unwrap();
+    let mut config = resolve(&["--connection-string-file", path, "h", "1"], &[]).unwrap();
+    std::fs::write(file.path(), ENV_CS).unwrap();
+    config.reload();
+    assert_eq!(device(&config), "environment");
+    std::fs::write(file.path(), "garbage").unwrap();
+    config.reload();
+    assert_eq!(device(&config), "environment");
+}
+
+/// The commented example in `examples/` is a file of ours, also with all that it leaves out.
+#[test]
+fn the_example_can_be_used() {
+    let text = include_str!("../../../examples/device-proxy.toml");
+    let (_file, path) = file(text);
+    let config = resolve(&["--config", &path, CS], &[]).unwrap();
+    assert_eq!(target(&config, "ssh").unwrap(), "localhost:22");
+    // A setting that is not used stands behind a `#` alone, a comment behind a blank.
+    let is_setting = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase());
+    let whole: Vec<&str> = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if is_setting(rest) => rest,
+            _ => line,
+        })
+        .collect();
+    let path = std::path::Path::new("example.toml");
+    common::settings::File::parse(path, &whole.join("\n"), keys::IN_FILE).unwrap();
+    for key in keys::IN_FILE {
+        let name = key.name.rsplit('.').next().unwrap();
+        let count = whole.iter().filter(|line| {
+            line.split_once(" = ")
+                .is_some_and(|(before, _)| before == name)
+        });
+        assert_eq!(count.count(), 1, "{name}");
+    }
+}

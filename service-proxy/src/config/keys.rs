@@ -1,0 +1,83 @@
+//! The names of the settings: each is a long option's, and may stand in a configuration file; and
+//! so may the device and the local ports, which are arguments.
+
+use common::settings::Key;
+
+pub(super) const CONFIG: Key = Key::new("config").or(&["SERVICE_PROXY_CONFIG"]);
+
+pub(super) const CONNECTION_STRING: Key =
+    Key::new("connection-string").or(&["IOTHUB_CONNECTION_STRING"]);
+pub(super) const CONNECTION_STRING_FILE: Key = Key::new("connection-string-file");
+pub(super) const DEVICE: Key = Key::new("device").or(&["STREAMING_TARGET_DEVICE", "DEVICE_ID"]);
+pub(super) const FORWARD: Key = Key::new("forward").or(&["PROXY_PORT", "LOCAL_PORT"]);
+pub(super) const MODULE: Key = Key::new("module");
+pub(super) const STREAM: Key = Key::new("stream");
+pub(super) const CA_FILE: Key = Key::new("ca-file").or(&["SERVICE_PROXY_CA_FILE"]);
+pub(super) const STREAMING_HOSTS: Key =
+    Key::new("streaming-hosts").or(&["SERVICE_PROXY_STREAMING_HOSTS"]);
+pub(super) const CONNECT_TIMEOUT: Key = Key::new("connect-timeout");
+pub(super) const RESPONSE_TIMEOUT: Key = Key::new("response-timeout");
+pub(super) const MAX_CONNECTIONS: Key = Key::new("max-connections");
+pub(super) const SESSION: Key = Key::new("session").or(&["SERVICE_PROXY_SESSION"]);
+pub(super) const SESSION_GRACE: Key =
+    Key::new("session-grace").or(&["SERVICE_PROXY_SESSION_GRACE"]);
+pub(super) const MEMORY: Key = Key::new("memory").or(&["SERVICE_PROXY_MEMORY"]);
+pub(super) const SAMPLE_OUTPUT: Key = Key::new("sample-output");
+pub(super) const LOG_LEVEL: Key = Key::new("log-level").or(&["SERVICE_PROXY_LOG"]);
+
+/// What a configuration file may hold.
+pub(super) const IN_FILE: &[Key] = &[
+    CONNECTION_STRING,
+    CONNECTION_STRING_FILE,
+    DEVICE,
+    FORWARD,
+    MODULE,
+    STREAM,
+    CA_FILE,
+    STREAMING_HOSTS,
+    CONNECT_TIMEOUT,
+    RESPONSE_TIMEOUT,
+    MAX_CONNECTIONS,
+    SESSION,
+    SESSION_GRACE,
+    MEMORY,
+    SAMPLE_OUTPUT,
+    LOG_LEVEL,
+];
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn a_file_has_the_names_of_the_options() {
+        let command = Cli::command();
+        let mut options: Vec<_> = command
+            .get_arguments()
+            .filter_map(|argument| argument.get_long())
+            // About the file itself.
+            .filter(|name| !["config", "check-config", "help", "version"].contains(name))
+            // What arguments without a name say.
+            .chain(["device", "forward"])
+            .collect();
+        let mut keys: Vec<_> = IN_FILE.iter().map(|key| key.name).collect();
+        options.sort_unstable();
+        keys.sort_unstable();
+        assert_eq!(keys, options);
+    }
+
+    #[test]
+    fn the_help_text_names_the_variables() {
+        let help = Cli::command().render_long_help().to_string();
+        for variable in IN_FILE
+            .iter()
+            .chain(&[CONFIG])
+            .flat_map(|key| key.variables)
+        {
+            assert!(help.contains(variable), "{variable}");
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The one phase in which every setting is decided. Option, then positional argument, then
+//! environment, then configuration file, then default; a first argument without `HostName=` is the
+//! next argument when the connection string comes from elsewhere; an empty variable is none.
+
+use std::time::Duration;
+
+use crate::limits;
+use common::connection_string::ServiceConnectionString;
+use common::identity::{DeviceId, DeviceIdentity, ModuleId, StreamName};
+use common::secret::Secret;
+use common::session::STREAM_PREFIX;
+use common::session_mode::SessionMode;
+use common::settings::connection_string::{self, Found};
+use common::settings::{self, Environment, Setting, Source, Sources};
+use common::text_input;
+use common::wire::initiation::Timeouts;
+use tracing::level_filters::LevelFilter;
+
+use super::{
+    Config, ConfigError, ConnectConfig, DEFAULT_STREAM, ECHO_STREAM, EchoConfig, HubConfig,
+    ListenConfig, SessionConfig, keys,
+};
+use crate::cli::{Cli, Command, EchoArgs, Options, handshake_seconds};
+use crate::echo_plan::{EchoPlan, Payload};
+use crate::forward::{Forward, ForwardSpec};
+use crate::sample_output::SampleOutput;
+
+/// How long the hub waits for the device, each time, by default: both together are what it allows.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Messages of an echo test, the bytes in each, and the time between them, by default.
+const PINGS: u64 = 4;
+const PING_SIZE: usize = 64;
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// Far beyond the life of a process is as good as for ever, and can still be added to a time.
+const LONGEST_GRACE: u64 = 100 * 365 * 24 * 3600;
+
+/// The layers below the command line: this environment, and the configuration file if there is
+/// one.
+///
+/// # Errors
+/// [`ConfigError::Setting`] when that cannot be used.
+pub fn sources<'a>(
+    options: &Options,
+    environment: Environment<'a>,
+) -> Result<Sources<'a>, ConfigError> {
+    let file = options.config.clone();
+    Ok(Sources::open(
+        keys::CONFIG,
+        file,
+        environment,
+        keys::IN_FILE,
+    )?)
+}
+
+/// How much to log.
+///
+/// # Errors
+/// [`ConfigError::Setting`] when a layer says something that is no level.
+pub fn log_level(options: &Options, sources: &Sources<'_>) -> Result<LevelFilter, ConfigError> {
+    Ok(sources.value(
+        keys::LOG_LEVEL,
+        options.log_level,
+        settings::log_level,
+        LevelFilter::INFO,
+    )?)
+}
+
+/// Decides everything. Reads the files that hold connection strings; blocks.
+///
+/// # Errors
+/// [`ConfigError`] names what is missing or wrong, and never repeats a secret.
+pub fn resolve(cli: Cli, sources: &Sources<'_>) -> Result<Config, ConfigError> {
+    let Cli {
+        first,
+        second,
+        third,
+        options,
+        command,
+    } = cli;
+    let option = connection_string::of_options(
+        (keys::CONNECTION_STRING, options.connection_string.as_ref()),
+        (
+            keys::CONNECTION_STRING_FILE,
+            options.connection_string_file.clone(),
+        ),
+    )?;
+    let first = first
+        .map(|text| Secret::new(text_input::value(text.expose()).as_str()))
+        .filter(|text| !text.expose().is_empty());
+    let is_named = first.as_ref().is_some_and(connection_string::is_one);
+    let elsewhere = match option {
+        Some(found) => Some(found),
+        None if is_named => None,
+        None => connection_string::of_sources(
+            sources,
+            keys::CONNECTION_STRING,
+            keys::CONNECTION_STRING_FILE,
+        )?,
+    };
+    // With no other source it can only be meant as the connection string.
+    let (positional, words) = if is_named || elsewhere.is_none() {
+        (first, [second, third, None])
+    } else {
+        match first.map(|text| text.expose().to_owned()) {
+            Some(next) => (None, [Some(next), second, third]),
+            None => (None, [second, third, None]),
+        }
+    };
+    if command.is_some() && words.iter().any(Option::is_some) {
+        return Err(ConfigError::BeforeCommand);
+    }
+    let found = elsewhere.or_else(|| positional.as_ref().map(Found::argument));
+    let settings = Settings::resolve(options, found, sources)?;
+    match command {
+        Some(command) => settings.command(command),
+        None => settings.positional_form(words, sources),
+    }
+}
+
+/// The options of every command, decided.
+struct Settings {
+    hub: HubConfig,
+    module: Option<ModuleId>,
+    stream: Option<StreamName>,
+    session: SessionConfig,
+    max_connections: usize,
+    sample_output: bool,
+}
+
+impl Settings {
+    fn resolve(
+        options: Options,
+        found: Option<Found>,
+        sources: &Sources<'_>,
+    ) -> Result<Self, ConfigError> {
+        let found = found.ok_or(ConfigError::NoConnectionString)?;
+        let sample_output = sources.flag(keys::SAMPLE_OUTPUT, options.sample_output)?;
+        let timeout = |key, given| sources.value(key, given, handshake_seconds, TIMEOUT);
+        let max_connections =
+            sources.setting(keys::MAX_CONNECTIONS, options.max_connections, |text| {
+                settings::number(text, 1..=1_000_000)
+            })?;
+        Ok(Self {
+            hub: HubConfig {
+                service: service(&found)?,
+                connection_file: found.file,
+                ca_file: sources
+                    .path(keys::CA_FILE, options.ca_file.clone())?
+                    .map(Setting::into_value),
+                streaming_hosts: sources
+                    .setting(
+                        keys::STREAMING_HOSTS,
+                        options.streaming_hosts.clone(),
+                        str::parse,
+                    )?
+                    .map(Setting::into_value),
+                timeouts: Timeouts {
+                    connect: timeout(keys::CONNECT_TIMEOUT, options.connect_timeout)?,
+                    response: timeout(keys::RESPONSE_TIMEOUT, options.response_timeout)?,
+                },
+            },
+            session: session(&options, sample_output, sources)?,
+            module: sources
+                .setting(keys::MODULE, options.module, ModuleId::parse)?
+                .map(Setting::into_value),
+            stream: sources
+                .setting(keys::STREAM, options.stream, StreamName::parse)?
+                .map(Setting::into_value),
+            max_connections: max_connections.map_or(limits::LOCAL_CONNECTIONS, |most| {
+                usize::try_from(most.value).unwrap_or(usize::MAX)
+            }),
+            sample_output,
+        })
+    }
+
+    fn identity(&self, device: DeviceId) -> DeviceIdentity {
+        DeviceIdentity {
+            device,
+            module: self.module.clone(),
+        }
+    }
+
+    fn command(self, command: Command) -> Result<Config, ConfigError> {
+        match command {
+            Command::Listen { device, forwards } => self.listen(device, forwards),
+            Command::Connect { device, target } => Ok(Config::Connect(ConnectConfig {
+                identity: self.identity(device),
+                name: match target {
+                    Some(target) => self.usable(target)?,
+                    None => self.usable(self.default_stream()?)?,
+                },
+                hub: self.hub,
+                session: self.session,
+                // stdout is the tunnel's.
+                sample_output: SampleOutput::on_stderr(self.sample_output),
+            })),
+            Command::Echo { device, echo } => Ok(Config::Echo(EchoConfig {
+                identity: self.identity(device),
+                name: match self.stream {
+                    Some(name) => name,
+                    None => StreamName::parse(ECHO_STREAM)?,
+                },
+                hub: self.hub,
+                plan: plan(echo),
+                sample_output: SampleOutput::on_stdout(self.sample_output),
+            })),
+        }
+    }
+
+    /// One port as the official samples are given it, or the ports of the configuration file.
+    fn positional_form(
+        self,
+        words: [Option<String>; 3],
+        sources: &Sources<'_>,
+    ) -> Result<Config, ConfigError> {
+        let [device, port, rest] = words.map(|word| word.filter(|text| !text.is_empty()));
+        if rest.is_some() {
+            return Err(ConfigError::TooMany);
+        }
+        let device = match device {
+            Some(device) => DeviceId::parse(device.trim())?,
+            None => sources
+                .setting(keys::DEVICE, None, |text| DeviceId::parse(text.trim()))?
+                .ok_or(ConfigError::NoDevice)?
+                .into_value(),
+        };
+        let forwards = match port {
+            Some(port) => vec![port.trim().parse()?],
+            None => forwards(sources)?,
+        };
+        self.listen(device, forwards)
+    }
+
+    fn listen(self, device: DeviceId, forwards: Vec<ForwardSpec>) -> Result<Config, ConfigError> {
+        let forwards = forwards.into_iter().map(|spec| {
+            Ok::<_, ConfigError>(Forward {
+                bind: spec.bind,
+                port: spec.port,
+                name: match spec.target {
+                    Some(target) => self.usable(target)?,
+                    None => self.usable(self.default_stream()?)?,
+                },
+            })
+        });
+        Ok(Config::Listen(ListenConfig {
+            forwards: forwards.collect::<Result<_, _>>()?,
+            identity: self.identity(device),
+            hub: self.hub,
+            session: self.session,
+            max_connections: self.max_connections,
+            sample_output: SampleOutput::on_stdout(self.sample_output),
+        }))
+    }
+
+    /// The name where none is given.
+    fn default_stream(&self) -> Result<StreamName, ConfigError> {
+        match &self.stream {
+            Some(name) => Ok(name.clone()),
+            None => Ok(StreamName::parse(DEFAULT_STREAM)?),
+        }
+    }
+
+    /// A name for a target that connections can be opened to in the session mode that is wanted.
+    fn usable(&self, name: StreamName) -> Result<StreamName, ConfigError> {
+        if name.as_str().starts_with(STREAM_PREFIX) {
+            return Err(ConfigError::Reserved(name));
+        }
+        if self.session.mode == SessionMode::Always
+            && StreamName::parse(&format!("{STREAM_PREFIX}{name}")).is_err()
+        {
+            return Err(ConfigError::TooLongForSessions(name));
+        }
+        Ok(name)
+    }
+}
+
+fn service(found: &Found) -> Result<ServiceConnectionString, ConfigError> {
+    let text = found.text.expose().trim();
+    // A word and nothing of a connection string: the device alone was given.
+    if !text.contains(['=', ';']) && !text.is_empty() {
+        return Err(ConfigError::NoConnectionString);
+    }
+    ServiceConnectionString::parse(text).map_err(|error| match &found.source {
+        None | Some(Source::Option(_)) => error.into(),
+        Some(source) => ConfigError::ConnectionStringAt(source.clone(), error),
+    })
+}
+
+fn session(
+    options: &Options,
+    sample_output: bool,
+    sources: &Sources<'_>,
+) -> Result<SessionConfig, ConfigError> {
+    let mode = sources.value(
+        keys::SESSION,
+        options.session,
+        settings::choice,
+        SessionMode::Auto,
+    )?;
+    let number = |text: &str| settings::number(text, 1..=u32::MAX);
+    let memory = sources.setting(keys::MEMORY, options.memory, number)?;
+    let grace = sources.value(
+        keys::SESSION_GRACE,
+        options.session_grace,
+        |text| settings::number(text, 0..=u64::MAX),
+        limits::SESSION_GRACE.as_secs(),
+    )?;
+    Ok(SessionConfig {
+        // The samples' lines tell of plain streams.
+        mode: if sample_output {
+            SessionMode::Never
+        } else {
+            mode
+        },
+        memory: common::session::memory::limit(memory.map(Setting::into_value)),
+        grace: Duration::from_secs(grace.min(LONGEST_GRACE)),
+    })
+}
+
+/// The local port of the environment, or the local ports of the configuration file.
+fn forwards(sources: &Sources<'_>) -> Result<Vec<ForwardSpec>, ConfigError> {
+    if let Some(port) = sources.variable(keys::FORWARD)? {
+        let spec = port.read(|text| text.expose().trim().parse())?;
+        return Ok(vec![spec.into_value()]);
+    }
+    let forwards = sources.list(keys::FORWARD, Vec::new())?;
+    if forwards.is_empty() {
+        return Err(ConfigError::NoPort);
+    }
+    let forwards = forwards.into_iter().map(|forward| {
+        let spec = forward.read(|text| text.trim().parse::<ForwardSpec>())?;
+        Ok(spec.into_value())
+    });
+    forwards.collect()
+}
+
+/// The echo test that is asked for.
+fn plan(echo: EchoArgs) -> EchoPlan {
+    if let Some(total) = echo.bytes {
+        return EchoPlan::Throughput { total };
+    }
+    let count = echo.count.unwrap_or(PINGS);
+    EchoPlan::Pings {
+        count: (count > 0).then_some(count),
+        payload: match echo.text {
+            Some(text) => Payload::Text(text),
+            None => Payload::Pattern(echo.size.unwrap_or(PING_SIZE)),
+        },
+        interval: echo.interval.unwrap_or(PING_INTERVAL),
+    }
+}
