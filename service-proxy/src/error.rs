@@ -1,8 +1,8 @@
 //! What can fail here, as a whole; the details stand where they arise.
 
-use crate::connect::ConnectError;
+use crate::local::stdio::ConnectError;
 use crate::echo::EchoError;
-use crate::listener::ListenError;
+use crate::local::tcp::ListenError;
 
 /// Why the program did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]

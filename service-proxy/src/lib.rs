@@ -2,21 +2,19 @@
 //! a device, in a session that all of them share or in a stream of its own.
 //!
 //! ```text
-//! cli → config ─┬─► listener ─┬─► session ─┐   common::session (carry, pipe)
-//!               ├─► connect ──┤            │
-//!               │             └────────────┼─► stream ─► hub_api · common::websocket (our leg)
-//!               └─► echo ──────────────────┘             common::tunnel (carry)
+//! cli → config ─┬─► local (tcp, stdio) ─┬─► session ─┐   common::session (carry, pipe)
+//!               │                       └────────────┼─► stream ─► hub_api · common::websocket
+//!               └─► echo ────────────────────────────┘             common::tunnel (pump)
 //! ```
 
 pub mod cli;
 pub mod config;
-pub mod connect;
 pub mod echo;
 pub mod echo_plan;
 pub mod error;
 pub mod forward;
 pub mod hub_api;
-pub mod listener;
+pub mod local;
 pub mod sample_output;
 pub mod session;
 pub mod stream;
@@ -26,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ListenConfig};
 use crate::error::Error;
-use crate::listener::Listener;
+use crate::local::stdio;
+use crate::local::tcp::Listener;
 
 /// Does what the configuration says, until it is done or `stop` is cancelled.
 ///
@@ -35,7 +34,7 @@ use crate::listener::Listener;
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     match config {
         Config::Listen(config) => listen(config, stop).await,
-        Config::Connect(config) => Ok(connect::run(config, &stop).await?),
+        Config::Connect(config) => Ok(stdio::run(config, &stop).await?),
         Config::Echo(config) => tokio::select! {
             result = echo::run_and_print(config, &stop) => Ok(result?),
             () = shutdown::output_gone() => Err(Error::OutputGone),
