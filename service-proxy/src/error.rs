@@ -1,7 +1,7 @@
 //! What can fail here, as a whole; the details stand where they arise.
 
-use crate::local::stdio::ConnectError;
 use crate::echo::EchoError;
+use crate::local::stdio::ConnectError;
 use crate::local::tcp::ListenError;
 
 /// Why the program did not do what it was asked to.

@@ -2,9 +2,16 @@
 //! a device, in a session that all of them share or in a stream of its own.
 //!
 //! ```text
-//! cli → config ─┬─► local (tcp, stdio) ─┬─► session ─┐   common::session (carry, pipe)
-//!               │                       └────────────┼─► stream ─► hub_api · common::websocket
-//!               └─► echo ────────────────────────────┘             common::tunnel (pump)
+//! cli → config ─┬─► local (tcp, stdio) ─► tunnel ─► session ─┬─► stream ─► hub_api
+//!               └─► echo ────────────────────────────────────┘
+//! ```
+//!
+//! A tunnel goes in a session (`common::session`) or in a stream of its own (`common::tunnel`); both
+//! run over our leg of a stream (`common::websocket`).
+//!
+//! ```text
+//! local    where connections come from      tunnel   one connection's life, and its last line
+//! session  carried by stream after stream   stream   opened: initiation, then our leg
 //! ```
 
 pub mod cli;
@@ -18,6 +25,7 @@ pub mod local;
 pub mod sample_output;
 pub mod session;
 pub mod stream;
+pub mod tunnel;
 
 use common::{output, shutdown};
 use tokio_util::sync::CancellationToken;

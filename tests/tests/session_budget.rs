@@ -54,7 +54,7 @@ impl Story {
         let id: ConnectionId = live.open().unwrap();
         tokio::spawn(async move {
             let traffic = Traffic::default();
-            pipe(&live, id, socket, &traffic, || ()).await
+            pipe(&live, id, socket, &traffic).await
         });
         let (there, _) = soon("the target", self.target.accept()).await.unwrap();
         (session, here, there)
@@ -151,7 +151,7 @@ async fn too_many_bytes_cost_the_newest_detached() {
             uploads.spawn(async move {
                 let endless = Pipes::half_closing(tokio::io::repeat(0x5a), tokio::io::sink());
                 let traffic = Traffic::default();
-                pipe(&live, id, endless, &traffic, || ()).await
+                pipe(&live, id, endless, &traffic).await
             });
             let accepted = soon("the target", story.target.accept()).await;
             targets.push(accepted.unwrap().0);

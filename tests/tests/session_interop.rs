@@ -132,8 +132,8 @@ async fn falls_back(id: &str, pretender: Pretender) {
     .0
     .unwrap();
 
-    let of_device = format!("identity={id}");
-    let warnings = logs::lines(&["WARN", &of_device]);
+    let of_device = format!("device={id} name=");
+    let warnings = logs::lines(&["WARN", "session mode", &of_device]);
     let may_be_unknown = match pretender {
         // Perhaps it has no such target; that is not held against it for an hour.
         Pretender::Rejects => true,

@@ -53,6 +53,6 @@ pub use connection::Inbound;
 pub use frame::Code;
 pub use inner::{ConnectionId, RefusedCode};
 pub use machine::{CarrierId, Heard, Over, Role, Session, Violation};
-pub use pipe::{ConnectionEnd, ConnectionOutcome, pipe};
+pub use pipe::{ConnectionEnd, RunningConnection, pipe};
 pub use proof::{STREAM_PREFIX, SessionId, target_of};
 pub use shared::{AttachError, Frozen, SharedSession};

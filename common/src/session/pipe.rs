@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, BufMut as _, Bytes};
 use tokio::io::ReadBuf;
 use tokio::task::coop;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 use super::chunk::Chunk;
 use super::connection::Inbound;
@@ -17,7 +17,7 @@ use super::inner::{ConnectionId, RefusedCode};
 use super::machine::Over;
 use super::shared::SharedSession;
 use crate::limits;
-use crate::tunnel::{LocalSocket, Traffic};
+use crate::tunnel::{LocalSocket, Outcome, Traffic};
 
 /// Read size while little comes; on the stack, so that an idle connection has no buffer.
 const SMALL_READ: usize = 4 << 10;
@@ -62,55 +62,82 @@ impl ConnectionEnd {
     }
 }
 
-/// The whole story of one inner connection.
-#[derive(Debug)]
-pub struct ConnectionOutcome {
-    /// Bytes from the local socket into the session.
-    pub sent: u64,
-    /// Bytes from the session to the local socket.
-    pub received: u64,
-    /// How long it lasted.
-    pub duration: Duration,
-    /// How it ended.
-    pub end: ConnectionEnd,
-}
-
 /// Copies both ways until both directions have ended or one side broke, then releases
-/// the connection. `opened` is called once, when the device says that it is. Dropping the
-/// future breaks both sides.
+/// the connection. Dropping the future breaks both sides.
 pub async fn pipe<L: LocalSocket>(
     live: &SharedSession,
     id: ConnectionId,
     local: L,
     traffic: &Traffic,
-    opened: impl FnOnce() + Unpin,
-) -> ConnectionOutcome {
-    let started = Instant::now();
-    local.arm();
-    let release = Release { live, id };
-    let mut pipe = Pipe {
-        live,
-        id,
-        local,
-        traffic,
-        opened: Some(opened),
-        undelivered: Bytes::new(),
-        unflushed: false,
-        down: Down::Open,
-        up_is_done: false,
-        read_size: SMALL_READ,
-        is_up_first: false,
-    };
-    let end = poll_fn(|cx| pipe.poll(cx)).await;
-    if end.is_normal() {
-        pipe.local.disarm();
+) -> Outcome<ConnectionEnd> {
+    RunningConnection::new(live, id, local, traffic).run().await
+}
+
+/// A connection that is being copied, for a caller that wants to know when the device has opened
+/// it. Dropping it breaks both sides.
+pub struct RunningConnection<'a, L> {
+    pipe: Pipe<'a, L>,
+    release: Release<'a>,
+    started: Instant,
+    /// How it ended, if that was seen before [`run`](Self::run).
+    ended: Option<ConnectionEnd>,
+}
+
+impl<'a, L: LocalSocket> RunningConnection<'a, L> {
+    /// Ready to copy. From now on the local connection ends in a failure, unless it ends in order.
+    pub fn new(live: &'a SharedSession, id: ConnectionId, local: L, traffic: &'a Traffic) -> Self {
+        local.arm();
+        Self {
+            pipe: Pipe {
+                live,
+                id,
+                local,
+                traffic,
+                is_opened: false,
+                undelivered: Bytes::new(),
+                unflushed: false,
+                down: Down::Open,
+                up_is_done: false,
+                read_size: SMALL_READ,
+                is_up_first: false,
+            },
+            release: Release { live, id },
+            started: Instant::now(),
+            ended: None,
+        }
     }
-    drop(release);
-    ConnectionOutcome {
-        sent: traffic.sent(),
-        received: traffic.received(),
-        duration: started.elapsed(),
-        end,
+
+    /// Copies until the device has opened the connection. False if it ended before that;
+    /// [`run`](Self::run) then tells at once how. The future may be dropped: the connection stays
+    /// as it is.
+    pub async fn opened(&mut self) -> bool {
+        let pipe = &mut self.pipe;
+        self.ended = poll_fn(|cx| match pipe.poll(cx) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending if pipe.is_opened => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        self.pipe.is_opened
+    }
+
+    /// Copies until both directions have ended or one side broke, then releases the connection.
+    /// Dropping the future breaks both sides.
+    pub async fn run(mut self) -> Outcome<ConnectionEnd> {
+        let end = match self.ended.take() {
+            Some(end) => end,
+            None => poll_fn(|cx| self.pipe.poll(cx)).await,
+        };
+        if end.is_normal() {
+            self.pipe.local.disarm();
+        }
+        drop(self.release);
+        Outcome {
+            sent: self.pipe.traffic.sent(),
+            received: self.pipe.traffic.received(),
+            duration: self.started.elapsed(),
+            end,
+        }
     }
 }
 
@@ -135,12 +162,13 @@ enum Down {
     Done,
 }
 
-struct Pipe<'a, L, F> {
+struct Pipe<'a, L> {
     live: &'a SharedSession,
     id: ConnectionId,
     local: L,
     traffic: &'a Traffic,
-    opened: Option<F>,
+    /// The device has opened it.
+    is_opened: bool,
     undelivered: Bytes,
     unflushed: bool,
     down: Down,
@@ -151,7 +179,7 @@ struct Pipe<'a, L, F> {
     is_up_first: bool,
 }
 
-impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
+impl<L: LocalSocket> Pipe<'_, L> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         // Whatever the local socket is waited for: a reset must be seen, also by one that
         // takes no more bytes.
@@ -227,13 +255,11 @@ impl<L: LocalSocket, F: FnOnce() + Unpin> Pipe<'_, L, F> {
             }
             let inbound = self.live.with(|state| {
                 let inbound = state.session.take(self.id, Instant::now());
-                let is_opened = self.opened.is_some() && state.session.is_opened(self.id);
+                let is_opened = self.is_opened || state.session.is_opened(self.id);
                 (inbound, is_opened, state.session.owes())
             });
             let (inbound, is_opened, owes) = inbound;
-            if is_opened && let Some(opened) = self.opened.take() {
-                opened();
-            }
+            self.is_opened = is_opened;
             if owes {
                 // Credit for what was taken.
                 self.live.with_output(|_| ());
@@ -367,7 +393,7 @@ mod tests {
         let (near, _far) = duplex(10);
         let (input, output) = tokio::io::split(near);
         let traffic = Traffic::default();
-        let piping = pipe(&live, id, Pipes::new(input, output), &traffic, || ());
+        let piping = pipe(&live, id, Pipes::new(input, output), &traffic);
         let ending = async {
             while traffic.received() < 10 {
                 tokio::task::yield_now().await;

@@ -35,15 +35,16 @@ impl End {
     }
 }
 
-/// The whole story of one tunnel.
+/// What became of a local connection: of a tunnel, or with another kind of end of a connection in a
+/// session.
 #[derive(Debug)]
-pub struct Outcome {
-    /// Bytes from the local socket into the stream.
+pub struct Outcome<E = End> {
+    /// Bytes from the local socket.
     pub sent: u64,
-    /// Bytes from the stream to the local socket.
+    /// Bytes to the local socket.
     pub received: u64,
-    /// From the start of the pump to its end.
+    /// From the first moment at which bytes could be copied to the last.
     pub duration: Duration,
     /// How it ended.
-    pub end: End,
+    pub end: E,
 }

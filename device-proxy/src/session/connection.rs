@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use common::dial::DialError;
 use common::report;
-use common::session::{ConnectionEnd, ConnectionId, ConnectionOutcome, RefusedCode, pipe};
+use common::session::{ConnectionEnd, ConnectionId, RefusedCode, pipe};
 use common::telemetry::AUDIT;
-use common::tunnel::{LocalSocket, Traffic};
+use common::tunnel::{LocalSocket, Outcome, Traffic};
 
 use super::{Entry, Sessions};
 use crate::echo;
@@ -73,12 +73,12 @@ async fn carry(entry: &Entry, id: ConnectionId, local: Box<dyn LocalSocket>) {
     live.opened(id);
     tracing::info!(name: AUDIT, %session, connection = %id, name, %target, "connection opened");
     let traffic = Traffic::default();
-    let ConnectionOutcome {
+    let Outcome {
         sent,
         received,
         duration,
         end,
-    } = pipe(live, id, local, &traffic, || ()).await;
+    } = pipe(live, id, local, &traffic).await;
     let seconds = format!("{:.1}", duration.as_secs_f32());
     let how = report::chain(&end);
     match end {

@@ -188,7 +188,7 @@ pub async fn run(
     stop: &CancellationToken,
     mut observer: impl FnMut(EchoEvent<'_>),
 ) -> Result<EchoReport, StreamError> {
-    let leg = tokio::select! {
+    let stream = tokio::select! {
         opened = opener.open(identity, name) => opened?,
         () = stop.cancelled() => {
             return Ok(EchoReport {
@@ -198,7 +198,7 @@ pub async fn run(
         }
     };
     observer(EchoEvent::Opened);
-    Ok(run_on(leg, plan, stop, observer).await)
+    Ok(run_on(stream.leg, plan, stop, observer).await)
 }
 
 /// Runs a test on an open stream, and closes it.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::dial;
-use common::identity::StreamName;
+use common::identity::{StreamId, StreamName};
 use common::limits;
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, GreetError};
 use common::session::proof::ResumeSecret;
 use common::session::{CarrierId, Role, STREAM_PREFIX, SessionId, SharedSession};
+use common::session_mode::SessionMode;
 use common::telemetry::AUDIT;
 use common::websocket::ConnectError;
 use tokio::net::TcpStream;
@@ -19,7 +20,6 @@ use tokio_rustls::client::TlsStream;
 use super::{Phase, Shared};
 use crate::hub_api::InitiateError;
 use crate::stream::{ServiceLeg, StreamError, StreamFailure};
-use common::session_mode::SessionMode;
 
 type Leg = TlsStream<TcpStream>;
 
@@ -28,8 +28,15 @@ pub(super) struct Begun {
     pub(super) live: SharedSession,
     pub(super) secret: ResumeSecret,
     pub(super) greeting: Greeting,
-    pub(super) carrier: CarrierId,
+    pub(super) carrier: Carrier,
+}
+
+/// A stream that carries a session from now on.
+pub(super) struct Carrier {
+    pub(super) id: CarrierId,
+    pub(super) stream: Option<StreamId>,
     pub(super) leg: ServiceLeg,
+    /// What came behind the handshake.
     pub(super) already_read: Bytes,
 }
 
@@ -51,18 +58,19 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
         return Err(Phase::Plain);
     }
     let Some(stream_name) = stream_name(name) else {
-        tracing::debug!(%identity, %name, "a plain stream: the name is too long for session mode");
+        tracing::debug!(device = %identity, %name, "a plain stream: the name is too long for session mode");
         return Err(Phase::Plain);
     };
-    let failed = |failure| {
+    let failed = |stream, failure| {
         Phase::Failed(Arc::new(StreamError {
             identity: identity.clone(),
             name: name.clone(),
+            stream,
             failure,
         }))
     };
     let mut attempt = 1;
-    let (exchange, greeting, id, secret) = loop {
+    let greeted = loop {
         let error = match greet(shared, &stream_name).await {
             Ok(greeted) => break greeted,
             Err(error) => error,
@@ -71,59 +79,77 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
             // Perhaps there is no such target, or the device took one look at the stream and
             // left; a plain stream will tell.
             Failure::Stream(error) if is_auto && (is_reject(&error) || is_gone(&error)) => {
-                tracing::debug!(%identity, %name, "the device takes no session; trying a plain stream: {error}");
+                tracing::debug!(device = %identity, %name, "the device takes no session; trying a plain stream: {error}");
                 shared.support.doubt(name);
                 return Err(Phase::Plain);
             }
-            Failure::Stream(error) => return Err(failed(error.failure)),
-            Failure::Greet(error @ GreetError::Lost(_)) if attempt < ATTEMPTS => {
-                tracing::debug!(%identity, %name, attempt, "a session's first stream was lost: {error}");
+            Failure::Stream(error) => return Err(failed(error.stream, error.failure)),
+            Failure::Greet(stream, error @ GreetError::Lost(_)) if attempt < ATTEMPTS => {
+                tracing::debug!(device = %identity, %name, stream = stream.map(display), attempt, "a session's first stream was lost: {error}");
                 attempt += 1;
             }
-            Failure::Greet(error) if is_auto => {
-                judge(shared, name, &error);
+            Failure::Greet(stream, error) if is_auto => {
+                judge(shared, name, stream, &error);
                 return Err(Phase::Plain);
             }
-            Failure::Greet(error) => return Err(failed(StreamFailure::Session(error))),
+            Failure::Greet(stream, error) => {
+                return Err(failed(stream, StreamFailure::Session(error)));
+            }
         }
     };
     shared.support.proven();
+    let Greeted {
+        exchange,
+        stream,
+        greeting,
+        id,
+        secret,
+    } = greeted;
     let live = SharedSession::with_memory(id, Role::Service, Arc::clone(&shared.memory));
     // Fresh, and not shared yet: it takes its first carrier.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
         return Err(Phase::Over);
     };
     if shared.is_quiet {
-        tracing::debug!(device = %identity, %name, session = %id, "session opened");
+        tracing::debug!(device = %identity, %name, stream = stream.map(display), session = %id, "session opened");
     } else {
-        tracing::info!(name: AUDIT, device = %identity, %name, session = %id, "session opened");
+        tracing::info!(name: AUDIT, device = %identity, %name, stream = stream.map(display), session = %id, "session opened");
     }
     let (leg, already_read) = exchange.into_parts();
     Ok(Begun {
         live,
         secret,
         greeting,
-        carrier,
-        leg,
-        already_read,
+        carrier: Carrier {
+            id: carrier,
+            stream,
+            leg,
+            already_read,
+        },
     })
+}
+
+/// A stream on which a new session was asked for.
+struct Greeted {
+    exchange: Exchange<Leg>,
+    stream: Option<StreamId>,
+    greeting: Greeting,
+    id: SessionId,
+    secret: ResumeSecret,
 }
 
 /// Why there is no session on a stream.
 enum Failure {
     Stream(StreamError),
-    Greet(GreetError),
+    Greet(Option<StreamId>, GreetError),
 }
 
 /// Opens a stream, waits for the greeting, and asks for a new session.
-async fn greet(
-    shared: &Shared,
-    stream_name: &StreamName,
-) -> Result<(Exchange<Leg>, Greeting, SessionId, ResumeSecret), Failure> {
+async fn greet(shared: &Shared, stream_name: &StreamName) -> Result<Greeted, Failure> {
     let opening = shared.opener.open(&shared.identity, stream_name);
-    let leg = opening.await.map_err(Failure::Stream)?;
-    dial::steady(leg.get_ref().get_ref().0);
-    let mut exchange = Exchange::new(leg);
+    let stream = opening.await.map_err(Failure::Stream)?;
+    dial::steady(stream.leg.get_ref().get_ref().0);
+    let mut exchange = Exchange::new(stream.leg);
     let (id, secret) = (SessionId::random(), ResumeSecret::random());
     let greeting = async {
         let greeting = exchange.greeting(limits::SESSION_HANDSHAKE).await?;
@@ -131,17 +157,23 @@ async fn greet(
         Ok(greeting)
     };
     match greeting.await {
-        Ok(greeting) => Ok((exchange, greeting, id, secret)),
+        Ok(greeting) => Ok(Greeted {
+            exchange,
+            stream: stream.id,
+            greeting,
+            id,
+            secret,
+        }),
         Err(error) => {
             // It was sent nothing so far, and gets no reason: it would not understand it.
             shared.tasks.spawn(exchange.close());
-            Err(Failure::Greet(error))
+            Err(Failure::Greet(stream.id, error))
         }
     }
 }
 
 /// Remembers what a greeting that did not come, or was none, says of the device.
-fn judge(shared: &Shared, name: &StreamName, error: &GreetError) {
+fn judge(shared: &Shared, name: &StreamName, stream: Option<StreamId>, error: &GreetError) {
     let Shared {
         support, identity, ..
     } = shared;
@@ -158,7 +190,7 @@ fn judge(shared: &Shared, name: &StreamName, error: &GreetError) {
         }
     };
     tracing::warn!(
-        %identity, %name,
+        device = %identity, %name, stream = stream.map(display),
         "the device reports session mode, but: {error}; using plain streams for {time}"
     );
 }

@@ -3,7 +3,6 @@
 use std::future::pending;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use common::backoff::Backoff;
 use common::dial;
 use common::identity::{DeviceIdentity, StreamName};
@@ -13,16 +12,17 @@ use common::report;
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, GreetError};
 use common::session::proof::ResumeSecret;
-use common::session::{CarrierEnd, CarrierId, Code, Over, SharedSession, carry};
+use common::session::{CarrierEnd, Code, Over, SharedSession, carry};
 use common::telemetry::AUDIT;
 use common::wire::initiation::Timeouts;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
+use tracing::field::display;
 
-use super::begin::{begin, is_reject, stream_name};
+use super::begin::{Carrier, begin, is_reject, stream_name};
 use super::{Phase, Shared};
 use crate::hub_api::InitiateError;
-use crate::stream::{ServiceLeg, StreamError, StreamFailure};
+use crate::stream::{StreamError, StreamFailure};
 
 /// Time limits of the requests that open a session again: what is lost in a half-dead
 /// hub session of the device costs seconds.
@@ -66,9 +66,7 @@ pub(super) async fn keep(shared: Arc<Shared>, name: StreamName, phases: watch::S
         progress: 0,
     };
     phases.send_replace(Phase::Up(begun.live));
-    keeper
-        .run(begun.carrier, begun.leg, begun.already_read)
-        .await;
+    keeper.run(begun.carrier).await;
     phases.send_replace(Phase::Over);
 }
 
@@ -93,7 +91,7 @@ enum Lost {
 
 /// What an attempt to go on came to.
 enum Attempt {
-    Done(Box<(CarrierId, ServiceLeg, Bytes)>),
+    Done(Box<Carrier>),
     Retry(String),
     Rejected,
     Never(Lost),
@@ -113,12 +111,12 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    async fn run(mut self, carrier: CarrierId, leg: ServiceLeg, already_read: Bytes) {
+    async fn run(mut self, mut carrier: Carrier) {
         let (device, name, session) = (&self.shared.identity, self.name, self.live.id());
-        let mut on = (carrier, leg, already_read);
         loop {
             let begun = Instant::now();
-            let end = self.carry(on).await;
+            let stream = carrier.stream.map(display);
+            let end = self.carry(carrier).await;
             let lasted = begun.elapsed();
             if matches!(end, CarrierEnd::Over) || self.live.over().is_some() {
                 break;
@@ -126,12 +124,12 @@ impl Keeper<'_> {
             let lost = Instant::now();
             let (connections, held) = (self.live.connections(), self.live.held());
             tracing::warn!(
-                name: AUDIT, %device, %name, %session, connections, held,
+                name: AUDIT, %device, %name, stream, %session, connections, held,
                 "session interrupted: {}; connections wait, opening it again", report::chain(&end)
             );
             self.shared.keep_to_budget();
             match self.open_again(lost, lasted).await {
-                Ok(next) => on = next,
+                Ok(next) => carrier = next,
                 Err(why) => {
                     let code = match why {
                         Lost::Grace(_) => Code::Expired,
@@ -146,7 +144,8 @@ impl Keeper<'_> {
                 }
             }
             let seconds = lost.elapsed().as_secs_f32();
-            tracing::info!(name: AUDIT, %device, %name, %session, seconds, "session resumed");
+            let stream = carrier.stream.map(display);
+            tracing::info!(name: AUDIT, %device, %name, stream, %session, seconds, "session resumed");
         }
         match self.live.over() {
             Some(Over::Ended) if self.shared.is_quiet => {}
@@ -167,11 +166,8 @@ impl Keeper<'_> {
     }
 
     /// Runs over one stream; an unused session is ended, a stopped one broken off.
-    async fn carry(
-        &self,
-        (carrier, leg, already_read): (CarrierId, ServiceLeg, Bytes),
-    ) -> CarrierEnd {
-        let carrying = carry(&self.live, carrier, leg, already_read);
+    async fn carry(&self, carrier: Carrier) -> CarrierEnd {
+        let carrying = carry(&self.live, carrier.id, carrier.leg, carrier.already_read);
         tokio::pin!(carrying);
         let mut used = Instant::now();
         let mut stopping = false;
@@ -197,11 +193,7 @@ impl Keeper<'_> {
 
     /// Opens streams until one carries the session again. The first attempt is made at
     /// once, unless the last stream `lasted` for moments only and brought no byte forward.
-    async fn open_again(
-        &mut self,
-        lost: Instant,
-        lasted: Duration,
-    ) -> Result<(CarrierId, ServiceLeg, Bytes), Lost> {
+    async fn open_again(&mut self, lost: Instant, lasted: Duration) -> Result<Carrier, Lost> {
         let grace = self.shared.config.grace;
         let progress = self.live.progress();
         let mut delay = if progress > self.progress || lasted >= STEADY {
@@ -256,7 +248,7 @@ impl Keeper<'_> {
                 () = over(&self.live, &mut turns) => return Err(Lost::Over),
             };
             let why = match attempt {
-                Attempt::Done(on) => return Ok(*on),
+                Attempt::Done(carrier) => return Ok(*carrier),
                 Attempt::Never(lost) => return Err(lost),
                 Attempt::Rejected => {
                     rejects += 1;
@@ -291,8 +283,8 @@ impl Keeper<'_> {
             .shared
             .opener
             .open_within(&self.shared.identity, &stream_name, AGAIN);
-        let leg = match opening.await {
-            Ok(leg) => leg,
+        let stream = match opening.await {
+            Ok(stream) => stream,
             Err(error) if is_reject(&error) => return Attempt::Rejected,
             // Its operator may have seen to that: it will not come back by itself.
             Err(error) if is_offline(&error) && self.is_disabled(lost).await => {
@@ -306,8 +298,8 @@ impl Keeper<'_> {
                 };
             }
         };
-        dial::steady(leg.get_ref().get_ref().0);
-        let mut exchange = Exchange::new(leg);
+        dial::steady(stream.leg.get_ref().get_ref().0);
+        let mut exchange = Exchange::new(stream.leg);
         // It is known to speak session mode, and may be at the end of a bad path.
         let greeting = match exchange.greeting(limits::SESSION_RESUME).await {
             Ok(greeting) => greeting,
@@ -324,7 +316,12 @@ impl Keeper<'_> {
             Ok(received) => match self.live.attach(&frozen, received) {
                 Ok(carrier) => {
                     let (leg, already_read) = exchange.into_parts();
-                    Attempt::Done(Box::new((carrier, leg, already_read)))
+                    Attempt::Done(Box::new(Carrier {
+                        id: carrier,
+                        stream: stream.id,
+                        leg,
+                        already_read,
+                    }))
                 }
                 Err(error) => Attempt::Retry(error.to_string()),
             },

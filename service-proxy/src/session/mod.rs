@@ -9,11 +9,12 @@ mod support;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::identity::{DeviceIdentity, StreamName};
+use common::identity::{DeviceIdentity, StreamId, StreamName};
 use common::limits;
 use common::session::budget::{Budget, Detached};
 use common::session::memory::Memory;
 use common::session::{Code, ConnectionId, SharedSession};
+use common::session_mode::SessionMode;
 use common::telemetry::AUDIT;
 use common::websocket::CloseFrame;
 use tokio::sync::watch;
@@ -22,8 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::SessionConfig;
-use crate::stream::{ServiceLeg, StreamError, StreamOpener};
-use common::session_mode::SessionMode;
+use crate::stream::{OpenStream, StreamError, StreamOpener};
 use support::SessionSupport;
 
 /// How one connection gets to the device.
@@ -31,7 +31,7 @@ pub enum Route {
     /// As a connection of this session; it is opened.
     Session(SharedSession, ConnectionId),
     /// In a plain stream of its own; it is open.
-    Plain(Box<ServiceLeg>),
+    Plain(Box<OpenStream>),
 }
 
 /// Why a connection does not get to the device.
@@ -50,6 +50,16 @@ pub enum RouteError {
         /// What is the matter.
         why: &'static str,
     },
+}
+
+impl RouteError {
+    /// The stream that failed, if it had an id already.
+    pub fn stream(&self) -> Option<StreamId> {
+        match self {
+            Self::Stream(error) => error.stream,
+            Self::Session { .. } => None,
+        }
+    }
 }
 
 /// How far a session has come.
@@ -215,7 +225,7 @@ impl Shared {
     async fn open_plain(&self, name: &StreamName) -> Result<Route, RouteError> {
         let opened = self.opener.open(&self.identity, name).await;
         match opened {
-            Ok(leg) => Ok(Route::Plain(Box::new(leg))),
+            Ok(stream) => Ok(Route::Plain(Box::new(stream))),
             Err(error) => Err(RouteError::Stream(Arc::new(error))),
         }
     }
@@ -242,9 +252,9 @@ impl Shared {
             return route.map(Some);
         }
         tracing::debug!(device = %self.identity, %name, "the device takes sessions after all");
-        if let Ok(Route::Plain(leg)) = route {
-            self.tasks
-                .spawn(async move { leg.close(CloseFrame::NORMAL, "", limits::CLOSE).await });
+        if let Ok(Route::Plain(stream)) = route {
+            let closing = stream.leg.close(CloseFrame::NORMAL, "", limits::CLOSE);
+            self.tasks.spawn(closing);
         }
         Ok(None)
     }

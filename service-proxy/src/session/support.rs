@@ -156,7 +156,7 @@ impl SessionSupport {
         let report = match api.session_report(identity).await {
             Ok(report) => report.filter(|report| report.version >= u32::from(VERSION)),
             Err(error) => {
-                tracing::debug!(%identity, "plain streams, since the twin cannot be read: {}", common::report::chain(&error));
+                tracing::debug!(device = %identity, "plain streams, since the twin cannot be read: {}", common::report::chain(&error));
                 // Not remembered: the next connection may find a hub that answers.
                 return Err(());
             }
@@ -180,7 +180,7 @@ impl SessionSupport {
         let is_disabled = match api.is_disabled(identity).await {
             Ok(is_disabled) => is_disabled,
             Err(error) => {
-                tracing::debug!(%identity, "whether it is disabled is not known, since the twin cannot be read: {}", common::report::chain(&error));
+                tracing::debug!(device = %identity, "whether it is disabled is not known, since the twin cannot be read: {}", common::report::chain(&error));
                 false
             }
         };

@@ -4,17 +4,14 @@
 mod progress;
 mod throttle;
 
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use common::dial;
-use common::identity::{DeviceIdentity, StreamName};
+use common::identity::{DeviceIdentity, StreamId, StreamName};
 use common::session::handshake::GreetError;
 use common::streaming_hosts::{EndpointError, Patterns, StreamingHosts};
-use common::telemetry::AUDIT;
 use common::tls::{self, TlsConfigError};
-use common::tunnel::{Outcome, Traffic};
 use common::websocket::{self, ConnectError, WebSocket};
 use common::wire::initiation::Timeouts;
 use rustls::ClientConfig;
@@ -30,6 +27,14 @@ use throttle::retry_throttled;
 
 /// Our leg of an open stream.
 pub type ServiceLeg = WebSocket<TlsStream<TcpStream>>;
+
+/// An open stream.
+pub struct OpenStream {
+    /// Its id, by which its lines are found in all logs; `None` if its URL has none.
+    pub id: Option<StreamId>,
+    /// Our end of it.
+    pub leg: ServiceLeg,
+}
 
 /// After how long the log says what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -50,6 +55,8 @@ pub struct StreamError {
     pub identity: DeviceIdentity,
     /// The stream's name.
     pub name: StreamName,
+    /// The stream's id, if it had one already.
+    pub stream: Option<StreamId>,
     /// What failed.
     #[source]
     pub failure: StreamFailure,
@@ -129,11 +136,11 @@ impl StreamOpener {
         &self,
         identity: &DeviceIdentity,
         name: &StreamName,
-    ) -> Result<ServiceLeg, StreamError> {
+    ) -> Result<OpenStream, StreamError> {
         self.open_within(identity, name, self.timeouts).await
     }
 
-    /// The same with time limits of its own.
+    /// The same with time limits of its own. Dropping the future gives the stream up.
     ///
     /// # Errors
     /// [`StreamError`].
@@ -142,7 +149,7 @@ impl StreamOpener {
         identity: &DeviceIdentity,
         name: &StreamName,
         timeouts: Timeouts,
-    ) -> Result<ServiceLeg, StreamError> {
+    ) -> Result<OpenStream, StreamError> {
         let step = Progress::new(Step::Answer);
         let opening = self.steps(identity, name, timeouts, &step);
         tokio::pin!(opening);
@@ -150,18 +157,24 @@ impl StreamOpener {
             biased;
             opened = &mut opening => opened,
             () = sleep(PATIENCE) => {
+                let step = step.get();
                 tracing::info!(
-                    "stream to {identity} ({name}): waiting for {}",
-                    step.get().describe(timeouts)
+                    device = %identity, %name, stream = step.stream().map(display),
+                    "stream to {identity} ({name}): waiting for {}", step.describe(timeouts)
                 );
                 opening.await
             }
         };
-        opened.map_err(|failure| StreamError {
-            identity: identity.clone(),
-            name: name.clone(),
-            failure,
-        })
+        let id = step.get().stream();
+        match opened {
+            Ok(leg) => Ok(OpenStream { id, leg }),
+            Err(failure) => Err(StreamError {
+                identity: identity.clone(),
+                name: name.clone(),
+                stream: id,
+                failure,
+            }),
+        }
     }
 
     async fn steps(
@@ -185,9 +198,9 @@ impl StreamOpener {
             );
             // One line a stream, however often the hub refuses.
             if first {
-                tracing::warn!("{again}");
+                tracing::warn!(device = %identity, %name, "{again}");
             } else {
-                tracing::debug!("{again}");
+                tracing::debug!(device = %identity, %name, "{again}");
             }
         };
         let asking = retry_throttled(patience, attempt, throttled);
@@ -209,11 +222,11 @@ impl StreamOpener {
             self.sample_output.response(name, false);
         }
         let endpoint = endpoint?;
+        step.set(Step::Endpoint(StreamId::of_url(&endpoint.url)));
         StreamingHosts::new([self.api.hub()], self.streaming_hosts.as_ref())
             .check(&endpoint.url)
             .map_err(StreamFailure::Place)?;
         self.sample_output.response(name, true);
-        step.set(Step::Endpoint);
         let ahead = match ahead {
             Some(dialled) => dialled,
             None if self.is_ahead(&endpoint.url) => dialling.await,
@@ -261,45 +274,4 @@ impl StreamOpener {
         }
         Ok(leg)
     }
-
-    /// How the official samples' lines are printed.
-    pub fn sample_output(&self) -> SampleOutput {
-        self.sample_output
-    }
-}
-
-/// One line for a tunnel that is over: info when it is to be seen, else debug.
-pub(crate) fn report_outcome(
-    identity: &DeviceIdentity,
-    name: &StreamName,
-    peer: &dyn fmt::Display,
-    outcome: &Outcome,
-    shown: bool,
-) {
-    let end = common::report::chain(&outcome.end);
-    let (sent, received) = (outcome.sent, outcome.received);
-    let seconds = outcome.duration.as_secs_f32();
-    if shown {
-        tracing::info!(name: AUDIT, device = %identity, %name, %peer, sent, received, seconds, "tunnel closed: {end}");
-    } else {
-        tracing::debug!(device = %identity, %name, %peer, sent, received, seconds, "tunnel closed: {end}");
-    }
-}
-
-/// Runs a tunnel, and prints the samples' lines around it.
-pub(crate) async fn carry<L: common::tunnel::LocalSocket>(
-    local: L,
-    leg: ServiceLeg,
-    stop: &tokio_util::sync::CancellationToken,
-    sample_output: SampleOutput,
-) -> Outcome {
-    sample_output.starting();
-    let traffic = Traffic::default();
-    let outcome = tokio::select! {
-        biased;
-        outcome = common::tunnel::pump(local, leg, &traffic, stop) => outcome,
-        never = sample_output.count(&traffic) => match never {},
-    };
-    sample_output.done();
-    outcome
 }

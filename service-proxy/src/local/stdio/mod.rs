@@ -1,23 +1,23 @@
-//! One stream on standard input and output, for programs that bring their own end of the
-//! connection, such as ssh with ProxyCommand. stdout carries nothing but the tunnel.
+//! One connection on standard input and output, for programs that bring their own end of it, such
+//! as ssh with ProxyCommand. stdout carries nothing but the tunnel.
 
 use std::io::IsTerminal as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
-use common::session::{ConnectionEnd, ConnectionOutcome, Over, pipe};
+use common::session::{ConnectionEnd, Over, SharedSession};
 use common::shutdown;
-use common::tunnel::{End, Pipes, Traffic};
+use common::tunnel::{End, Pipes};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::output::Output;
 use crate::config::ConnectConfig;
-use crate::session::{Route, RouteError, Sessions};
-use crate::stream::{ServiceLeg, SetupError, StreamError, StreamOpener, carry, report_outcome};
+use crate::session::{Route, RouteError};
+use crate::stream::SetupError;
+use crate::tunnel::{NotOpened, Outcome, Peer, Tunnels};
 
 mod output;
 
@@ -33,9 +33,6 @@ pub enum ConnectError {
     /// Streams cannot be opened at all.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// The stream could not be opened.
-    #[error(transparent)]
-    Stream(#[from] StreamError),
     /// No way to the device was found.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -43,14 +40,15 @@ pub enum ConnectError {
     #[error("the transfer is not complete")]
     Broken(#[source] ConnectionEnd),
     /// The device did not open the connection.
-    #[error("no connection to {identity} ({name}): {end}")]
-    Refused {
+    #[error("no connection to {identity} ({name})")]
+    NotOpened {
         /// The device, or a module of it.
         identity: DeviceIdentity,
         /// The target's name.
         name: StreamName,
         /// Why.
-        end: ConnectionEnd,
+        #[source]
+        why: NotOpened,
     },
     /// The stream ended before both sides were done.
     #[error("the transfer is not complete")]
@@ -82,10 +80,10 @@ pub enum ConnectError {
     OutputGone,
 }
 
-/// Carries one stream on this process's stdin and stdout.
+/// Carries one connection on this process's stdin and stdout. Dropping the future breaks it off.
 ///
 /// # Errors
-/// [`ConnectError`], unless the input was sent to its end and the stream ended normally.
+/// [`ConnectError`], unless the input was sent to its end and the connection ended normally.
 pub async fn run(config: ConnectConfig, stop: &CancellationToken) -> Result<(), ConnectError> {
     let gone = stop.child_token();
     // A person at a terminal should not have to end the input of a connection that is over; and
@@ -123,10 +121,10 @@ pub enum InputEnd {
     WithOutput,
 }
 
-/// Carries one stream on any pair of pipes. Dropped, it breaks the connection off.
+/// Carries one connection on any pair of pipes. Dropping the future breaks it off.
 ///
 /// # Errors
-/// [`ConnectError`], unless the input was sent to its end and the stream ended normally.
+/// [`ConnectError`], unless the input was sent to its end and the connection ended normally.
 pub async fn run_on<R, W>(
     config: ConnectConfig,
     mut input: R,
@@ -138,60 +136,89 @@ where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
-    let opener = Arc::new(StreamOpener::new(&config.hub, config.sample_output)?);
-    let sessions = Sessions::new(
-        Arc::clone(&opener),
+    let tunnels = Tunnels::new(
+        &config.hub,
         config.identity.clone(),
         config.session,
+        config.sample_output,
+        // The program that started us shows our stderr to a person, as ssh does: a normal end is
+        // no news, and a failure is told by our caller.
         true,
-    );
-    let stopped = || ConnectError::Incomplete(End::Stopped);
-    let routed = tokio::select! {
-        routed = sessions.route(&config.name) => routed?,
+    )?;
+    let tunnel = tunnels.tunnel(&config.name, Peer::Stdio);
+    let route = tokio::select! {
+        routed = tunnel.route() => routed?,
         () = stop.cancelled() => return Err(stopped()),
     };
-    match routed {
-        Route::Session(live, id) => {
-            let pipes = match ends {
-                InputEnd::ByItself => Pipes::half_closing(input, output),
-                InputEnd::WithOutput => Pipes::new(input, output),
-            };
-            let traffic = Traffic::default();
-            let mut result = tokio::select! {
-                outcome = pipe(&live, id, pipes, &traffic, || ()) => in_session(&config, outcome),
+    let session = match &route {
+        Route::Session(session, _) => Some(session.clone()),
+        Route::Plain(_) => None,
+    };
+    let pipes = if session.is_some() && ends == InputEnd::ByItself {
+        Pipes::half_closing(&mut input, output)
+    } else {
+        Pipes::new(&mut input, output)
+    };
+    let outcome = tunnel.carry(route, pipes, stop).await;
+    outcome.log(&tunnel);
+    let may_be_left = matches!(
+        &outcome,
+        Outcome::InStream { outcome, .. } if matches!(outcome.end, End::PeerClosed)
+    );
+    let mut result = result(&config, outcome);
+    if let Some(session) = session {
+        if result.is_ok() {
+            // The last bytes may still be on their way.
+            result = tokio::select! {
+                acknowledged = acknowledged(&config, &tunnels, &session) => acknowledged,
                 () = stop.cancelled() => Err(stopped()),
             };
-            if result.is_ok() {
-                // The last bytes may still be on their way.
-                result = tokio::select! {
-                    // A service's session ends in order only when nothing is on its way.
-                    () = sessions.finish() => match live.over() {
-                        Some(Over::Ended) => Ok(()),
-                        _ => Err(ConnectError::Unacknowledged {
-                            identity: config.identity.clone(),
-                            name: config.name.clone(),
-                        }),
-                    },
-                    () = stop.cancelled() => Err(stopped()),
-                };
-            }
-            sessions.shut_down().await;
-            result
         }
-        Route::Plain(leg) => {
-            let pipes = Pipes::new(&mut input, output);
-            let end = in_stream(&config, *leg, pipes, stop).await?;
-            if matches!(end, End::PeerClosed)
-                && ends == InputEnd::ByItself
-                && is_left(&mut input).await
-            {
-                return Err(ConnectError::InputLeft {
-                    identity: config.identity.clone(),
-                    name: config.name.clone(),
-                });
-            }
-            Ok(())
-        }
+        tunnels.sessions().shut_down().await;
+    } else if may_be_left && ends == InputEnd::ByItself && is_left(&mut input).await {
+        return Err(ConnectError::InputLeft {
+            identity: config.identity,
+            name: config.name,
+        });
+    }
+    result
+}
+
+fn stopped() -> ConnectError {
+    ConnectError::Incomplete(End::Stopped)
+}
+
+/// Whether the transfer is complete, as far as the tunnel tells.
+fn result(config: &ConnectConfig, outcome: Outcome) -> Result<(), ConnectError> {
+    match outcome {
+        Outcome::InSession { outcome, .. } if outcome.end.is_normal() => Ok(()),
+        Outcome::InSession { outcome, .. } => Err(ConnectError::Broken(outcome.end)),
+        Outcome::InStream { outcome, .. } if outcome.end.is_normal() => Ok(()),
+        Outcome::InStream { outcome, .. } => Err(ConnectError::Incomplete(outcome.end)),
+        Outcome::NotOpened { why, .. } => Err(ConnectError::NotOpened {
+            identity: config.identity.clone(),
+            name: config.name.clone(),
+            why,
+        }),
+        Outcome::Unrouted(error) => Err(error.into()),
+        Outcome::ClientLeft | Outcome::Stopped => Err(stopped()),
+    }
+}
+
+/// Ends the session, and says whether the device has acknowledged all of it: a service's session
+/// ends in order only when nothing is on its way.
+async fn acknowledged(
+    config: &ConnectConfig,
+    tunnels: &Tunnels,
+    session: &SharedSession,
+) -> Result<(), ConnectError> {
+    tunnels.sessions().finish().await;
+    match session.over() {
+        Some(Over::Ended) => Ok(()),
+        _ => Err(ConnectError::Unacknowledged {
+            identity: config.identity.clone(),
+            name: config.name.clone(),
+        }),
     }
 }
 
@@ -199,47 +226,4 @@ where
 async fn is_left<R: AsyncRead + Unpin>(input: &mut R) -> bool {
     let mut byte = [0];
     matches!(timeout(UNREAD, input.read(&mut byte)).await, Ok(Ok(count)) if count > 0)
-}
-
-fn in_session(config: &ConnectConfig, outcome: ConnectionOutcome) -> Result<(), ConnectError> {
-    let ConnectionOutcome {
-        sent,
-        received,
-        duration,
-        end,
-    } = outcome;
-    let (identity, name) = (&config.identity, &config.name);
-    let seconds = duration.as_secs_f32();
-    tracing::debug!(device = %identity, %name, peer = "stdio", sent, received, seconds, "tunnel closed: {end}");
-    match end {
-        ConnectionEnd::Finished => Ok(()),
-        ConnectionEnd::Refused { .. } => Err(ConnectError::Refused {
-            identity: identity.clone(),
-            name: name.clone(),
-            end,
-        }),
-        _ => Err(ConnectError::Broken(end)),
-    }
-}
-
-async fn in_stream<R, W>(
-    config: &ConnectConfig,
-    leg: ServiceLeg,
-    pipes: Pipes<R, W>,
-    stop: &CancellationToken,
-) -> Result<End, ConnectError>
-where
-    R: AsyncRead + Unpin + Send,
-    W: AsyncWrite + Unpin + Send,
-{
-    let (identity, name) = (&config.identity, &config.name);
-    let outcome = carry(pipes, leg, stop, config.sample_output).await;
-    // The program that started us shows our stderr to a person, as ssh does: a normal end is no
-    // news.
-    report_outcome(identity, name, &"stdio", &outcome, false);
-    if outcome.end.is_normal() {
-        Ok(outcome.end)
-    } else {
-        Err(ConnectError::Incomplete(outcome.end))
-    }
 }
