@@ -45,5 +45,6 @@ pub mod telemetry;
 pub mod text_input;
 pub mod tls;
 pub mod tunnel;
+pub mod verdict;
 pub mod websocket;
 pub mod wire;

@@ -36,10 +36,10 @@ pub enum ConfigError {
         source: TextError,
     },
     /// The connection string is not a device's.
-    #[error("{0}")]
+    #[error(transparent)]
     ConnectionString(#[from] ConnectionStringError),
     /// A target is wrong.
-    #[error("{0}")]
+    #[error(transparent)]
     Target(#[from] TargetError),
     /// There is nothing to reach.
     #[error("give a target: HOST PORT, --target [NAME=]HOST:PORT, or --echo")]

@@ -18,7 +18,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::limits;
-use crate::tls::BadCertificate;
+use crate::tls::{BadCertificate, CertificateProblem};
+use crate::verdict::Verdict;
 pub(crate) use race::Unreached;
 
 /// Why a host could not be reached.
@@ -55,13 +56,14 @@ pub enum DialError {
         limit: Duration,
     },
     /// The host's certificate is not acceptable.
-    #[error("{host}:{port} cannot be trusted: {bad}")]
+    #[error("{host}:{port} cannot be trusted")]
     Certificate {
         /// The host name.
         host: String,
         /// The TCP port.
         port: u16,
         /// What is wrong with it.
+        #[source]
         bad: BadCertificate,
     },
     /// The TLS handshake failed otherwise.
@@ -75,6 +77,27 @@ pub enum DialError {
         #[source]
         source: io::Error,
     },
+}
+
+impl DialError {
+    /// What can cure it.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Certificate { bad, .. } => match bad.problem {
+                // Our clock may not be set yet, or the hub's operator may be about to renew.
+                CertificateProblem::NotYetValid | CertificateProblem::Expired => Verdict::Retry,
+                CertificateProblem::Untrusted
+                | CertificateProblem::SelfSigned
+                | CertificateProblem::Authority
+                | CertificateProblem::WrongName
+                | CertificateProblem::Other => Verdict::Never,
+            },
+            Self::Resolve { .. }
+            | Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::Tls { .. } => Verdict::Retry,
+        }
+    }
 }
 
 /// Connects to `host:port`. Its addresses are tried one after the other, 250 ms apart or as

@@ -11,10 +11,9 @@ use common::mqtt::{
 };
 use common::sas_token;
 use common::secret::Secret;
-use common::tls::CertificateProblem;
+use common::verdict::Verdict;
 use common::websocket::{self, WebSocketBytes};
 use common::wire::{stream, topics, twin};
-use http::StatusCode;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout};
 use tokio_rustls::client::TlsStream;
@@ -90,65 +89,28 @@ pub enum ConnectError {
     },
 }
 
-/// What to do about a failed attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It may be better next time.
-    Retry,
-    /// The hub does not believe us: perhaps our clock, perhaps our key.
-    Identity,
-    /// Retrying does not cure it.
-    Fatal,
-}
-
 impl ConnectError {
-    /// Whether retrying can help.
+    /// What can cure it; a person, where the hub does not believe us: perhaps our clock is wrong,
+    /// perhaps our key.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Dial(error) | Self::WebSocket(websocket::ConnectError::Dial(error)) => {
-                dial_verdict(error)
-            }
-            Self::WebSocket(websocket::ConnectError::Refused { status, .. }) => {
-                if status.is_client_error()
-                    && *status != StatusCode::TOO_MANY_REQUESTS
-                    && *status != StatusCode::REQUEST_TIMEOUT
-                {
-                    Verdict::Fatal
-                } else {
-                    Verdict::Retry
-                }
-            }
-            Self::WebSocket(_) => Verdict::Retry,
+            Self::Dial(error) => error.verdict(),
+            Self::WebSocket(error) => error.verdict(),
             Self::Refused { code, .. } => match code {
                 ConnectReturnCode::ServerUnavailable => Verdict::Retry,
                 ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNameOrPassword => {
-                    Verdict::Identity
+                    Verdict::AskPerson
                 }
-                _ => Verdict::Fatal,
+                _ => Verdict::Never,
             },
-            Self::NoStreams { .. } | Self::NotAHub { .. } => Verdict::Fatal,
+            Self::NoStreams { .. } | Self::NotAHub { .. } => Verdict::Never,
             Self::Timeout { .. } | Self::Lost { .. } => Verdict::Retry,
         }
     }
 }
 
-fn dial_verdict(error: &DialError) -> Verdict {
-    match error {
-        DialError::Certificate { bad, .. } => match bad.problem {
-            // Our clock may not be set yet, or the hub's operator may be about to renew.
-            CertificateProblem::NotYetValid | CertificateProblem::Expired => Verdict::Retry,
-            CertificateProblem::Untrusted
-            | CertificateProblem::SelfSigned
-            | CertificateProblem::Authority
-            | CertificateProblem::WrongName
-            | CertificateProblem::Other => Verdict::Fatal,
-        },
-        _ => Verdict::Retry,
-    }
-}
-
 /// Connects once; everything ends within the limits of dialling and of the MQTT
-/// handshake.
+/// handshake. Dropping the future gives the attempt up.
 ///
 /// # Errors
 /// [`ConnectError`].
@@ -346,8 +308,8 @@ mod tests {
             .verdict()
         };
         use rustls::CertificateError as C;
-        assert_eq!(certificate(C::UnknownIssuer), Verdict::Fatal);
-        assert_eq!(certificate(C::NotValidForName), Verdict::Fatal);
+        assert_eq!(certificate(C::UnknownIssuer), Verdict::Never);
+        assert_eq!(certificate(C::NotValidForName), Verdict::Never);
         assert_eq!(certificate(C::NotValidYet), Verdict::Retry);
         let refused = |code| {
             ConnectError::Refused {
@@ -357,14 +319,17 @@ mod tests {
             }
             .verdict()
         };
-        assert_eq!(refused(ConnectReturnCode::NotAuthorized), Verdict::Identity);
+        assert_eq!(
+            refused(ConnectReturnCode::NotAuthorized),
+            Verdict::AskPerson
+        );
         assert_eq!(
             refused(ConnectReturnCode::ServerUnavailable),
             Verdict::Retry
         );
         assert_eq!(
             refused(ConnectReturnCode::IdentifierRejected),
-            Verdict::Fatal
+            Verdict::Never
         );
     }
 }

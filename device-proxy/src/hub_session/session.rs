@@ -1,10 +1,11 @@
 //! A session's loop: requests in, answers out, pings with a deadline, the token's
 //! renewal.
 
+use std::io;
+
 use common::keepalive::SecondLook;
 use common::limits;
 use common::mqtt::{self, Packet, PacketIo, ReadError, packet};
-use common::report;
 use common::wire::stream::{StreamAnswer, StreamRequest, StreamRequestError};
 use common::wire::twin::TwinResponse;
 use tokio::sync::mpsc;
@@ -28,9 +29,15 @@ pub enum SessionEnd {
     /// The token is to be replaced.
     #[error("the SAS token is due for renewal")]
     Renewal,
-    /// The hub ended it, or the connection broke.
-    #[error("the hub session was lost: {0}")]
-    Lost(String),
+    /// The hub ended it.
+    #[error("the hub session was lost: the hub closed the connection")]
+    Closed,
+    /// The connection broke, or what came over it is not MQTT.
+    #[error("the hub session was lost")]
+    Read(#[source] ReadError),
+    /// The connection broke.
+    #[error("the hub session was lost")]
+    Write(#[source] io::Error),
     /// The hub does not answer.
     #[error("the hub does not answer pings")]
     Dead,
@@ -79,7 +86,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Runs to the session's end.
+    /// Runs to the session's end. Dropping the future cuts the connection to the hub.
     pub async fn run(
         mut self,
         streams: &Streams,
@@ -161,11 +168,8 @@ impl<'a> Session<'a> {
                                 return end;
                             }
                         }
-                        Ok(None) => return SessionEnd::Lost("the hub closed the connection".into()),
-                        Err(error @ ReadError::Lost(_)) => {
-                            return SessionEnd::Lost(report::chain(&error));
-                        }
-                        Err(error) => return SessionEnd::Lost(error.to_string()),
+                        Ok(None) => return SessionEnd::Closed,
+                        Err(error) => return SessionEnd::Read(error),
                     }
                 }
                 () = sleep_until(alarm) => {
@@ -253,7 +257,7 @@ impl<'a> Session<'a> {
     async fn write(&mut self, bytes: &[u8]) -> Result<(), SessionEnd> {
         match timeout(limits::SESSION_WRITE, self.io.write(bytes)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(SessionEnd::Lost(error.to_string())),
+            Ok(Err(error)) => Err(SessionEnd::Write(error)),
             Err(_) => Err(SessionEnd::Dead),
         }
     }

@@ -88,7 +88,7 @@ pub(crate) async fn serve(
         }
         Ok(None) => exchange.close().await,
         Err(error) => {
-            tracing::warn!(name, %target, stream = stream_id(request), "a stream came to no session: {error}")
+            tracing::warn!(name, %target, stream = stream_id(request), "a stream came to no session: {}", report::chain(&error))
         }
     }
 }

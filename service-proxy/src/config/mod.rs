@@ -144,7 +144,7 @@ pub enum ConfigError {
     )]
     NoConnectionString,
     /// The connection string is none.
-    #[error("{0}")]
+    #[error(transparent)]
     ConnectionString(#[from] ConnectionStringError),
     /// The connection string's file cannot be read.
     #[error("cannot read the connection string from {}", path.display())]
@@ -164,13 +164,13 @@ pub enum ConfigError {
     )]
     NoDevice,
     /// The device's id is none.
-    #[error("{0}")]
+    #[error(transparent)]
     Device(#[from] IdentityError),
     /// No port anywhere.
     #[error("no local port: give LOCAL_PORT behind the device, or set PROXY_PORT")]
     NoPort,
     /// The port is none.
-    #[error("{0}")]
+    #[error(transparent)]
     Port(#[from] ForwardError),
     /// More arguments than there are things to say.
     #[error(
@@ -194,7 +194,7 @@ pub enum ConfigError {
     )]
     TooLongForSessions(StreamName),
     /// The hosts are none.
-    #[error("{STREAMING_HOSTS}: {0}")]
+    #[error("the environment variable {STREAMING_HOSTS} cannot be used")]
     StreamingHosts(#[source] PatternError),
     /// The log level is none.
     #[error("{LOG} is not a log level: off, error, warn, info, debug or trace")]

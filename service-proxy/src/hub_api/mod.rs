@@ -16,7 +16,8 @@ use common::secret::Secret;
 use rustls::ClientConfig;
 
 use client::HttpClient;
-pub use problem::{InitiateError, Skew};
+pub use client::Unreachable;
+pub use problem::{AnswerError, InitiateError, Skew};
 pub use streams::Endpoint;
 use token::TokenCache;
 pub use twins::TwinError;

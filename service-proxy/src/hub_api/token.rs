@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use common::clock;
 use common::connection_string::{ServiceConnectionString, ServiceCredential};
 use common::limits;
+use common::report;
 use common::sas_token::{self, SasToken};
 use common::secret::Secret;
 use common::text_input;
@@ -63,7 +64,8 @@ impl TokenCache {
         let text = match reading.await {
             Ok(Ok(text)) => text,
             Ok(Err(error)) => {
-                tracing::warn!("cannot read the connection string again from {file}: {error}");
+                let why = report::chain(&error);
+                tracing::warn!("cannot read the connection string again from {file}: {why}");
                 return false;
             }
             Err(_) => return false,
@@ -71,7 +73,7 @@ impl TokenCache {
         let fresh = match ServiceConnectionString::parse(&text_input::value(&text)) {
             Ok(fresh) => fresh,
             Err(error) => {
-                tracing::warn!("the connection string in {file} cannot be used: {error}");
+                tracing::warn!("in {file}: {}", report::chain(&error));
                 return false;
             }
         };

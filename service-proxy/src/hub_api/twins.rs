@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use common::identity::DeviceIdentity;
 use common::limits;
+use common::verdict::Verdict;
 use common::wire::initiation::Timeouts;
 use common::wire::twin::{self, SessionReport};
 use http::{Method, StatusCode, header};
@@ -34,7 +35,7 @@ pub enum TwinError {
 
 impl HubApi {
     /// What a device or module says about session mode in its twin; `None` when it says
-    /// nothing that can be read. Ends within [`limits::TWIN_READ`].
+    /// nothing that can be read. Ends within [`limits::TWIN_READ`]. May be dropped.
     ///
     /// # Errors
     /// [`TwinError`] is one sentence on why it is not known.
@@ -48,7 +49,7 @@ impl HubApi {
 
     /// Whether a device, or a module's device, may not connect, as its twin says. A twin
     /// that says nothing of it is no reason to think so. Ends within
-    /// [`limits::TWIN_READ`].
+    /// [`limits::TWIN_READ`]. May be dropped.
     ///
     /// # Errors
     /// [`TwinError`] is one sentence on why it is not known.
@@ -61,7 +62,7 @@ impl HubApi {
     async fn twin(&self, identity: &DeviceIdentity) -> Result<Value, TwinError> {
         match self.twin_once(identity).await {
             Err(TwinError::Hub(error))
-                if error.is_about_credential() && self.token.reload().await =>
+                if error.verdict() == Verdict::AskPerson && self.token.reload().await =>
             {
                 self.twin_once(identity).await
             }
@@ -71,9 +72,7 @@ impl HubApi {
 
     async fn twin_once(&self, identity: &DeviceIdentity) -> Result<Value, TwinError> {
         let limit = limits::TWIN_READ;
-        let authorization = self
-            .authorization()
-            .map_err(|_| InitiateError::Protocol("the token cannot be sent".to_owned()))?;
+        let authorization = self.authorization().map_err(|_| InitiateError::BadToken)?;
         let request = self
             .http
             .request(Method::GET, &twin::path(identity))

@@ -2,29 +2,31 @@
 //! streams.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::dial;
 use common::identity::{StreamId, StreamName};
 use common::limits;
+use common::report;
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, GreetError};
 use common::session::proof::ResumeSecret;
 use common::session::{CarrierId, Role, STREAM_PREFIX, SessionId, SharedSession};
 use common::session_mode::SessionMode;
 use common::telemetry::AUDIT;
-use common::websocket::ConnectError;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::{Phase, Shared};
-use crate::hub_api::InitiateError;
 use crate::stream::{ServiceLeg, StreamError, StreamFailure};
 
 type Leg = TlsStream<TcpStream>;
 
 /// A new session and its first stream.
 pub(super) struct Begun {
+    /// What the target's carriers are called.
+    pub(super) stream_name: StreamName,
     pub(super) live: SharedSession,
     pub(super) secret: ResumeSecret,
     pub(super) greeting: Greeting,
@@ -78,18 +80,32 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
         match error {
             // Perhaps there is no such target, or the device took one look at the stream and
             // left; a plain stream will tell.
-            Failure::Stream(error) if is_auto && (is_reject(&error) || is_gone(&error)) => {
-                tracing::debug!(device = %identity, %name, "the device takes no session; trying a plain stream: {error}");
+            Failure::Stream(StreamError {
+                failure, stream, ..
+            }) if is_auto && (failure.is_reject() || failure.is_gone()) => {
+                tracing::debug!(
+                    device = %identity, %name, stream = stream.map(display),
+                    "the device takes no session; trying a plain stream: {}", report::chain(&failure)
+                );
                 shared.support.doubt(name);
                 return Err(Phase::Plain);
             }
             Failure::Stream(error) => return Err(failed(error.stream, error.failure)),
             Failure::Greet(stream, error @ GreetError::Lost(_)) if attempt < ATTEMPTS => {
-                tracing::debug!(device = %identity, %name, stream = stream.map(display), attempt, "a session's first stream was lost: {error}");
+                tracing::debug!(
+                    device = %identity, %name, stream = stream.map(display), attempt,
+                    "a session's first stream was lost: {}", report::chain(&error)
+                );
                 attempt += 1;
             }
             Failure::Greet(stream, error) if is_auto => {
-                judge(shared, name, stream, &error);
+                if let Some(time) = shared.support.judge(name, &error) {
+                    tracing::warn!(
+                        device = %identity, %name, stream = stream.map(display),
+                        "the device reports session mode, but: {}; using plain streams for {}",
+                        report::chain(&error), in_words(time)
+                    );
+                }
                 return Err(Phase::Plain);
             }
             Failure::Greet(stream, error) => {
@@ -117,6 +133,7 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
     }
     let (leg, already_read) = exchange.into_parts();
     Ok(Begun {
+        stream_name,
         live,
         secret,
         greeting,
@@ -172,46 +189,14 @@ async fn greet(shared: &Shared, stream_name: &StreamName) -> Result<Greeted, Fai
     }
 }
 
-/// Remembers what a greeting that did not come, or was none, says of the device.
-fn judge(shared: &Shared, name: &StreamName, stream: Option<StreamId>, error: &GreetError) {
-    let Shared {
-        support, identity, ..
-    } = shared;
-    let time = match error {
-        GreetError::Lost(_) | GreetError::Refused { .. } => return support.doubt(name),
-        GreetError::Closed(close_frame) if !close_frame.is_normal() => return support.doubt(name),
-        GreetError::Silent(_) => format!("{} s", support.silent().as_secs()),
-        GreetError::Malformed(_)
-        | GreetError::Version { .. }
-        | GreetError::Proof
-        | GreetError::Closed(_) => {
-            support.mark_plain();
-            format!("{} min", limits::SESSION_PLAIN.as_secs() / 60)
-        }
-    };
-    tracing::warn!(
-        device = %identity, %name, stream = stream.map(display),
-        "the device reports session mode, but: {error}; using plain streams for {time}"
-    );
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds < 600 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    }
 }
 
 /// What a target's carriers are called; `None` if that is too long for a name.
 pub(super) fn stream_name(name: &StreamName) -> Option<StreamName> {
     StreamName::parse(&format!("{STREAM_PREFIX}{name}")).ok()
-}
-
-/// Whether the device does not take the stream.
-pub(super) fn is_reject(error: &StreamError) -> bool {
-    matches!(
-        error.failure,
-        StreamFailure::Initiate(InitiateError::Rejected)
-    )
-}
-
-/// Whether the device had left the stream before we came.
-fn is_gone(error: &StreamError) -> bool {
-    matches!(
-        error.failure,
-        StreamFailure::Endpoint(ConnectError::Refused { .. })
-    )
 }

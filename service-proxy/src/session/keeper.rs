@@ -4,32 +4,21 @@ use std::future::pending;
 use std::sync::Arc;
 
 use common::backoff::Backoff;
-use common::dial;
-use common::identity::{DeviceIdentity, StreamName};
+use common::identity::StreamName;
 use common::limits;
 use common::path_watch::PathWatch;
 use common::report;
-use common::session::frame::Greeting;
-use common::session::handshake::{Exchange, GreetError};
-use common::session::proof::ResumeSecret;
 use common::session::{CarrierEnd, Code, Over, SharedSession, carry};
 use common::telemetry::AUDIT;
-use common::wire::initiation::Timeouts;
+use common::verdict::Verdict;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 use tracing::field::display;
 
-use super::begin::{Carrier, begin, is_reject, stream_name};
+use super::begin::{Carrier, begin};
+use super::resume::{Failed, Resume, ResumeError};
 use super::{Phase, Shared};
-use crate::hub_api::InitiateError;
-use crate::stream::{StreamError, StreamFailure};
 
-/// Time limits of the requests that open a session again: what is lost in a half-dead
-/// hub session of the device costs seconds.
-const AGAIN: Timeouts = Timeouts {
-    connect: Duration::from_secs(5),
-    response: Duration::from_secs(5),
-};
 /// Delays between attempts that brought nothing.
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
@@ -59,8 +48,13 @@ pub(super) async fn keep(shared: Arc<Shared>, name: StreamName, phases: watch::S
         shared: &shared,
         name: &name,
         live: begun.live.clone(),
-        secret: begun.secret,
-        greeting: begun.greeting,
+        resume: Resume {
+            shared: &shared,
+            stream_name: begun.stream_name,
+            live: begun.live.clone(),
+            secret: begun.secret,
+            greeting: begun.greeting,
+        },
         phases: &phases,
         backoff: Backoff::new(SHORTEST, LONGEST),
         progress: 0,
@@ -70,17 +64,11 @@ pub(super) async fn keep(shared: Arc<Shared>, name: StreamName, phases: watch::S
     phases.send_replace(Phase::Over);
 }
 
-/// Why a session cannot go on; retrying does not cure it.
+/// Why a session does not go on.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
-    #[error("the device-proxy was started anew")]
-    OtherBoot,
-    #[error("the device {0} is disabled at the hub; once it is enabled again, connect anew")]
-    Disabled(DeviceIdentity),
     #[error(transparent)]
-    Refused(GreetError),
-    #[error("{0}")]
-    Stream(StreamFailure),
+    Resume(ResumeError),
     #[error("no way to the device was found for {} s", .0.as_secs())]
     Grace(Duration),
     #[error("the program stops")]
@@ -89,21 +77,11 @@ enum Lost {
     Over,
 }
 
-/// What an attempt to go on came to.
-enum Attempt {
-    Done(Box<Carrier>),
-    Retry(String),
-    Rejected,
-    Never(Lost),
-}
-
 struct Keeper<'a> {
     shared: &'a Shared,
     name: &'a StreamName,
     live: SharedSession,
-    secret: ResumeSecret,
-    /// Of the first stream: a resume is for the same run of the device's program.
-    greeting: Greeting,
+    resume: Resume<'a>,
     phases: &'a watch::Sender<Phase>,
     backoff: Backoff,
     /// Bytes that had made their way when the last stream was lost.
@@ -138,7 +116,7 @@ impl Keeper<'_> {
                     };
                     self.live.reset(code, "");
                     if !matches!(why, Lost::Stopped | Lost::Over) {
-                        tracing::warn!(name: AUDIT, %device, %name, %session, connections, "session lost: {why}");
+                        tracing::warn!(name: AUDIT, %device, %name, %session, connections, "session lost: {}", report::chain(&why));
                     }
                     return;
                 }
@@ -208,7 +186,7 @@ impl Keeper<'_> {
         let mut path = PathWatch::new(hub.name(), hub.https_port());
         let mut turns = self.live.turns();
         let mut rejects = 0;
-        let mut told = false;
+        let mut is_logged = false;
         loop {
             // One that carries nothing is not worth an attempt every few seconds for days.
             let is_unused = self.live.connections() == 0;
@@ -232,7 +210,7 @@ impl Keeper<'_> {
             }
             let started = Instant::now();
             let attempt = tokio::select! {
-                attempt = self.attempt(lost) => attempt,
+                attempt = self.resume.attempt(lost) => attempt,
                 // What hangs in TCP's retransmissions would miss the moment.
                 () = path.is_back() => {
                     delay = Duration::ZERO;
@@ -247,101 +225,32 @@ impl Keeper<'_> {
                 () = self.shared.stop.cancelled() => return Err(Lost::Stopped),
                 () = over(&self.live, &mut turns) => return Err(Lost::Over),
             };
-            let why = match attempt {
-                Attempt::Done(carrier) => return Ok(*carrier),
-                Attempt::Never(lost) => return Err(lost),
-                Attempt::Rejected => {
-                    rejects += 1;
-                    // The device may count the stream that was lost for as long as it looks alive.
-                    if rejects >= REJECTS && lost.elapsed() > limits::SESSION_SILENCE {
-                        return Err(Lost::Stream(InitiateError::Rejected.into()));
-                    }
-                    InitiateError::Rejected.to_string()
-                }
-                Attempt::Retry(why) => why,
+            let Failed { stream, error } = match attempt {
+                Ok(carrier) => return Ok(carrier),
+                Err(failed) => failed,
             };
+            if error.is_reject() {
+                rejects += 1;
+                // The device may count the stream that was lost for as long as it looks alive.
+                if rejects >= REJECTS && lost.elapsed() > limits::SESSION_SILENCE {
+                    return Err(Lost::Resume(error));
+                }
+            } else if error.verdict() != Verdict::Retry {
+                return Err(Lost::Resume(error));
+            }
             delay = self.backoff.next_delay();
             if started.elapsed() >= LONG_ATTEMPT {
                 delay = SHORTEST;
             }
             let (device, name, session) = (&self.shared.identity, self.name, self.live.id());
-            if told {
-                tracing::debug!(%device, %name, %session, ?delay, "still interrupted: {why}");
+            let (stream, why) = (stream.map(display), report::chain(&error));
+            if is_logged {
+                tracing::debug!(%device, %name, stream, %session, ?delay, "still interrupted: {why}");
             } else {
-                tracing::info!(%device, %name, %session, "still interrupted: {why}; trying on for {} s", grace.as_secs());
-                told = true;
+                tracing::info!(%device, %name, stream, %session, "still interrupted: {why}; retrying for up to {} s", grace.as_secs());
+                is_logged = true;
             }
         }
-    }
-
-    /// One stream, and the question whether the session goes on over it.
-    async fn attempt(&self, lost: Instant) -> Attempt {
-        let Some(stream_name) = stream_name(self.name) else {
-            return Attempt::Never(Lost::Over);
-        };
-        let opening = self
-            .shared
-            .opener
-            .open_within(&self.shared.identity, &stream_name, AGAIN);
-        let stream = match opening.await {
-            Ok(stream) => stream,
-            Err(error) if is_reject(&error) => return Attempt::Rejected,
-            // Its operator may have seen to that: it will not come back by itself.
-            Err(error) if is_offline(&error) && self.is_disabled(lost).await => {
-                return Attempt::Never(Lost::Disabled(self.shared.identity.clone()));
-            }
-            Err(error) => {
-                return if is_final(&error.failure) {
-                    Attempt::Never(Lost::Stream(error.failure))
-                } else {
-                    Attempt::Retry(error.failure.to_string())
-                };
-            }
-        };
-        dial::steady(stream.leg.get_ref().get_ref().0);
-        let mut exchange = Exchange::new(stream.leg);
-        // It is known to speak session mode, and may be at the end of a bad path.
-        let greeting = match exchange.greeting(limits::SESSION_RESUME).await {
-            Ok(greeting) => greeting,
-            Err(error @ GreetError::Version { .. }) => return Attempt::Never(Lost::Refused(error)),
-            Err(error) => return Attempt::Retry(error.to_string()),
-        };
-        if greeting.boot_id != self.greeting.boot_id {
-            exchange.close().await;
-            return Attempt::Never(Lost::OtherBoot);
-        }
-        let frozen = self.live.freeze();
-        let resuming = exchange.resume(&greeting, self.live.id(), &self.secret, frozen.received);
-        match resuming.await {
-            Ok(received) => match self.live.attach(&frozen, received) {
-                Ok(carrier) => {
-                    let (leg, already_read) = exchange.into_parts();
-                    Attempt::Done(Box::new(Carrier {
-                        id: carrier,
-                        stream: stream.id,
-                        leg,
-                        already_read,
-                    }))
-                }
-                Err(error) => Attempt::Retry(error.to_string()),
-            },
-            Err(error @ (GreetError::Refused { .. } | GreetError::Proof)) => {
-                Attempt::Never(Lost::Refused(error))
-            }
-            Err(error) => Attempt::Retry(error.to_string()),
-        }
-    }
-
-    async fn is_disabled(&self, lost: Instant) -> bool {
-        let Shared {
-            support,
-            opener,
-            identity,
-            ..
-        } = self.shared;
-        support
-            .is_disabled(opener.api(), identity, lost.elapsed())
-            .await
     }
 }
 
@@ -354,27 +263,5 @@ async fn over(live: &SharedSession, turns: &mut watch::Receiver<()>) {
         if turns.changed().await.is_err() {
             pending::<()>().await;
         }
-    }
-}
-
-/// Whether the device has no hub session, as far as the hub tells.
-fn is_offline(error: &StreamError) -> bool {
-    matches!(
-        error.failure,
-        StreamFailure::Initiate(InitiateError::DeviceOffline { .. })
-    )
-}
-
-/// Whether trying again is of no use.
-fn is_final(failure: &StreamFailure) -> bool {
-    match failure {
-        StreamFailure::Initiate(error) => matches!(
-            error,
-            InitiateError::UnknownDevice(_)
-                | InitiateError::UnknownModule(_)
-                | InitiateError::Unauthorised { .. }
-                | InitiateError::TokenExpired
-        ),
-        _ => false,
     }
 }

@@ -4,6 +4,7 @@
 
 mod begin;
 mod keeper;
+mod resume;
 mod support;
 
 use std::collections::HashMap;
@@ -40,16 +41,28 @@ pub enum RouteError {
     /// The session could not be begun.
     #[error(transparent)]
     Stream(Arc<StreamError>),
-    /// The session has no room, or ends as soon as it begins.
-    #[error("no connection to {identity} ({name}): {why}")]
+    /// The session does not take the connection.
+    #[error("no connection to {identity} ({name})")]
     Session {
         /// The device, or a module of it.
         identity: DeviceIdentity,
         /// The target's name.
         name: StreamName,
-        /// What is the matter.
-        why: &'static str,
+        /// Why not.
+        #[source]
+        fault: SessionFault,
     },
+}
+
+/// Why a session does not take a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SessionFault {
+    /// It has as many as it may have.
+    #[error("too many are open already")]
+    Full,
+    /// It ends as soon as it begins.
+    #[error("its session ended again and again; try once more")]
+    Ends,
 }
 
 impl RouteError {
@@ -137,7 +150,7 @@ impl Sessions {
     /// limits of opening a stream. Dropping the future is harmless.
     ///
     /// # Errors
-    /// [`RouteError`] is one sentence.
+    /// [`RouteError`].
     pub async fn route(&self, name: &StreamName) -> Result<Route, RouteError> {
         let shared = &self.shared;
         for _ in 0..ATTEMPTS {
@@ -153,7 +166,7 @@ impl Sessions {
                 Phase::Up(live) => match live.open() {
                     Some(id) => return Ok(Route::Session(live, id)),
                     None if live.connections() >= limits::SESSION_CONNECTIONS => {
-                        return Err(shared.failure(name, "too many are open already"));
+                        return Err(shared.failure(name, SessionFault::Full));
                     }
                     None => {}
                 },
@@ -166,12 +179,12 @@ impl Sessions {
                 Phase::Opening | Phase::Over => {}
             }
         }
-        Err(shared.failure(name, "its session ended again and again; try once more"))
+        Err(shared.failure(name, SessionFault::Ends))
     }
 
     /// Ends all sessions in order: what was sent still reaches the device, if that is
     /// possible within [`limits::STREAM_HANDSHAKE`]; a session over which all was acknowledged is
-    /// then [`Over::Ended`](common::session::Over). Cancel-safe;
+    /// then [`Over::Ended`](common::session::Over). May be dropped;
     /// [`shut_down`](Self::shut_down) comes after it.
     pub async fn finish(&self) {
         let slots: Vec<_> = self.shared.slots().values().cloned().collect();
@@ -185,7 +198,7 @@ impl Sessions {
     }
 
     /// Ends all sessions: in order those without connections, the others are broken
-    /// off. Takes [`limits::CLOSE`] at most.
+    /// off. Takes [`limits::CLOSE`] at most. Dropping the future leaves them to end by themselves.
     pub async fn shut_down(&self) {
         let slots: Vec<_> = self.shared.slots().values().cloned().collect();
         for slot in slots {
@@ -241,7 +254,7 @@ impl Shared {
         let is_answered = match &route {
             Ok(_) => true,
             // It may take nothing but sessions.
-            Err(RouteError::Stream(error)) => begin::is_reject(error),
+            Err(RouteError::Stream(error)) => error.failure.is_reject(),
             Err(_) => false,
         };
         if is_sure || !is_answered || begin::stream_name(name).is_none() {
@@ -309,11 +322,11 @@ impl Shared {
         }
     }
 
-    fn failure(&self, name: &StreamName, why: &'static str) -> RouteError {
+    fn failure(&self, name: &StreamName, fault: SessionFault) -> RouteError {
         RouteError::Session {
             identity: self.identity.clone(),
             name: name.clone(),
-            why,
+            fault,
         }
     }
 }

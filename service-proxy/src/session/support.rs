@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
+use common::report;
+use common::session::handshake::GreetError;
 use common::session::proof::VERSION;
 use common::wire::twin::{BootId, SessionReport};
 use tokio::time::{Duration, Instant};
@@ -83,13 +85,13 @@ impl SessionSupport {
     }
 
     /// The device was wrong about itself: plain streams only, for an hour.
-    pub(super) fn mark_plain(&self) {
+    fn mark_plain(&self) {
         self.known().plain_until = Some(Instant::now() + limits::SESSION_PLAIN);
     }
 
     /// The device has sent nothing: plain streams only, for a time that is returned. It grows
     /// with each such silence of the same run of the device's program.
-    pub(super) fn silent(&self) -> Duration {
+    fn silent(&self) -> Duration {
         let mut known = self.known();
         let boot_id = known.boot_id();
         let before = known.doubts.as_ref().filter(|it| it.boot_id == boot_id);
@@ -117,6 +119,25 @@ impl SessionSupport {
         known.names.retain(|_, at| at.elapsed() < NO);
         known.names.insert(name.clone(), Instant::now());
         known.report = None;
+    }
+
+    /// Notes what it says of the device that no session came to be on a stream. Returns for how
+    /// long its connections go in plain streams, if its twin is to blame.
+    pub(super) fn judge(&self, name: &StreamName, error: &GreetError) -> Option<Duration> {
+        match error {
+            GreetError::Lost(_) | GreetError::Refused { .. } => self.doubt(name),
+            GreetError::Closed(close_frame) if !close_frame.is_normal() => self.doubt(name),
+            GreetError::Silent(_) => return Some(self.silent()),
+            GreetError::Malformed(_)
+            | GreetError::OutOfTurn
+            | GreetError::Version { .. }
+            | GreetError::Proof
+            | GreetError::Closed(_) => {
+                self.mark_plain();
+                return Some(limits::SESSION_PLAIN);
+            }
+        }
+        None
     }
 
     /// What the device says of itself, if it says that it can. Asks the hub, unless it was
@@ -156,7 +177,7 @@ impl SessionSupport {
         let report = match api.session_report(identity).await {
             Ok(report) => report.filter(|report| report.version >= u32::from(VERSION)),
             Err(error) => {
-                tracing::debug!(device = %identity, "plain streams, since the twin cannot be read: {}", common::report::chain(&error));
+                tracing::debug!(device = %identity, "plain streams, since the twin cannot be read: {}", report::chain(&error));
                 // Not remembered: the next connection may find a hub that answers.
                 return Err(());
             }
@@ -180,7 +201,7 @@ impl SessionSupport {
         let is_disabled = match api.is_disabled(identity).await {
             Ok(is_disabled) => is_disabled,
             Err(error) => {
-                tracing::debug!(device = %identity, "whether it is disabled is not known, since the twin cannot be read: {}", common::report::chain(&error));
+                tracing::debug!(device = %identity, "whether it is disabled is not known, since the twin cannot be read: {}", report::chain(&error));
                 false
             }
         };

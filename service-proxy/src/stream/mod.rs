@@ -12,6 +12,7 @@ use common::identity::{DeviceIdentity, StreamId, StreamName};
 use common::session::handshake::GreetError;
 use common::streaming_hosts::{EndpointError, Patterns, StreamingHosts};
 use common::tls::{self, TlsConfigError};
+use common::verdict::Verdict;
 use common::websocket::{self, ConnectError, WebSocket};
 use common::wire::initiation::Timeouts;
 use rustls::ClientConfig;
@@ -47,9 +48,9 @@ pub enum SetupError {
     Tls(#[from] TlsConfigError),
 }
 
-/// A stream that could not be opened: one sentence for a person.
+/// A stream that could not be opened: with its causes one sentence for a person.
 #[derive(Debug, thiserror::Error)]
-#[error("no stream to {identity} ({name}): {failure}")]
+#[error("no stream to {identity} ({name})")]
 pub struct StreamError {
     /// The device, or a module of it.
     pub identity: DeviceIdentity,
@@ -78,17 +79,43 @@ pub enum StreamFailure {
         waited: Duration,
     },
     /// The stream is there, but no session came to be on it.
-    #[error("session mode does not work with the device: {0}")]
+    #[error("session mode does not work with the device")]
     Session(#[source] GreetError),
     /// The device accepted, but the hub names an endpoint that is not allowed.
-    #[error("the device accepted it, but {0}")]
+    #[error("the device accepted it, but its streaming endpoint may not be used")]
     Place(#[source] EndpointError),
     /// The device accepted, but our leg could not be opened.
     #[error(
-        "the device accepted it, but its streaming endpoint does not work: {}; check that this machine may reach it",
-        common::report::chain(.0)
+        "the device accepted it, but its streaming endpoint does not work (check that this machine may reach it)"
     )]
     Endpoint(#[source] ConnectError),
+}
+
+impl StreamFailure {
+    /// What can cure it.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Initiate(error) => error.verdict(),
+            Self::Throttled { .. } | Self::Session(_) | Self::Place(_) | Self::Endpoint(_) => {
+                Verdict::Retry
+            }
+        }
+    }
+
+    /// Whether the device does not take the stream.
+    pub fn is_reject(&self) -> bool {
+        matches!(self, Self::Initiate(InitiateError::Rejected))
+    }
+
+    /// Whether the device has no hub session, as far as the hub knows.
+    pub fn is_offline(&self) -> bool {
+        matches!(self, Self::Initiate(InitiateError::DeviceOffline { .. }))
+    }
+
+    /// Whether the device had left the stream before we came.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Endpoint(ConnectError::Refused { .. }))
+    }
 }
 
 /// Opens streams through one hub. One is enough for a whole program: it keeps the SAS
@@ -131,7 +158,7 @@ impl StreamOpener {
     /// future gives the stream up.
     ///
     /// # Errors
-    /// [`StreamError`] is one sentence: what failed, and what to do next.
+    /// [`StreamError`]: what failed, and what to do next.
     pub async fn open(
         &self,
         identity: &DeviceIdentity,
@@ -215,10 +242,7 @@ impl StreamOpener {
                 dialled = &mut dialling, if ahead.is_none() => ahead = Some(dialled),
             }
         };
-        if matches!(
-            endpoint,
-            Err(StreamFailure::Initiate(InitiateError::Rejected))
-        ) {
+        if endpoint.as_ref().is_err_and(StreamFailure::is_reject) {
             self.sample_output.response(name, false);
         }
         let endpoint = endpoint?;

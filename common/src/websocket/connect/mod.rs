@@ -19,6 +19,7 @@ use super::{WebSocket, WebSocketBytes, exchange};
 use crate::dial::{self, DialError};
 use crate::limits;
 use crate::secret::Secret;
+use crate::verdict::Verdict;
 use crate::wire::topics::{MQTT_SUBPROTOCOL, MQTT_WEBSOCKET_PATH};
 
 /// Why a WebSocket could not be opened.
@@ -58,6 +59,25 @@ pub enum ConnectError {
         /// What was wrong with it.
         reason: String,
     },
+}
+
+impl ConnectError {
+    /// What can cure it.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Dial(error) => error.verdict(),
+            Self::Refused { status, .. }
+                if status.is_client_error()
+                    && *status != StatusCode::TOO_MANY_REQUESTS
+                    && *status != StatusCode::REQUEST_TIMEOUT =>
+            {
+                Verdict::Never
+            }
+            Self::BadUrl | Self::Refused { .. } | Self::Timeout { .. } | Self::Handshake { .. } => {
+                Verdict::Retry
+            }
+        }
+    }
 }
 
 /// Opens one leg of a stream at its streaming endpoint.
