@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock_check;
 pub mod config;
 mod echo;
+mod forwarding;
 pub mod hub_session;
 pub mod policy;
 mod requests;

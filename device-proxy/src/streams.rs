@@ -102,7 +102,7 @@ async fn serve(
     let name = printable(&request.name);
     if let Err(error) = desk.check(request) {
         tracing::warn!(
-            name,
+            %name,
             stream = stream_id(request),
             "rejected a stream: {error}"
         );
@@ -121,7 +121,7 @@ async fn serve(
             "plain streams"
         };
         tracing::warn!(
-            name,
+            %name,
             stream = stream_id(request),
             "rejected a stream: {which} may not be used (--session)"
         );

@@ -35,7 +35,7 @@ pub(crate) async fn serve(
 ) {
     let Some(target) = policy.targets.select(name) else {
         tracing::warn!(
-            name,
+            %name,
             stream = stream_id(request),
             "rejected a session: no target has this name"
         );
@@ -45,13 +45,13 @@ pub(crate) async fn serve(
     // is let in: the session's last stream may hold a permit still, and look alive.
     let permit = desk.permit();
     if permit.is_none() && !sessions.has(name) {
-        tracing::warn!(name, %target, stream = stream_id(request), "rejected a session: too many streams at once");
+        tracing::warn!(%name, %target, stream = stream_id(request), "rejected a session: too many streams at once");
         return desk.answer(request, Answer::Reject).await;
     }
     let leg = match desk.open_leg(request).await {
         Some(Ok(leg)) => leg,
         Some(Err(error)) => {
-            tracing::warn!(name, %target, stream = stream_id(request), "accepted a session, but: {}", report::chain(&error));
+            tracing::warn!(%name, %target, stream = stream_id(request), "accepted a session, but: {}", report::chain(&error));
             return;
         }
         None => return,
@@ -88,7 +88,7 @@ pub(crate) async fn serve(
         }
         Ok(None) => exchange.close().await,
         Err(error) => {
-            tracing::warn!(name, %target, stream = stream_id(request), "a stream came to no session: {}", report::chain(&error))
+            tracing::warn!(%name, %target, stream = stream_id(request), "a stream came to no session: {}", report::chain(&error))
         }
     }
 }
@@ -131,7 +131,7 @@ async fn begin(
         connections: Semaphore::new(sessions.most_of_one),
     };
     let Some(entry) = sessions.insert(entry) else {
-        tracing::warn!(session = %id, name, %target, "refused a session: too many at once");
+        tracing::warn!(session = %id, %name, %target, stream = stream_id(request), "refused a session: too many at once");
         exchange.refuse(Code::Limit, "").await?;
         return Ok(None);
     };
@@ -141,7 +141,7 @@ async fn begin(
         Arc::clone(sessions),
         Arc::clone(&entry),
     ));
-    tracing::info!(name: AUDIT, session = %id, name, %target, stream = stream_id(request), "session opened");
+    tracing::info!(name: AUDIT, session = %id, %name, %target, stream = stream_id(request), "session opened");
     tracing::debug!(session = %id, ?service_grace, "the service keeps it as long");
     if let Err(error) = exchange.welcome(sessions.grace).await {
         live.freeze();
@@ -160,13 +160,13 @@ async fn go_on(
 ) -> Begun {
     let id = wish.id;
     let Some(entry) = sessions.find(id) else {
-        tracing::warn!(session = %id, name, "refused to go on with a session: it is not known here");
+        tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to go on with a session: it is not known here");
         exchange.refuse(Code::Unknown, "").await?;
         return Ok(None);
     };
     // Nothing of the session changes before the proof holds.
     if entry.name != name || !wish.is_proven(&entry.secret) {
-        tracing::warn!(session = %id, name, "refused to go on with a session: it is another's");
+        tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to go on with a session: it is another's");
         exchange.refuse(Code::Foreign, "").await?;
         return Ok(None);
     }
@@ -175,7 +175,7 @@ async fn go_on(
     let frozen = match entry.live.freeze_for(wish.received) {
         Ok(frozen) => frozen,
         Err(violation) => {
-            tracing::warn!(session = %id, name, "refused to go on with a session: {violation}");
+            tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to go on with a session: {violation}");
             exchange
                 .refuse(Code::Protocol, "the offsets do not fit")
                 .await?;
@@ -189,11 +189,11 @@ async fn go_on(
     match entry.live.attach(&frozen, wish.received) {
         Ok(carrier) => {
             let seconds = lost_for.unwrap_or_default().as_secs_f32();
-            tracing::info!(name: AUDIT, session = %id, name, stream = stream_id(request), seconds, "session resumed");
+            tracing::info!(name: AUDIT, session = %id, %name, stream = stream_id(request), seconds, "session resumed");
             Ok(Some((entry, carrier)))
         }
         Err(error) => {
-            tracing::debug!(session = %id, name, "{error}");
+            tracing::debug!(session = %id, %name, stream = stream_id(request), "{error}");
             Ok(None)
         }
     }
@@ -213,11 +213,11 @@ async fn run(
         // Who keeps the session tells of its end.
         CarrierEnd::Over => {}
         CarrierEnd::Superseded => {
-            tracing::debug!(%session, name, "{end}");
+            tracing::debug!(%session, %name, stream = stream_id(request), "{end}");
         }
         _ => {
             tracing::warn!(
-                name: AUDIT, %session, name, stream = stream_id(request),
+                name: AUDIT, %session, %name, stream = stream_id(request),
                 connections = entry.live.connections(), held = entry.live.held(),
                 "session detached: {}; kept for {} s", report::chain(&end), sessions.grace.as_secs()
             );

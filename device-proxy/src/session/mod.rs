@@ -164,7 +164,7 @@ impl Sessions {
         entry.live.reset(Code::Evicted, "");
         tracing::warn!(
             name: AUDIT,
-            session = %id, name = entry.name, connections = evicted, held = entry.live.held(),
+            session = %id, name = %entry.name, connections = evicted, held = entry.live.held(),
             "session evicted: detached sessions need more room than there is"
         );
     }
