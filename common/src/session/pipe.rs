@@ -407,4 +407,39 @@ mod tests {
             outcome.end
         );
     }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_as_it_opens_was_open() {
+        let live = SharedSession::new(SessionId::random(), Role::Service);
+        let carrier = live.attach(&live.freeze(), 0).unwrap();
+        let id = live.open().unwrap();
+        use super::super::inner::Inner;
+        let receive = |inners: &[Inner]| {
+            let mut bytes = bytes::BytesMut::new();
+            inners.iter().for_each(|inner| inner.encode(id, &mut bytes));
+            live.with(|state| {
+                let frame = super::super::frame::Frame::Data {
+                    offset: state.session.received_bytes(),
+                    bytes: bytes.freeze(),
+                    wants_ack: false,
+                };
+                state
+                    .session
+                    .receive(carrier, frame.encode(), Instant::now())
+            })
+            .unwrap();
+        };
+        let local = Pipes::half_closing(tokio::io::empty(), tokio::io::sink());
+        let traffic = Traffic::default();
+        let mut running = RunningConnection::new(&live, id, local, &traffic);
+        tokio::select! {
+            biased;
+            _ = running.opened() => panic!("the device has not answered"),
+            () = std::future::ready(()) => {}
+        }
+        receive(&[Inner::Opened, Inner::Fin]);
+        assert!(running.opened().await);
+        let end = running.run().await.end;
+        assert!(matches!(end, ConnectionEnd::Finished), "{end:?}");
+    }
 }
