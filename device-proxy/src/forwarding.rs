@@ -1,5 +1,5 @@
-//! What is carried to a target, a stream or a connection of a session, as the log tells of it: one
-//! line when it opens, one when it ends.
+//! What is carried to a target, a stream or a connection of a session, in the log: one line when it
+//! opens, one when it ends.
 
 use std::error::Error;
 
@@ -14,7 +14,7 @@ use crate::target::Target;
 /// In what the bytes travel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Way {
-    /// In a stream of its own; its id, if its URL tells.
+    /// In a stream of its own; its id, if its URL has one.
     Stream(Option<StreamId>),
     /// As a connection of a session.
     Session(SessionId, ConnectionId),

@@ -138,7 +138,7 @@ impl Target {
         Ok((name.map(str::to_owned), Self::tcp(host, port)?))
     }
 
-    /// Connects to a TCP target.
+    /// Connects to a TCP target. May be dropped.
     ///
     /// # Errors
     /// [`DialError`], within [`limits::TARGET_CONNECT`].

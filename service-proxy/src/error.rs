@@ -22,8 +22,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit code of a program that has nothing to say to a person, since none is there: that
-    /// of one which the signal would have ended.
+    /// The exit code where no error is printed, since nothing reads it any more: that of a program
+    /// which the signal has ended.
     pub fn silent_exit_code(&self) -> Option<u8> {
         match self {
             Self::Connect(ConnectError::HungUp) => Some(128 + 1),

@@ -35,10 +35,11 @@ use crate::error::Error;
 use crate::local::stdio;
 use crate::local::tcp::Listener;
 
-/// Does what the configuration says, until it is done or `stop` is cancelled.
+/// Does what is configured, until it is done or `stop` is cancelled. Dropping the future cuts what is
+/// open.
 ///
 /// # Errors
-/// [`Error`] is one sentence for a person.
+/// [`Error`], with its causes one sentence for a person.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     match config {
         Config::Listen(config) => listen(config, stop).await,

@@ -1,4 +1,4 @@
-//! What a refused identity can come from: CONNACK does not tell.
+//! Why an identity can have been refused: CONNACK gives no reason.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use common::identity::DeviceId;
 use crate::clock_check::Skew;
 use crate::config::Config;
 
-/// What a refused identity can come from, and what to look at.
+/// Why an identity can have been refused, and what to look at.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{proof}, or the identity does not exist there (ids have case), or it is disabled, or the hub goes by another name than {hub}; {clocks}. See `stream-hub device show {device}` and `stream-hub device connection-string {device}`"
@@ -22,7 +22,7 @@ pub struct Causes {
 }
 
 impl Causes {
-    /// For the credential of this configuration; `skew` is `None` if the hub did not tell its time.
+    /// For the credential of this configuration; `skew` is `None` if the hub's time is not known.
     pub(super) fn new(config: &Config, skew: Option<Skew>) -> Self {
         let connection = &config.connection;
         Self {

@@ -55,8 +55,8 @@ pub struct Session<'a> {
     pinged: Option<Instant>,
     heard: Instant,
     second_look: SecondLook,
-    /// Stream requests that wait for the report: until then a service that looks for it
-    /// would find nothing, and carry the connection in a plain stream for all its life.
+    /// Stream requests that wait for the report: until then a service that reads the twin finds
+    /// none, and carries the connection in a plain stream to its end.
     held: Vec<StreamRequest>,
     may_hold: bool,
 }
@@ -145,7 +145,7 @@ impl<'a> Session<'a> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return SessionEnd::Stopped,
-                // Somebody waits for an answer: it goes before new work.
+                // A service waits for an answer: it goes before new work.
                 Some(answer) = outbox.recv() => {
                     let sent = match mqtt::publish(&answer.to_topic()) {
                         Ok(bytes) => self.write(&bytes).await,
@@ -160,7 +160,7 @@ impl<'a> Session<'a> {
                 }
                 packet = self.io.read() => {
                     self.heard = Instant::now();
-                    // Any sound from the hub answers the ping.
+                    // Whatever the hub sends counts as an answer to the ping.
                     self.pinged = None;
                     match packet {
                         Ok(Some(packet)) => {
@@ -214,7 +214,7 @@ impl<'a> Session<'a> {
             }
         }
         match StreamRequest::from_topic(publish.topic_name()) {
-            // Who asked for it may look into the twin once it is accepted.
+            // The service may read the twin once the request is accepted.
             Ok(request)
                 if self.may_hold
                     && self.reporter.is_pending()
@@ -233,7 +233,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Takes the report back, and waits for the hub's word that it is gone.
+    /// Withdraws the report, and waits for the hub to confirm it.
     async fn withdraw(&mut self) {
         let Some(withdrawal) = self.reporter.closing(self.has_twin, Instant::now()) else {
             return;

@@ -40,8 +40,8 @@ pub enum Fatal {
 
 /// A session that held this long was a good one: the next failure starts afresh.
 const STABLE: Duration = Duration::from_secs(30);
-/// After a session that held this long the next attempt is made at once, if somebody
-/// waits for this device.
+/// After a session that held this long the next attempt is made at once, if a service may be
+/// waiting for this device.
 const HELD: Duration = Duration::from_secs(1);
 /// After a shorter one too, but not again within this time: a hub that takes sessions and
 /// drops them is not asked in a hot loop.
@@ -59,7 +59,7 @@ struct AtOnce {
 }
 
 impl AtOnce {
-    /// Whether it may be made at once now, after a session that was up for so long.
+    /// Whether it may be made at once, after a session that was up for so long.
     fn may(&mut self, up_for: Duration) -> bool {
         if up_for >= HELD {
             return true;

@@ -1,4 +1,4 @@
-//! One stream that carries a session: greet, begin or go on, carry to its end.
+//! One stream that carries a session: handshake, a new session or a resumed one, to its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +41,8 @@ pub(crate) async fn serve(
         );
         return desk.answer(request, Answer::Reject).await;
     };
-    // Held as long as the stream, as for any other. One that may be to go on with a session
-    // is let in: the session's last stream may hold a permit still, and look alive.
+    // Held as long as the stream, as for any other. One that may resume a session is let in
+    // without: the session's last stream may still hold a permit, since it looks alive.
     let permit = desk.permit();
     if permit.is_none() && !sessions.has(name) {
         tracing::warn!(%name, %target, stream = stream_id(request), "rejected a session: too many streams at once");
@@ -78,7 +78,7 @@ pub(crate) async fn serve(
             )
             .await
         }
-        Ok(Wish::Resume(wish)) => go_on(sessions, &mut exchange, &wish, request, name).await,
+        Ok(Wish::Resume(wish)) => resume(sessions, &mut exchange, &wish, request, name).await,
         Err(error) => Err(error),
     };
     match begun {
@@ -105,7 +105,7 @@ fn holder(request: &StreamRequest, name: &str) -> Arc<str> {
     }
 }
 
-/// A session on a carrier; `None` when it was refused, which the service knows by then.
+/// A session on a carrier; `None` if it was refused, which the service was sent.
 type Begun = Result<Option<(Arc<Entry>, CarrierId)>, GreetError>;
 
 async fn begin(
@@ -117,7 +117,7 @@ async fn begin(
     (request, name, target, holder): (&StreamRequest, &str, &Target, Arc<str>),
 ) -> Begun {
     let live = SharedSession::with_memory(id, Role::Device, Arc::clone(&sessions.memory));
-    // Before it is seen by who looks for a detached session to evict.
+    // Attached before it can be seen, and evicted, as a detached session.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
         return Ok(None);
     };
@@ -135,14 +135,14 @@ async fn begin(
         exchange.refuse(Code::Limit, "").await?;
         return Ok(None);
     };
-    // Kept even if the stream is lost right now: the service may know of it already.
+    // Kept even if the stream is lost right now: the service may have begun it already.
     desk.spawn(keep::keep(
         Arc::clone(desk),
         Arc::clone(sessions),
         Arc::clone(&entry),
     ));
     tracing::info!(name: AUDIT, session = %id, %name, %target, stream = stream_id(request), "session opened");
-    tracing::debug!(session = %id, ?service_grace, "the service keeps it as long");
+    tracing::debug!(session = %id, ?service_grace, "the service keeps the session for this long");
     if let Err(error) = exchange.welcome(sessions.grace).await {
         live.freeze();
         sessions.keep_to_budget();
@@ -151,7 +151,7 @@ async fn begin(
     Ok(Some((entry, carrier)))
 }
 
-async fn go_on(
+async fn resume(
     sessions: &Sessions,
     exchange: &mut Exchange<Leg>,
     wish: &ResumeWish,
@@ -160,13 +160,13 @@ async fn go_on(
 ) -> Begun {
     let id = wish.id;
     let Some(entry) = sessions.find(id) else {
-        tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to go on with a session: it is not known here");
+        tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to resume a session: it is not known here");
         exchange.refuse(Code::Unknown, "").await?;
         return Ok(None);
     };
     // Nothing of the session changes before the proof holds.
     if entry.name != name || !wish.is_proven(&entry.secret) {
-        tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to go on with a session: it is another's");
+        tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to resume a session: it has another target, or the proof is wrong");
         exchange.refuse(Code::Foreign, "").await?;
         return Ok(None);
     }
@@ -175,7 +175,7 @@ async fn go_on(
     let frozen = match entry.live.freeze_for(wish.received) {
         Ok(frozen) => frozen,
         Err(violation) => {
-            tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to go on with a session: {violation}");
+            tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to resume a session: {violation}");
             exchange
                 .refuse(Code::Protocol, "the offsets do not fit")
                 .await?;
@@ -210,7 +210,7 @@ async fn run(
     let end = carry(&entry.live, carrier, leg, already_read).await;
     let (session, name) = (entry.live.id(), &entry.name);
     match &end {
-        // Who keeps the session tells of its end.
+        // The session's keeper logs its end.
         CarrierEnd::Over => {}
         CarrierEnd::Superseded => {
             tracing::debug!(%session, %name, stream = stream_id(request), "{end}");

@@ -1,4 +1,4 @@
-//! Keeps one session: opens what the service wants opened, and ends the session when it
+//! Keeps one session: opens the connections that the service asks for, and ends the session when it
 //! was detached for too long or the program stops.
 
 use std::sync::Arc;

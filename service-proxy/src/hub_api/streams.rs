@@ -1,5 +1,5 @@
-//! Stream initiation: ask the hub for a stream to a device, and learn where it is or
-//! why it is not (`docs/protocol.md`, the first table).
+//! Stream initiation: the hub is asked for a stream to a device, and answers with its streaming
+//! endpoint or a refusal (`docs/protocol.md`, the first table).
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -42,7 +42,7 @@ impl HubApi {
     /// both timeouts; dropping the future gives the stream up.
     ///
     /// # Errors
-    /// [`InitiateError`] tells apart what a person would do something different about.
+    /// [`InitiateError`] distinguishes what calls for different actions.
     pub async fn initiate(
         &self,
         identity: &DeviceIdentity,

@@ -1,4 +1,4 @@
-//! The twin of a device or module: what it tells of sessions, and whether it is disabled
+//! The twin of a device or module: its report of session mode, and whether it is disabled
 //! (`docs/protocol.md`, "Twins").
 
 use std::time::{Duration, SystemTime};
@@ -34,11 +34,11 @@ pub enum TwinError {
 }
 
 impl HubApi {
-    /// What a device or module says about session mode in its twin; `None` when it says
-    /// nothing that can be read. Ends within [`limits::TWIN_READ`]. May be dropped.
+    /// What a device or module reports about session mode in its twin; `None` if there is no report
+    /// that can be read. Ends within [`limits::TWIN_READ`]. May be dropped.
     ///
     /// # Errors
-    /// [`TwinError`] is one sentence on why it is not known.
+    /// [`TwinError`] on why it is not known.
     pub async fn session_report(
         &self,
         identity: &DeviceIdentity,
@@ -47,12 +47,12 @@ impl HubApi {
         Ok(SessionReport::from_twin(&document))
     }
 
-    /// Whether a device, or a module's device, may not connect, as its twin says. A twin
-    /// that says nothing of it is no reason to think so. Ends within
+    /// Whether a device, or a module's device, may not connect, by the status in its twin. A twin
+    /// without a status is no reason to think so. Ends within
     /// [`limits::TWIN_READ`]. May be dropped.
     ///
     /// # Errors
-    /// [`TwinError`] is one sentence on why it is not known.
+    /// [`TwinError`] on why it is not known.
     pub async fn is_disabled(&self, identity: &DeviceIdentity) -> Result<bool, TwinError> {
         let document = self.twin(identity).await?;
         let status = document.get("status").and_then(Value::as_str);

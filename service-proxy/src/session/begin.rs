@@ -42,11 +42,11 @@ pub(super) struct Carrier {
     pub(super) already_read: Bytes,
 }
 
-/// Attempts to begin a session while our connection to the hub is lost on the way: that says
-/// nothing of the device, and a plain stream is for life.
+/// Attempts to begin a session while our connection to the hub is lost on the way: that is not the
+/// device's fault, and a connection that begins in a plain stream stays in it.
 const ATTEMPTS: u32 = 3;
 
-/// A new session on its first stream, or what becomes of its connections instead.
+/// Begins a session on its first stream, or finds what becomes of its connections instead.
 pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, Phase> {
     let is_auto = shared.config.mode == SessionMode::Auto;
     let identity = &shared.identity;
@@ -78,8 +78,8 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
             Err(error) => error,
         };
         match error {
-            // Perhaps there is no such target, or the device took one look at the stream and
-            // left; a plain stream will tell.
+            // Perhaps there is no such target, or the device closed the stream at once; a plain
+            // stream shows which.
             Failure::Stream(StreamError {
                 failure, stream, ..
             }) if is_auto && (failure.is_reject() || failure.is_gone()) => {
@@ -182,7 +182,7 @@ async fn greet(shared: &Shared, stream_name: &StreamName) -> Result<Greeted, Fai
             secret,
         }),
         Err(error) => {
-            // It was sent nothing so far, and gets no reason: it would not understand it.
+            // It was sent nothing so far, and gets no reason, which it would not understand.
             shared.tasks.spawn(exchange.close());
             Err(Failure::Greet(stream.id, error))
         }

@@ -1,4 +1,4 @@
-//! Keeps one session: has it begun, runs it over one stream after the other, and ends it.
+//! Keeps one session: begins it, runs it over one stream after the other, and ends it.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use super::begin::{Carrier, begin};
 use super::resume::{Failed, Resume, ResumeError};
 use super::{Phase, Shared};
 
-/// Delays between attempts that brought nothing.
+/// Delays between attempts that failed.
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 /// An attempt that took this long was a wait by itself.
 const LONG_ATTEMPT: Duration = Duration::from_secs(1);
 /// A stream that lasted this long was no failure, though it carried nothing.
 const STEADY: Duration = Duration::from_secs(5);
-/// Rejects in a row that are no accident: the device-proxy there is another one.
+/// So many rejects are no accident: the device-proxy there is another one.
 const REJECTS: u32 = 5;
-/// How often an unused session is looked at.
+/// How often it is checked whether a session is unused.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
 
-/// From the first stream to the end of the session; `phases` tells how far it is.
+/// From the first stream to the end of the session; `phases` reports how far it has come.
 pub(super) async fn keep(shared: Arc<Shared>, name: StreamName, phases: watch::Sender<Phase>) {
     let begun = tokio::select! {
         begun = begin(&shared, &name) => begun,
@@ -84,7 +84,7 @@ struct Keeper<'a> {
     resume: Resume<'a>,
     phases: &'a watch::Sender<Phase>,
     backoff: Backoff,
-    /// Bytes that had made their way when the last stream was lost.
+    /// Bytes that were acknowledged or received when the last stream was lost.
     progress: u64,
 }
 
@@ -170,7 +170,7 @@ impl Keeper<'_> {
     }
 
     /// Opens streams until one carries the session again. The first attempt is made at
-    /// once, unless the last stream `lasted` for moments only and brought no byte forward.
+    /// once, unless the last stream `lasted` for moments only and carried no byte.
     async fn open_again(&mut self, lost: Instant, lasted: Duration) -> Result<Carrier, Lost> {
         let grace = self.shared.config.grace;
         let progress = self.live.progress();
@@ -182,13 +182,13 @@ impl Keeper<'_> {
         };
         self.progress = progress;
         let hub = self.shared.opener.api().hub();
-        // One for the whole outage: a new one would not know that the path was away.
+        // One for the whole outage: a new one would not know that the path was lost.
         let mut path = PathWatch::new(hub.name(), hub.https_port());
         let mut turns = self.live.turns();
         let mut rejects = 0;
         let mut is_logged = false;
         loop {
-            // One that carries nothing is not worth an attempt every few seconds for days.
+            // A session without connections is not worth an attempt every few seconds for days.
             let is_unused = self.live.connections() == 0;
             let kept = if is_unused {
                 grace.min(limits::SESSION_IDLE)

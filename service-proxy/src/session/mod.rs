@@ -1,6 +1,6 @@
 //! Session mode on the operator's side: one session for each target of the device, kept
-//! alive through any number of streams, and plain streams where a device knows no
-//! sessions. `docs/session-protocol.md` tells how service and device talk.
+//! alive through any number of streams, and plain streams where a device does not support
+//! them. `docs/session-protocol.md` is the protocol.
 
 mod begin;
 mod keeper;
@@ -75,7 +75,7 @@ impl RouteError {
     }
 }
 
-/// How far a session has come.
+/// The phase of a session's life.
 #[derive(Debug, Clone)]
 enum Phase {
     Opening,
@@ -96,7 +96,7 @@ struct Shared {
     identity: DeviceIdentity,
     config: SessionConfig,
     memory: Arc<Memory>,
-    /// That all goes well is no news: another program shows what we print.
+    /// Only failures are logged: another program shows to a person what we print.
     is_quiet: bool,
     support: SessionSupport,
     slots: Mutex<HashMap<StreamName, watch::Receiver<Phase>>>,
@@ -105,7 +105,7 @@ struct Shared {
     stop: CancellationToken,
 }
 
-/// A session may be gone when it is to be used; so often another one is begun.
+/// A session may have ended when it is to be used; so often another one is begun.
 const ATTEMPTS: usize = 3;
 
 impl Sessions {
@@ -132,8 +132,8 @@ impl Sessions {
         }
     }
 
-    /// Asks already now whether the device knows sessions: the first connection will not
-    /// have to wait for it.
+    /// Reads ahead of the first connection whether the device supports sessions, so that it does not
+    /// wait for that.
     pub fn ask_ahead(&self) {
         if self.shared.config.mode == SessionMode::Auto {
             let shared = Arc::clone(&self.shared);
@@ -243,8 +243,8 @@ impl Shared {
         }
     }
 
-    /// The same, unless the device has come meanwhile and says that it takes sessions: the twin
-    /// was read before the device was there, perhaps, and a plain stream is for life.
+    /// The same, unless the device has connected meanwhile and reports that it takes sessions: the
+    /// twin may have been read before that, and a connection in a plain stream stays in it.
     async fn open_plain_if_it_must_be(
         &self,
         name: &StreamName,
@@ -288,8 +288,8 @@ impl Shared {
         slot
     }
 
-    /// Ends detached sessions until the others keep to the budget, each for itself: who holds
-    /// most goes first, an attached one never.
+    /// Ends detached sessions until the others keep to the budget: the one that holds most goes
+    /// first, an attached one never.
     fn keep_to_budget(&self) {
         let lives: Vec<(StreamName, SharedSession)> = {
             let slots = self.slots();

@@ -1,5 +1,5 @@
-//! Whether the device knows sessions: what its twin says, for a while, and what was
-//! learnt when that was wrong. And whether it is disabled, when it is not there.
+//! Whether the device supports session mode: what its twin reports, for a while, and what was
+//! observed when the report was wrong. Also whether the device is disabled, when it is not connected.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,9 +14,9 @@ use tokio::time::{Duration, Instant};
 
 use crate::hub_api::HubApi;
 
-/// How long a yes is believed; if it is stale, that is noticed.
+/// How long a report of support is used; a stale one is noticed.
 const YES: Duration = Duration::from_secs(300);
-/// How long a no is: the device may be about to start.
+/// How long its absence counts: the device may be about to start.
 const NO: Duration = Duration::from_secs(10);
 /// How long the device is asked for plain streams only after it has sent nothing, which may be
 /// the path's fault; doubled each time.
@@ -24,8 +24,8 @@ const DOUBT: Duration = Duration::from_secs(5);
 /// The longest such time. A report may be a stale one, of a program that runs no more: then one
 /// connection in five minutes has to wait.
 const DOUBT_MOST: Duration = Duration::from_secs(300);
-/// Between two looks at whether a device that is away is disabled: a share of the time
-/// that it was away already, within bounds.
+/// Between two checks of whether a device that is not connected is disabled: a share of the time
+/// since it was lost, within bounds.
 const STATUS_SHARE: u32 = 4;
 const STATUS_SHORTEST: Duration = Duration::from_secs(5);
 const STATUS_LONGEST: Duration = Duration::from_secs(60);
@@ -84,7 +84,7 @@ impl SessionSupport {
             .any(|until| now < until)
     }
 
-    /// The device was wrong about itself: plain streams only, for an hour.
+    /// The device's report was wrong: plain streams only, for an hour.
     fn mark_plain(&self) {
         self.known().plain_until = Some(Instant::now() + limits::SESSION_PLAIN);
     }
@@ -113,7 +113,7 @@ impl SessionSupport {
         known.plain_until = None;
     }
 
-    /// The device does not take a session to this target for now, whatever its twin says.
+    /// The device does not take a session to this target for now, whatever its twin reports.
     pub(super) fn doubt(&self, name: &StreamName) {
         let mut known = self.known();
         known.names.retain(|_, at| at.elapsed() < NO);
@@ -121,8 +121,8 @@ impl SessionSupport {
         known.report = None;
     }
 
-    /// Notes what it says of the device that no session came to be on a stream. Returns for how
-    /// long its connections go in plain streams, if its twin is to blame.
+    /// Records why no session could be begun on a stream. Returns for how long connections use plain
+    /// streams, if the twin's report was wrong.
     pub(super) fn judge(&self, name: &StreamName, error: &GreetError) -> Option<Duration> {
         match error {
             GreetError::Lost(_) | GreetError::Refused { .. } => self.doubt(name),
@@ -140,8 +140,8 @@ impl SessionSupport {
         None
     }
 
-    /// What the device says of itself, if it says that it can. Asks the hub, unless it was
-    /// asked lately. A twin that cannot be read means no.
+    /// The device's report of session mode, if there is one. It is read from the hub, unless it was
+    /// read lately; a twin that cannot be read counts as none. May be dropped.
     pub(super) async fn ask(
         &self,
         api: &HubApi,
@@ -152,24 +152,24 @@ impl SessionSupport {
         {
             return Some(report);
         }
-        self.look(api, identity).await.ok().flatten()
+        self.read(api, identity).await.ok().flatten()
     }
 
-    /// What the device says of itself now that it has accepted a stream: a no that may be
-    /// believed for a while.
+    /// The report as it is now that the device has answered a stream request: its absence counts for
+    /// a while. May be dropped.
     pub(super) async fn ask_again(
         &self,
         api: &HubApi,
         identity: &DeviceIdentity,
     ) -> Option<SessionReport> {
-        let report = self.look(api, identity).await.ok()?;
+        let report = self.read(api, identity).await.ok()?;
         if report.is_none() {
             self.known().no_until = Some(Instant::now() + NO);
         }
         report
     }
 
-    async fn look(
+    async fn read(
         &self,
         api: &HubApi,
         identity: &DeviceIdentity,
@@ -186,9 +186,9 @@ impl SessionSupport {
         Ok(report)
     }
 
-    /// Whether the device, which was not to be reached for so long, is disabled. Asks the
-    /// hub from time to time, whoever of the device's sessions comes first; a twin that
-    /// cannot be read means no.
+    /// Whether the device, which could not be reached for so long, is disabled. The hub is asked from
+    /// time to time, once for all sessions with the device; a twin that cannot be read means no. May
+    /// be dropped.
     pub(super) async fn is_disabled(
         &self,
         api: &HubApi,
@@ -209,8 +209,8 @@ impl SessionSupport {
         is_disabled
     }
 
-    /// What is known of the device's status; `None` when the caller shall look, which is
-    /// the caller from then on.
+    /// What is known of the device's status; `None` if it is due to be read, which is then this
+    /// caller's task alone.
     fn known_status(&self, away_for: Duration) -> Option<bool> {
         let pause = (away_for / STATUS_SHARE).clamp(STATUS_SHORTEST, STATUS_LONGEST);
         let mut known = self.known();
@@ -298,7 +298,7 @@ mod tests {
         assert!(pauses.is_sorted(), "{pauses:?}");
         assert_eq!(pauses.last(), Some(&STATUS_LONGEST));
         assert!(looks.len() < 50, "{}", looks.len());
-        // What was found out holds for everybody, until the next look.
+        // What was read holds for all sessions, until the next read.
         support.known().disabled = Some((true, Instant::now()));
         assert_eq!(support.known_status(Duration::ZERO), Some(true));
         tokio::time::advance(STATUS_SHORTEST).await;

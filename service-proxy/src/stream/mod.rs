@@ -1,5 +1,5 @@
 //! Opening one stream: initiate it at the hub, wait when the hub throttles, open our leg
-//! at the streaming endpoint; and one line for a person who waits.
+//! at the streaming endpoint; and one log line when that takes long.
 
 mod progress;
 mod throttle;
@@ -78,7 +78,7 @@ pub enum StreamFailure {
         /// How long it was tried.
         waited: Duration,
     },
-    /// The stream is there, but no session came to be on it.
+    /// The stream is open, but no session could be begun on it.
     #[error("session mode does not work with the device")]
     Session(#[source] GreetError),
     /// The device accepted, but the hub names an endpoint that is not allowed.
@@ -286,7 +286,7 @@ impl StreamOpener {
         let Endpoint { url, token } = endpoint;
         if let Some(stream) = ahead.filter(|_| self.is_ahead(url)) {
             match websocket::connect_over(stream, url, token).await {
-                // It waited for too long, perhaps: a fresh one tells.
+                // It may have waited for too long: a fresh one is tried.
                 Err(ConnectError::Handshake { .. }) => {}
                 result => return result,
             }

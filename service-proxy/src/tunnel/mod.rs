@@ -41,8 +41,8 @@ impl fmt::Debug for Tunnels {
 }
 
 impl Tunnels {
-    /// To this device of the hub. If `is_quiet`, the log has failures of sessions and debug lines
-    /// only: the caller tells a person what became of the connection.
+    /// To this device of the hub. If `is_quiet`, only failures of sessions are logged above debug: the
+    /// caller reports what became of the connection.
     ///
     /// # Errors
     /// [`SetupError`] names the file at fault.

@@ -98,8 +98,8 @@ pub async fn run(config: ConnectConfig, stop: &CancellationToken) -> Result<(), 
     tokio::pin!(running);
     let why = tokio::select! {
         result = &mut running => return result,
-        // ssh's way to end its ProxyCommand: the device is to know that the connection is over,
-        // and the person at the terminal, who has left, needs no message.
+        // ssh ends its ProxyCommand so. Tell the device that the connection is over; the person at
+        // the terminal has left and needs no message.
         () = shutdown::hangup() => ConnectError::HungUp,
         () = shutdown::output_gone() => match timeout(LAST_BYTES, &mut running).await {
             Ok(Ok(())) => return Ok(()),
@@ -115,7 +115,7 @@ pub async fn run(config: ConnectConfig, stop: &CancellationToken) -> Result<(), 
 /// When the input is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InputEnd {
-    /// When it says so, however early the output has ended.
+    /// At its own end, however early the output has ended.
     ByItself,
     /// Also when the output has ended.
     WithOutput,
@@ -142,7 +142,7 @@ where
         config.session,
         config.sample_output,
         // The program that started us shows our stderr to a person, as ssh does: a normal end is
-        // no news, and a failure is told by our caller.
+        // not logged, and a failure is printed by our caller.
         true,
     )?;
     let tunnel = tunnels.tunnel(&config.name, Peer::Stdio);
@@ -188,7 +188,7 @@ fn stopped() -> ConnectError {
     ConnectError::Incomplete(End::Stopped)
 }
 
-/// Whether the transfer is complete, as far as the tunnel tells.
+/// Whether the transfer is complete, by the tunnel's outcome.
 fn result(config: &ConnectConfig, outcome: Outcome) -> Result<(), ConnectError> {
     match outcome {
         Outcome::InSession { outcome, .. } if outcome.end.is_normal() => Ok(()),
@@ -205,8 +205,8 @@ fn result(config: &ConnectConfig, outcome: Outcome) -> Result<(), ConnectError> 
     }
 }
 
-/// Ends the session, and says whether the device has acknowledged all of it: a service's session
-/// ends in order only when nothing is on its way.
+/// Ends the session, and fails unless the device has acknowledged all of it: a service's session ends
+/// in order only when nothing is on its way. May be dropped.
 async fn acknowledged(
     config: &ConnectConfig,
     tunnels: &Tunnels,
