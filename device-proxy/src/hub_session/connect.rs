@@ -23,12 +23,12 @@ use crate::config::Config;
 use crate::transport::Transport;
 
 /// A byte stream to the hub: TLS, or a WebSocket in it.
-pub type Carrier = Either<TlsStream<TcpStream>, WebSocketBytes<TlsStream<TcpStream>>>;
+pub type HubStream = Either<TlsStream<TcpStream>, WebSocketBytes<TlsStream<TcpStream>>>;
 
 /// A connected, subscribed MQTT session.
 pub struct Connected {
     /// Its packets.
-    pub io: PacketIo<Carrier>,
+    pub io: PacketIo<HubStream>,
     /// When to connect again with a fresh token; `None` when there is none to mint.
     pub renew_at: Option<Instant>,
     /// The hub has twins, and answers requests about ours.
@@ -115,16 +115,16 @@ impl ConnectError {
 /// # Errors
 /// [`ConnectError`].
 pub async fn connect(config: &Config) -> Result<Connected, ConnectError> {
-    let carrier = reach(config).await?;
+    let stream = reach(config).await?;
     let host = config.connection.host.to_string();
-    let io = PacketIo::new(carrier, limits::MQTT_PACKET);
+    let io = PacketIo::new(stream, limits::MQTT_PACKET);
     match timeout(limits::MQTT_HANDSHAKE, handshake(io, config, &host)).await {
         Ok(result) => result,
         Err(_) => Err(ConnectError::Timeout { host }),
     }
 }
 
-async fn reach(config: &Config) -> Result<Carrier, ConnectError> {
+async fn reach(config: &Config) -> Result<HubStream, ConnectError> {
     let host = config.connection.connect_host();
     Ok(match config.transport {
         Transport::Mqtt => {
@@ -139,7 +139,7 @@ async fn reach(config: &Config) -> Result<Carrier, ConnectError> {
 }
 
 async fn handshake(
-    mut io: PacketIo<Carrier>,
+    mut io: PacketIo<HubStream>,
     config: &Config,
     host: &str,
 ) -> Result<Connected, ConnectError> {
@@ -198,7 +198,7 @@ fn not_a_hub(host: &str) -> ConnectError {
     }
 }
 
-async fn next(io: &mut PacketIo<Carrier>, host: &str) -> Result<Packet, ConnectError> {
+async fn next(io: &mut PacketIo<HubStream>, host: &str) -> Result<Packet, ConnectError> {
     match io.read().await {
         Ok(Some(packet)) => Ok(packet),
         Ok(None) => Err(ConnectError::Lost {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Carrier, Connected};
+use super::connect::{Connected, HubStream};
 use super::twin::Reporter;
 use crate::streams::Streams;
 
@@ -45,7 +45,7 @@ pub enum SessionEnd {
 
 /// A running session.
 pub struct Session<'a> {
-    io: PacketIo<Carrier>,
+    io: PacketIo<HubStream>,
     has_twin: bool,
     /// Came before the session was open.
     early: Vec<Packet>,
