@@ -85,7 +85,7 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
             }) if is_auto && (failure.is_reject() || failure.is_gone()) => {
                 tracing::debug!(
                     device = %identity, %name, stream = stream.map(display),
-                    "the device takes no session; trying a plain stream: {}", report::chain(&failure)
+                    "the device takes no session; trying a plain stream: {}", report::chain(&*failure)
                 );
                 shared.support.doubt(name);
                 return Err(Phase::Plain);
@@ -109,7 +109,7 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
                 return Err(Phase::Plain);
             }
             Failure::Greet(stream, error) => {
-                return Err(failed(stream, StreamFailure::Session(error)));
+                return Err(failed(stream, Box::new(StreamFailure::Session(error))));
             }
         }
     };

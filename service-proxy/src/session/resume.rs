@@ -100,7 +100,7 @@ impl Resume<'_> {
                     error: if is_disabled {
                         ResumeError::Disabled(identity.clone())
                     } else {
-                        ResumeError::Stream(error.failure)
+                        ResumeError::Stream(*error.failure)
                     },
                 });
             }

@@ -60,7 +60,7 @@ pub struct StreamError {
     pub stream: Option<StreamId>,
     /// What failed.
     #[source]
-    pub failure: StreamFailure,
+    pub failure: Box<StreamFailure>,
 }
 
 /// What failed while a stream was being opened.
@@ -199,7 +199,7 @@ impl StreamOpener {
                 identity: identity.clone(),
                 name: name.clone(),
                 stream: id,
-                failure,
+                failure: Box::new(failure),
             }),
         }
     }
