@@ -57,16 +57,16 @@ pub enum ConnectionStringError {
     )]
     DeviceForService,
     /// The key is no key.
-    #[error("`SharedAccessKey` in the connection string {0}")]
-    BadKey(KeyError),
+    #[error("`SharedAccessKey` in the connection string cannot be used")]
+    BadKey(#[source] KeyError),
     /// The ready-made token is no token.
-    #[error("`SharedAccessSignature` in the connection string is not a SAS token: {0}")]
-    BadToken(sas_token::SasTokenError),
+    #[error("`SharedAccessSignature` in the connection string is not a SAS token")]
+    BadToken(#[source] sas_token::SasTokenError),
     /// The host name is no host name.
-    #[error("`{0}` in the connection string: {1}")]
-    BadHost(&'static str, HubAddressError),
+    #[error("`{0}` in the connection string cannot be used")]
+    BadHost(&'static str, #[source] HubAddressError),
     /// The id is no id.
-    #[error("in the connection string {0}")]
+    #[error("the connection string cannot be used")]
     BadId(#[from] IdentityError),
 }
 

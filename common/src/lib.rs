@@ -45,6 +45,7 @@ pub mod telemetry;
 pub mod text_input;
 pub mod tls;
 pub mod tunnel;
+pub mod verdict;
 pub mod wire;
 
 pub use device_stream_session as session;

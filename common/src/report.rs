@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::iter;
 use std::process::ExitCode;
 
 use crate::{output, outside, telemetry};
@@ -9,17 +10,12 @@ use crate::{output, outside, telemetry};
 /// Exit code of wrong usage, as the command line parser's own.
 pub const USAGE: u8 = 2;
 
-/// One line from an error and its causes: `what: why: why`. A cause that its
-/// parent already states is not repeated.
+/// One line from an error and its causes: `what: why: why`. None of our errors repeats its cause in
+/// its own text.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.contains(&message) {
-            let _ = write!(text, ": {message}");
-        }
-        cause = error.source();
+    for cause in iter::successors(error.source(), |cause| (*cause).source()) {
+        let _ = write!(text, ": {cause}");
     }
     text
 }
@@ -63,7 +59,7 @@ mod tests {
     struct Outer(#[source] std::io::Error);
 
     #[test]
-    fn causes_are_told_once() {
+    fn causes_follow_what_they_caused() {
         let error = Outer(std::io::Error::other("inner"));
         assert_eq!(chain(&error), "outer: inner");
         assert_eq!(chain(&std::io::Error::other("outer")), "outer");

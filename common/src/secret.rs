@@ -54,13 +54,13 @@ impl std::str::FromStr for Secret {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The text is empty.
-    #[error("is empty")]
+    #[error("it is empty")]
     Empty,
     /// The text contains a line break or a blank: a usual paste mistake.
-    #[error("contains a line break or a blank (was it pasted in pieces?)")]
+    #[error("it contains a line break or a blank (was it pasted in pieces?)")]
     Blank,
     /// The text is not base64.
-    #[error("is not valid base64")]
+    #[error("it is not valid base64")]
     NotBase64,
 }
 

@@ -1,5 +1,5 @@
-//! Is our clock to blame? A refused SAS token does not say; the `Date` of any HTTPS
-//! answer of the hub does.
+//! Whether our clock is wrong: a refused SAS token does not show it, the `Date` of any HTTPS answer
+//! of the hub does.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -49,7 +49,8 @@ impl fmt::Display for Skew {
     }
 }
 
-/// Asks the hub for its time; `None` when it does not tell.
+/// Asks the hub for its time; `None` if it does not answer with one. Ends within [`limits::DIAL`];
+/// may be dropped.
 pub async fn skew(config: &Config) -> Option<Skew> {
     timeout(limits::DIAL, ask(config)).await.ok().flatten()
 }

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock_check;
 pub mod config;
 mod echo;
+mod forwarding;
 pub mod hub_session;
 pub mod limits;
 pub mod policy;
@@ -33,10 +34,11 @@ use crate::hub_session::{Fatal, Supervisor};
 use crate::streams::Streams;
 
 /// Runs until `stop` is cancelled, or until the first start meets what retrying
-/// cannot cure. Open tunnels are then closed, within [`limits::DRAIN`].
+/// cannot cure. Open tunnels are then closed, within [`limits::DRAIN`]. Dropping the future leaves
+/// them to end by themselves: cancel `stop`.
 ///
 /// # Errors
-/// [`Fatal`]: one sentence for the person who started it.
+/// [`Fatal`], with its causes one sentence for the person who started it.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Fatal> {
     // Answers outlive a hub session: the next one delivers them.
     let (answers, outbox) = mpsc::channel(limits::STREAMS_PER_DEVICE);

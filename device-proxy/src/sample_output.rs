@@ -20,7 +20,8 @@ pub fn echoed(bytes: &[u8]) {
     print(&format!("Sent stream data: {text}"));
 }
 
-/// Runs a tunnel between the samples' lines, with the traffic counts of the C sample.
+/// Runs a tunnel between the samples' lines, with the traffic counts of the C sample. Dropping the
+/// future drops the tunnel.
 pub async fn around<T>(traffic: &Traffic, tunnel: impl Future<Output = T>) -> T {
     print("Starting streaming");
     let outcome = tokio::select! {

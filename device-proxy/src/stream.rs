@@ -1,12 +1,13 @@
 //! A plain stream: select the target, dial it, answer, open our leg, pump. Accepting is a promise,
 //! so the target is dialled first.
 
+use common::identity::StreamId;
 use common::report;
-use common::telemetry::AUDIT;
-use common::tunnel::{LocalSocket, Outcome, Traffic, pump};
+use common::tunnel::{LocalSocket, Traffic, pump};
 use common::wire::stream::StreamRequest;
 use common::wire::streaming_endpoint::StreamingEndpoint;
 
+use crate::forwarding::{Forwarding, Way};
 use crate::policy::Policy;
 use crate::requests::{Answer, Desk, stream_id};
 use crate::target::Target;
@@ -24,7 +25,7 @@ pub(crate) async fn serve(
     }
     let Some(target) = policy.targets.select(&request.name) else {
         tracing::warn!(
-            name,
+            %name,
             stream = stream_id(request),
             "rejected a stream: no target has this name"
         );
@@ -32,7 +33,7 @@ pub(crate) async fn serve(
     };
     // Held to the end of the tunnel.
     let Some(_permit) = desk.permit() else {
-        tracing::warn!(name, %target, stream = stream_id(request), "rejected a stream: too many at once");
+        tracing::warn!(%name, %target, stream = stream_id(request), "rejected a stream: too many at once");
         return desk.answer(request, Answer::Reject).await;
     };
     match target {
@@ -51,7 +52,7 @@ pub(crate) async fn serve(
                 }
                 Err(error) => {
                     tracing::warn!(
-                        name,
+                        %name,
                         stream = stream_id(request),
                         "rejected a stream: {}",
                         report::chain(&error)
@@ -77,12 +78,16 @@ async fn tunnel(
         Some(Ok(leg)) => leg,
         None => return,
         Some(Err(error)) => {
-            tracing::warn!(name, %target, stream = stream_id(request), "accepted a stream, but: {}", report::chain(&error));
+            tracing::warn!(%name, %target, stream = stream_id(request), "accepted a stream, but: {}", report::chain(&error));
             return;
         }
     };
-    let stream = stream_id(request);
-    tracing::info!(name: AUDIT, name, %target, stream, "stream opened");
+    let forwarding = Forwarding {
+        way: Way::Stream(StreamId::of_url(&request.url)),
+        name,
+        target,
+    };
+    forwarding.log_opened();
     let traffic = Traffic::default();
     let pumping = pump(local, leg, &traffic, &desk.stop);
     let outcome = if desk.sample_output {
@@ -90,22 +95,5 @@ async fn tunnel(
     } else {
         pumping.await
     };
-    report_outcome(request, name, target, &outcome);
-}
-
-fn report_outcome(request: &StreamRequest, name: &str, target: &Target, outcome: &Outcome) {
-    let Outcome {
-        sent,
-        received,
-        duration,
-        end,
-    } = outcome;
-    let seconds = format!("{:.1}", duration.as_secs_f32());
-    let how = report::chain(end);
-    let stream = stream_id(request);
-    if end.is_normal() {
-        tracing::info!(name: AUDIT, name, %target, stream, sent, received, seconds = %seconds, "stream closed: {how}");
-    } else {
-        tracing::warn!(name: AUDIT, name, %target, stream, sent, received, seconds = %seconds, "stream broken: {how}");
-    }
+    forwarding.log_ended(&outcome, outcome.end.is_normal());
 }

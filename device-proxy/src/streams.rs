@@ -105,7 +105,7 @@ async fn serve(
         Ok(endpoint) => endpoint,
         Err(error) => {
             tracing::warn!(
-                name,
+                %name,
                 stream = stream_id(request),
                 "rejected a stream: {error}"
             );
@@ -132,7 +132,7 @@ async fn serve(
             "plain streams"
         };
         tracing::warn!(
-            name,
+            %name,
             stream = stream_id(request),
             "rejected a stream: {which} may not be used (--session)"
         );

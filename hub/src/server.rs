@@ -39,7 +39,7 @@ pub enum ServeError {
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
     /// A port cannot be bound.
-    #[error("cannot listen on {address}: {}", bind_reason(source, option))]
+    #[error("cannot listen on {address}{}", advice(source, option))]
     Bind {
         /// Where.
         address: SocketAddr,
@@ -63,18 +63,19 @@ impl ServeError {
     }
 }
 
-fn bind_reason(error: &io::Error, option: &str) -> String {
+/// What to do about it, if that is known.
+fn advice(error: &io::Error, option: &str) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("another program listens there; stop it or choose another port with {option}")
+            format!(": another program listens there; stop it or choose another port with {option}")
         }
         io::ErrorKind::PermissionDenied => format!(
-            "ports below 1024 need privileges; run as root, grant CAP_NET_BIND_SERVICE, or choose another port with {option}"
+            ": ports below 1024 need privileges; run as root, grant CAP_NET_BIND_SERVICE, or choose another port with {option}"
         ),
         io::ErrorKind::AddrNotAvailable => {
-            format!("this machine does not have the address; choose another with {option}")
+            format!(": this machine does not have the address; choose another with {option}")
         }
-        _ => error.to_string(),
+        _ => String::new(),
     }
 }
 

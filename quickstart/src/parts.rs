@@ -25,7 +25,7 @@ use hub::tls::CertificateSource;
 use service_proxy::config::{HubConfig, ListenConfig, SessionConfig};
 use service_proxy::echo::EchoFailure;
 use service_proxy::forward::{Bind, Forward};
-use service_proxy::listener::{ListenError, Listener};
+use service_proxy::local::tcp::{ListenError, Listener};
 use service_proxy::sample_output::SampleOutput;
 use service_proxy::stream::{SetupError, StreamError, StreamOpener};
 use tokio::task::JoinError;

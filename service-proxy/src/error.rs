@@ -1,8 +1,8 @@
 //! What can fail here, as a whole; the details stand where they arise.
 
-use crate::connect::ConnectError;
 use crate::echo::EchoError;
-use crate::listener::ListenError;
+use crate::local::stdio::ConnectError;
+use crate::local::tcp::ListenError;
 
 /// Why the program did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +32,8 @@ impl Error {
         )
     }
 
-    /// The exit code of a program that has nothing to say to a person, since none is there: that
-    /// of one which the signal would have ended.
+    /// The exit code where no error is printed, since nothing reads it any more: that of a program
+    /// which the signal has ended.
     pub fn silent_exit_code(&self) -> Option<u8> {
         match self {
             Self::Connect(ConnectError::HungUp) => Some(128 + 1),

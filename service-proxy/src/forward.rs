@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use common::identity::{IdentityError, StreamName};
+use common::report;
 use tokio::net::TcpListener;
 
 /// How long the system may take to resolve a bind name.
@@ -31,11 +32,12 @@ pub enum ForwardError {
     /// The bind address cannot be one.
     #[error("{0:?} is not an address to listen on; IPv6 stands in brackets, as [::1]:2222")]
     BadBind(String),
-    /// The target is no stream name.
+    /// The target is no stream name. The parser of the command line shows this text and no cause,
+    /// so the reason is part of it.
     #[error(
         "{0}; TARGET is a stream name, which the device-proxy maps to a host and port with --target"
     )]
-    BadTarget(#[from] IdentityError),
+    BadTarget(IdentityError),
 }
 
 /// `[BIND:]PORT[:TARGET]` as given; the target may be left to the default.
@@ -56,7 +58,7 @@ impl FromStr for ForwardSpec {
     fn from_str(text: &str) -> Result<Self, ForwardError> {
         let (bind, rest) = split_bind(text)?;
         let (port, target) = match rest.split_once(':') {
-            Some((port, target)) => (port, Some(StreamName::parse(target)?)),
+            Some((port, target)) => (port, Some(parse_target(target)?)),
             None => (rest, None),
         };
         let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
@@ -70,6 +72,10 @@ impl FromStr for ForwardSpec {
             target,
         })
     }
+}
+
+fn parse_target(text: &str) -> Result<StreamName, ForwardError> {
+    StreamName::parse(text).map_err(ForwardError::BadTarget)
 }
 
 /// Takes the bind address off the front, if there is one.
@@ -118,7 +124,7 @@ pub struct Forward {
 
 /// A port that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {place}: {}", bind_reason(source))]
+#[error("cannot listen on {place}{}", advice(source))]
 pub struct BindError {
     /// Where.
     place: String,
@@ -127,24 +133,25 @@ pub struct BindError {
     source: io::Error,
 }
 
-fn bind_reason(error: &io::Error) -> String {
+/// What to do about it, if that is known.
+fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "another program listens there; stop it or choose another port (0 picks a free one)"
-                .to_owned()
+            ": another program listens there; stop it or choose another port (0 picks a free one)"
         }
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need privileges; choose a larger one".to_owned()
+            ": ports below 1024 need privileges; choose a larger one"
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have the address; choose another".to_owned()
+            ": this machine does not have the address; choose another"
         }
-        _ => error.to_string(),
+        _ => "",
     }
 }
 
 impl Forward {
-    /// Binds the port on all its addresses; at least one.
+    /// Binds the port on all its addresses; at least one. Dropping the future closes those that
+    /// are bound.
     ///
     /// # Errors
     /// [`BindError`] names the place and what to do.
@@ -197,7 +204,7 @@ impl Forward {
                     "another program listens on [::1]:{port}; connect to 127.0.0.1:{port}, not to localhost"
                 );
             }
-            Err(error) => tracing::debug!("no IPv6 loopback: {error}"),
+            Err(error) => tracing::debug!("no IPv6 loopback: {}", report::chain(&error)),
         }
         Ok(listeners)
     }
@@ -302,7 +309,7 @@ mod tests {
         let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = other.local_addr().unwrap().port();
         let error = forward(Bind::Loopback, port).listen().await.unwrap_err();
-        let shown = common::report::chain(&error);
+        let shown = report::chain(&error);
         assert!(
             shown.starts_with(&format!(
                 "cannot listen on 127.0.0.1:{port}: another program"

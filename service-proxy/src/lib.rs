@@ -2,41 +2,49 @@
 //! a device, in a session that all of them share or in a stream of its own.
 //!
 //! ```text
-//! cli → config ─┬─► listener ─┬─► session ─┐   common::session (carry, pipe)
-//!               ├─► connect ──┤            │
-//!               │             └────────────┼─► stream ─► hub_api · common::websocket (our leg)
-//!               └─► echo ──────────────────┘             common::tunnel (carry)
+//! cli → config ─┬─► local (tcp, stdio) ─► tunnel ─► session ─┬─► stream ─► hub_api
+//!               └─► echo ────────────────────────────────────┘
+//! ```
+//!
+//! A tunnel goes in a session (`common::session`) or in a stream of its own (`common::tunnel`); both
+//! run over our leg of a stream (`common::websocket`).
+//!
+//! ```text
+//! local    where connections come from      tunnel   one connection's life, and its last line
+//! session  carried by stream after stream   stream   opened: initiation, then our leg
 //! ```
 
 pub mod cli;
 pub mod config;
-pub mod connect;
 pub mod echo;
 pub mod echo_plan;
 pub mod error;
 pub mod forward;
 pub mod hub_api;
 pub mod limits;
-pub mod listener;
+pub mod local;
 pub mod sample_output;
 pub mod session;
 pub mod stream;
+pub mod tunnel;
 
 use common::{output, shutdown};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ListenConfig};
 use crate::error::Error;
-use crate::listener::Listener;
+use crate::local::stdio;
+use crate::local::tcp::Listener;
 
-/// Does what the configuration says, until it is done or `stop` is cancelled.
+/// Does what is configured, until it is done or `stop` is cancelled. Dropping the future cuts what is
+/// open.
 ///
 /// # Errors
-/// [`Error`] is one sentence for a person.
+/// [`Error`], with its causes one sentence for a person.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     match config {
         Config::Listen(config) => listen(config, stop).await,
-        Config::Connect(config) => Ok(connect::run(config, &stop).await?),
+        Config::Connect(config) => Ok(stdio::run(config, &stop).await?),
         Config::Echo(config) => tokio::select! {
             result = echo::run_and_print(config, &stop) => Ok(result?),
             () = shutdown::output_gone() => Err(Error::OutputGone),

@@ -68,7 +68,8 @@ impl SampleOutput {
         }
     }
 
-    /// Counts a tunnel's traffic for ever. Drop the future when the tunnel has ended.
+    /// Prints a tunnel's traffic again and again; never ends. Drop the future when the tunnel has
+    /// ended.
     pub async fn count(self, traffic: &Traffic) -> Infallible {
         if self.is_off() {
             return std::future::pending().await;

@@ -7,7 +7,7 @@ use common::connection_string::ServiceConnectionString;
 use common::settings::Sources;
 use service_proxy::cli::Cli;
 use service_proxy::config::{Config, resolve};
-use service_proxy::listener::Listener;
+use service_proxy::local::tcp::Listener;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

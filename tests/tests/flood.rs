@@ -85,12 +85,12 @@ async fn streaming_hosts_narrows_and_widens_at_both_ends() {
     };
     let echo = StreamName::parse("echo").unwrap();
     opener(&[]).open(&wide.identity, &echo).await.unwrap();
-    let refused = opener(&["--streaming-hosts", "streams.example.net:443"])
+    let error = opener(&["--streaming-hosts", "streams.example.net:443"])
         .open(&wide.identity, &echo)
         .await
         .map(|_| ())
-        .unwrap_err()
-        .to_string();
+        .unwrap_err();
+    let refused = common::report::chain(&error);
     assert!(
         refused.contains("localhost:") && refused.contains("only streams.example.net:443 may be"),
         "{refused}"

@@ -54,7 +54,7 @@ impl Story {
         let id: ConnectionId = live.open().unwrap();
         tokio::spawn(async move {
             let traffic = Traffic::default();
-            run_connection(&live, id, socket, &traffic, || ()).await
+            run_connection(&live, id, socket, &traffic).await
         });
         let (there, _) = soon("the target", self.target.accept()).await.unwrap();
         (session, here, there)
@@ -94,7 +94,7 @@ async fn who_opens_and_drops_sessions_evicts_nobody_elses() {
         opened.push((session, here, there));
     }
     // Two places are the attached one's and the shell's.
-    let evicted = ["session evicted", "name=\"count\""];
+    let evicted = ["session evicted", "name=count"];
     let expected = OPENED + 2 - limits::SESSIONS;
     assert_eq!(logs::lines(&evicted).len(), expected);
     assert!(is_open(&shell_there), "the shell was evicted");
@@ -138,7 +138,7 @@ async fn too_many_bytes_cost_the_newest_detached() {
         .set_recv_buffer_size(16 << 10)
         .unwrap();
     let mut kept = Vec::new();
-    let evicted = ["session evicted", "name=\"bytes\""];
+    let evicted = ["session evicted", "name=bytes"];
     while logs::lines(&evicted).len() < 2 {
         assert!(kept.len() < 16, "{} sessions and no end", kept.len());
         let mut session = RawSession::begin(&story.service, DEVICE, name).await;
@@ -151,7 +151,7 @@ async fn too_many_bytes_cost_the_newest_detached() {
             uploads.spawn(async move {
                 let endless = Pipes::half_closing(tokio::io::repeat(0x5a), tokio::io::sink());
                 let traffic = Traffic::default();
-                run_connection(&live, id, endless, &traffic, || ()).await
+                run_connection(&live, id, endless, &traffic).await
             });
             let accepted = soon("the target", story.target.accept()).await;
             targets.push(accepted.unwrap().0);
@@ -175,7 +175,7 @@ async fn too_many_bytes_cost_the_newest_detached() {
         logs::line(&["session detached", &id]).await;
         kept.push((session, uploads, targets));
     }
-    let detached = logs::lines(&["session detached", "name=\"bytes\""]);
+    let detached = logs::lines(&["session detached", "name=bytes"]);
     let evicted = logs::lines(&evicted);
     let bytes: u64 = detached.iter().map(|line| held(line)).sum();
     assert!(bytes > limits::SESSION_DETACHED_BYTES);
@@ -223,7 +223,7 @@ async fn expired_sessions_are_closed() {
     }
     let said = [
         "keep: session ended: the session was without a stream for too long",
-        "name=\"expired\"",
+        "name=expired",
     ];
     wait("ten lines", || logs::lines(&said).len() == 10).await;
     let expired = sessions[0].0.go_on(&story.service, DEVICE, name).await;

@@ -149,7 +149,7 @@ async fn a_target_that_refuses_is_named() {
         "no connection to MyDevice (nobody-listens): nothing listens at the target",
     ]);
     assert!(why.await.contains(&nowhere));
-    logs::line(&["WARN", "connection refused", "name=\"nobody-listens\""]).await;
+    logs::line(&["WARN", "connection refused", "name=nobody-listens"]).await;
 }
 
 #[tokio::test]

@@ -130,8 +130,8 @@ async fn falls_back(id: &str, pretender: Pretender) {
     .0
     .unwrap();
 
-    let of_device = format!("identity={id}");
-    let warnings = logs::lines(&["WARN", &of_device]);
+    let of_device = format!("device={id} name=");
+    let warnings = logs::lines(&["WARN", "session mode", &of_device]);
     let may_be_unknown = match pretender {
         // Perhaps it has no such target; that is not held against it for an hour.
         Pretender::Rejects => true,
@@ -286,7 +286,7 @@ async fn both_ends_as_they_are_use_one_stream_for_many_connections() {
     service.shut_down().await;
     wait("the session's end", || hub.state.legs.count() == 0).await;
     assert!(
-        logs::lines(&["session closed", "name=\"TestStream\""]).len() == 1,
+        logs::lines(&["session closed", "connections=", "name=TestStream"]).len() == 1,
         "{:?}",
         logs::lines(&["session"])
     );

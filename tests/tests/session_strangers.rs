@@ -9,10 +9,8 @@ use common::limits;
 use common::session::frame::{Code, Decoder, Frame};
 use common::session::handshake::GreetError;
 use common::session::proof::{Challenge, Proof, Prover, ResumeSecret, VERSION};
-use common::session::{
-    CarrierEnd, ConnectionEnd, ConnectionOutcome, SessionId, SharedSession, run_connection,
-};
-use common::tunnel::Traffic;
+use common::session::{CarrierEnd, ConnectionEnd, SessionId, SharedSession, run_connection};
+use common::tunnel::{Outcome, Traffic};
 use common::websocket::{Data, Incoming, WebSocket};
 use tests::raw_session::Opening;
 use tests::session_story::{DEVICE, talk};
@@ -50,7 +48,7 @@ async fn story() -> Story {
 }
 
 /// The client's end of a connection in this session, as service-proxy would carry it.
-async fn connect(live: &SharedSession) -> (TcpStream, JoinHandle<ConnectionOutcome>) {
+async fn connect(live: &SharedSession) -> (TcpStream, JoinHandle<Outcome<ConnectionEnd>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let here = TcpStream::connect(listener.local_addr().unwrap())
         .await
@@ -60,7 +58,7 @@ async fn connect(live: &SharedSession) -> (TcpStream, JoinHandle<ConnectionOutco
     let id = live.open().unwrap();
     let piping = tokio::spawn(async move {
         let traffic = Traffic::default();
-        run_connection(&live, id, socket, &traffic, || ()).await
+        run_connection(&live, id, socket, &traffic).await
     });
     (here, piping)
 }

@@ -56,7 +56,8 @@ async fn refused(
     let mut line: Vec<&str> = arguments.iter().map(String::as_str).collect();
     line.push("--echo");
     let run = device_proxy::run(config(hub, connection, &line), CancellationToken::new());
-    soon("a refusal", run).await.unwrap_err().to_string()
+    let error = soon("a refusal", run).await.unwrap_err();
+    common::report::chain(&error)
 }
 
 #[tokio::test]

@@ -17,7 +17,8 @@ pub mod limits;
 pub mod proto;
 
 pub use drive::carrier::{CarrierEnd, drive_carrier};
-pub use drive::connection::{ConnectionEnd, ConnectionOutcome, run_connection};
+pub use drive::connection::{ConnectionEnd, RunningConnection, run_connection};
+pub use drive::outcome::Outcome;
 pub use drive::shared::{AttachError, Frozen, SharedSession};
 pub use drive::socket::ConnectionSocket;
 pub use drive::traffic::Traffic;

@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tickets::Tickets;
 use verify::ServerVerifier;
 
-use crate::text_input;
+use crate::text_input::{self, TextError};
 
 pub use verify::{BadCertificate, CertificateProblem};
 
@@ -38,14 +38,15 @@ pub fn provider() -> Arc<CryptoProvider> {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsConfigError {
     /// A PEM file cannot be read or holds nothing of the kind.
-    #[error("cannot read {what} from {}: {reason}", path.display())]
+    #[error("cannot read {what} from {}", path.display())]
     File {
         /// What was looked for.
         what: &'static str,
         /// Where.
         path: PathBuf,
         /// Why not.
-        reason: String,
+        #[source]
+        fault: PemFault,
     },
     /// Neither the system nor `--ca-file` gives a root certificate.
     #[error("the system has no trusted root certificates; name the hub's CA with --ca-file")]
@@ -55,22 +56,53 @@ pub enum TlsConfigError {
     Rustls(#[from] rustls::Error),
 }
 
+/// What is wrong with a PEM file. No variant repeats any of it.
+#[derive(Debug, thiserror::Error)]
+pub enum PemFault {
+    /// It cannot be read.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// It holds no certificate.
+    #[error("there is no PEM certificate in it")]
+    NoCertificate,
+    /// It holds nothing of what was looked for.
+    #[error("there is nothing of the kind in it")]
+    Nothing,
+    /// It is something else.
+    #[error("it is not a PEM file")]
+    NotPem,
+    /// Its certificate cannot be trusted as a CA's.
+    #[error(transparent)]
+    Certificate(rustls::Error),
+}
+
+impl From<pem::Error> for PemFault {
+    fn from(error: pem::Error) -> Self {
+        match error {
+            pem::Error::Io(error) => Self::Text(error.into()),
+            pem::Error::NoItemsFound => Self::Nothing,
+            // Other variants may quote the file's content.
+            _ => Self::NotPem,
+        }
+    }
+}
+
 /// Reads all certificates of a PEM file.
 ///
 /// # Errors
 /// [`TlsConfigError::File`] when it cannot be read or has no certificate.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
-    let error = |reason: String| TlsConfigError::File {
+    let failed = |fault: PemFault| TlsConfigError::File {
         what: "certificates",
         path: path.to_owned(),
-        reason,
+        fault,
     };
-    let text = text_input::read(path).map_err(|e| error(e.to_string()))?;
+    let text = text_input::read(path).map_err(|error| failed(error.into()))?;
     let found = CertificateDer::pem_slice_iter(text.as_bytes())
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| error(pem_reason(&e)))?;
+        .map_err(|error| failed(error.into()))?;
     if found.is_empty() {
-        return Err(error("there is no PEM certificate in it".to_owned()));
+        return Err(failed(PemFault::NoCertificate));
     }
     Ok(found)
 }
@@ -80,23 +112,13 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConf
 /// # Errors
 /// [`TlsConfigError::File`] when it cannot be read or has no key.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
-    let error = |reason: String| TlsConfigError::File {
+    let failed = |fault: PemFault| TlsConfigError::File {
         what: "a private key",
         path: path.to_owned(),
-        reason,
+        fault,
     };
-    let text = text_input::read(path).map_err(|e| error(e.to_string()))?;
-    PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|e| error(pem_reason(&e)))
-}
-
-fn pem_reason(error: &rustls::pki_types::pem::Error) -> String {
-    use rustls::pki_types::pem::Error as E;
-    match error {
-        E::Io(error) => error.to_string(),
-        E::NoItemsFound => "there is nothing of the kind in it".to_owned(),
-        // Other variants may quote the file's content.
-        _ => "it is not a PEM file".to_owned(),
-    }
+    let text = text_input::read(path).map_err(|error| failed(error.into()))?;
+    PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| failed(error.into()))
 }
 
 /// A client certificate and its key, for X.509 device identities.
@@ -130,7 +152,7 @@ pub fn client_config(
                 .map_err(|error| TlsConfigError::File {
                     what: "a CA certificate",
                     path: path.to_owned(),
-                    reason: error.to_string(),
+                    fault: PemFault::Certificate(error),
                 })?;
         }
     }

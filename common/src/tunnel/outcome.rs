@@ -1,7 +1,6 @@
 //! How a tunnel ended: counts for the log, and whether it was a normal end.
 
 use std::io;
-use std::time::Duration;
 
 use device_stream_websocket::{CloseFrame, WebSocketError};
 
@@ -35,15 +34,5 @@ impl End {
     }
 }
 
-/// The whole story of one tunnel.
-#[derive(Debug)]
-pub struct Outcome {
-    /// Bytes from the local socket into the stream.
-    pub sent: u64,
-    /// Bytes from the stream to the local socket.
-    pub received: u64,
-    /// From the start of the pump to its end.
-    pub duration: Duration,
-    /// How it ended.
-    pub end: End,
-}
+/// What became of a tunnel, or, with another kind of end, of a connection in a session.
+pub type Outcome<E = End> = device_stream_session::Outcome<E>;

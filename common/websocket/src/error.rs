@@ -24,8 +24,8 @@ pub enum WebSocketError {
         limit: usize,
     },
     /// The peer broke the protocol.
-    #[error("the peer broke the WebSocket protocol: {0}")]
-    Protocol(ViolationError),
+    #[error("the peer broke the WebSocket protocol")]
+    Protocol(#[source] ViolationError),
 }
 
 impl From<ViolationError> for WebSocketError {

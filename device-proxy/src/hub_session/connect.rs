@@ -10,10 +10,9 @@ use common::mqtt::{
 use common::net::{self, DialError};
 use common::sas_token;
 use common::secret::Secret;
-use common::tls::CertificateProblem;
+use common::verdict::Verdict;
 use common::websocket::WebSocketBytes;
 use common::wire::{stream, topics, twin};
-use http::StatusCode;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout};
 use tokio_rustls::client::TlsStream;
@@ -24,12 +23,12 @@ use crate::limits;
 use crate::transport::Transport;
 
 /// A byte stream to the hub: TLS, or a WebSocket in it.
-pub type Carrier = Either<TlsStream<TcpStream>, WebSocketBytes<TlsStream<TcpStream>>>;
+pub type HubStream = Either<TlsStream<TcpStream>, WebSocketBytes<TlsStream<TcpStream>>>;
 
 /// A connected, subscribed MQTT session.
 pub struct Connected {
     /// Its packets.
-    pub io: PacketIo<Carrier>,
+    pub io: PacketIo<HubStream>,
     /// When to connect again with a fresh token; `None` when there is none to mint.
     pub renew_at: Option<Instant>,
     /// The hub has twins, and answers requests about ours.
@@ -90,79 +89,42 @@ pub enum ConnectError {
     },
 }
 
-/// What to do about a failed attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It may be better next time.
-    Retry,
-    /// The hub does not believe us: perhaps our clock, perhaps our key.
-    Identity,
-    /// Retrying does not cure it.
-    Fatal,
-}
-
 impl ConnectError {
-    /// Whether retrying can help.
+    /// What can cure it; a person, where the hub does not believe us: perhaps our clock is wrong,
+    /// perhaps our key.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Dial(error) | Self::WebSocket(net::ConnectError::Dial(error)) => {
-                dial_verdict(error)
-            }
-            Self::WebSocket(net::ConnectError::Refused { status, .. }) => {
-                if status.is_client_error()
-                    && *status != StatusCode::TOO_MANY_REQUESTS
-                    && *status != StatusCode::REQUEST_TIMEOUT
-                {
-                    Verdict::Fatal
-                } else {
-                    Verdict::Retry
-                }
-            }
-            Self::WebSocket(_) => Verdict::Retry,
+            Self::Dial(error) => error.verdict(),
+            Self::WebSocket(error) => error.verdict(),
             Self::Refused { code, .. } => match code {
                 ConnectReturnCode::ServerUnavailable => Verdict::Retry,
                 ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNameOrPassword => {
-                    Verdict::Identity
+                    Verdict::AskPerson
                 }
-                _ => Verdict::Fatal,
+                _ => Verdict::Never,
             },
-            Self::NoStreams { .. } | Self::NotAHub { .. } => Verdict::Fatal,
+            Self::NoStreams { .. } | Self::NotAHub { .. } => Verdict::Never,
             Self::Timeout { .. } | Self::Lost { .. } => Verdict::Retry,
         }
     }
 }
 
-fn dial_verdict(error: &DialError) -> Verdict {
-    match error {
-        DialError::Certificate { bad, .. } => match bad.problem {
-            // Our clock may not be set yet, or the hub's operator may be about to renew.
-            CertificateProblem::NotYetValid | CertificateProblem::Expired => Verdict::Retry,
-            CertificateProblem::Untrusted
-            | CertificateProblem::SelfSigned
-            | CertificateProblem::Authority
-            | CertificateProblem::WrongName
-            | CertificateProblem::Other => Verdict::Fatal,
-        },
-        _ => Verdict::Retry,
-    }
-}
-
 /// Connects once; everything ends within the limits of dialling and of the MQTT
-/// handshake.
+/// handshake. Dropping the future gives the attempt up.
 ///
 /// # Errors
 /// [`ConnectError`].
 pub async fn connect(config: &Config) -> Result<Connected, ConnectError> {
-    let carrier = reach(config).await?;
+    let stream = reach(config).await?;
     let host = config.connection.host.to_string();
-    let io = PacketIo::new(carrier, limits::MQTT_PACKET);
+    let io = PacketIo::new(stream, limits::MQTT_PACKET);
     match timeout(limits::MQTT_HANDSHAKE, handshake(io, config, &host)).await {
         Ok(result) => result,
         Err(_) => Err(ConnectError::Timeout { host }),
     }
 }
 
-async fn reach(config: &Config) -> Result<Carrier, ConnectError> {
+async fn reach(config: &Config) -> Result<HubStream, ConnectError> {
     let host = config.connection.connect_host();
     Ok(match config.transport {
         Transport::Mqtt => Either::Left(config.dialer.tls(host.name(), config.mqtts_port).await?),
@@ -171,7 +133,7 @@ async fn reach(config: &Config) -> Result<Carrier, ConnectError> {
 }
 
 async fn handshake(
-    mut io: PacketIo<Carrier>,
+    mut io: PacketIo<HubStream>,
     config: &Config,
     host: &str,
 ) -> Result<Connected, ConnectError> {
@@ -230,7 +192,7 @@ fn not_a_hub(host: &str) -> ConnectError {
     }
 }
 
-async fn next(io: &mut PacketIo<Carrier>, host: &str) -> Result<Packet, ConnectError> {
+async fn next(io: &mut PacketIo<HubStream>, host: &str) -> Result<Packet, ConnectError> {
     match io.read().await {
         Ok(Some(packet)) => Ok(packet),
         Ok(None) => Err(ConnectError::Lost {
@@ -340,8 +302,8 @@ mod tests {
             .verdict()
         };
         use rustls::CertificateError as C;
-        assert_eq!(certificate(C::UnknownIssuer), Verdict::Fatal);
-        assert_eq!(certificate(C::NotValidForName), Verdict::Fatal);
+        assert_eq!(certificate(C::UnknownIssuer), Verdict::Never);
+        assert_eq!(certificate(C::NotValidForName), Verdict::Never);
         assert_eq!(certificate(C::NotValidYet), Verdict::Retry);
         let refused = |code| {
             ConnectError::Refused {
@@ -351,14 +313,17 @@ mod tests {
             }
             .verdict()
         };
-        assert_eq!(refused(ConnectReturnCode::NotAuthorized), Verdict::Identity);
+        assert_eq!(
+            refused(ConnectReturnCode::NotAuthorized),
+            Verdict::AskPerson
+        );
         assert_eq!(
             refused(ConnectReturnCode::ServerUnavailable),
             Verdict::Retry
         );
         assert_eq!(
             refused(ConnectReturnCode::IdentifierRejected),
-            Verdict::Fatal
+            Verdict::Never
         );
     }
 }

@@ -1,17 +1,18 @@
 //! A session's loop: requests in, answers out, pings with a deadline, the token's
 //! renewal.
 
+use std::io;
+
 use common::keepalive::SecondLook;
 use common::mqtt::{self, Packet, PacketIo, ReadError, packet};
 use common::optional::or_never;
-use common::report;
 use common::wire::stream::{StreamAnswer, StreamRequest, StreamRequestError};
 use common::wire::twin::TwinResponse;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Carrier, Connected};
+use super::connect::{Connected, HubStream};
 use super::twin::Reporter;
 use crate::limits;
 use crate::streams::Streams;
@@ -29,9 +30,15 @@ pub enum SessionEnd {
     /// The token is to be replaced.
     #[error("the SAS token is due for renewal")]
     Renewal,
-    /// The hub ended it, or the connection broke.
-    #[error("the hub session was lost: {0}")]
-    Lost(String),
+    /// The hub ended it.
+    #[error("the hub session was lost: the hub closed the connection")]
+    Closed,
+    /// The connection broke, or what came over it is not MQTT.
+    #[error("the hub session was lost")]
+    Read(#[source] ReadError),
+    /// The connection broke.
+    #[error("the hub session was lost")]
+    Write(#[source] io::Error),
     /// The hub does not answer.
     #[error("the hub does not answer pings")]
     Dead,
@@ -39,7 +46,7 @@ pub enum SessionEnd {
 
 /// A running session.
 pub struct Session<'a> {
-    io: PacketIo<Carrier>,
+    io: PacketIo<HubStream>,
     has_twin: bool,
     /// Came before the session was open.
     early: Vec<Packet>,
@@ -49,8 +56,8 @@ pub struct Session<'a> {
     pinged: Option<Instant>,
     heard: Instant,
     second_look: SecondLook,
-    /// Stream requests that wait for the report: until then a service that looks for it
-    /// would find nothing, and carry the connection in a plain stream for all its life.
+    /// Stream requests that wait for the report: until then a service that reads the twin finds
+    /// none, and carries the connection in a plain stream to its end.
     held: Vec<StreamRequest>,
     may_hold: bool,
 }
@@ -72,7 +79,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Runs to the session's end.
+    /// Runs to the session's end. Dropping the future cuts the connection to the hub.
     pub async fn run(
         mut self,
         streams: &Streams,
@@ -131,7 +138,7 @@ impl<'a> Session<'a> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return SessionEnd::Stopped,
-                // Somebody waits for an answer: it goes before new work.
+                // A service waits for an answer: it goes before new work.
                 Some(answer) = outbox.recv() => {
                     let sent = match mqtt::publish(&answer.to_topic()) {
                         Ok(bytes) => self.write(&bytes).await,
@@ -146,7 +153,7 @@ impl<'a> Session<'a> {
                 }
                 packet = self.io.read() => {
                     self.heard = Instant::now();
-                    // Any sound from the hub answers the ping.
+                    // Whatever the hub sends counts as an answer to the ping.
                     self.pinged = None;
                     match packet {
                         Ok(Some(packet)) => {
@@ -154,11 +161,8 @@ impl<'a> Session<'a> {
                                 return end;
                             }
                         }
-                        Ok(None) => return SessionEnd::Lost("the hub closed the connection".into()),
-                        Err(error @ ReadError::Lost(_)) => {
-                            return SessionEnd::Lost(report::chain(&error));
-                        }
-                        Err(error) => return SessionEnd::Lost(error.to_string()),
+                        Ok(None) => return SessionEnd::Closed,
+                        Err(error) => return SessionEnd::Read(error),
                     }
                 }
                 () = sleep_until(alarm) => {
@@ -203,7 +207,7 @@ impl<'a> Session<'a> {
             }
         }
         match StreamRequest::from_topic(publish.topic_name()) {
-            // Who asked for it may look into the twin once it is accepted.
+            // The service may read the twin once the request is accepted.
             Ok(request)
                 if self.may_hold
                     && self.reporter.is_pending()
@@ -222,7 +226,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Takes the report back, and waits for the hub's word that it is gone.
+    /// Withdraws the report, and waits for the hub to confirm it.
     async fn withdraw(&mut self) {
         let Some(withdrawal) = self.reporter.closing(self.has_twin, Instant::now()) else {
             return;
@@ -246,7 +250,7 @@ impl<'a> Session<'a> {
     async fn write(&mut self, bytes: &[u8]) -> Result<(), SessionEnd> {
         match timeout(limits::SESSION_WRITE, self.io.write(bytes)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(SessionEnd::Lost(error.to_string())),
+            Ok(Err(error)) => Err(SessionEnd::Write(error)),
             Err(_) => Err(SessionEnd::Dead),
         }
     }

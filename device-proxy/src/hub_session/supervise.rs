@@ -2,18 +2,19 @@
 //! the program. Once it has been connected it never gives up.
 
 use common::backoff::Backoff;
-use common::connection_string::DeviceCredential;
 use common::net::PathWatch;
 use common::report;
+use common::verdict::Verdict;
 use common::wire::stream::StreamAnswer;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{ConnectError, Verdict, connect};
+use super::causes::Causes;
+use super::connect::{ConnectError, connect};
 use super::session::{Session, SessionEnd};
 use super::twin::Reporter;
-use crate::clock_check::{self, Skew};
+use crate::clock_check;
 use crate::config::Config;
 use crate::streams::Streams;
 use crate::transport::Transport;
@@ -22,14 +23,15 @@ use crate::transport::Transport;
 #[derive(Debug, thiserror::Error)]
 pub enum Fatal {
     /// The hub does not believe us, and the clock is not to blame.
-    #[error("the hub {host} refused {identity}: {causes}")]
+    #[error("the hub {host} refused {identity}")]
     Identity {
         /// The hub.
         host: String,
         /// Who we claimed to be.
         identity: String,
         /// What it can be.
-        causes: String,
+        #[source]
+        causes: Causes,
     },
     /// Anything else.
     #[error("cannot start a hub session")]
@@ -38,8 +40,8 @@ pub enum Fatal {
 
 /// A session that held this long was a good one: the next failure starts afresh.
 const STABLE: Duration = Duration::from_secs(30);
-/// After a session that held this long the next attempt is made at once, if somebody
-/// waits for this device.
+/// After a session that held this long the next attempt is made at once, if a service may be
+/// waiting for this device.
 const HELD: Duration = Duration::from_secs(1);
 /// After a shorter one too, but not again within this time: a hub that takes sessions and
 /// drops them is not asked in a hot loop.
@@ -57,7 +59,7 @@ struct AtOnce {
 }
 
 impl AtOnce {
-    /// Whether it may be made at once now, after a session that was up for so long.
+    /// Whether it may be made at once, after a session that was up for so long.
     fn may(&mut self, up_for: Duration) -> bool {
         if up_for >= HELD {
             return true;
@@ -80,7 +82,8 @@ pub struct Supervisor {
     network: Backoff,
     /// For a hub that refuses us: a person has to act first.
     refused: Backoff,
-    told: Option<(String, Instant)>,
+    /// What was logged last, and when.
+    logged: Option<(String, Instant)>,
 }
 
 impl Supervisor {
@@ -91,11 +94,11 @@ impl Supervisor {
             outbox,
             network: Backoff::new(Duration::from_millis(300), Duration::from_secs(5)),
             refused: Backoff::new(Duration::from_secs(3), Duration::from_secs(60)),
-            told: None,
+            logged: None,
         }
     }
 
-    /// Runs until `stop` is cancelled.
+    /// Runs until `stop` is cancelled. Dropping the future cuts the connection to the hub.
     ///
     /// # Errors
     /// [`Fatal`], before the first session only.
@@ -118,7 +121,7 @@ impl Supervisor {
                 Ok(connected) => {
                     ever_connected = true;
                     streams.follow(&self.config);
-                    self.told = None;
+                    self.logged = None;
                     tracing::info!(
                         device = %self.config.connection.identity,
                         hub = %self.config.connection.host,
@@ -155,7 +158,8 @@ impl Supervisor {
                                 ""
                             };
                             tracing::warn!(
-                                "{end}{hint}; connecting again in {:.1} s",
+                                "{}{hint}; connecting again in {:.1} s",
+                                report::chain(&end),
                                 delay.as_secs_f32()
                             );
                             delay
@@ -190,12 +194,12 @@ impl Supervisor {
     ) -> Result<Duration, Fatal> {
         let mut reason = report::chain(&error);
         let verdict = error.verdict();
-        if verdict == Verdict::Identity {
+        if verdict == Verdict::AskPerson {
             let skew = clock_check::skew(&self.config).await;
             match skew {
                 Some(skew) if skew.is_too_large() => reason = format!("{reason}: {skew}"),
                 _ => {
-                    let causes = self.causes(skew);
+                    let causes = Causes::new(&self.config, skew);
                     if !ever_connected {
                         return Err(Fatal::Identity {
                             host: self.config.connection.host.to_string(),
@@ -207,22 +211,22 @@ impl Supervisor {
                 }
             }
             self.config.reload();
-        } else if verdict == Verdict::Fatal && !ever_connected {
+        } else if verdict == Verdict::Never && !ever_connected {
             return Err(Fatal::Connect(error));
         }
         let delay = match verdict {
             Verdict::Retry => self.network.next_delay(),
-            Verdict::Identity | Verdict::Fatal => self.refused.next_delay(),
+            Verdict::AskPerson | Verdict::Never => self.refused.next_delay(),
         };
-        self.tell(reason, delay);
+        self.log(reason, delay);
         Ok(delay)
     }
 
-    /// Tells a reason once, and again from time to time.
-    fn tell(&mut self, reason: String, delay: Duration) {
+    /// Logs a reason once, and again from time to time.
+    fn log(&mut self, reason: String, delay: Duration) {
         let now = Instant::now();
         let is_new = self
-            .told
+            .logged
             .as_ref()
             .is_none_or(|(last, at)| *last != reason || now - *at >= REMIND);
         if is_new {
@@ -230,31 +234,10 @@ impl Supervisor {
                 "{reason}; trying again (next in {:.1} s)",
                 delay.as_secs_f32()
             );
-            self.told = Some((reason, now));
+            self.logged = Some((reason, now));
         } else {
             tracing::debug!(?delay, "{reason}");
         }
-    }
-
-    /// What a refused identity can come from; CONNACK 5 does not tell.
-    fn causes(&self, skew: Option<Skew>) -> String {
-        let device = &self.config.connection.identity.device;
-        let proof = match &self.config.connection.credential {
-            DeviceCredential::Key {
-                policy: Some(_), ..
-            } => "the policy's key is wrong or the policy lacks DeviceConnect",
-            DeviceCredential::Key { .. } => "the key is wrong",
-            DeviceCredential::Token(_) => "the SAS token is wrong or has expired",
-            DeviceCredential::X509 => "the certificate's thumbprint is not the registered one",
-        };
-        let clocks = match skew {
-            Some(_) => "the clocks agree",
-            None => "the clocks could not be compared",
-        };
-        format!(
-            "{proof}, or the identity does not exist there (ids have case), or it is disabled, or the hub goes by another name than {}; {clocks}. See `stream-hub device show {device}` and `stream-hub device connection-string {device}`",
-            self.config.connection.host.name(),
-        )
     }
 }
 

@@ -1,6 +1,6 @@
 //! The session report in the device's twin: sent after each connect, repeated until the hub
-//! has taken it, taken back at a clean stop, and left alone by everything else, so that it
-//! tells a service-proxy of sessions that live. No I/O; time is an argument.
+//! has taken it, withdrawn at a clean stop, and left alone by everything else, so that a
+//! service-proxy can rely on it. No I/O; time is an argument.
 
 use common::backoff::Backoff;
 use common::identity::RequestId;
@@ -18,7 +18,7 @@ use crate::limits;
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Tells the twin whether this device-proxy takes streams in session mode.
+/// Reports in the twin whether this device-proxy takes streams in session mode.
 pub struct Reporter {
     /// What stands in the twin while we are here, if session mode is allowed.
     report: Option<SessionReport>,
@@ -29,7 +29,7 @@ pub struct Reporter {
     requests: u64,
     state: State,
     backoff: Backoff,
-    /// It is known to the log that the hub does not take what is reported.
+    /// It was logged that the hub does not take the report.
     is_warned: bool,
 }
 
@@ -38,7 +38,7 @@ enum State {
     /// A request is unanswered.
     Waiting {
         request_id: RequestId,
-        /// The report is taken back.
+        /// The report is withdrawn.
         is_withdrawal: bool,
         /// The program ends: nothing is repeated.
         is_last: bool,
@@ -68,19 +68,19 @@ impl Reporter {
         }
     }
 
-    /// A hub session is open: the packet to send, if there is something to say.
+    /// A hub session is open: the packet to send, if there is something to report.
     /// `has_twin`: the hub has granted answers about the twin.
     pub fn opened(&mut self, has_twin: bool, now: Instant) -> Option<Vec<u8>> {
         self.state = State::Idle;
         if !has_twin {
-            tracing::debug!("the hub has no twins: nobody learns of session mode");
+            tracing::debug!("the hub has no twins, so session mode cannot be reported");
             return None;
         }
-        self.say(now)
+        self.next_report(now)
     }
 
     /// What has to stand in the twin now.
-    fn say(&mut self, now: Instant) -> Option<Vec<u8>> {
+    fn next_report(&mut self, now: Instant) -> Option<Vec<u8>> {
         match self.report {
             Some(report) => {
                 self.may_stand = true;
@@ -90,7 +90,7 @@ impl Reporter {
         }
     }
 
-    /// The program stops: the packet to send, if there is something to take back.
+    /// The program stops: the packet to send, if there is something to withdraw.
     pub fn closing(&mut self, has_twin: bool, now: Instant) -> Option<Vec<u8>> {
         // One that may not report has logged so at the start.
         self.report.filter(|_| has_twin)?;
@@ -201,7 +201,7 @@ impl Reporter {
             self.repeat(&format!("the hub did not answer within {seconds} s"), now);
             return None;
         }
-        self.say(now)
+        self.next_report(now)
     }
 }
 

@@ -208,10 +208,11 @@ pub(crate) fn stream_id(request: &StreamRequest) -> Option<DisplayValue<StreamId
     StreamId::of_url(&request.url).map(display)
 }
 
-/// A stream's name for the log: it comes from outside.
+/// A stream's name for the log: it comes from outside. Without blanks, so that nothing in it reads
+/// as another field of a line.
 pub(crate) fn printable(name: &str) -> String {
     name.chars()
-        .filter(|c| !common::outside::is_unprintable(*c))
+        .filter(|c| !common::outside::is_unprintable(*c) && !c.is_whitespace())
         .take(limits::ID_LENGTH)
         .collect()
 }

@@ -1,4 +1,4 @@
-//! One stream that carries a session: greet, begin or go on, carry to its end.
+//! One stream that carries a session: handshake, a new session or a resumed one, to its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,23 +36,23 @@ pub(crate) async fn serve(
 ) {
     let Some(target) = policy.targets.select(name) else {
         tracing::warn!(
-            name,
+            %name,
             stream = stream_id(request),
             "rejected a session: no target has this name"
         );
         return desk.answer(request, Answer::Reject).await;
     };
-    // Held as long as the stream, as for any other. One that may be to go on with a session
-    // is let in: the session's last stream may hold a permit still, and look alive.
+    // Held as long as the stream, as for any other. One that may resume a session is let in
+    // without: the session's last stream may still hold a permit, since it looks alive.
     let permit = desk.permit();
     if permit.is_none() && !sessions.has(name) {
-        tracing::warn!(name, %target, stream = stream_id(request), "rejected a session: too many streams at once");
+        tracing::warn!(%name, %target, stream = stream_id(request), "rejected a session: too many streams at once");
         return desk.answer(request, Answer::Reject).await;
     }
     let leg = match desk.open_leg(request, endpoint).await {
         Some(Ok(leg)) => leg,
         Some(Err(error)) => {
-            tracing::warn!(name, %target, stream = stream_id(request), "accepted a session, but: {}", report::chain(&error));
+            tracing::warn!(%name, %target, stream = stream_id(request), "accepted a session, but: {}", report::chain(&error));
             return;
         }
         None => return,
@@ -79,7 +79,7 @@ pub(crate) async fn serve(
             )
             .await
         }
-        Ok(Wish::Resume(wish)) => go_on(sessions, &mut exchange, &wish, request, name).await,
+        Ok(Wish::Resume(wish)) => resume(sessions, &mut exchange, &wish, request, name).await,
         Err(error) => Err(error),
     };
     match begun {
@@ -89,7 +89,7 @@ pub(crate) async fn serve(
         }
         Ok(None) => exchange.close().await,
         Err(error) => {
-            tracing::warn!(name, %target, stream = stream_id(request), "a stream came to no session: {error}")
+            tracing::warn!(%name, %target, stream = stream_id(request), "a stream came to no session: {}", report::chain(&error))
         }
     }
 }
@@ -106,7 +106,7 @@ fn holder(request: &StreamRequest, name: &str) -> Arc<str> {
     }
 }
 
-/// A session on a carrier; `None` when it was refused, which the service knows by then.
+/// A session on a carrier; `None` if it was refused, which the service was sent.
 type Begun = Result<Option<(Arc<Entry>, CarrierId)>, GreetError>;
 
 async fn begin(
@@ -118,7 +118,7 @@ async fn begin(
     (request, name, target, holder): (&StreamRequest, &str, &Target, Arc<str>),
 ) -> Begun {
     let live = SharedSession::with_memory(id, Role::Device, Arc::clone(&sessions.memory));
-    // Before it is seen by who looks for a detached session to evict.
+    // Attached before it can be seen, and evicted, as a detached session.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
         return Ok(None);
     };
@@ -132,18 +132,18 @@ async fn begin(
         connections: Semaphore::new(sessions.most_of_one),
     };
     let Some(entry) = sessions.insert(entry) else {
-        tracing::warn!(session = %id, name, %target, "refused a session: too many at once");
+        tracing::warn!(session = %id, %name, %target, stream = stream_id(request), "refused a session: too many at once");
         exchange.refuse(Code::Limit, "").await?;
         return Ok(None);
     };
-    // Kept even if the stream is lost right now: the service may know of it already.
+    // Kept even if the stream is lost right now: the service may have begun it already.
     desk.spawn(keep::keep(
         Arc::clone(desk),
         Arc::clone(sessions),
         Arc::clone(&entry),
     ));
-    tracing::info!(name: AUDIT, session = %id, name, %target, stream = stream_id(request), "session opened");
-    tracing::debug!(session = %id, ?service_grace, "the service keeps it as long");
+    tracing::info!(name: AUDIT, session = %id, %name, %target, stream = stream_id(request), "session opened");
+    tracing::debug!(session = %id, ?service_grace, "the service keeps the session for this long");
     if let Err(error) = exchange.welcome(sessions.grace).await {
         live.freeze();
         sessions.keep_to_budget();
@@ -152,7 +152,7 @@ async fn begin(
     Ok(Some((entry, carrier)))
 }
 
-async fn go_on(
+async fn resume(
     sessions: &Sessions,
     exchange: &mut Exchange<Leg>,
     wish: &ResumeWish,
@@ -161,13 +161,13 @@ async fn go_on(
 ) -> Begun {
     let id = wish.id;
     let Some(entry) = sessions.find(id) else {
-        tracing::warn!(session = %id, name, "refused to go on with a session: it is not known here");
+        tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to resume a session: it is not known here");
         exchange.refuse(Code::Unknown, "").await?;
         return Ok(None);
     };
     // Nothing of the session changes before the proof holds.
     if entry.name != name || !wish.is_proven(&entry.secret) {
-        tracing::warn!(session = %id, name, "refused to go on with a session: it is another's");
+        tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to resume a session: it has another target, or the proof is wrong");
         exchange.refuse(Code::Foreign, "").await?;
         return Ok(None);
     }
@@ -176,7 +176,7 @@ async fn go_on(
     let frozen = match entry.live.freeze_for(wish.received) {
         Ok(frozen) => frozen,
         Err(violation) => {
-            tracing::warn!(session = %id, name, "refused to go on with a session: {violation}");
+            tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to resume a session: {violation}");
             exchange
                 .refuse(Code::Protocol, "the offsets do not fit")
                 .await?;
@@ -190,11 +190,11 @@ async fn go_on(
     match entry.live.attach(&frozen, wish.received) {
         Ok(carrier) => {
             let seconds = lost_for.unwrap_or_default().as_secs_f32();
-            tracing::info!(name: AUDIT, session = %id, name, stream = stream_id(request), seconds, "session resumed");
+            tracing::info!(name: AUDIT, session = %id, %name, stream = stream_id(request), seconds, "session resumed");
             Ok(Some((entry, carrier)))
         }
         Err(error) => {
-            tracing::debug!(session = %id, name, "{error}");
+            tracing::debug!(session = %id, %name, stream = stream_id(request), "{error}");
             Ok(None)
         }
     }
@@ -211,14 +211,14 @@ async fn run(
     let end = drive_carrier(&entry.live, carrier, leg, already_read).await;
     let (session, name) = (entry.live.id(), &entry.name);
     match &end {
-        // Who keeps the session tells of its end.
+        // The session's keeper logs its end.
         CarrierEnd::Over => {}
         CarrierEnd::Superseded => {
-            tracing::debug!(%session, name, "{end}");
+            tracing::debug!(%session, %name, stream = stream_id(request), "{end}");
         }
         _ => {
             tracing::warn!(
-                name: AUDIT, %session, name, stream = stream_id(request),
+                name: AUDIT, %session, %name, stream = stream_id(request),
                 connections = entry.live.connections(), held = entry.live.held(),
                 "session detached: {}; kept for {} s", report::chain(&end), sessions.grace.as_secs()
             );

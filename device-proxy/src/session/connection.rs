@@ -6,14 +6,12 @@ use std::sync::Arc;
 
 use common::net::{DialError, Dialer};
 use common::report;
-use common::session::{
-    ConnectionEnd, ConnectionId, ConnectionOutcome, RefusedCode, run_connection,
-};
-use common::telemetry::AUDIT;
+use common::session::{ConnectionId, RefusedCode, run_connection};
 use common::tunnel::{LocalSocket, Traffic};
 
 use super::{Entry, Sessions};
 use crate::echo;
+use crate::forwarding::{Forwarding, Way};
 use crate::target::Target;
 
 /// Serves one connection to its end.
@@ -26,7 +24,7 @@ pub(super) async fn serve(
     let (live, name, target) = (&entry.live, &entry.name, &entry.target);
     let session = live.id();
     let refuse = |code: RefusedCode, text: &str| {
-        tracing::warn!(%session, connection = %id, name, %target, "connection refused: {code}{}", with_colon(text));
+        tracing::warn!(%session, connection = %id, %name, %target, "connection refused: {code}{}", with_colon(text));
         live.refuse(id, code, text.to_owned());
     };
     if !live.has_memory() {
@@ -44,7 +42,7 @@ pub(super) async fn serve(
             let dialled = tokio::select! {
                 dialled = Target::dial(&dialer, host, *port) => dialled,
                 () = live.given_up(id) => {
-                    tracing::debug!(%session, connection = %id, name, %target, "the service gave it up");
+                    tracing::debug!(%session, connection = %id, %name, %target, "the service gave it up");
                     return live.release(id);
                 }
             };
@@ -75,25 +73,15 @@ fn refused_code(error: &DialError) -> RefusedCode {
 }
 
 async fn carry(entry: &Entry, id: ConnectionId, local: Box<dyn LocalSocket>) {
-    let (live, name, target) = (&entry.live, &entry.name, &entry.target);
-    let session = live.id();
+    let live = &entry.live;
     live.opened(id);
-    tracing::info!(name: AUDIT, %session, connection = %id, name, %target, "connection opened");
+    let forwarding = Forwarding {
+        way: Way::Session(live.id(), id),
+        name: &entry.name,
+        target: &entry.target,
+    };
+    forwarding.log_opened();
     let traffic = Traffic::default();
-    let ConnectionOutcome {
-        sent,
-        received,
-        duration,
-        end,
-    } = run_connection(live, id, local, &traffic, || ()).await;
-    let seconds = format!("{:.1}", duration.as_secs_f32());
-    let how = report::chain(&end);
-    match end {
-        ConnectionEnd::Finished => {
-            tracing::info!(name: AUDIT, %session, connection = %id, name, %target, sent, received, seconds = %seconds, "connection closed: {how}");
-        }
-        _ => {
-            tracing::warn!(name: AUDIT, %session, connection = %id, name, %target, sent, received, seconds = %seconds, "connection broken: {how}");
-        }
-    }
+    let outcome = run_connection(live, id, local, &traffic).await;
+    forwarding.log_ended(&outcome, outcome.end.is_normal());
 }

@@ -1,4 +1,4 @@
-//! Keeps one session: opens what the service wants opened, and ends the session when it
+//! Keeps one session: opens the connections that the service asks for, and ends the session when it
 //! was detached for too long or the program stops.
 
 use std::sync::Arc;
@@ -69,16 +69,16 @@ pub(super) async fn keep(desk: Arc<Desk>, sessions: Arc<Sessions>, entry: Arc<En
     let seconds = began.elapsed().as_secs();
     match live.over() {
         Some(Over::Ended) => {
-            tracing::info!(name: AUDIT, %session, name, connections = served, seconds, "session closed");
+            tracing::info!(name: AUDIT, %session, %name, connections = served, seconds, "session closed");
         }
         Some(Over::PeerBroke(code, text)) if text.is_empty() => {
-            tracing::info!(name: AUDIT, %session, name, connections = served, seconds, "session ended by the service: {code}");
+            tracing::info!(name: AUDIT, %session, %name, connections = served, seconds, "session ended by the service: {code}");
         }
         Some(Over::PeerBroke(code, text)) => {
-            tracing::warn!(name: AUDIT, %session, name, connections = served, seconds, "session ended by the service: {code} ({text})");
+            tracing::warn!(name: AUDIT, %session, %name, connections = served, seconds, "session ended by the service: {code} ({text})");
         }
         Some(Over::Broken(code)) => {
-            tracing::warn!(name: AUDIT, %session, name, connections = served, seconds, "session ended: {code}");
+            tracing::warn!(name: AUDIT, %session, %name, connections = served, seconds, "session ended: {code}");
         }
         None => {}
     }

@@ -1,5 +1,5 @@
 //! Session mode on the device: which sessions there are, and what they may take.
-//! `docs/session-protocol.md` tells how service and device talk.
+//! `docs/session-protocol.md` is the protocol.
 
 mod carrier;
 mod connection;
@@ -31,7 +31,7 @@ pub(crate) struct Entry {
     /// The target's name, as the stream's name gave it: a resume must name the same.
     name: String,
     target: Target,
-    /// Who has asked for it, as far as the hub says; else the target's name.
+    /// Its initiator, if the hub names one; else the target's name.
     holder: Arc<str>,
     began: Instant,
     /// Its own connections at once: others shall have some, too.
@@ -172,7 +172,7 @@ impl Sessions {
         entry.live.reset(Code::Evicted, "");
         tracing::warn!(
             name: AUDIT,
-            session = %id, name = entry.name, connections = evicted, held = entry.live.held(),
+            session = %id, name = %entry.name, connections = evicted, held = entry.live.held(),
             "session evicted: detached sessions need more room than there is"
         );
     }

@@ -84,7 +84,7 @@ pub enum AuthError {
     #[error("no credential was given")]
     Missing,
     /// It is not of the right form.
-    #[error("the credential is not a SAS token: {0}")]
+    #[error("the credential is not a SAS token")]
     Malformed(#[from] common::sas_token::SasTokenError),
     /// It names another resource.
     #[error("the token is for another resource")]

@@ -51,7 +51,7 @@ pub enum CommandError {
     #[error("{0} was changed by somebody else at the same moment; try again")]
     Changed(DeviceIdentity),
     /// The store failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(RegistryError),
     /// There is no such policy.
     #[error("there is no shared access policy {0:?}; `stream-hub policy list` shows them")]

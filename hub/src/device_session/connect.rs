@@ -96,7 +96,14 @@ async fn judge<S: Transport>(
                 AuthError::Registry(_) => ConnectReturnCode::ServerUnavailable,
                 _ => ConnectReturnCode::NotAuthorized,
             };
-            refuse(io, place, identity.to_string(), error.to_string(), code).await
+            refuse(
+                io,
+                place,
+                identity.to_string(),
+                common::report::chain(&error),
+                code,
+            )
+            .await
         }
     }
 }

@@ -16,7 +16,7 @@ pub const KEY_LENGTH_MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
     /// The text is no key at all.
-    #[error("the key {0}; give the base64 text of 16 to 64 random bytes")]
+    #[error("the key is not the base64 text of 16 to 64 random bytes")]
     Key(#[from] KeyError),
     /// The key is too short or too long.
     #[error("the key has {0} bytes; it must have {KEY_LENGTH_MIN} to {KEY_LENGTH_MAX}")]

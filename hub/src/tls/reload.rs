@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use common::report;
 use common::tls::{TlsConfigError, certificates, private_key};
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -109,7 +110,8 @@ impl Certificate {
                 loop {
                     ticks.tick().await;
                     if let Err(error) = self.renew_managed() {
-                        tracing::error!("cannot renew the TLS certificate: {error}");
+                        let why = report::chain(&error);
+                        tracing::error!("cannot renew the TLS certificate: {why}");
                     }
                 }
             }
@@ -130,7 +132,8 @@ impl Certificate {
                         }
                         // Perhaps one of the two is not written yet: look again.
                         Err(error) => {
-                            tracing::warn!("the changed TLS files cannot be used: {error}")
+                            let why = report::chain(&error);
+                            tracing::warn!("the changed TLS files cannot be used: {why}");
                         }
                     }
                 }

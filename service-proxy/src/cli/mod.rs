@@ -31,8 +31,8 @@ Examples:
   ssh -o ProxyCommand='service-proxy connect %n ssh' user@MyDevice
   service-proxy echo MyDevice";
 
-/// The operator's side of device streams: opens one stream to a device for each local
-/// connection.
+/// The operator's side of device streams: carries local connections to a device, in sessions that
+/// outlive interruptions, or each in a stream of its own.
 #[derive(Debug, Parser)]
 #[command(
     name = "service-proxy",

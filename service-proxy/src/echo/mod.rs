@@ -176,7 +176,7 @@ impl fmt::Display for RoundTrips {
 }
 
 /// Opens a stream and runs a test on it, until it is done or `stop` is cancelled, and
-/// tells `observer` as it goes.
+/// reports its progress to `observer`. Dropping the future cuts the stream.
 ///
 /// # Errors
 /// [`StreamError`] when the stream cannot be opened; everything later is in the report.
@@ -188,7 +188,7 @@ pub async fn run(
     stop: &CancellationToken,
     mut observer: impl FnMut(EchoEvent<'_>),
 ) -> Result<EchoReport, StreamError> {
-    let leg = tokio::select! {
+    let stream = tokio::select! {
         opened = opener.open(identity, name) => opened?,
         () = stop.cancelled() => {
             return Ok(EchoReport {
@@ -198,10 +198,10 @@ pub async fn run(
         }
     };
     observer(EchoEvent::Opened);
-    Ok(run_on(leg, plan, stop, observer).await)
+    Ok(run_on(stream.leg, plan, stop, observer).await)
 }
 
-/// Runs a test on an open stream, and closes it.
+/// Runs a test on an open stream, and closes it. Dropping the future cuts the stream.
 pub async fn run_on<S: AsyncRead + AsyncWrite + Unpin>(
     mut leg: WebSocket<S>,
     plan: &EchoPlan,

@@ -1,4 +1,4 @@
-//! Bytes that tell their place: what is lost, doubled or swapped on its way shows.
+//! Bytes that depend on their place, so that lost, doubled and swapped ones are noticed.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use common::split_mix;

@@ -14,7 +14,7 @@ use crate::sample_output::SampleOutput;
 use crate::stream::StreamOpener;
 
 /// Runs the test of a command line: replies and summary on stdout, the progress bar on
-/// stderr.
+/// stderr. Dropping the future cuts the stream.
 ///
 /// # Errors
 /// [`EchoError`], unless every byte came back right.
@@ -63,7 +63,7 @@ fn finish(
     }
 }
 
-/// Where nothing reads it any more, the exit code still tells the result.
+/// If standard output has no reader any more, the exit code still gives the result.
 fn print(line: &str) {
     output::stdout().line(line);
 }

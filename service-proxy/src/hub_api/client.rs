@@ -39,20 +39,41 @@ const USER_AGENT: HeaderValue =
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
     /// The hub's certificate is not acceptable.
-    #[error("{0}")]
+    #[error(transparent)]
     Certificate(BadCertificate),
-    /// The hub cannot be reached: why.
-    #[error("{0}")]
-    Unreachable(String),
+    /// The hub cannot be reached, the connection was lost, or the answer is no HTTP.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
     /// It was reached and did not answer in time.
     #[error("no answer in time")]
     Timeout,
-    /// The connection was lost, or the answer is no HTTP.
-    #[error("{0}")]
-    Failed(String),
     /// The answer's body is larger than is wanted.
     #[error("the answer is too large")]
     TooLarge,
+}
+
+/// Why there is no connection to a hub, or none any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// Nothing accepts connections.
+    #[error("no connection within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// What the system or the library says.
+    #[error("{0}")]
+    System(String),
+}
+
+impl Unreachable {
+    /// The words at the bottom: those of the parents only say "error".
+    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = error.to_string();
+            cause = error.source();
+        }
+        Self::System(text)
+    }
 }
 
 /// Sends requests to a hub.
@@ -111,7 +132,7 @@ impl HttpClient {
         let deadline = Instant::now() + limit;
         let request = request
             .body(Empty::new())
-            .map_err(|error| RequestError::Failed(error.to_string()))?;
+            .map_err(|error| Unreachable::of(&error))?;
         let answer = timeout_at(deadline, self.client.request(request))
             .await
             .map_err(|_| RequestError::Timeout)?
@@ -137,7 +158,8 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The body, if it has at most `most` bytes and comes in time.
+    /// The body, if it has at most `most` bytes and comes in time. May be dropped: that gives the
+    /// answer up.
     ///
     /// # Errors
     /// [`RequestError`].
@@ -147,7 +169,7 @@ impl Answer {
             .await
             .map_err(|_| RequestError::Timeout)?
         {
-            let frame = frame.map_err(|error| RequestError::Failed(innermost(&error)))?;
+            let frame = frame.map_err(|error| Unreachable::of(&error))?;
             let Ok(piece) = frame.into_data() else {
                 continue;
             };
@@ -166,23 +188,10 @@ fn failure(error: &hyper_util::client::legacy::Error) -> RequestError {
     }
     match common::tls::find::<DialError>(error) {
         Some(DialError::Certificate { bad, .. }) => RequestError::Certificate(bad.clone()),
-        Some(DialError::Timeout { limit, .. }) => {
-            RequestError::Unreachable(format!("no connection within {} s", limit.as_secs()))
-        }
-        Some(error) => RequestError::Unreachable(innermost(error)),
-        None => RequestError::Failed(innermost(error)),
+        Some(DialError::Timeout { limit, .. }) => Unreachable::Timeout(*limit).into(),
+        Some(error) => Unreachable::of(error).into(),
+        None => Unreachable::of(error).into(),
     }
-}
-
-/// What the system or the library reported at the bottom: its parents only say "error".
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = error.to_string();
-        cause = error.source();
-    }
-    text
 }
 
 /// Connects to the hub, whatever the request's URL says: it is the hub's.
@@ -278,9 +287,10 @@ mod tests {
         let client = HttpClient::new(&hub, &Dialer::new(&Arc::new(tls)));
         let request = client.request(http::Method::GET, "/");
         let answer = client.send(request, Duration::from_secs(30)).await;
-        let Err(RequestError::Unreachable(reason)) = answer.map(|answer| answer.status) else {
+        let Err(RequestError::Unreachable(why)) = answer.map(|answer| answer.status) else {
             panic!("it was reached");
         };
-        assert!(reason.to_lowercase().contains("refused"), "{reason}");
+        let shown = why.to_string();
+        assert!(shown.to_lowercase().contains("refused"), "{shown}");
     }
 }

@@ -15,7 +15,8 @@ use common::net::Dialer;
 use common::secret::Secret;
 
 use client::HttpClient;
-pub use problem::{InitiateError, Skew};
+pub use client::Unreachable;
+pub use problem::{AnswerError, InitiateError, Skew};
 pub use streams::Endpoint;
 use token::TokenCache;
 pub use twins::TwinError;

@@ -1,5 +1,5 @@
-//! Stream initiation: ask the hub for a stream to a device, and learn where it is or
-//! why it is not (`docs/protocol.md`, the first table).
+//! Stream initiation: the hub is asked for a stream to a device, and answers with its streaming
+//! endpoint or a refusal (`docs/protocol.md`, the first table).
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -7,13 +7,14 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use common::identity::{DeviceIdentity, StreamName};
 use common::secret::Secret;
+use common::verdict::Verdict;
 use common::wire::initiation::{
     self, CONNECT_TIMEOUT, InitiationResult, RESPONSE_TIMEOUT, Timeouts,
 };
 use http::{Method, StatusCode, header};
 
 use super::client::{Answer, RequestError};
-use super::problem::{Refusal, Whom};
+use super::problem::{AnswerError, Refusal, Whom};
 use super::{HubApi, InitiateError};
 
 use crate::limits;
@@ -42,7 +43,7 @@ impl HubApi {
     /// both timeouts; dropping the future gives the stream up.
     ///
     /// # Errors
-    /// [`InitiateError`] tells apart what a person would do something different about.
+    /// [`InitiateError`] distinguishes what calls for different actions.
     pub async fn initiate(
         &self,
         identity: &DeviceIdentity,
@@ -50,7 +51,7 @@ impl HubApi {
         timeouts: Timeouts,
     ) -> Result<Endpoint, InitiateError> {
         match self.initiate_once(identity, name, timeouts).await {
-            Err(error) if error.is_about_credential() && self.token.reload().await => {
+            Err(error) if error.verdict() == Verdict::AskPerson && self.token.reload().await => {
                 self.initiate_once(identity, name, timeouts).await
             }
             result => result,
@@ -64,9 +65,7 @@ impl HubApi {
         timeouts: Timeouts,
     ) -> Result<Endpoint, InitiateError> {
         let limit = timeouts.connect + timeouts.response + GRACE;
-        let authorization = self
-            .authorization()
-            .map_err(|_| InitiateError::Protocol("the token cannot be sent".to_owned()))?;
+        let authorization = self.authorization().map_err(|_| InitiateError::BadToken)?;
         let request = self
             .http
             .request(Method::POST, &initiation::path(identity, name))
@@ -84,7 +83,7 @@ impl HubApi {
             return match InitiationResult::from_headers(&answer.headers) {
                 Ok(InitiationResult::Accepted { url, token }) => Ok(Endpoint { url, token }),
                 Ok(InitiationResult::Rejected) => Err(InitiateError::Rejected),
-                Err(error) => Err(InitiateError::Protocol(error.to_string())),
+                Err(fault) => Err(self.not_expected(fault)),
             };
         }
         let refusal = Refusal {
@@ -106,15 +105,25 @@ impl HubApi {
 
     /// Why there is no answer.
     pub(super) fn failure(&self, error: RequestError, limit: Duration) -> InitiateError {
-        let hub = format!("{}:{}", self.hub.url_host(), self.hub.https_port());
+        let hub = self.place();
         match error {
             RequestError::Certificate(bad) => InitiateError::Certificate { hub, bad },
             RequestError::Timeout => InitiateError::Silent { hub, limit },
-            RequestError::Unreachable(reason) | RequestError::Failed(reason) => {
-                InitiateError::Unreachable { hub, reason }
-            }
-            error @ RequestError::TooLarge => InitiateError::Protocol(error.to_string()),
+            RequestError::Unreachable(why) => InitiateError::Unreachable { hub, why },
+            RequestError::TooLarge => self.not_expected(AnswerError::TooLarge),
         }
+    }
+
+    fn not_expected(&self, fault: impl Into<AnswerError>) -> InitiateError {
+        InitiateError::Answer {
+            hub: self.place(),
+            fault: fault.into(),
+        }
+    }
+
+    /// Host and port, for a person.
+    fn place(&self) -> String {
+        format!("{}:{}", self.hub.url_host(), self.hub.https_port())
     }
 }
 

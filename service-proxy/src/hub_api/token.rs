@@ -72,7 +72,7 @@ impl TokenCache {
         let fresh = match ServiceConnectionString::parse(text.expose()) {
             Ok(fresh) => fresh,
             Err(error) => {
-                tracing::warn!("the connection string in {file} cannot be used: {error}");
+                tracing::warn!("in {file}: {}", report::chain(&error));
                 return false;
             }
         };

@@ -1,9 +1,10 @@
-//! The twin of a device or module: what it tells of sessions, and whether it is disabled
+//! The twin of a device or module: its report of session mode, and whether it is disabled
 //! (`docs/protocol.md`, "Twins").
 
 use std::time::{Duration, SystemTime};
 
 use common::identity::DeviceIdentity;
+use common::verdict::Verdict;
 use common::wire::initiation::Timeouts;
 use common::wire::twin::{self, SessionReport};
 use http::{Method, StatusCode, header};
@@ -34,11 +35,11 @@ pub enum TwinError {
 }
 
 impl HubApi {
-    /// What a device or module says about session mode in its twin; `None` when it says
-    /// nothing that can be read. Ends within [`limits::TWIN_READ`].
+    /// What a device or module reports about session mode in its twin; `None` if there is no report
+    /// that can be read. Ends within [`limits::TWIN_READ`]. May be dropped.
     ///
     /// # Errors
-    /// [`TwinError`] is one sentence on why it is not known.
+    /// [`TwinError`] on why it is not known.
     pub async fn session_report(
         &self,
         identity: &DeviceIdentity,
@@ -47,12 +48,12 @@ impl HubApi {
         Ok(SessionReport::from_twin(&document))
     }
 
-    /// Whether a device, or a module's device, may not connect, as its twin says. A twin
-    /// that says nothing of it is no reason to think so. Ends within
-    /// [`limits::TWIN_READ`].
+    /// Whether a device, or a module's device, may not connect, by the status in its twin. A twin
+    /// without a status is no reason to think so. Ends within
+    /// [`limits::TWIN_READ`]. May be dropped.
     ///
     /// # Errors
-    /// [`TwinError`] is one sentence on why it is not known.
+    /// [`TwinError`] on why it is not known.
     pub async fn is_disabled(&self, identity: &DeviceIdentity) -> Result<bool, TwinError> {
         let document = self.twin(identity).await?;
         let status = document.get("status").and_then(Value::as_str);
@@ -62,7 +63,7 @@ impl HubApi {
     async fn twin(&self, identity: &DeviceIdentity) -> Result<Value, TwinError> {
         match self.twin_once(identity).await {
             Err(TwinError::Hub(error))
-                if error.is_about_credential() && self.token.reload().await =>
+                if error.verdict() == Verdict::AskPerson && self.token.reload().await =>
             {
                 self.twin_once(identity).await
             }
@@ -72,9 +73,7 @@ impl HubApi {
 
     async fn twin_once(&self, identity: &DeviceIdentity) -> Result<Value, TwinError> {
         let limit = limits::TWIN_READ;
-        let authorization = self
-            .authorization()
-            .map_err(|_| InitiateError::Protocol("the token cannot be sent".to_owned()))?;
+        let authorization = self.authorization().map_err(|_| InitiateError::BadToken)?;
         let request = self
             .http
             .request(Method::GET, &twin::path(identity))

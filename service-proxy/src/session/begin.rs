@@ -2,41 +2,51 @@
 //! streams.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use common::identity::StreamName;
-use common::net::{ConnectError, steady};
+use common::identity::{StreamId, StreamName};
+use common::net::steady;
+use common::report;
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, GreetError};
 use common::session::proof::ResumeSecret;
 use common::session::{CarrierId, Role, STREAM_PREFIX, SessionId, SharedSession};
+use common::session_mode::SessionMode;
 use common::telemetry::AUDIT;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::{Phase, Shared};
-use crate::hub_api::InitiateError;
 use crate::limits;
 use crate::stream::{ServiceLeg, StreamError, StreamFailure};
-use common::session_mode::SessionMode;
 
 type Leg = TlsStream<TcpStream>;
 
 /// A new session and its first stream.
 pub(super) struct Begun {
+    /// What the target's carriers are called.
+    pub(super) stream_name: StreamName,
     pub(super) live: SharedSession,
     pub(super) secret: ResumeSecret,
     pub(super) greeting: Greeting,
-    pub(super) carrier: CarrierId,
+    pub(super) carrier: Carrier,
+}
+
+/// A stream that carries a session from now on.
+pub(super) struct Carrier {
+    pub(super) id: CarrierId,
+    pub(super) stream: Option<StreamId>,
     pub(super) leg: ServiceLeg,
+    /// What came behind the handshake.
     pub(super) already_read: Bytes,
 }
 
-/// Attempts to begin a session while our connection to the hub is lost on the way: that says
-/// nothing of the device, and a plain stream is for life.
+/// Attempts to begin a session while our connection to the hub is lost on the way: that is not the
+/// device's fault, and a connection that begins in a plain stream stays in it.
 const ATTEMPTS: u32 = 3;
 
-/// A new session on its first stream, or what becomes of its connections instead.
+/// Begins a session on its first stream, or finds what becomes of its connections instead.
 pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, Phase> {
     let is_auto = shared.config.mode == SessionMode::Auto;
     let identity = &shared.identity;
@@ -50,79 +60,113 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
         return Err(Phase::Plain);
     }
     let Some(stream_name) = stream_name(name) else {
-        tracing::debug!(%identity, %name, "a plain stream: the name is too long for session mode");
+        tracing::debug!(device = %identity, %name, "a plain stream: the name is too long for session mode");
         return Err(Phase::Plain);
     };
-    let failed = |failure| {
+    let failed = |stream, failure| {
         Phase::Failed(Arc::new(StreamError {
             identity: identity.clone(),
             name: name.clone(),
+            stream,
             failure,
         }))
     };
     let mut attempt = 1;
-    let (exchange, greeting, id, secret) = loop {
+    let greeted = loop {
         let error = match greet(shared, &stream_name).await {
             Ok(greeted) => break greeted,
             Err(error) => error,
         };
         match error {
-            // Perhaps there is no such target, or the device took one look at the stream and
-            // left; a plain stream will tell.
-            Failure::Stream(error) if is_auto && (is_reject(&error) || is_gone(&error)) => {
-                tracing::debug!(%identity, %name, "the device takes no session; trying a plain stream: {error}");
+            // Perhaps there is no such target, or the device closed the stream at once; a plain
+            // stream shows which.
+            Failure::Stream(StreamError {
+                failure, stream, ..
+            }) if is_auto && (failure.is_reject() || failure.is_gone()) => {
+                tracing::debug!(
+                    device = %identity, %name, stream = stream.map(display),
+                    "the device takes no session; trying a plain stream: {}", report::chain(&*failure)
+                );
                 shared.support.doubt(name);
                 return Err(Phase::Plain);
             }
-            Failure::Stream(error) => return Err(failed(error.failure)),
-            Failure::Greet(error @ GreetError::Lost(_)) if attempt < ATTEMPTS => {
-                tracing::debug!(%identity, %name, attempt, "a session's first stream was lost: {error}");
+            Failure::Stream(error) => return Err(failed(error.stream, error.failure)),
+            Failure::Greet(stream, error @ GreetError::Lost(_)) if attempt < ATTEMPTS => {
+                tracing::debug!(
+                    device = %identity, %name, stream = stream.map(display), attempt,
+                    "a session's first stream was lost: {}", report::chain(&error)
+                );
                 attempt += 1;
             }
-            Failure::Greet(error) if is_auto => {
-                judge(shared, name, &error);
+            Failure::Greet(stream, error) if is_auto => {
+                if let Some(time) = shared.support.judge(name, &error) {
+                    tracing::warn!(
+                        device = %identity, %name, stream = stream.map(display),
+                        "the device reports session mode, but: {}; using plain streams for {}",
+                        report::chain(&error), in_words(time)
+                    );
+                }
                 return Err(Phase::Plain);
             }
-            Failure::Greet(error) => return Err(failed(StreamFailure::Session(error))),
+            Failure::Greet(stream, error) => {
+                return Err(failed(stream, Box::new(StreamFailure::Session(error))));
+            }
         }
     };
     shared.support.proven();
+    let Greeted {
+        exchange,
+        stream,
+        greeting,
+        id,
+        secret,
+    } = greeted;
     let live = SharedSession::with_memory(id, Role::Service, Arc::clone(&shared.memory));
     // Fresh, and not shared yet: it takes its first carrier.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
         return Err(Phase::Over);
     };
     if shared.is_quiet {
-        tracing::debug!(device = %identity, %name, session = %id, "session opened");
+        tracing::debug!(device = %identity, %name, stream = stream.map(display), session = %id, "session opened");
     } else {
-        tracing::info!(name: AUDIT, device = %identity, %name, session = %id, "session opened");
+        tracing::info!(name: AUDIT, device = %identity, %name, stream = stream.map(display), session = %id, "session opened");
     }
     let (leg, already_read) = exchange.into_parts();
     Ok(Begun {
+        stream_name,
         live,
         secret,
         greeting,
-        carrier,
-        leg,
-        already_read,
+        carrier: Carrier {
+            id: carrier,
+            stream,
+            leg,
+            already_read,
+        },
     })
+}
+
+/// A stream on which a new session was asked for.
+struct Greeted {
+    exchange: Exchange<Leg>,
+    stream: Option<StreamId>,
+    greeting: Greeting,
+    id: SessionId,
+    secret: ResumeSecret,
 }
 
 /// Why there is no session on a stream.
 enum Failure {
     Stream(StreamError),
-    Greet(GreetError),
+    Greet(Option<StreamId>, GreetError),
 }
 
 /// Opens a stream, waits for the greeting, and asks for a new session.
-async fn greet(
-    shared: &Shared,
-    stream_name: &StreamName,
-) -> Result<(Exchange<Leg>, Greeting, SessionId, ResumeSecret), Failure> {
+async fn greet(shared: &Shared, stream_name: &StreamName) -> Result<Greeted, Failure> {
     let opening = shared.opener.open(&shared.identity, stream_name);
-    let leg = opening.await.map_err(Failure::Stream)?;
-    steady(leg.get_ref().get_ref().0);
-    let mut exchange = Exchange::new(leg);
+    let stream = opening.await.map_err(Failure::Stream)?;
+    steady(stream.leg.get_ref().get_ref().0);
+    let mut exchange = Exchange::new(stream.leg);
     let (id, secret) = (SessionId::random(), ResumeSecret::random());
     let greeting = async {
         let greeting = exchange.greeting(limits::SESSION_HANDSHAKE).await?;
@@ -130,55 +174,29 @@ async fn greet(
         Ok(greeting)
     };
     match greeting.await {
-        Ok(greeting) => Ok((exchange, greeting, id, secret)),
+        Ok(greeting) => Ok(Greeted {
+            exchange,
+            stream: stream.id,
+            greeting,
+            id,
+            secret,
+        }),
         Err(error) => {
-            // It was sent nothing so far, and gets no reason: it would not understand it.
+            // It was sent nothing so far, and gets no reason, which it would not understand.
             shared.tasks.spawn(exchange.close());
-            Err(Failure::Greet(error))
+            Err(Failure::Greet(stream.id, error))
         }
     }
 }
 
-/// Remembers what a greeting that did not come, or was none, says of the device.
-fn judge(shared: &Shared, name: &StreamName, error: &GreetError) {
-    let Shared {
-        support, identity, ..
-    } = shared;
-    let time = match error {
-        GreetError::Lost(_) | GreetError::Refused { .. } => return support.doubt(name),
-        GreetError::Closed(close_frame) if !close_frame.is_normal() => return support.doubt(name),
-        GreetError::Silent(_) => format!("{} s", support.silent().as_secs()),
-        GreetError::Malformed(_)
-        | GreetError::Version { .. }
-        | GreetError::Proof
-        | GreetError::Closed(_) => {
-            support.mark_plain();
-            format!("{} min", limits::SESSION_PLAIN.as_secs() / 60)
-        }
-    };
-    tracing::warn!(
-        %identity, %name,
-        "the device reports session mode, but: {error}; using plain streams for {time}"
-    );
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds < 600 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    }
 }
 
 /// What a target's carriers are called; `None` if that is too long for a name.
 pub(super) fn stream_name(name: &StreamName) -> Option<StreamName> {
     StreamName::parse(&format!("{STREAM_PREFIX}{name}")).ok()
-}
-
-/// Whether the device does not take the stream.
-pub(super) fn is_reject(error: &StreamError) -> bool {
-    matches!(
-        error.failure,
-        StreamFailure::Initiate(InitiateError::Rejected)
-    )
-}
-
-/// Whether the device had left the stream before we came.
-fn is_gone(error: &StreamError) -> bool {
-    matches!(
-        error.failure,
-        StreamFailure::Endpoint(ConnectError::Refused { .. })
-    )
 }

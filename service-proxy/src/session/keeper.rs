@@ -1,47 +1,37 @@
-//! Keeps one session: has it begun, runs it over one stream after the other, and ends it.
+//! Keeps one session: begins it, runs it over one stream after the other, and ends it.
 
 use std::future::pending;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use common::backoff::Backoff;
-use common::identity::{DeviceIdentity, StreamName};
-use common::net::{PathWatch, steady};
+use common::identity::StreamName;
+use common::net::PathWatch;
 use common::report;
-use common::session::frame::Greeting;
-use common::session::handshake::{Exchange, GreetError};
-use common::session::proof::ResumeSecret;
-use common::session::{CarrierEnd, CarrierId, Code, Over, SharedSession, drive_carrier};
+use common::session::{CarrierEnd, Code, Over, SharedSession, drive_carrier};
 use common::telemetry::AUDIT;
-use common::wire::initiation::Timeouts;
+use common::verdict::Verdict;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
+use tracing::field::display;
 
-use super::begin::{begin, is_reject, stream_name};
+use super::begin::{Carrier, begin};
+use super::resume::{Failed, Resume, ResumeError};
 use super::{Phase, Shared};
-use crate::hub_api::InitiateError;
 use crate::limits;
-use crate::stream::{ServiceLeg, StreamError, StreamFailure};
 
-/// Time limits of the requests that open a session again: what is lost in a half-dead
-/// hub session of the device costs seconds.
-const AGAIN: Timeouts = Timeouts {
-    connect: Duration::from_secs(5),
-    response: Duration::from_secs(5),
-};
-/// Delays between attempts that brought nothing.
+/// Delays between attempts that failed.
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 /// An attempt that took this long was a wait by itself.
 const LONG_ATTEMPT: Duration = Duration::from_secs(1);
 /// A stream that lasted this long was no failure, though it carried nothing.
 const STEADY: Duration = Duration::from_secs(5);
-/// Rejects in a row that are no accident: the device-proxy there is another one.
+/// So many rejects are no accident: the device-proxy there is another one.
 const REJECTS: u32 = 5;
-/// How often an unused session is looked at.
+/// How often it is checked whether a session is unused.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
 
-/// From the first stream to the end of the session; `phases` tells how far it is.
+/// From the first stream to the end of the session; `phases` reports how far it has come.
 pub(super) async fn keep(shared: Arc<Shared>, name: StreamName, phases: watch::Sender<Phase>) {
     let begun = tokio::select! {
         begun = begin(&shared, &name) => begun,
@@ -58,30 +48,27 @@ pub(super) async fn keep(shared: Arc<Shared>, name: StreamName, phases: watch::S
         shared: &shared,
         name: &name,
         live: begun.live.clone(),
-        secret: begun.secret,
-        greeting: begun.greeting,
+        resume: Resume {
+            shared: &shared,
+            stream_name: begun.stream_name,
+            live: begun.live.clone(),
+            secret: begun.secret,
+            greeting: begun.greeting,
+        },
         phases: &phases,
         backoff: Backoff::new(SHORTEST, LONGEST),
         progress: 0,
     };
     phases.send_replace(Phase::Up(begun.live));
-    keeper
-        .run(begun.carrier, begun.leg, begun.already_read)
-        .await;
+    keeper.run(begun.carrier).await;
     phases.send_replace(Phase::Over);
 }
 
-/// Why a session cannot go on; retrying does not cure it.
+/// Why a session does not go on.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
-    #[error("the device-proxy was started anew")]
-    OtherBoot,
-    #[error("the device {0} is disabled at the hub; once it is enabled again, connect anew")]
-    Disabled(DeviceIdentity),
     #[error(transparent)]
-    Refused(GreetError),
-    #[error("{0}")]
-    Stream(StreamFailure),
+    Resume(ResumeError),
     #[error("no way to the device was found for {} s", .0.as_secs())]
     Grace(Duration),
     #[error("the program stops")]
@@ -90,34 +77,24 @@ enum Lost {
     Over,
 }
 
-/// What an attempt to go on came to.
-enum Attempt {
-    Done(Box<(CarrierId, ServiceLeg, Bytes)>),
-    Retry(String),
-    Rejected,
-    Never(Lost),
-}
-
 struct Keeper<'a> {
     shared: &'a Shared,
     name: &'a StreamName,
     live: SharedSession,
-    secret: ResumeSecret,
-    /// Of the first stream: a resume is for the same run of the device's program.
-    greeting: Greeting,
+    resume: Resume<'a>,
     phases: &'a watch::Sender<Phase>,
     backoff: Backoff,
-    /// Bytes that had made their way when the last stream was lost.
+    /// Bytes that were acknowledged or received when the last stream was lost.
     progress: u64,
 }
 
 impl Keeper<'_> {
-    async fn run(mut self, carrier: CarrierId, leg: ServiceLeg, already_read: Bytes) {
+    async fn run(mut self, mut carrier: Carrier) {
         let (device, name, session) = (&self.shared.identity, self.name, self.live.id());
-        let mut on = (carrier, leg, already_read);
         loop {
             let begun = Instant::now();
-            let end = self.carry(on).await;
+            let stream = carrier.stream.map(display);
+            let end = self.carry(carrier).await;
             let lasted = begun.elapsed();
             if matches!(end, CarrierEnd::Over) || self.live.over().is_some() {
                 break;
@@ -125,12 +102,12 @@ impl Keeper<'_> {
             let lost = Instant::now();
             let (connections, held) = (self.live.connections(), self.live.held());
             tracing::warn!(
-                name: AUDIT, %device, %name, %session, connections, held,
+                name: AUDIT, %device, %name, stream, %session, connections, held,
                 "session interrupted: {}; connections wait, opening it again", report::chain(&end)
             );
             self.shared.keep_to_budget();
             match self.open_again(lost, lasted).await {
-                Ok(next) => on = next,
+                Ok(next) => carrier = next,
                 Err(why) => {
                     let code = match why {
                         Lost::Grace(_) => Code::Expired,
@@ -139,13 +116,14 @@ impl Keeper<'_> {
                     };
                     self.live.reset(code, "");
                     if !matches!(why, Lost::Stopped | Lost::Over) {
-                        tracing::warn!(name: AUDIT, %device, %name, %session, connections, "session lost: {why}");
+                        tracing::warn!(name: AUDIT, %device, %name, %session, connections, "session lost: {}", report::chain(&why));
                     }
                     return;
                 }
             }
             let seconds = lost.elapsed().as_secs_f32();
-            tracing::info!(name: AUDIT, %device, %name, %session, seconds, "session resumed");
+            let stream = carrier.stream.map(display);
+            tracing::info!(name: AUDIT, %device, %name, stream, %session, seconds, "session resumed");
         }
         match self.live.over() {
             Some(Over::Ended) if self.shared.is_quiet => {}
@@ -166,11 +144,8 @@ impl Keeper<'_> {
     }
 
     /// Runs over one stream; an unused session is ended, a stopped one broken off.
-    async fn carry(
-        &self,
-        (carrier, leg, already_read): (CarrierId, ServiceLeg, Bytes),
-    ) -> CarrierEnd {
-        let carrying = drive_carrier(&self.live, carrier, leg, already_read);
+    async fn carry(&self, carrier: Carrier) -> CarrierEnd {
+        let carrying = drive_carrier(&self.live, carrier.id, carrier.leg, carrier.already_read);
         tokio::pin!(carrying);
         let mut used = Instant::now();
         let mut stopping = false;
@@ -195,12 +170,8 @@ impl Keeper<'_> {
     }
 
     /// Opens streams until one carries the session again. The first attempt is made at
-    /// once, unless the last stream `lasted` for moments only and brought no byte forward.
-    async fn open_again(
-        &mut self,
-        lost: Instant,
-        lasted: Duration,
-    ) -> Result<(CarrierId, ServiceLeg, Bytes), Lost> {
+    /// once, unless the last stream `lasted` for moments only and carried no byte.
+    async fn open_again(&mut self, lost: Instant, lasted: Duration) -> Result<Carrier, Lost> {
         let grace = self.shared.config.grace;
         let progress = self.live.progress();
         let mut delay = if progress > self.progress || lasted >= STEADY {
@@ -211,13 +182,13 @@ impl Keeper<'_> {
         };
         self.progress = progress;
         let hub = self.shared.opener.api().hub();
-        // One for the whole outage: a new one would not know that the path was away.
+        // One for the whole outage: a new one would not know that the path was lost.
         let mut path = PathWatch::new(self.shared.opener.dialer(), hub.name(), hub.https_port());
         let mut turns = self.live.turns();
         let mut rejects = 0;
-        let mut told = false;
+        let mut is_logged = false;
         loop {
-            // One that carries nothing is not worth an attempt every few seconds for days.
+            // A session without connections is not worth an attempt every few seconds for days.
             let is_unused = self.live.connections() == 0;
             let kept = if is_unused {
                 grace.min(limits::SESSION_IDLE)
@@ -239,7 +210,7 @@ impl Keeper<'_> {
             }
             let started = Instant::now();
             let attempt = tokio::select! {
-                attempt = self.attempt(lost) => attempt,
+                attempt = self.resume.attempt(lost) => attempt,
                 // What hangs in TCP's retransmissions would miss the moment.
                 () = path.is_back() => {
                     delay = Duration::ZERO;
@@ -254,96 +225,32 @@ impl Keeper<'_> {
                 () = self.shared.stop.cancelled() => return Err(Lost::Stopped),
                 () = over(&self.live, &mut turns) => return Err(Lost::Over),
             };
-            let why = match attempt {
-                Attempt::Done(on) => return Ok(*on),
-                Attempt::Never(lost) => return Err(lost),
-                Attempt::Rejected => {
-                    rejects += 1;
-                    // The device may count the stream that was lost for as long as it looks alive.
-                    if rejects >= REJECTS && lost.elapsed() > limits::SESSION_SILENCE {
-                        return Err(Lost::Stream(InitiateError::Rejected.into()));
-                    }
-                    InitiateError::Rejected.to_string()
-                }
-                Attempt::Retry(why) => why,
+            let Failed { stream, error } = match attempt {
+                Ok(carrier) => return Ok(carrier),
+                Err(failed) => failed,
             };
+            if error.is_reject() {
+                rejects += 1;
+                // The device may count the stream that was lost for as long as it looks alive.
+                if rejects >= REJECTS && lost.elapsed() > limits::SESSION_SILENCE {
+                    return Err(Lost::Resume(error));
+                }
+            } else if error.verdict() != Verdict::Retry {
+                return Err(Lost::Resume(error));
+            }
             delay = self.backoff.next_delay();
             if started.elapsed() >= LONG_ATTEMPT {
                 delay = SHORTEST;
             }
             let (device, name, session) = (&self.shared.identity, self.name, self.live.id());
-            if told {
-                tracing::debug!(%device, %name, %session, ?delay, "still interrupted: {why}");
+            let (stream, why) = (stream.map(display), report::chain(&error));
+            if is_logged {
+                tracing::debug!(%device, %name, stream, %session, ?delay, "still interrupted: {why}");
             } else {
-                tracing::info!(%device, %name, %session, "still interrupted: {why}; trying on for {} s", grace.as_secs());
-                told = true;
+                tracing::info!(%device, %name, stream, %session, "still interrupted: {why}; retrying for up to {} s", grace.as_secs());
+                is_logged = true;
             }
         }
-    }
-
-    /// One stream, and the question whether the session goes on over it.
-    async fn attempt(&self, lost: Instant) -> Attempt {
-        let Some(stream_name) = stream_name(self.name) else {
-            return Attempt::Never(Lost::Over);
-        };
-        let opening = self
-            .shared
-            .opener
-            .open_within(&self.shared.identity, &stream_name, AGAIN);
-        let leg = match opening.await {
-            Ok(leg) => leg,
-            Err(error) if is_reject(&error) => return Attempt::Rejected,
-            // Its operator may have seen to that: it will not come back by itself.
-            Err(error) if is_offline(&error) && self.is_disabled(lost).await => {
-                return Attempt::Never(Lost::Disabled(self.shared.identity.clone()));
-            }
-            Err(error) => {
-                return if is_final(&error.failure) {
-                    Attempt::Never(Lost::Stream(error.failure))
-                } else {
-                    Attempt::Retry(error.failure.to_string())
-                };
-            }
-        };
-        steady(leg.get_ref().get_ref().0);
-        let mut exchange = Exchange::new(leg);
-        // It is known to speak session mode, and may be at the end of a bad path.
-        let greeting = match exchange.greeting(limits::SESSION_RESUME).await {
-            Ok(greeting) => greeting,
-            Err(error @ GreetError::Version { .. }) => return Attempt::Never(Lost::Refused(error)),
-            Err(error) => return Attempt::Retry(error.to_string()),
-        };
-        if greeting.boot_id != self.greeting.boot_id {
-            exchange.close().await;
-            return Attempt::Never(Lost::OtherBoot);
-        }
-        let frozen = self.live.freeze();
-        let resuming = exchange.resume(&greeting, self.live.id(), &self.secret, frozen.received);
-        match resuming.await {
-            Ok(received) => match self.live.attach(&frozen, received) {
-                Ok(carrier) => {
-                    let (leg, already_read) = exchange.into_parts();
-                    Attempt::Done(Box::new((carrier, leg, already_read)))
-                }
-                Err(error) => Attempt::Retry(error.to_string()),
-            },
-            Err(error @ (GreetError::Refused { .. } | GreetError::Proof)) => {
-                Attempt::Never(Lost::Refused(error))
-            }
-            Err(error) => Attempt::Retry(error.to_string()),
-        }
-    }
-
-    async fn is_disabled(&self, lost: Instant) -> bool {
-        let Shared {
-            support,
-            opener,
-            identity,
-            ..
-        } = self.shared;
-        support
-            .is_disabled(opener.api(), identity, lost.elapsed())
-            .await
     }
 }
 
@@ -356,27 +263,5 @@ async fn over(live: &SharedSession, turns: &mut watch::Receiver<()>) {
         if turns.changed().await.is_err() {
             pending::<()>().await;
         }
-    }
-}
-
-/// Whether the device has no hub session, as far as the hub tells.
-fn is_offline(error: &StreamError) -> bool {
-    matches!(
-        error.failure,
-        StreamFailure::Initiate(InitiateError::DeviceOffline { .. })
-    )
-}
-
-/// Whether trying again is of no use.
-fn is_final(failure: &StreamFailure) -> bool {
-    match failure {
-        StreamFailure::Initiate(error) => matches!(
-            error,
-            InitiateError::UnknownDevice(_)
-                | InitiateError::UnknownModule(_)
-                | InitiateError::Unauthorised { .. }
-                | InitiateError::TokenExpired
-        ),
-        _ => false,
     }
 }

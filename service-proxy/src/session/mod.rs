@@ -1,20 +1,22 @@
 //! Session mode on the operator's side: one session for each target of the device, kept
-//! alive through any number of streams, and plain streams where a device knows no
-//! sessions. `docs/session-protocol.md` tells how service and device talk.
+//! alive through any number of streams, and plain streams where a device does not support
+//! them. `docs/session-protocol.md` is the protocol.
 
 mod begin;
 mod keeper;
+mod resume;
 mod support;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use common::identity::{DeviceIdentity, StreamName};
+use common::identity::{DeviceIdentity, StreamId, StreamName};
 use common::limits;
 use common::locks::lock;
 use common::session::budget::{Budget, Detached};
 use common::session::memory::Memory;
 use common::session::{Code, ConnectionId, SharedSession};
+use common::session_mode::SessionMode;
 use common::telemetry::AUDIT;
 use common::websocket::CloseFrame;
 use tokio::sync::watch;
@@ -23,8 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::SessionConfig;
-use crate::stream::{ServiceLeg, StreamError, StreamOpener};
-use common::session_mode::SessionMode;
+use crate::stream::{OpenStream, StreamError, StreamOpener};
 use support::SessionSupport;
 
 /// How one connection gets to the device.
@@ -32,7 +33,7 @@ pub enum Route {
     /// As a connection of this session; it is opened.
     Session(SharedSession, ConnectionId),
     /// In a plain stream of its own; it is open.
-    Plain(Box<ServiceLeg>),
+    Plain(Box<OpenStream>),
 }
 
 /// Why a connection does not get to the device.
@@ -41,19 +42,41 @@ pub enum RouteError {
     /// The session could not be begun.
     #[error(transparent)]
     Stream(Arc<StreamError>),
-    /// The session has no room, or ends as soon as it begins.
-    #[error("no connection to {identity} ({name}): {why}")]
+    /// The session does not take the connection.
+    #[error("no connection to {identity} ({name})")]
     Session {
         /// The device, or a module of it.
         identity: DeviceIdentity,
         /// The target's name.
         name: StreamName,
-        /// What is the matter.
-        why: &'static str,
+        /// Why not.
+        #[source]
+        fault: SessionFault,
     },
 }
 
-/// How far a session has come.
+/// Why a session does not take a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SessionFault {
+    /// It has as many as it may have.
+    #[error("too many are open already")]
+    Full,
+    /// It ends as soon as it begins.
+    #[error("its session ended again and again; try once more")]
+    Ends,
+}
+
+impl RouteError {
+    /// The stream that failed, if it had an id already.
+    pub fn stream(&self) -> Option<StreamId> {
+        match self {
+            Self::Stream(error) => error.stream,
+            Self::Session { .. } => None,
+        }
+    }
+}
+
+/// The phase of a session's life.
 #[derive(Debug, Clone)]
 enum Phase {
     Opening,
@@ -74,7 +97,7 @@ struct Shared {
     identity: DeviceIdentity,
     config: SessionConfig,
     memory: Arc<Memory>,
-    /// That all goes well is no news: another program shows what we print.
+    /// Only failures are logged: another program shows to a person what we print.
     is_quiet: bool,
     support: SessionSupport,
     slots: Mutex<HashMap<StreamName, watch::Receiver<Phase>>>,
@@ -83,7 +106,7 @@ struct Shared {
     stop: CancellationToken,
 }
 
-/// A session may be gone when it is to be used; so often another one is begun.
+/// A session may have ended when it is to be used; so often another one is begun.
 const ATTEMPTS: usize = 3;
 
 impl Sessions {
@@ -110,8 +133,8 @@ impl Sessions {
         }
     }
 
-    /// Asks already now whether the device knows sessions: the first connection will not
-    /// have to wait for it.
+    /// Reads ahead of the first connection whether the device supports sessions, so that it does not
+    /// wait for that.
     pub fn ask_ahead(&self) {
         if self.shared.config.mode == SessionMode::Auto {
             let shared = Arc::clone(&self.shared);
@@ -128,7 +151,7 @@ impl Sessions {
     /// limits of opening a stream. Dropping the future is harmless.
     ///
     /// # Errors
-    /// [`RouteError`] is one sentence.
+    /// [`RouteError`].
     pub async fn route(&self, name: &StreamName) -> Result<Route, RouteError> {
         let shared = &self.shared;
         for _ in 0..ATTEMPTS {
@@ -144,7 +167,7 @@ impl Sessions {
                 Phase::Up(live) => match live.open() {
                     Some(id) => return Ok(Route::Session(live, id)),
                     None if live.connections() >= limits::SESSION_CONNECTIONS => {
-                        return Err(shared.failure(name, "too many are open already"));
+                        return Err(shared.failure(name, SessionFault::Full));
                     }
                     None => {}
                 },
@@ -157,12 +180,12 @@ impl Sessions {
                 Phase::Opening | Phase::Over => {}
             }
         }
-        Err(shared.failure(name, "its session ended again and again; try once more"))
+        Err(shared.failure(name, SessionFault::Ends))
     }
 
     /// Ends all sessions in order: what was sent still reaches the device, if that is
     /// possible within [`limits::STREAM_HANDSHAKE`]; a session over which all was acknowledged is
-    /// then [`Over::Ended`](common::session::Over). Cancel-safe;
+    /// then [`Over::Ended`](common::session::Over). May be dropped;
     /// [`shut_down`](Self::shut_down) comes after it.
     pub async fn finish(&self) {
         let slots: Vec<_> = self.shared.slots().values().cloned().collect();
@@ -176,7 +199,7 @@ impl Sessions {
     }
 
     /// Ends all sessions: in order those without connections, the others are broken
-    /// off. Takes [`limits::CLOSE`] at most.
+    /// off. Takes [`limits::CLOSE`] at most. Dropping the future leaves them to end by themselves.
     pub async fn shut_down(&self) {
         let slots: Vec<_> = self.shared.slots().values().cloned().collect();
         for slot in slots {
@@ -215,13 +238,13 @@ impl Shared {
     async fn open_plain(&self, name: &StreamName) -> Result<Route, RouteError> {
         let opened = self.opener.open(&self.identity, name).await;
         match opened {
-            Ok(leg) => Ok(Route::Plain(Box::new(leg))),
+            Ok(stream) => Ok(Route::Plain(Box::new(stream))),
             Err(error) => Err(RouteError::Stream(Arc::new(error))),
         }
     }
 
-    /// The same, unless the device has come meanwhile and says that it takes sessions: the twin
-    /// was read before the device was there, perhaps, and a plain stream is for life.
+    /// The same, unless the device has connected meanwhile and reports that it takes sessions: the
+    /// twin may have been read before that, and a connection in a plain stream stays in it.
     async fn open_plain_if_it_must_be(
         &self,
         name: &StreamName,
@@ -231,7 +254,7 @@ impl Shared {
         let is_answered = match &route {
             Ok(_) => true,
             // It may take nothing but sessions.
-            Err(RouteError::Stream(error)) => begin::is_reject(error),
+            Err(RouteError::Stream(error)) => error.failure.is_reject(),
             Err(_) => false,
         };
         if is_sure || !is_answered || begin::stream_name(name).is_none() {
@@ -242,9 +265,9 @@ impl Shared {
             return route.map(Some);
         }
         tracing::debug!(device = %self.identity, %name, "the device takes sessions after all");
-        if let Ok(Route::Plain(leg)) = route {
-            self.tasks
-                .spawn(async move { leg.close(CloseFrame::NORMAL, "", limits::CLOSE).await });
+        if let Ok(Route::Plain(stream)) = route {
+            let closing = stream.leg.close(CloseFrame::NORMAL, "", limits::CLOSE);
+            self.tasks.spawn(closing);
         }
         Ok(None)
     }
@@ -265,8 +288,8 @@ impl Shared {
         slot
     }
 
-    /// Ends detached sessions until the others keep to the budget, each for itself: who holds
-    /// most goes first, an attached one never.
+    /// Ends detached sessions until the others keep to the budget: the one that holds most goes
+    /// first, an attached one never.
     fn keep_to_budget(&self) {
         let lives: Vec<(StreamName, SharedSession)> = {
             let slots = self.slots();
@@ -299,11 +322,11 @@ impl Shared {
         }
     }
 
-    fn failure(&self, name: &StreamName, why: &'static str) -> RouteError {
+    fn failure(&self, name: &StreamName, fault: SessionFault) -> RouteError {
         RouteError::Session {
             identity: self.identity.clone(),
             name: name.clone(),
-            why,
+            fault,
         }
     }
 }

@@ -1,11 +1,13 @@
-//! Whether the device knows sessions: what its twin says, for a while, and what was
-//! learnt when that was wrong. And whether it is disabled, when it is not there.
+//! Whether the device supports session mode: what its twin reports, for a while, and what was
+//! observed when the report was wrong. Also whether the device is disabled, when it is not connected.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
 use common::identity::{DeviceIdentity, StreamName};
 use common::locks::lock;
+use common::report;
+use common::session::handshake::GreetError;
 use common::session::proof::VERSION;
 use common::wire::twin::{BootId, SessionReport};
 use tokio::time::{Duration, Instant};
@@ -13,9 +15,9 @@ use tokio::time::{Duration, Instant};
 use crate::hub_api::HubApi;
 use crate::limits;
 
-/// How long a yes is believed; if it is stale, that is noticed.
+/// How long a report of support is used; a stale one is noticed.
 const YES: Duration = Duration::from_secs(300);
-/// How long a no is: the device may be about to start.
+/// How long its absence counts: the device may be about to start.
 const NO: Duration = Duration::from_secs(10);
 /// How long the device is asked for plain streams only after it has sent nothing, which may be
 /// the path's fault; doubled each time.
@@ -23,8 +25,8 @@ const DOUBT: Duration = Duration::from_secs(5);
 /// The longest such time. A report may be a stale one, of a program that runs no more: then one
 /// connection in five minutes has to wait.
 const DOUBT_MOST: Duration = Duration::from_secs(300);
-/// Between two looks at whether a device that is away is disabled: a share of the time
-/// that it was away already, within bounds.
+/// Between two checks of whether a device that is not connected is disabled: a share of the time
+/// since it was lost, within bounds.
 const STATUS_SHARE: u32 = 4;
 const STATUS_SHORTEST: Duration = Duration::from_secs(5);
 const STATUS_LONGEST: Duration = Duration::from_secs(60);
@@ -83,14 +85,14 @@ impl SessionSupport {
             .any(|until| now < until)
     }
 
-    /// The device was wrong about itself: plain streams only, for an hour.
-    pub(super) fn mark_plain(&self) {
+    /// The device's report was wrong: plain streams only, for an hour.
+    fn mark_plain(&self) {
         self.known().plain_until = Some(Instant::now() + limits::SESSION_PLAIN);
     }
 
     /// The device has sent nothing: plain streams only, for a time that is returned. It grows
     /// with each such silence of the same run of the device's program.
-    pub(super) fn silent(&self) -> Duration {
+    fn silent(&self) -> Duration {
         let mut known = self.known();
         let boot_id = known.boot_id();
         let before = known.doubts.as_ref().filter(|it| it.boot_id == boot_id);
@@ -112,7 +114,7 @@ impl SessionSupport {
         known.plain_until = None;
     }
 
-    /// The device does not take a session to this target for now, whatever its twin says.
+    /// The device does not take a session to this target for now, whatever its twin reports.
     pub(super) fn doubt(&self, name: &StreamName) {
         let mut known = self.known();
         known.names.retain(|_, at| at.elapsed() < NO);
@@ -120,8 +122,27 @@ impl SessionSupport {
         known.report = None;
     }
 
-    /// What the device says of itself, if it says that it can. Asks the hub, unless it was
-    /// asked lately. A twin that cannot be read means no.
+    /// Records why no session could be begun on a stream. Returns for how long connections use plain
+    /// streams, if the twin's report was wrong.
+    pub(super) fn judge(&self, name: &StreamName, error: &GreetError) -> Option<Duration> {
+        match error {
+            GreetError::Lost(_) | GreetError::Refused { .. } => self.doubt(name),
+            GreetError::Closed(close_frame) if !close_frame.is_normal() => self.doubt(name),
+            GreetError::Silent(_) => return Some(self.silent()),
+            GreetError::Malformed(_)
+            | GreetError::OutOfTurn
+            | GreetError::Version { .. }
+            | GreetError::Proof
+            | GreetError::Closed(_) => {
+                self.mark_plain();
+                return Some(limits::SESSION_PLAIN);
+            }
+        }
+        None
+    }
+
+    /// The device's report of session mode, if there is one. It is read from the hub, unless it was
+    /// read lately; a twin that cannot be read counts as none. May be dropped.
     pub(super) async fn ask(
         &self,
         api: &HubApi,
@@ -132,24 +153,24 @@ impl SessionSupport {
         {
             return Some(report);
         }
-        self.look(api, identity).await.ok().flatten()
+        self.read(api, identity).await.ok().flatten()
     }
 
-    /// What the device says of itself now that it has accepted a stream: a no that may be
-    /// believed for a while.
+    /// The report as it is now that the device has answered a stream request: its absence counts for
+    /// a while. May be dropped.
     pub(super) async fn ask_again(
         &self,
         api: &HubApi,
         identity: &DeviceIdentity,
     ) -> Option<SessionReport> {
-        let report = self.look(api, identity).await.ok()?;
+        let report = self.read(api, identity).await.ok()?;
         if report.is_none() {
             self.known().no_until = Some(Instant::now() + NO);
         }
         report
     }
 
-    async fn look(
+    async fn read(
         &self,
         api: &HubApi,
         identity: &DeviceIdentity,
@@ -157,7 +178,7 @@ impl SessionSupport {
         let report = match api.session_report(identity).await {
             Ok(report) => report.filter(|report| report.version >= u32::from(VERSION)),
             Err(error) => {
-                tracing::debug!(%identity, "plain streams, since the twin cannot be read: {}", common::report::chain(&error));
+                tracing::debug!(device = %identity, "plain streams, since the twin cannot be read: {}", report::chain(&error));
                 // Not remembered: the next connection may find a hub that answers.
                 return Err(());
             }
@@ -166,9 +187,9 @@ impl SessionSupport {
         Ok(report)
     }
 
-    /// Whether the device, which was not to be reached for so long, is disabled. Asks the
-    /// hub from time to time, whoever of the device's sessions comes first; a twin that
-    /// cannot be read means no.
+    /// Whether the device, which could not be reached for so long, is disabled. The hub is asked from
+    /// time to time, once for all sessions with the device; a twin that cannot be read means no. May
+    /// be dropped.
     pub(super) async fn is_disabled(
         &self,
         api: &HubApi,
@@ -181,7 +202,7 @@ impl SessionSupport {
         let is_disabled = match api.is_disabled(identity).await {
             Ok(is_disabled) => is_disabled,
             Err(error) => {
-                tracing::debug!(%identity, "whether it is disabled is not known, since the twin cannot be read: {}", common::report::chain(&error));
+                tracing::debug!(device = %identity, "whether it is disabled is not known, since the twin cannot be read: {}", report::chain(&error));
                 false
             }
         };
@@ -189,8 +210,8 @@ impl SessionSupport {
         is_disabled
     }
 
-    /// What is known of the device's status; `None` when the caller shall look, which is
-    /// the caller from then on.
+    /// What is known of the device's status; `None` if it is due to be read, which is then this
+    /// caller's task alone.
     fn known_status(&self, away_for: Duration) -> Option<bool> {
         let pause = (away_for / STATUS_SHARE).clamp(STATUS_SHORTEST, STATUS_LONGEST);
         let mut known = self.known();
@@ -278,7 +299,7 @@ mod tests {
         assert!(pauses.is_sorted(), "{pauses:?}");
         assert_eq!(pauses.last(), Some(&STATUS_LONGEST));
         assert!(looks.len() < 50, "{}", looks.len());
-        // What was found out holds for everybody, until the next look.
+        // What was read holds for all sessions, until the next read.
         support.known().disabled = Some((true, Instant::now()));
         assert_eq!(support.known_status(Duration::ZERO), Some(true));
         tokio::time::advance(STATUS_SHORTEST).await;

@@ -1,19 +1,17 @@
 //! Opening one stream: initiate it at the hub, wait when the hub throttles, open our leg
-//! at the streaming endpoint; and one line for a person who waits.
+//! at the streaming endpoint; and one log line when that takes long.
 
 mod progress;
 mod throttle;
 
-use std::fmt;
 use std::time::Duration;
 
-use common::identity::{DeviceIdentity, StreamName};
+use common::identity::{DeviceIdentity, StreamId, StreamName};
 use common::net::{ConnectError, Dialer, Leg, LegOpener};
 use common::session::handshake::GreetError;
 use common::streaming_hosts::{EndpointError, Patterns, StreamingHosts};
-use common::telemetry::AUDIT;
 use common::tls::{self, TlsConfigError};
-use common::tunnel::{Outcome, Traffic};
+use common::verdict::Verdict;
 use common::wire::initiation::Timeouts;
 use tokio::time::sleep;
 
@@ -26,6 +24,14 @@ use throttle::retry_throttled;
 /// Our leg of an open stream.
 pub type ServiceLeg = Leg;
 
+/// An open stream.
+pub struct OpenStream {
+    /// Its id, by which its lines are found in all logs; `None` if its URL has none.
+    pub id: Option<StreamId>,
+    /// Our end of it.
+    pub leg: ServiceLeg,
+}
+
 /// After how long the log says what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -37,17 +43,19 @@ pub enum SetupError {
     Tls(#[from] TlsConfigError),
 }
 
-/// A stream that could not be opened: one sentence for a person.
+/// A stream that could not be opened: with its causes one sentence for a person.
 #[derive(Debug, thiserror::Error)]
-#[error("no stream to {identity} ({name}): {failure}")]
+#[error("no stream to {identity} ({name})")]
 pub struct StreamError {
     /// The device, or a module of it.
     pub identity: DeviceIdentity,
     /// The stream's name.
     pub name: StreamName,
+    /// The stream's id, if it had one already.
+    pub stream: Option<StreamId>,
     /// What failed.
     #[source]
-    pub failure: StreamFailure,
+    pub failure: Box<StreamFailure>,
 }
 
 /// What failed while a stream was being opened.
@@ -65,18 +73,44 @@ pub enum StreamFailure {
         /// How long it was tried.
         waited: Duration,
     },
-    /// The stream is there, but no session came to be on it.
-    #[error("session mode does not work with the device: {0}")]
+    /// The stream is open, but no session could be begun on it.
+    #[error("session mode does not work with the device")]
     Session(#[source] GreetError),
     /// The device accepted, but the hub names an endpoint that is not allowed.
-    #[error("the device accepted it, but {0}")]
+    #[error("the device accepted it, but its streaming endpoint may not be used")]
     Place(#[source] EndpointError),
     /// The device accepted, but our leg could not be opened.
     #[error(
-        "the device accepted it, but its streaming endpoint does not work: {}; check that this machine may reach it",
-        common::report::chain(.0)
+        "the device accepted it, but its streaming endpoint does not work (check that this machine may reach it)"
     )]
     Endpoint(#[source] ConnectError),
+}
+
+impl StreamFailure {
+    /// What can cure it.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Initiate(error) => error.verdict(),
+            Self::Throttled { .. } | Self::Session(_) | Self::Place(_) | Self::Endpoint(_) => {
+                Verdict::Retry
+            }
+        }
+    }
+
+    /// Whether the device does not take the stream.
+    pub fn is_reject(&self) -> bool {
+        matches!(self, Self::Initiate(InitiateError::Rejected))
+    }
+
+    /// Whether the device has no hub session, as far as the hub knows.
+    pub fn is_offline(&self) -> bool {
+        matches!(self, Self::Initiate(InitiateError::DeviceOffline { .. }))
+    }
+
+    /// Whether the device had left the stream before we came.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Endpoint(ConnectError::Refused { .. }))
+    }
 }
 
 /// Opens streams through one hub. One is enough for a whole program: it keeps the SAS
@@ -121,16 +155,16 @@ impl StreamOpener {
     /// future gives the stream up.
     ///
     /// # Errors
-    /// [`StreamError`] is one sentence: what failed, and what to do next.
+    /// [`StreamError`]: what failed, and what to do next.
     pub async fn open(
         &self,
         identity: &DeviceIdentity,
         name: &StreamName,
-    ) -> Result<ServiceLeg, StreamError> {
+    ) -> Result<OpenStream, StreamError> {
         self.open_within(identity, name, self.timeouts).await
     }
 
-    /// The same with time limits of its own.
+    /// The same with time limits of its own. Dropping the future gives the stream up.
     ///
     /// # Errors
     /// [`StreamError`].
@@ -139,7 +173,7 @@ impl StreamOpener {
         identity: &DeviceIdentity,
         name: &StreamName,
         timeouts: Timeouts,
-    ) -> Result<ServiceLeg, StreamError> {
+    ) -> Result<OpenStream, StreamError> {
         let step = Progress::new(Step::Answer);
         let opening = self.steps(identity, name, timeouts, &step);
         tokio::pin!(opening);
@@ -147,18 +181,24 @@ impl StreamOpener {
             biased;
             opened = &mut opening => opened,
             () = sleep(PATIENCE) => {
+                let step = step.get();
                 tracing::info!(
-                    "stream to {identity} ({name}): waiting for {}",
-                    step.get().describe(timeouts)
+                    device = %identity, %name, stream = step.stream().map(display),
+                    "stream to {identity} ({name}): waiting for {}", step.describe(timeouts)
                 );
                 opening.await
             }
         };
-        opened.map_err(|failure| StreamError {
-            identity: identity.clone(),
-            name: name.clone(),
-            failure,
-        })
+        let id = step.get().stream();
+        match opened {
+            Ok(leg) => Ok(OpenStream { id, leg }),
+            Err(failure) => Err(StreamError {
+                identity: identity.clone(),
+                name: name.clone(),
+                stream: id,
+                failure: Box::new(failure),
+            }),
+        }
     }
 
     async fn steps(
@@ -182,9 +222,9 @@ impl StreamOpener {
             );
             // One line a stream, however often the hub refuses.
             if first {
-                tracing::warn!("{again}");
+                tracing::warn!(device = %identity, %name, "{again}");
             } else {
-                tracing::debug!("{again}");
+                tracing::debug!(device = %identity, %name, "{again}");
             }
         };
         let asking = retry_throttled(patience, attempt, throttled);
@@ -199,18 +239,15 @@ impl StreamOpener {
                 dialled = &mut dialling, if ahead.is_none() => ahead = Some(dialled),
             }
         };
-        if matches!(
-            accepted,
-            Err(StreamFailure::Initiate(InitiateError::Rejected))
-        ) {
+        if accepted.as_ref().is_err_and(StreamFailure::is_reject) {
             self.sample_output.response(name, false);
         }
         let accepted = accepted?;
+        step.set(Step::Endpoint(StreamId::of_url(&accepted.url)));
         let endpoint = StreamingHosts::new([self.api.hub()], self.streaming_hosts.as_ref())
             .check(&accepted.url)
             .map_err(StreamFailure::Place)?;
         self.sample_output.response(name, true);
-        step.set(Step::Endpoint);
         let ahead = match ahead {
             Some(dialled) => dialled,
             None if self.legs.is_known(&endpoint) => dialling.await,
@@ -221,45 +258,4 @@ impl StreamOpener {
             .await
             .map_err(StreamFailure::Endpoint)
     }
-
-    /// How the official samples' lines are printed.
-    pub fn sample_output(&self) -> SampleOutput {
-        self.sample_output
-    }
-}
-
-/// One line for a tunnel that is over: info when it is to be seen, else debug.
-pub(crate) fn report_outcome(
-    identity: &DeviceIdentity,
-    name: &StreamName,
-    peer: &dyn fmt::Display,
-    outcome: &Outcome,
-    shown: bool,
-) {
-    let end = common::report::chain(&outcome.end);
-    let (sent, received) = (outcome.sent, outcome.received);
-    let seconds = outcome.duration.as_secs_f32();
-    if shown {
-        tracing::info!(name: AUDIT, device = %identity, %name, %peer, sent, received, seconds, "tunnel closed: {end}");
-    } else {
-        tracing::debug!(device = %identity, %name, %peer, sent, received, seconds, "tunnel closed: {end}");
-    }
-}
-
-/// Runs a tunnel, and prints the samples' lines around it.
-pub(crate) async fn carry<L: common::tunnel::LocalSocket>(
-    local: L,
-    leg: ServiceLeg,
-    stop: &tokio_util::sync::CancellationToken,
-    sample_output: SampleOutput,
-) -> Outcome {
-    sample_output.starting();
-    let traffic = Traffic::default();
-    let outcome = tokio::select! {
-        biased;
-        outcome = common::tunnel::pump(local, leg, &traffic, stop) => outcome,
-        never = sample_output.count(&traffic) => match never {},
-    };
-    sample_output.done();
-    outcome
 }

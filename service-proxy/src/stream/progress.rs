@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use common::identity::StreamId;
 use common::limits;
 use common::locks::lock;
 use common::wire::initiation::Timeouts;
@@ -33,11 +34,19 @@ pub(super) enum Step {
     Answer,
     /// The hub's leave to ask again.
     Throttled,
-    /// Our leg.
-    Endpoint,
+    /// Our leg of the stream with this id.
+    Endpoint(Option<StreamId>),
 }
 
 impl Step {
+    /// The stream's id, once it is known.
+    pub(super) fn stream(self) -> Option<StreamId> {
+        match self {
+            Self::Endpoint(id) => id,
+            Self::Answer | Self::Throttled => None,
+        }
+    }
+
     /// What is being waited for, and how long at most.
     pub(super) fn describe(self, timeouts: Timeouts) -> String {
         let handshake = (timeouts.connect + timeouts.response).min(limits::STREAM_HANDSHAKE);
@@ -50,7 +59,7 @@ impl Step {
                 "the hub, which throttles, up to {} s",
                 (timeouts.connect + timeouts.response).as_secs_f32()
             ),
-            Self::Endpoint => format!(
+            Self::Endpoint(_) => format!(
                 "the streaming endpoint, up to {} s",
                 2 * limits::DIAL.as_secs()
             ),

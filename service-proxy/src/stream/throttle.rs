@@ -12,8 +12,9 @@ use crate::hub_api::{Endpoint, InitiateError};
 const THROTTLE_SHORTEST: Duration = Duration::from_millis(500);
 const THROTTLE_LONGEST: Duration = Duration::from_secs(8);
 
-/// Tries again while the hub throttles, when it says or after a jittered delay, and as
-/// long as the waits add up to less than `patience`. `throttled` hears of each wait.
+/// Tries again while the hub throttles, after the time that it names or a jittered delay, as long
+/// as the waits add up to less than `patience`. `throttled` is called before each wait, and whether
+/// it is the first.
 pub(super) async fn retry_throttled<F>(
     patience: Duration,
     mut attempt: impl FnMut() -> F,

@@ -77,14 +77,5 @@ fn read(file: &Path) -> Result<String, LoadError> {
 
 /// What went wrong with the hub, with all causes.
 pub(crate) fn hub(error: impl std::error::Error) -> LoadError {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let more = next.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = next.source();
-    }
-    LoadError::Hub(text)
+    LoadError::Hub(common::report::chain(&error))
 }

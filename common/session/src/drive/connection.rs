@@ -9,9 +9,10 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use device_stream_websocket::limits::SMALL_READ;
 use tokio::io::ReadBuf;
 use tokio::task::coop;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 use crate::drive::clock;
+use crate::drive::outcome::Outcome;
 use crate::drive::shared::SharedSession;
 use crate::drive::socket::ConnectionSocket;
 use crate::drive::traffic::Traffic;
@@ -62,55 +63,82 @@ impl ConnectionEnd {
     }
 }
 
-/// The whole story of one inner connection.
-#[derive(Debug)]
-pub struct ConnectionOutcome {
-    /// Bytes from the local socket into the session.
-    pub sent: u64,
-    /// Bytes from the session to the local socket.
-    pub received: u64,
-    /// How long it lasted.
-    pub duration: Duration,
-    /// How it ended.
-    pub end: ConnectionEnd,
-}
-
 /// Copies both ways until both directions have ended or one side broke, then releases
-/// the connection. `opened` is called once, when the device says that it is. Dropping the
-/// future breaks both sides.
+/// the connection. Dropping the future breaks both sides.
 pub async fn run_connection<L: ConnectionSocket>(
     live: &SharedSession,
     id: ConnectionId,
     local: L,
     traffic: &Traffic,
-    opened: impl FnOnce() + Unpin,
-) -> ConnectionOutcome {
-    let started = Instant::now();
-    local.arm();
-    let release = Release { live, id };
-    let mut copying = Copying {
-        live,
-        id,
-        local,
-        traffic,
-        opened: Some(opened),
-        undelivered: Bytes::new(),
-        unflushed: false,
-        down: Down::Open,
-        up_is_done: false,
-        read_size: SMALL_READ,
-        is_up_first: false,
-    };
-    let end = poll_fn(|cx| copying.poll(cx)).await;
-    if end.is_normal() {
-        copying.local.disarm();
+) -> Outcome<ConnectionEnd> {
+    RunningConnection::new(live, id, local, traffic).run().await
+}
+
+/// A connection that is being copied, for a caller that wants to know when the device has opened
+/// it. Dropping it breaks both sides.
+pub struct RunningConnection<'a, L> {
+    copying: Copying<'a, L>,
+    release: Release<'a>,
+    started: Instant,
+    /// How it ended, if that was seen before [`run`](Self::run).
+    ended: Option<ConnectionEnd>,
+}
+
+impl<'a, L: ConnectionSocket> RunningConnection<'a, L> {
+    /// Ready to copy. From now on the local connection ends in a failure, unless it ends in order.
+    pub fn new(live: &'a SharedSession, id: ConnectionId, local: L, traffic: &'a Traffic) -> Self {
+        local.arm();
+        Self {
+            copying: Copying {
+                live,
+                id,
+                local,
+                traffic,
+                is_opened: false,
+                undelivered: Bytes::new(),
+                unflushed: false,
+                down: Down::Open,
+                up_is_done: false,
+                read_size: SMALL_READ,
+                is_up_first: false,
+            },
+            release: Release { live, id },
+            started: Instant::now(),
+            ended: None,
+        }
     }
-    drop(release);
-    ConnectionOutcome {
-        sent: traffic.sent(),
-        received: traffic.received(),
-        duration: started.elapsed(),
-        end,
+
+    /// Copies until the device has opened the connection. False if it ended before that;
+    /// [`run`](Self::run) then tells at once how. The future may be dropped: the connection stays
+    /// as it is.
+    pub async fn opened(&mut self) -> bool {
+        let copying = &mut self.copying;
+        self.ended = poll_fn(|cx| match copying.poll(cx) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending if copying.is_opened => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        self.copying.is_opened
+    }
+
+    /// Copies until both directions have ended or one side broke, then releases the connection.
+    /// Dropping the future breaks both sides.
+    pub async fn run(mut self) -> Outcome<ConnectionEnd> {
+        let end = match self.ended.take() {
+            Some(end) => end,
+            None => poll_fn(|cx| self.copying.poll(cx)).await,
+        };
+        if end.is_normal() {
+            self.copying.local.disarm();
+        }
+        drop(self.release);
+        Outcome {
+            sent: self.copying.traffic.sent(),
+            received: self.copying.traffic.received(),
+            duration: self.started.elapsed(),
+            end,
+        }
     }
 }
 
@@ -135,12 +163,13 @@ enum Down {
     Done,
 }
 
-struct Copying<'a, L, F> {
+struct Copying<'a, L> {
     live: &'a SharedSession,
     id: ConnectionId,
     local: L,
     traffic: &'a Traffic,
-    opened: Option<F>,
+    /// The device has opened it.
+    is_opened: bool,
     undelivered: Bytes,
     unflushed: bool,
     down: Down,
@@ -151,7 +180,7 @@ struct Copying<'a, L, F> {
     is_up_first: bool,
 }
 
-impl<L: ConnectionSocket, F: FnOnce() + Unpin> Copying<'_, L, F> {
+impl<L: ConnectionSocket> Copying<'_, L> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         // Whatever the local socket is waited for: a reset must be seen, also by one that
         // takes no more bytes.
@@ -227,13 +256,11 @@ impl<L: ConnectionSocket, F: FnOnce() + Unpin> Copying<'_, L, F> {
             }
             let inbound = self.live.with(|state| {
                 let inbound = state.session.take(self.id, clock::now());
-                let is_opened = self.opened.is_some() && state.session.is_opened(self.id);
+                let is_opened = self.is_opened || state.session.is_opened(self.id);
                 (inbound, is_opened, state.session.owes())
             });
             let (inbound, is_opened, owes) = inbound;
-            if is_opened && let Some(opened) = self.opened.take() {
-                opened();
-            }
+            self.is_opened = is_opened;
             if owes {
                 // Credit for what was taken.
                 self.live.with_output(|_| ());
@@ -340,9 +367,10 @@ fn local_failed(error: io::Error) -> Poll<ConnectionEnd> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::duplex;
+    use tokio::io::{AsyncWriteExt as _, duplex};
 
     use super::*;
+    use crate::proto::inner::Inner;
     use crate::proto::machine::Role;
     use crate::proto::proof::SessionId;
 
@@ -366,7 +394,7 @@ mod tests {
         // Room for ten bytes, which are not read.
         let (near, _far) = duplex(10);
         let traffic = Traffic::default();
-        let piping = run_connection(&live, id, near, &traffic, || ());
+        let piping = run_connection(&live, id, near, &traffic);
         let ending = async {
             while traffic.received() < 10 {
                 tokio::task::yield_now().await;
@@ -379,5 +407,39 @@ mod tests {
             "{:?}",
             outcome.end
         );
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_as_it_opens_was_open() {
+        let live = SharedSession::new(SessionId::random(), Role::Service);
+        let carrier = live.attach(&live.freeze(), 0).unwrap();
+        let id = live.open().unwrap();
+        let receive = |inners: &[Inner]| {
+            let mut bytes = bytes::BytesMut::new();
+            inners.iter().for_each(|inner| inner.encode(id, &mut bytes));
+            live.with(|state| {
+                let frame = crate::proto::frame::Frame::Data {
+                    offset: state.session.received_bytes(),
+                    bytes: bytes.freeze(),
+                    wants_ack: false,
+                };
+                state.session.receive(carrier, frame.encode(), clock::now())
+            })
+            .unwrap();
+        };
+        // Its input is over at once, and it takes what comes.
+        let (local, mut far) = duplex(64);
+        far.shutdown().await.unwrap();
+        let traffic = Traffic::default();
+        let mut running = RunningConnection::new(&live, id, local, &traffic);
+        tokio::select! {
+            biased;
+            _ = running.opened() => panic!("the device has not answered"),
+            () = std::future::ready(()) => {}
+        }
+        receive(&[Inner::Opened, Inner::Fin]);
+        assert!(running.opened().await);
+        let end = running.run().await.end;
+        assert!(matches!(end, ConnectionEnd::Finished), "{end:?}");
     }
 }

@@ -20,9 +20,12 @@ pub enum GreetError {
     /// The peer sent nothing in time.
     #[error("the other end said nothing within {} s", .0.as_secs_f32())]
     Silent(Duration),
-    /// The peer sent something else.
+    /// The peer sent something else: its first bytes.
     #[error("the other end does not speak session mode: it sent {0}")]
     Malformed(String),
+    /// The peer sent a frame that has no place there.
+    #[error("the other end does not speak session mode: it sent a frame out of turn")]
+    OutOfTurn,
     /// The peer speaks other versions.
     #[error("the other end speaks versions {lowest} to {highest} of session mode, not {VERSION}")]
     Version {
@@ -133,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                 }
             }
             Frame::Refused { code, text } => Err(GreetError::Refused { code, text }),
-            _ => Err(out_of_turn()),
+            _ => Err(GreetError::OutOfTurn),
         }
     }
 
@@ -187,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                 }
             }
             Frame::Refused { code, text } => Err(GreetError::Refused { code, text }),
-            _ => Err(out_of_turn()),
+            _ => Err(GreetError::OutOfTurn),
         }
     }
 
@@ -229,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                     asked,
                 }),
             ),
-            _ => return Err(out_of_turn()),
+            _ => return Err(GreetError::OutOfTurn),
         };
         if version != VERSION {
             self.refuse(Code::Version, "").await?;
@@ -323,10 +326,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
             None => Ok(None),
         }
     }
-}
-
-fn out_of_turn() -> GreetError {
-    GreetError::Malformed("a frame out of turn".to_owned())
 }
 
 /// The first bytes of what a peer sent, for a person.

@@ -20,7 +20,8 @@ use tokio_rustls::client::TlsStream;
 use crate::limits;
 use crate::locks::lock;
 use crate::net::socket::tune;
-use crate::tls::BadCertificate;
+use crate::tls::{BadCertificate, CertificateProblem};
+use crate::verdict::Verdict;
 use memory::Memory;
 pub(super) use race::Unreached;
 
@@ -58,13 +59,14 @@ pub enum DialError {
         limit: Duration,
     },
     /// The host's certificate is not acceptable.
-    #[error("{host}:{port} cannot be trusted: {bad}")]
+    #[error("{host}:{port} cannot be trusted")]
     Certificate {
         /// The host name.
         host: String,
         /// The TCP port.
         port: u16,
         /// What is wrong with it.
+        #[source]
         bad: BadCertificate,
     },
     /// The TLS handshake failed otherwise.
@@ -78,6 +80,27 @@ pub enum DialError {
         #[source]
         source: io::Error,
     },
+}
+
+impl DialError {
+    /// What can cure it.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Certificate { bad, .. } => match bad.problem {
+                // Our clock may not be set yet, or the hub's operator may be about to renew.
+                CertificateProblem::NotYetValid | CertificateProblem::Expired => Verdict::Retry,
+                CertificateProblem::Untrusted
+                | CertificateProblem::SelfSigned
+                | CertificateProblem::Authority
+                | CertificateProblem::WrongName
+                | CertificateProblem::Other => Verdict::Never,
+            },
+            Self::Resolve { .. }
+            | Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::Tls { .. } => Verdict::Retry,
+        }
+    }
 }
 
 /// Opens all connections of a program that lead outwards: to the hub, to streaming endpoints, to

@@ -16,6 +16,7 @@ use crate::limits;
 use crate::net::dialer::{DialError, Dialer};
 use crate::net::exchange::exchange;
 use crate::secret::Secret;
+use crate::verdict::Verdict;
 use crate::wire::streaming_endpoint::{StreamingEndpoint, StreamingEndpointError};
 use crate::wire::topics::{MQTT_SUBPROTOCOL, MQTT_WEBSOCKET_PATH};
 
@@ -61,6 +62,25 @@ pub enum ConnectError {
 impl From<StreamingEndpointError> for ConnectError {
     fn from(_: StreamingEndpointError) -> Self {
         Self::BadUrl
+    }
+}
+
+impl ConnectError {
+    /// What can cure it.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Dial(error) => error.verdict(),
+            Self::Refused { status, .. }
+                if status.is_client_error()
+                    && *status != StatusCode::TOO_MANY_REQUESTS
+                    && *status != StatusCode::REQUEST_TIMEOUT =>
+            {
+                Verdict::Never
+            }
+            Self::BadUrl | Self::Refused { .. } | Self::Timeout { .. } | Self::Handshake { .. } => {
+                Verdict::Retry
+            }
+        }
     }
 }
 

@@ -189,7 +189,10 @@ impl AuthenticationDraft {
 
 impl From<CredentialError> for Refusal {
     fn from(error: CredentialError) -> Self {
-        invalid(format!("Bad authentication: {error}."))
+        invalid(format!(
+            "Bad authentication: {}.",
+            common::report::chain(&error)
+        ))
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use common::clock::unix_now;
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};
+use common::report;
 use common::wire::problem::{BodyFamily, ErrorCode};
 use common::wire::topics::MQTT_WEBSOCKET_PATH;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
@@ -360,7 +361,7 @@ impl Connection {
     }
 
     fn unauthorised(&self, error: AuthError) -> Refusal {
-        tracing::warn!(peer = %self.peer, "request of a service refused: {error}");
+        tracing::warn!(peer = %self.peer, "request of a service refused: {}", report::chain(&error));
         error.into_refusal()
     }
 }

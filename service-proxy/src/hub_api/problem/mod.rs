@@ -7,9 +7,12 @@ use common::hub_address::HubAddress;
 use common::identity::DeviceIdentity;
 use common::limits;
 use common::tls::BadCertificate;
-use common::wire::initiation::Timeouts;
+use common::verdict::Verdict;
+use common::wire::initiation::{ResultError, Timeouts};
 use common::wire::problem::{ErrorCode, Problem};
 use http::{HeaderMap, StatusCode, header};
+
+use super::client::Unreachable;
 
 /// Longest text of a hub that is repeated to a person.
 const SHOWN: usize = 200;
@@ -48,23 +51,25 @@ impl Skew {
     }
 }
 
-/// Why a stream could not be had. Each is one sentence with what to do next.
+/// Why a stream could not be had. Each, with its cause, is one sentence with what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InitiateError {
     /// Nothing answers at the hub's address.
-    #[error("hub {hub} cannot be reached ({reason}); is it running, and is HostName right?")]
+    #[error("hub {hub} cannot be reached (is it running, and is HostName right?)")]
     Unreachable {
         /// Host and port.
         hub: String,
-        /// The system's error.
-        reason: String,
+        /// Why.
+        #[source]
+        why: Unreachable,
     },
     /// The hub's certificate is not acceptable.
-    #[error("hub {hub} cannot be trusted: {bad}")]
+    #[error("hub {hub} cannot be trusted")]
     Certificate {
         /// Host and port.
         hub: String,
         /// What is wrong with it.
+        #[source]
         bad: BadCertificate,
     },
     /// The hub took the request and sent no answer.
@@ -141,15 +146,56 @@ pub enum InitiateError {
         /// What the hub says about it.
         message: Option<String>,
     },
+    /// The connection string's ready-made token cannot stand in a request.
+    #[error(
+        "the SharedAccessSignature in the connection string has characters that cannot be sent; get a new one, or use a key"
+    )]
+    BadToken,
     /// The answer is none that the protocol knows.
-    #[error("{0}; is HostName really a hub with device streams?")]
-    Protocol(String),
+    #[error(
+        "hub {hub} does not answer as expected (is HostName really a hub with device streams?)"
+    )]
+    Answer {
+        /// Host and port.
+        hub: String,
+        /// What is wrong with the answer.
+        #[source]
+        fault: AnswerError,
+    },
+}
+
+/// Why an answer is none that the protocol knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// A success whose headers do not give the stream.
+    #[error(transparent)]
+    Headers(#[from] ResultError),
+    /// A 404 that does not say what was not found.
+    #[error("it answers with 404 and no error code")]
+    BareNotFound,
+    /// The answer is too large.
+    #[error("its answer is too large")]
+    TooLarge,
 }
 
 impl InitiateError {
-    /// Whether another credential may help.
-    pub(super) fn is_about_credential(&self) -> bool {
-        matches!(self, Self::Unauthorised { .. } | Self::TokenExpired)
+    /// What can cure it. A person has to act on what is wrong with the credential; another one may
+    /// be in the connection string's file by now.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Unauthorised { .. } | Self::TokenExpired | Self::BadToken => Verdict::AskPerson,
+            Self::UnknownDevice(_) | Self::UnknownModule(_) => Verdict::Never,
+            Self::Unreachable { .. }
+            | Self::Certificate { .. }
+            | Self::Silent { .. }
+            | Self::Rejected
+            | Self::DeviceOffline { .. }
+            | Self::NoAnswer { .. }
+            | Self::Throttled { .. }
+            | Self::ClockSkew { .. }
+            | Self::Refused { .. }
+            | Self::Answer { .. } => Verdict::Retry,
+        }
     }
 }
 
@@ -217,10 +263,10 @@ impl Refusal {
                 .collect()
         });
         if self.status == StatusCode::NOT_FOUND && shown.is_none() {
-            return InitiateError::Protocol(format!(
-                "{} answers with 404 and no error code",
-                whom.hub
-            ));
+            return InitiateError::Answer {
+                hub: whom.hub.to_string(),
+                fault: AnswerError::BareNotFound,
+            };
         }
         InitiateError::Refused {
             status: self.status,

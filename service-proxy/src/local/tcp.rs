@@ -1,5 +1,5 @@
-//! Local ports: each accepted connection becomes a task of its own, which opens one
-//! stream and carries the connection's bytes. What fails costs that one connection.
+//! Local ports: each accepted connection becomes a tunnel in a task of its own. What fails costs
+//! that one connection.
 
 use std::fmt::Write as _;
 use std::io;
@@ -8,12 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::backoff::Backoff;
-use common::identity::{DeviceIdentity, StreamName};
-use common::session::{
-    ConnectionEnd, ConnectionId, ConnectionOutcome, SharedSession, run_connection,
-};
-use common::telemetry::AUDIT;
-use common::tunnel::{ConnectionSocket as _, Traffic};
+use common::identity::StreamName;
+use common::session_mode::SessionMode;
+use common::tunnel::ConnectionSocket as _;
 use common::{descriptors, limits};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,12 +21,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::ListenConfig;
 use crate::forward::BindError;
-use crate::session::{Route, Sessions};
-use crate::stream::{ServiceLeg, SetupError, StreamOpener, carry, report_outcome};
-use common::session_mode::SessionMode;
-
-/// After how long the log says what is being waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
+use crate::stream::SetupError;
+use crate::tunnel::{Outcome, Peer, Tunnels};
 
 /// Why the ports could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -58,17 +51,23 @@ pub struct Listening {
 #[derive(Debug)]
 pub struct Listener {
     sockets: Vec<(TcpListener, Listening)>,
-    forwarder: Arc<Forwarder>,
+    tunnels: Arc<Tunnels>,
     max_connections: usize,
 }
 
 impl Listener {
-    /// Binds every port; all of them, or it fails.
+    /// Binds every port; all of them, or it fails. Dropping the future closes those that are bound.
     ///
     /// # Errors
     /// [`ListenError`] names the port or the file at fault.
     pub async fn bind(config: ListenConfig) -> Result<Self, ListenError> {
-        let opener = Arc::new(StreamOpener::new(&config.hub, config.sample_output)?);
+        let tunnels = Tunnels::new(
+            &config.hub,
+            config.identity,
+            config.session,
+            config.sample_output,
+            false,
+        )?;
         let mut sockets = Vec::new();
         for forward in &config.forwards {
             for socket in forward.listen().await? {
@@ -81,16 +80,7 @@ impl Listener {
         }
         Ok(Self {
             sockets,
-            forwarder: Arc::new(Forwarder {
-                sessions: Sessions::new(
-                    Arc::clone(&opener),
-                    config.identity.clone(),
-                    config.session,
-                    false,
-                ),
-                opener,
-                identity: config.identity,
-            }),
+            tunnels: Arc::new(tunnels),
             max_connections: room(config.max_connections, config.session.mode),
         })
     }
@@ -104,24 +94,24 @@ impl Listener {
     pub fn announcement(&self) -> String {
         let mut text = String::new();
         for Listening { address, name } in self.addresses() {
-            let device = &self.forwarder.identity;
+            let device = self.tunnels.identity();
             let _ = writeln!(text, "listening on {address} -> {device} ({name})");
         }
         text
     }
 
     /// Serves until `stop` is cancelled; then open tunnels are cut, which takes at most
-    /// [`limits::DRAIN`].
+    /// [`limits::DRAIN`]. Dropping the future leaves what is open to run by itself: cancel `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let tasks = TaskTracker::new();
-        let forwarder = Arc::clone(&self.forwarder);
-        forwarder.sessions.ask_ahead();
+        let tunnels = Arc::clone(&self.tunnels);
+        tunnels.sessions().ask_ahead();
         let permits = Arc::new(Semaphore::new(self.max_connections));
         for (socket, listening) in self.sockets {
             let accept = Accept {
                 socket,
                 name: listening.name,
-                forwarder: Arc::clone(&self.forwarder),
+                tunnels: Arc::clone(&tunnels),
                 permits: Arc::clone(&permits),
                 tasks: tasks.clone(),
                 stop: stop.clone(),
@@ -131,7 +121,7 @@ impl Listener {
         stop.cancelled().await;
         tasks.close();
         let in_time = timeout(limits::DRAIN, tasks.wait()).await.is_ok();
-        forwarder.sessions.shut_down().await;
+        tunnels.sessions().shut_down().await;
         tracing::debug!(in_time, "stopped listening");
     }
 }
@@ -140,7 +130,7 @@ impl Listener {
 struct Accept {
     socket: TcpListener,
     name: StreamName,
-    forwarder: Arc<Forwarder>,
+    tunnels: Arc<Tunnels>,
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -190,13 +180,13 @@ impl Accept {
 
     fn serve(&self, permit: OwnedSemaphorePermit, socket: TcpStream, peer: SocketAddr) {
         common::net::tune(&socket);
-        let (forwarder, name, stop) = (
-            Arc::clone(&self.forwarder),
+        let (tunnels, name, stop) = (
+            Arc::clone(&self.tunnels),
             self.name.clone(),
             self.stop.clone(),
         );
         self.tasks.spawn(async move {
-            forwarder.serve(socket, peer, &name, &stop).await;
+            serve(&tunnels, socket, peer, &name, &stop).await;
             drop(permit);
         });
     }
@@ -209,143 +199,29 @@ fn room(wanted: usize, mode: SessionMode) -> usize {
     descriptors::room(wanted.min(Semaphore::MAX_PERMITS), each, 1)
 }
 
-/// What all connections share.
-struct Forwarder {
-    sessions: Sessions,
-    opener: Arc<StreamOpener>,
-    identity: DeviceIdentity,
-}
-
-impl std::fmt::Debug for Forwarder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Forwarder({})", self.identity)
-    }
-}
-
-impl Forwarder {
-    /// One connection, from its accept to its end.
-    async fn serve(
-        &self,
-        socket: TcpStream,
-        peer: SocketAddr,
-        name: &StreamName,
-        stop: &CancellationToken,
-    ) {
-        let device = &self.identity;
-        tracing::debug!(%device, %name, %peer, "connection accepted");
-        // Dropped without a stream, it is reset: nothing of it was carried.
-        socket.arm();
-        let routed = tokio::select! {
-            // What it needs is given back before the tunnel's long life.
-            routed = Box::pin(self.sessions.route(name)) => routed,
-            () = reset(&socket) => {
-                tracing::debug!(%device, %name, %peer, "the local client left before the stream was there");
-                return;
-            }
-            () = stop.cancelled() => return,
-        };
-        match routed {
-            Ok(Route::Session(live, id)) => {
-                tokio::select! {
-                    () = self.in_session(&live, id, socket, peer, name) => {}
-                    () = stop.cancelled() => {}
-                }
-            }
-            Ok(Route::Plain(leg)) => self.in_stream(socket, *leg, peer, name, stop).await,
-            Err(error) => tracing::warn!(%peer, "{error}"),
-        }
-    }
-
-    /// As a connection of a session.
-    async fn in_session(
-        &self,
-        live: &SharedSession,
-        id: ConnectionId,
-        socket: TcpStream,
-        peer: SocketAddr,
-        name: &StreamName,
-    ) {
-        let (device, session) = (&self.identity, live.id());
-        let traffic = Traffic::default();
-        let opened = std::sync::atomic::AtomicBool::new(false);
-        let piping = run_connection(live, id, socket, &traffic, || {
-            opened.store(true, std::sync::atomic::Ordering::Relaxed);
-            tracing::info!(name: AUDIT, %device, %name, %peer, %session, connection = %id, "tunnel opened");
-        });
-        let waiting = self.wait_for_session(live, name, peer, || {
-            opened.load(std::sync::atomic::Ordering::Relaxed)
-        });
-        let outcome = tokio::select! {
-            biased;
-            outcome = piping => outcome,
-            // The pipe is dropped: both ends of the connection are broken off.
-            () = waiting => return,
-        };
-        let ConnectionOutcome {
-            sent,
-            received,
-            duration,
-            end,
-        } = outcome;
-        let seconds = duration.as_secs_f32();
-        let how = common::report::chain(&end);
-        match end {
-            ConnectionEnd::Refused { .. } => {
-                tracing::warn!(%peer, %session, connection = %id, "no connection to {device} ({name}): {how}");
-            }
-            _ => {
-                tracing::info!(name: AUDIT, %device, %name, %peer, %session, connection = %id, sent, received, seconds, "tunnel closed: {how}");
-            }
-        }
-    }
-
-    /// Ends when a connection that was never opened has waited for too long for its
-    /// session to be carried again: a client that hangs is no use.
-    async fn wait_for_session(
-        &self,
-        live: &SharedSession,
-        name: &StreamName,
-        peer: SocketAddr,
-        is_opened: impl Fn() -> bool,
-    ) {
-        let device = &self.identity;
-        sleep(PATIENCE).await;
-        if is_opened() {
-            return std::future::pending().await;
-        }
-        if live.detached_since().is_some() {
-            tracing::info!(%device, %name, %peer, "the connection waits for its session, which is interrupted");
-        }
-        loop {
-            sleep(limits::STREAM_HANDSHAKE - PATIENCE).await;
-            if is_opened() {
-                return std::future::pending().await;
-            }
-            if live.detached_since().is_some() {
-                return tracing::warn!(%peer, "no connection to {device} ({name}): its session is interrupted, and was not back within {} s", limits::STREAM_HANDSHAKE.as_secs());
-            }
-        }
-    }
-
-    /// In a stream of its own.
-    async fn in_stream(
-        &self,
-        socket: TcpStream,
-        leg: ServiceLeg,
-        peer: SocketAddr,
-        name: &StreamName,
-        stop: &CancellationToken,
-    ) {
-        let device = &self.identity;
-        let sample_output = self.opener.sample_output();
-        // The samples' lines stand in the place of ours.
-        let shown = sample_output.is_off();
-        if shown {
-            tracing::info!(name: AUDIT, %device, %name, %peer, "tunnel opened");
-        }
-        let outcome = carry(socket, leg, stop, sample_output).await;
-        report_outcome(device, name, &peer, &outcome, shown);
-    }
+/// One connection, from its accept to its end.
+async fn serve(
+    tunnels: &Tunnels,
+    socket: TcpStream,
+    peer: SocketAddr,
+    name: &StreamName,
+    stop: &CancellationToken,
+) {
+    tracing::debug!(device = %tunnels.identity(), %name, %peer, "connection accepted");
+    // Dropped without a stream, it is reset: nothing of it was carried.
+    socket.arm();
+    let tunnel = tunnels.tunnel(name, Peer::Address(peer));
+    let routed = tokio::select! {
+        // What it needs is given back before the tunnel's long life.
+        routed = Box::pin(tunnel.route()) => routed.map_err(Outcome::Unrouted),
+        () = reset(&socket) => Err(Outcome::ClientLeft),
+        () = stop.cancelled() => Err(Outcome::Stopped),
+    };
+    let outcome = match routed {
+        Ok(route) => tunnel.carry(route, socket, stop).await,
+        Err(outcome) => outcome,
+    };
+    outcome.log(&tunnel);
 }
 
 /// Ends when the peer has reset the connection, and takes nothing from it. An end of

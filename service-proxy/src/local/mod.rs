@@ -1,0 +1,4 @@
+//! Where local connections come from: a TCP port, or standard input and output.
+
+pub mod stdio;
+pub mod tcp;

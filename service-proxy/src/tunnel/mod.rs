@@ -1,0 +1,259 @@
+//! One local connection's life: the way to the device, then a session that many share or a stream
+//! of its own, and one line about its end.
+
+mod outcome;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::identity::{DeviceIdentity, StreamId, StreamName};
+use common::limits;
+use common::session::{ConnectionEnd, ConnectionId, RunningConnection, SessionId, SharedSession};
+use common::telemetry::AUDIT;
+use common::tunnel::{LocalSocket, Traffic, pump};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{HubConfig, SessionConfig};
+use crate::sample_output::SampleOutput;
+use crate::session::{Route, RouteError, Sessions};
+use crate::stream::{OpenStream, SetupError, StreamOpener};
+
+pub use outcome::{NotOpened, Outcome};
+
+/// After how long the log says what is being waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What all local connections to one device share.
+pub struct Tunnels {
+    sessions: Sessions,
+    identity: DeviceIdentity,
+    sample_output: SampleOutput,
+    is_quiet: bool,
+}
+
+impl fmt::Debug for Tunnels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tunnels({})", self.identity)
+    }
+}
+
+impl Tunnels {
+    /// To this device of the hub. If `is_quiet`, only failures of sessions are logged above debug: the
+    /// caller reports what became of the connection.
+    ///
+    /// # Errors
+    /// [`SetupError`] names the file at fault.
+    pub fn new(
+        hub: &HubConfig,
+        identity: DeviceIdentity,
+        session: SessionConfig,
+        sample_output: SampleOutput,
+        is_quiet: bool,
+    ) -> Result<Self, SetupError> {
+        let opener = Arc::new(StreamOpener::new(hub, sample_output)?);
+        Ok(Self {
+            sessions: Sessions::new(opener, identity.clone(), session, is_quiet),
+            identity,
+            sample_output,
+            is_quiet,
+        })
+    }
+
+    /// The device, or a module of it.
+    pub fn identity(&self) -> &DeviceIdentity {
+        &self.identity
+    }
+
+    /// The sessions with the device.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// A tunnel for one local connection to the target of this name.
+    pub fn tunnel<'a>(&'a self, name: &'a StreamName, peer: Peer) -> Tunnel<'a> {
+        Tunnel {
+            tunnels: self,
+            name,
+            peer,
+        }
+    }
+}
+
+/// Who is at the local end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP client.
+    Address(SocketAddr),
+    /// The program at our standard input and output.
+    Stdio,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Stdio => f.write_str("stdio"),
+        }
+    }
+}
+
+/// A tunnel for one local connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Tunnel<'a> {
+    tunnels: &'a Tunnels,
+    name: &'a StreamName,
+    peer: Peer,
+}
+
+/// In what a tunnel's bytes travel, as far as it is known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Way {
+    stream: Option<StreamId>,
+    session: Option<SessionId>,
+    connection: Option<ConnectionId>,
+}
+
+impl Tunnel<'_> {
+    /// Finds the way to the device. Ends by itself, after the time limits of opening a stream.
+    /// Dropping the future is harmless.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub async fn route(&self) -> Result<Route, RouteError> {
+        self.tunnels.sessions.route(self.name).await
+    }
+
+    /// Carries a local connection to its end, or until `stop` is cancelled; then it is cut. Dropping
+    /// the future cuts it, too.
+    pub async fn carry<L: LocalSocket>(
+        &self,
+        route: Route,
+        local: L,
+        stop: &CancellationToken,
+    ) -> Outcome {
+        match route {
+            Route::Session(live, id) => self.in_session(&live, id, local, stop).await,
+            Route::Plain(stream) => self.in_stream(*stream, local, stop).await,
+        }
+    }
+
+    /// As a connection of a session.
+    async fn in_session<L: LocalSocket>(
+        &self,
+        live: &SharedSession,
+        id: ConnectionId,
+        local: L,
+        stop: &CancellationToken,
+    ) -> Outcome {
+        let (session, connection) = (live.id(), id);
+        let traffic = Traffic::default();
+        let mut running = RunningConnection::new(live, id, local, &traffic);
+        let is_opened = tokio::select! {
+            biased;
+            is_opened = running.opened() => is_opened,
+            // Dropped, both ends of the connection are broken off.
+            () = self.interrupted(live) => {
+                return Outcome::NotOpened { session, connection, why: NotOpened::Interrupted };
+            }
+            () = stop.cancelled() => return Outcome::Stopped,
+        };
+        if is_opened {
+            self.log_opened(Way {
+                session: Some(session),
+                connection: Some(connection),
+                stream: None,
+            });
+        }
+        let outcome = tokio::select! {
+            biased;
+            outcome = running.run() => outcome,
+            () = stop.cancelled() => return Outcome::Stopped,
+        };
+        match outcome.end {
+            end @ ConnectionEnd::Refused { .. } => Outcome::NotOpened {
+                session,
+                connection,
+                why: NotOpened::Refused(end),
+            },
+            _ => Outcome::InSession {
+                session,
+                connection,
+                outcome,
+            },
+        }
+    }
+
+    /// Ends when a connection that was never opened has waited for too long for its
+    /// session to be carried again: a client that hangs is no use.
+    async fn interrupted(&self, live: &SharedSession) {
+        sleep(PATIENCE).await;
+        if live.detached_since().is_some() {
+            tracing::info!(
+                device = %self.tunnels.identity, name = %self.name, peer = %self.peer, session = %live.id(),
+                "the connection waits for its session, which is interrupted"
+            );
+        }
+        loop {
+            sleep(limits::STREAM_HANDSHAKE - PATIENCE).await;
+            if live.detached_since().is_some() {
+                return;
+            }
+        }
+    }
+
+    /// In a stream of its own.
+    async fn in_stream<L: LocalSocket>(
+        &self,
+        OpenStream { id, leg }: OpenStream,
+        local: L,
+        stop: &CancellationToken,
+    ) -> Outcome {
+        self.log_opened(Way {
+            stream: id,
+            ..Way::default()
+        });
+        let sample_output = self.tunnels.sample_output;
+        sample_output.starting();
+        let traffic = Traffic::default();
+        let outcome = tokio::select! {
+            biased;
+            outcome = pump(local, leg, &traffic, stop) => outcome,
+            never = sample_output.count(&traffic) => match never {},
+        };
+        sample_output.done();
+        Outcome::InStream {
+            stream: id,
+            outcome,
+        }
+    }
+
+    /// Whether the log has a line for each tunnel. The samples' lines stand in the place of ours.
+    fn is_shown(&self) -> bool {
+        !self.tunnels.is_quiet && self.tunnels.sample_output.is_off()
+    }
+
+    fn log_opened(&self, way: Way) {
+        macro_rules! event {
+            ($level:ident $(, name: $mark:expr)?) => {
+                tracing::$level!(
+                    $(name: $mark,)?
+                    device = %self.tunnels.identity,
+                    name = %self.name,
+                    stream = way.stream.map(display),
+                    peer = %self.peer,
+                    session = way.session.map(display),
+                    connection = way.connection.map(display),
+                    "tunnel opened"
+                )
+            };
+        }
+        if self.is_shown() {
+            event!(info, name: AUDIT);
+        } else {
+            event!(debug);
+        }
+    }
+}
