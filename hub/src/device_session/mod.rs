@@ -1,13 +1,11 @@
 //! One connected device: CONNECT and proof of identity, then its session until it
-//! ends. The rules of MQTT are in [`protocol`], without I/O.
+//! ends. The rules of MQTT are in [`mqtt::machine`], without I/O.
 
-mod actor;
-mod connect;
-pub mod protocol;
-mod serve;
+pub mod mqtt;
+mod session;
 mod twin;
 
-pub use serve::serve;
+pub use mqtt::serve;
 
 use common::identity::DeviceIdentity;
 use common::limits;
@@ -37,7 +35,7 @@ pub enum SessionEnd {
     TokenExpired,
     /// The device broke a rule.
     #[error("{0}")]
-    Rule(protocol::Violation),
+    Rule(mqtt::machine::Violation),
     /// The hub ended it.
     #[error("{}", match .0 { EndReason::Displaced => "the same identity connected again", EndReason::Revoked => "the identity was disabled, deleted or given other keys" })]
     Ended(EndReason),

@@ -1,5 +1,8 @@
-//! From a connection to a device's session: CONNECT, presence, and what is kept of earlier
+//! From an MQTT connection to a device's session: CONNECT, presence, and what is kept of earlier
 //! connections.
+
+pub(super) mod connect;
+pub mod machine;
 
 use std::net::SocketAddr;
 
@@ -10,8 +13,8 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::actor::Session;
-use super::connect::{Admitted, connect, unavailable};
+use self::connect::{Admitted, connect, unavailable};
+use super::session::Session;
 use super::{Peer, Refused};
 use crate::admission::Place;
 use crate::auth::DevicePrincipal;

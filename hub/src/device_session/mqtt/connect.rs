@@ -8,10 +8,10 @@ use common::wire::topics;
 use rustls::pki_types::CertificateDer;
 use tokio::time::Duration;
 
-use super::Refused;
 use crate::admission::Place;
 use crate::auth::{AuthError, Authenticator, DevicePrincipal, DeviceProof};
 use crate::boxed::boxed;
+use crate::device_session::Refused;
 
 /// A device that may come in.
 pub struct Admitted {

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Admitted, accept};
-use super::protocol::{self, Effect, Violation};
+use super::mqtt::connect::{Admitted, accept};
+use super::mqtt::machine::{self, Effect, Violation};
 use super::{SessionEnd, twin};
 use crate::auth::DevicePrincipal;
 use crate::presence::{EndReason, PresenceGuard};
@@ -217,7 +217,7 @@ impl<'a, S: Transport> Session<'a, S> {
                             if !matches!(packet, Packet::Pingreq) {
                                 self.presence.note_activity();
                             }
-                            protocol::receive(&self.admitted.principal.identity, packet)
+                            machine::receive(&self.admitted.principal.identity, packet)
                         }
                         Ok(None) | Err(ReadError::Lost(_)) => return SessionEnd::Lost,
                         Err(ReadError::TooLarge { .. }) => Err(Violation::TooLarge),
