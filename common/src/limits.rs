@@ -46,8 +46,6 @@ pub const HUB_SESSION_PING: Duration = Duration::from_secs(10);
 pub const HUB_SESSION_PONG: Duration = Duration::from_secs(8);
 /// MQTT keep-alive that device-proxy announces; the hub drops it after 1.5 times.
 pub const MQTT_KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Longest keep-alive a hub honours: 1.5 times IoT Hub's largest client value.
-pub const MQTT_KEEP_ALIVE_MAX: Duration = Duration::from_secs(1767);
 /// How often a silent leg is pinged, at the hub and at both proxies.
 pub const LEG_PING: Duration = Duration::from_secs(10);
 /// How long the answer may take when nothing else is on its way to that peer.
@@ -155,10 +153,6 @@ pub const SESSION_TEXT: usize = 200;
 
 /// Largest MQTT packet of a device: 256 KiB of telemetry and its topic.
 pub const MQTT_PACKET: usize = (256 << 10) + (4 << 10);
-/// Largest first packet: CONNECT with user name, SAS token and a small will. Strangers get no
-/// more: with TLS, 16 KiB is what each makes a hub hold. With the head of a WebSocket message
-/// it fits into 4 KiB.
-pub const MQTT_CONNECT_PACKET: usize = 4000;
 /// Read chunk of an MQTT session.
 pub const MQTT_READ: usize = 4 << 10;
 
@@ -178,14 +172,9 @@ pub const TWIN_DEPTH: usize = 10;
 pub const TWIN_INTEGER_MIN: i64 = -(1 << 52);
 /// Largest whole number.
 pub const TWIN_INTEGER_MAX: i64 = (1 << 52) - 1;
-/// Requests about its twin that a hub keeps of one session, the one it is at included. A
-/// device that asks for more meanwhile is not read from.
-pub const TWIN_REQUESTS: usize = 8;
 /// Twin writes of one hub in one transaction: the database has one writer, and the disk's
 /// time for one is its time for many.
 pub const TWIN_WRITES: usize = 256;
-/// How long what a device has asked for before it left is still carried out.
-pub const TWIN_FINISH: Duration = Duration::from_secs(30);
 /// A device-proxy's wait for the hub's answer to its report, before it repeats it; C devices
 /// wait 300 s.
 pub const TWIN_ANSWER: Duration = Duration::from_secs(30);

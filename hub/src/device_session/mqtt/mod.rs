@@ -1,8 +1,11 @@
-//! From an MQTT connection to a device's session: CONNECT, presence, and what is kept of earlier
-//! connections.
+//! MQTT as the protocol of a device's session, over any byte stream: from CONNECT to the end. Its
+//! rules are in [`machine`], without I/O.
 
-pub(super) mod connect;
+mod connect;
+mod connection;
 pub mod machine;
+mod stored;
+mod topics;
 
 use std::net::SocketAddr;
 
@@ -13,18 +16,22 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::connect::{Admitted, connect, unavailable};
+use self::connect::{Admitted, CONNECT_PACKET, Refused, connect, unavailable};
+use self::connection::Connection;
+use self::machine::Machine;
+use self::stored::Stored;
 use super::session::Session;
-use super::{Peer, Refused};
 use crate::admission::Place;
-use crate::auth::DevicePrincipal;
 use crate::boxed::boxed;
-use crate::registry::{RegistryError, Subscriptions};
 use crate::state::HubState;
+
+/// Bytes that a stranger may send for its CONNECT, in records of TLS and frames of WebSocket.
+pub const STRANGER_READS: usize = CONNECT_PACKET + (2 << 10);
 
 /// Serves one device connection from its CONNECT to its end, over any byte stream.
 /// `certificate` is what the device showed in TLS, and `place` its place among strangers,
-/// until it has shown who it is. Ends within moments when `stop` is cancelled.
+/// until it has shown who it is. Ends within moments when `stop` is cancelled, which is how to end
+/// it: dropped, it leaves the device without an answer.
 pub async fn serve<S: Transport>(
     state: &HubState,
     stream: S,
@@ -34,8 +41,8 @@ pub async fn serve<S: Transport>(
     place: &Place,
     stop: &CancellationToken,
 ) {
-    let mut io = PacketIo::new(stream, limits::MQTT_CONNECT_PACKET);
-    io.set_limit(limits::MQTT_CONNECT_PACKET);
+    let mut io = PacketIo::new(stream, CONNECT_PACKET);
+    io.set_limit(CONNECT_PACKET);
     let handshake = connect(&mut io, certificate.as_ref(), &state.auth, place);
     let result = tokio::select! {
         result = timeout(limits::STRANGER, handshake) => result,
@@ -71,70 +78,41 @@ async fn converse<S: Transport>(
     transport: &'static str,
     stop: &CancellationToken,
 ) {
-    let identity = admitted.principal.identity.clone();
-    let peer = Peer {
-        identity: &identity,
-        address,
-        transport,
+    let Admitted {
+        principal,
+        silence,
+        clean_session,
+    } = admitted;
+    let identity = principal.identity.clone();
+    let session = match Session::open(state, principal, stop).await {
+        Ok(session) => session,
+        Err(error) => {
+            return tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
+        }
     };
-    let credential = admitted.principal.credential.clone();
-    let presence = state.presence.admit(&admitted.principal);
-    // What was changed between proof and presence has reached no session.
-    if let Err(error) = state.auth.still_valid(&identity, &credential).await {
-        return tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
-    }
-    let kept = match session_state(state, &admitted, presence.has_displaced).await {
-        Ok(kept) => kept,
+    let (principal, has_displaced) = (session.principal(), session.has_displaced());
+    let load = Stored::load(&state.registry, principal, clean_session, has_displaced);
+    let (stored, subscriptions) = match load.await {
+        Ok(loaded) => loaded,
         Err(error) => {
             tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
             return unavailable(&mut io).await;
         }
     };
-    tracing::info!(name: AUDIT, device = %peer.identity, peer = %peer.address, transport = peer.transport, "device connected");
-    let session = Session::new(state, io, presence, admitted, kept, stop);
-    match session.run().await {
+    tracing::info!(name: AUDIT, device = %identity, peer = %address, transport, "device connected");
+    let connection = Connection {
+        io,
+        session,
+        machine: Machine::new(identity.clone(), subscriptions),
+        stored,
+        silence,
+    };
+    match connection.run().await {
         (end, 0) => {
-            tracing::info!(name: AUDIT, device = %peer.identity, peer = %peer.address, "device disconnected: {end}");
+            tracing::info!(name: AUDIT, device = %identity, peer = %address, "device disconnected: {end}");
         }
         (end, telemetry) => {
-            tracing::info!(name: AUDIT, device = %peer.identity, peer = %peer.address, telemetry, "device disconnected: {end}");
+            tracing::info!(name: AUDIT, device = %identity, peer = %address, telemetry, "device disconnected: {end}");
         }
     }
-}
-
-/// What the identity has subscribed in earlier connections. With a clean session it is
-/// forgotten, before the device is answered; what a connection was just storing when this one
-/// displaced it, included: one write waits for the other.
-async fn session_state(
-    state: &HubState,
-    admitted: &Admitted,
-    has_displaced: bool,
-) -> Result<Subscriptions, RegistryError> {
-    let DevicePrincipal {
-        identity,
-        generation_id,
-        ..
-    } = &admitted.principal;
-    let kept = state
-        .registry
-        .subscriptions(identity, generation_id)
-        .await
-        .or_else(|error| match error {
-            // What cannot be read is as good as lost: session present 0 says so, and the device
-            // subscribes.
-            RegistryError::Damaged { .. } => {
-                tracing::warn!(device = %identity, "{error}");
-                Ok(Subscriptions::new())
-            }
-            error => Err(error),
-        })?;
-    if !admitted.clean_session || (kept.is_empty() && !has_displaced) {
-        return Ok(kept);
-    }
-    let none = Subscriptions::new();
-    let forget = state
-        .registry
-        .keep_subscriptions(identity, generation_id, none);
-    forget.await?;
-    Ok(Subscriptions::new())
 }
