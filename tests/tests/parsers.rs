@@ -31,3 +31,8 @@ fn sas_tokens() {
 fn connection_strings() {
     play("connection_string", harness::connection_string);
 }
+
+#[test]
+fn mqtt_sessions() {
+    play("mqtt_session", harness::mqtt_session);
+}
