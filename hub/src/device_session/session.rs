@@ -5,6 +5,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use common::identity::StreamId;
+use common::log_about;
+use common::telemetry::About;
 use common::wire::stream::StreamRequest;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
@@ -104,7 +107,8 @@ impl<'a> Session<'a> {
             }
             DeviceEvent::StreamAnswer(answer) => {
                 let known = self.state.pending.answer_stream(identity, &answer);
-                tracing::debug!(device = %identity, request = %answer.request_id, accepted = answer.accepted, known, "stream answer");
+                let about = About::device(identity);
+                log_about!(debug, about, request = %answer.request_id, accepted = answer.accepted, known, "stream answer");
             }
             DeviceEvent::Twin {
                 request,
@@ -113,7 +117,11 @@ impl<'a> Session<'a> {
             } => self.twin.push(request, body, is_answered),
             DeviceEvent::Telemetry => {
                 if self.telemetry == 0 {
-                    tracing::info!(device = %identity, "the device sends telemetry; this hub acknowledges it and does not route it yet");
+                    log_about!(
+                        info,
+                        About::device(identity),
+                        "the device sends telemetry; this hub acknowledges it and does not route it yet"
+                    );
                 }
                 self.telemetry += 1;
             }
@@ -138,8 +146,9 @@ impl<'a> Session<'a> {
                     }
                 } => return Some(DeviceCommand::End(HubEnd::TokenExpired)),
                 request = next_of(&mut self.requests) => {
-                    let identity = &self.principal.identity;
-                    tracing::debug!(device = %identity, request = %request.request_id, name = request.name, "stream request");
+                    let id = StreamId::of_url(&request.url);
+                    let about = About::stream(id.as_ref(), &request.name).of(&self.principal.identity);
+                    log_about!(debug, about, request = %request.request_id, "stream request");
                     return Some(DeviceCommand::StreamRequest(request));
                 }
                 () = self.presence.wake.notified() => self.take_requests(),

@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use common::identity::{DeviceIdentity, RequestId};
-use common::limits;
+use common::telemetry::About;
 use common::wire::problem::ErrorCode;
 use common::wire::twin::{TwinRequest, TwinResponse};
+use common::{limits, log_about};
 use serde_json::json;
 
 use super::event::TwinAnswer;
@@ -147,7 +148,12 @@ async fn patch_reported(
     };
     match patched.await {
         Ok(version) => {
-            tracing::debug!(device = %identity, version, "reported properties");
+            log_about!(
+                debug,
+                About::device(identity),
+                version,
+                "reported properties"
+            );
             let response = TwinResponse {
                 request_id,
                 status: 204,
@@ -165,7 +171,13 @@ async fn patch_reported(
 /// One SDK ignores the status: it looks for `errorCode` in the body.
 fn refuse(identity: &DeviceIdentity, request_id: RequestId, error: RegistryError) -> TwinAnswer {
     let Refusal { code, message, .. } = error.into();
-    tracing::debug!(device = %identity, code = code.number, "twin request refused: {message}");
+    let about = About::device(identity);
+    log_about!(
+        debug,
+        about,
+        code = code.number,
+        "twin request refused: {message}"
+    );
     let ErrorCode { number, .. } = code;
     let response = TwinResponse {
         request_id,

@@ -1,5 +1,5 @@
 //! The server's certificate and its freshness: the hub's own, or files that another program
-//! else renews.
+//! renews.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio::time::{Duration, MissedTickBehavior, interval};
 use super::CertificateSlot;
 use super::ca::{self, Made, PkiError};
 use crate::config::CertificateSource;
+use crate::events::{self, Event};
 
 /// Why there is no usable certificate.
 #[derive(Debug, thiserror::Error)]
@@ -57,10 +58,12 @@ impl Certificate {
             CertificateSource::Managed => {
                 let had_ca = tls_dir.join("ca.pem").exists();
                 let material = ca::ensure(&tls_dir, host, OffsetDateTime::now_utc())?;
-                if material.made == Made::CaAndServer && had_ca {
-                    tracing::warn!(ca = %material.ca_file.display(), host, "made a new CA, since the old one is not for this host name or about to expire: give this file to all proxies and SDK clients, the old one is of no more use");
-                } else if material.made == Made::CaAndServer {
-                    tracing::info!(ca = %material.ca_file.display(), host, "made a new CA: give this file to proxies and SDK clients");
+                if material.made == Made::CaAndServer {
+                    emit(events::Certificate::CaMade {
+                        file: &material.ca_file,
+                        host,
+                        is_replaced: had_ca,
+                    });
                 }
                 (material.certificates, material.key)
             }
@@ -94,7 +97,7 @@ impl Certificate {
                 loop {
                     ticks.tick().await;
                     if let Err(error) = self.renew_managed() {
-                        tracing::error!("cannot renew the TLS certificate: {error}");
+                        emit(events::Certificate::NotRenewed(&error));
                     }
                 }
             }
@@ -111,12 +114,10 @@ impl Certificate {
                     match self.reload(certificate, key) {
                         Ok(()) => {
                             seen = now;
-                            tracing::info!("the TLS certificate was read again");
+                            emit(events::Certificate::Reloaded);
                         }
                         // Perhaps one of the two is not written yet: look again.
-                        Err(error) => {
-                            tracing::warn!("the changed TLS files cannot be used: {error}")
-                        }
+                        Err(error) => emit(events::Certificate::NotReloaded(&error)),
                     }
                 }
             }
@@ -129,9 +130,10 @@ impl Certificate {
             return Ok(());
         }
         self.slot.replace(material.certificates, material.key)?;
-        tracing::info!("the TLS certificate was renewed");
+        emit(events::Certificate::Renewed);
         if material.made == Made::CaAndServer {
-            tracing::warn!(ca = %material.ca_file.display(), "the CA is a new one: give this file to proxies and SDK clients");
+            let file = &material.ca_file;
+            emit(events::Certificate::CaRenewed { file });
         }
         Ok(())
     }
@@ -141,6 +143,10 @@ impl Certificate {
             .slot
             .replace(certificates(certificate)?, private_key(key)?)?)
     }
+}
+
+fn emit(event: events::Certificate<'_>) {
+    Event::Certificate(event).emit();
 }
 
 /// Reports a given certificate that clients will refuse whatever they trust: better here than

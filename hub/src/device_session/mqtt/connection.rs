@@ -54,10 +54,10 @@ impl<S: Transport> Connection<'_, S> {
         if let Some(event) = self.machine.resume() {
             self.session.receive(event);
         }
-        let mut heard = Instant::now();
+        let mut last_read = Instant::now();
         let mut second_look = SecondLook::default();
         loop {
-            let silent_at = heard + self.silence;
+            let silent_at = last_read + self.silence;
             let judged_at = second_look.until(silent_at);
             let may_read = self.session.has_room();
             tokio::select! {
@@ -65,8 +65,8 @@ impl<S: Transport> Connection<'_, S> {
                 biased;
                 command = self.session.next() => {
                     if !may_read {
-                        // Not listened to in between.
-                        heard = Instant::now();
+                        // Nothing was read in between.
+                        last_read = Instant::now();
                     }
                     if let Some(command) = command
                         && let Err(end) = self.send(&command).await
@@ -75,7 +75,7 @@ impl<S: Transport> Connection<'_, S> {
                     }
                 }
                 packet = self.io.read(), if may_read => {
-                    heard = Instant::now();
+                    last_read = Instant::now();
                     if let Err(end) = self.receive(packet).await {
                         return end;
                     }

@@ -9,9 +9,9 @@ mod topics;
 
 use std::net::SocketAddr;
 
-use common::limits;
 use common::mqtt::{PacketIo, Transport};
-use common::telemetry::AUDIT;
+use common::telemetry::About;
+use common::{limits, log_about};
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use self::stored::Stored;
 use super::session::Session;
 use crate::admission::Place;
 use crate::boxed::boxed;
+use crate::events::{self, Event};
 use crate::state::HubState;
 
 /// Bytes that a stranger may send for its CONNECT, in records of TLS and frames of WebSocket.
@@ -43,25 +44,31 @@ pub async fn serve<S: Transport>(
 ) {
     let mut io = PacketIo::new(stream, CONNECT_PACKET);
     io.set_limit(CONNECT_PACKET);
+    let about = || About::connection_from(&address).transport(&transport);
     let handshake = connect(&mut io, certificate.as_ref(), &state.auth, place);
     let result = tokio::select! {
         result = timeout(limits::STRANGER, handshake) => result,
         () = place.gone() => {
-            return tracing::debug!(peer = %address, transport, "no CONNECT came, and others want its place");
+            return log_about!(debug, about(), "closed before its CONNECT came: others need its place");
         }
         () = stop.cancelled() => return,
     };
     let admitted = match result {
         Ok(Ok(admitted)) => admitted,
         Ok(Err(error @ Refused::Connect { .. })) => {
-            return tracing::warn!(peer = %address, transport, "{error}");
+            return Event::DeviceRefused {
+                peer: address,
+                transport,
+                reason: &error,
+            }
+            .emit();
         }
         Ok(Err(error)) => {
-            tracing::debug!(peer = %address, transport, "{error}");
+            log_about!(debug, about(), "{error}");
             let _ = timeout(limits::CLOSE, io.break_off()).await;
             return;
         }
-        Err(_) => return tracing::debug!(peer = %address, transport, "no CONNECT came in time"),
+        Err(_) => return log_about!(debug, about(), "no CONNECT came in time"),
     };
     place.leave();
     drop(certificate);
@@ -84,22 +91,33 @@ async fn converse<S: Transport>(
         clean_session,
     } = admitted;
     let identity = principal.identity.clone();
+    let not_opened = |reason: events::Reason<'_>| {
+        Event::SessionNotOpened {
+            device: &identity,
+            peer: address,
+            reason,
+        }
+        .emit();
+    };
     let session = match Session::open(state, principal, stop).await {
         Ok(session) => session,
-        Err(error) => {
-            return tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
-        }
+        Err(error) => return not_opened(&error),
     };
     let (principal, has_displaced) = (session.principal(), session.has_displaced());
     let load = Stored::load(&state.registry, principal, clean_session, has_displaced);
     let (stored, subscriptions) = match load.await {
         Ok(loaded) => loaded,
         Err(error) => {
-            tracing::warn!(device = %identity, peer = %address, "session ended: {error}");
+            not_opened(&error);
             return unavailable(&mut io).await;
         }
     };
-    tracing::info!(name: AUDIT, device = %identity, peer = %address, transport, "device connected");
+    Event::DeviceConnected {
+        device: &identity,
+        peer: address,
+        transport,
+    }
+    .emit();
     let connection = Connection {
         io,
         session,
@@ -107,12 +125,12 @@ async fn converse<S: Transport>(
         stored,
         silence,
     };
-    match connection.run().await {
-        (end, 0) => {
-            tracing::info!(name: AUDIT, device = %identity, peer = %address, "device disconnected: {end}");
-        }
-        (end, telemetry) => {
-            tracing::info!(name: AUDIT, device = %identity, peer = %address, telemetry, "device disconnected: {end}");
-        }
+    let (end, telemetry) = connection.run().await;
+    Event::DeviceDisconnected {
+        device: &identity,
+        peer: address,
+        telemetry,
+        end: &end,
     }
+    .emit();
 }

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use common::limits;
+use common::telemetry::About;
+use common::{limits, log_about};
 use tokio::time::timeout;
 
 use super::machine::Machine;
@@ -37,7 +38,7 @@ impl Stored {
         let (identity, generation) = (&principal.identity, &principal.generation_id);
         let mut subscriptions = match registry.subscriptions(identity, generation).await {
             Err(error @ RegistryError::Damaged { .. }) => {
-                tracing::warn!(device = %identity, "{error}");
+                log_about!(warn, About::device(identity), "{error}");
                 Subscriptions::new()
             }
             read => read?,
@@ -74,10 +75,18 @@ impl Stored {
         match timeout(limits::SESSION_WRITE, write).await {
             Ok(Ok(())) => self.is_current = true,
             Ok(Err(error)) => {
-                tracing::warn!(device = %identity, "its subscriptions hold for this connection only: {error}");
+                log_about!(
+                    warn,
+                    About::device(identity),
+                    "its subscriptions hold for this connection only: {error}"
+                );
             }
             Err(_) => {
-                tracing::warn!(device = %identity, "its subscriptions hold for this connection only: the disk is too slow");
+                log_about!(
+                    warn,
+                    About::device(identity),
+                    "its subscriptions hold for this connection only: the disk is too slow"
+                );
             }
         }
     }

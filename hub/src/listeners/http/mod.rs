@@ -36,6 +36,7 @@ use crate::answer::Answer;
 use crate::api::{identities, planned, streams, twins};
 use crate::auth::{AuthError, Permission, ServicePrincipal};
 use crate::boxed::boxed;
+use crate::events::Event;
 use crate::refusal::Refusal;
 use crate::state::{HubState, LegStream};
 use crate::streaming;
@@ -125,7 +126,7 @@ impl HttpListener {
         let result = tokio::select! {
             result = serving.as_mut() => result,
             () = place.gone() => {
-                return tracing::debug!(%peer, "no request was authorised, and others want its place");
+                return tracing::debug!(%peer, "closed before a request was authorised: others need its place");
             }
             () = stop.cancelled() => {
                 serving.as_mut().graceful_shutdown();
@@ -360,7 +361,8 @@ impl Connection {
     }
 
     fn unauthorised(&self, error: AuthError) -> Refusal {
-        tracing::warn!(peer = %self.peer, "request of a service refused: {error}");
+        let (peer, reason) = (self.peer, &error);
+        Event::ServiceRefused { peer, reason }.emit();
         error.into_refusal()
     }
 }
