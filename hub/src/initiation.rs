@@ -9,6 +9,7 @@ use common::wire::initiation::Timeouts;
 use common::wire::stream::{Initiator, StreamRequest};
 use tokio::time::{Duration, Instant, timeout_at};
 
+use crate::events::{self, Event, Outcome};
 use crate::legs::{ExpectRefused, Opener};
 use crate::limits;
 use crate::pending::{AskRefused, Asked, Progress};
@@ -75,62 +76,86 @@ pub trait Initiate {
 /// In the process that holds the device.
 impl Initiate for HubState {
     async fn initiate(&self, ask: Ask) -> Result<Accepted, Refused> {
-        let started = Instant::now();
-        let total = started + limits::STREAM_HANDSHAKE;
-        let Ask {
-            identity,
-            name,
-            opener,
-            timeouts,
-        } = ask;
-        // So that a device can share what it has among those who want it.
-        let initiator = Initiator {
-            ip: opener.peer.ip().to_canonical(),
-            policy: opener.policy.clone(),
-        };
         let stream = StreamId::random();
-        let token_until =
-            unix_now() + limits::STREAM_HANDSHAKE.as_secs() + limits::LEG_ARRIVAL.as_secs();
-        let mint = |leg| {
-            let token = self.tokens.mint(stream, leg, token_until);
-            token.map_err(|_| Refused::Token)
+        let described = events::Stream {
+            id: &stream,
+            device: &ask.identity,
+            name: ask.name.as_str(),
+            policy: &ask.opener.policy,
+            peer: &ask.opener.peer,
         };
-        let device_url = streaming::url(&self.address, &identity, stream, Leg::Device);
-        let device_token = mint(Leg::Device)?;
-        let token = mint(Leg::Service)?;
-        let expected = self.legs.expect(stream, &identity, &name, opener)?;
-        let mut asked = self
-            .pending
-            .ask_for_stream(&identity, |request_id| StreamRequest {
-                request_id,
-                name: name.as_str().to_owned(),
-                url: device_url,
-                token: device_token,
-                initiator: Some(initiator),
-            })?;
-        self.presence.wake(&identity);
-        let answered = async {
-            let connect_by = (started + timeouts.connect).min(total);
-            for_device(self, &identity, &mut asked, connect_by).await?;
-            for_answer(&mut asked, timeouts.response, total).await
+        let answered = initiate(self, stream, described, &ask).await;
+        let outcome = match &answered {
+            Ok(_) => Outcome::Accepted,
+            Err(Refused::Rejected(_)) => Outcome::Rejected,
+            Err(refused) => Outcome::NotAnswered(refused),
         };
-        let is_accepted = tokio::select! {
-            answered = answered => answered?,
-            // Its leg has come and gone, or the identity may have no streams any more.
-            () = expected.cancel.cancelled() => return Err(Refused::NotOnline),
-        };
-        if !is_accepted {
-            return Err(Refused::Rejected(stream));
-        }
-        if !expected.accept() {
-            return Err(Refused::NotOnline);
-        }
-        Ok(Accepted {
-            stream,
-            url: streaming::url(&self.address, &identity, stream, Leg::Service),
-            token,
-        })
+        Event::Stream(described, outcome).emit();
+        answered
     }
+}
+
+async fn initiate(
+    state: &HubState,
+    stream: StreamId,
+    described: events::Stream<'_>,
+    ask: &Ask,
+) -> Result<Accepted, Refused> {
+    let started = Instant::now();
+    let total = started + limits::STREAM_HANDSHAKE;
+    let Ask {
+        identity,
+        name,
+        opener,
+        timeouts,
+    } = ask;
+    // So that a device can share what it has among those who want it.
+    let initiator = Initiator {
+        ip: opener.peer.ip().to_canonical(),
+        policy: opener.policy.clone(),
+    };
+    let token_until =
+        unix_now() + limits::STREAM_HANDSHAKE.as_secs() + limits::LEG_ARRIVAL.as_secs();
+    let mint = |leg| {
+        let token = state.tokens.mint(stream, leg, token_until);
+        token.map_err(|_| Refused::Token)
+    };
+    let device_url = streaming::url(&state.address, identity, stream, Leg::Device);
+    let device_token = mint(Leg::Device)?;
+    let token = mint(Leg::Service)?;
+    let expected = state.legs.expect(stream, identity, name, opener.clone())?;
+    let mut asked = state
+        .pending
+        .ask_for_stream(identity, |request_id| StreamRequest {
+            request_id,
+            name: name.as_str().to_owned(),
+            url: device_url,
+            token: device_token,
+            initiator: Some(initiator),
+        })?;
+    Event::StreamRequested(described).emit();
+    state.presence.wake(identity);
+    let answered = async {
+        let connect_by = (started + timeouts.connect).min(total);
+        for_device(state, identity, &mut asked, connect_by).await?;
+        for_answer(&mut asked, timeouts.response, total).await
+    };
+    let is_accepted = tokio::select! {
+        answered = answered => answered?,
+        // Its leg has come and gone, or the identity may have no streams any more.
+        () = expected.cancel.cancelled() => return Err(Refused::NotOnline),
+    };
+    if !is_accepted {
+        return Err(Refused::Rejected(stream));
+    }
+    if !expected.accept() {
+        return Err(Refused::NotOnline);
+    }
+    Ok(Accepted {
+        stream,
+        url: streaming::url(&state.address, identity, stream, Leg::Service),
+        token,
+    })
 }
 
 /// Waits for the device to take the request.

@@ -24,6 +24,7 @@ pub mod config;
 pub mod data_dir;
 pub mod device_session;
 pub mod documents;
+pub mod events;
 pub mod files;
 pub mod initiation;
 pub mod iso8601;

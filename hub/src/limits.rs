@@ -20,11 +20,6 @@ pub const STRANGER: Duration = Duration::from_secs(30);
 /// Longest streaming token: the C sample copies `Bearer <token>` into 1,024 bytes.
 pub const STREAM_TOKEN_LENGTH: usize = 1016;
 
-// --- Liveness ---
-
-/// Longest keep-alive a hub honours: 1.5 times IoT Hub's largest client value.
-pub const MQTT_KEEP_ALIVE_MAX: Duration = Duration::from_secs(1767);
-
 // --- Endings ---
 
 /// So long the hub keeps back its answer to a leg's Close until the other leg has all that was
@@ -32,13 +27,6 @@ pub const MQTT_KEEP_ALIVE_MAX: Duration = Duration::from_secs(1767);
 pub const LEG_CONFIRM: Duration = Duration::from_secs(10);
 /// The surviving leg's answer to our Close, at the hub.
 pub const LEG_CLOSE: Duration = Duration::from_secs(10);
-
-// --- MQTT ---
-
-/// Largest first packet: CONNECT with user name, SAS token and a small will. Strangers get no
-/// more: with TLS, 16 KiB is what each makes a hub hold. With the head of a WebSocket message
-/// it fits into 4 KiB.
-pub const MQTT_CONNECT_PACKET: usize = 4000;
 
 // --- Twins (IoT Hub's limits, unless a reason stands there) ---
 
@@ -56,14 +44,9 @@ pub const TWIN_DEPTH: usize = 10;
 pub const TWIN_INTEGER_MIN: i64 = -(1 << 52);
 /// Largest whole number.
 pub const TWIN_INTEGER_MAX: i64 = (1 << 52) - 1;
-/// Requests about its twin that a hub keeps of one session, the one it is at included. A
-/// device that asks for more meanwhile is not read from.
-pub const TWIN_REQUESTS: usize = 8;
 /// Twin writes of one hub in one transaction: the database has one writer, and the disk's
 /// time for one is its time for many.
 pub const TWIN_WRITES: usize = 256;
-/// How long what a device has asked for before it left is still carried out.
-pub const TWIN_FINISH: Duration = Duration::from_secs(30);
 
 // --- HTTP ---
 

@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use common::identity::DeviceId;
-use common::telemetry::AUDIT;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::auth::AuthError;
+use crate::events::Event;
 use crate::presence::EndReason;
 use crate::registry::{RegistryError, Status};
 use crate::state::HubState;
@@ -36,6 +36,9 @@ pub async fn follow(state: HubState) {
 
 async fn look(state: &HubState, point: u64) -> Result<u64, RegistryError> {
     let changes = state.registry.changes_since(point).await?;
+    for identity in &changes.identities {
+        Event::IdentityChanged { device: identity }.emit();
+    }
     let mut devices: HashSet<DeviceId> = changes
         .identities
         .into_iter()
@@ -62,7 +65,10 @@ async fn enforce(state: &HubState, device: &DeviceId) -> Result<(), RegistryErro
             Err(AuthError::Registry(error)) if !matches!(error, RegistryError::Damaged { .. }) => {
                 return Err(error);
             }
-            Err(_) => state.presence.end(&identity, EndReason::Revoked),
+            Err(_) => {
+                Event::SessionRevoked { device: &identity }.emit();
+                state.presence.end(&identity, EndReason::Revoked);
+            }
         }
     }
     // Streams live on without their device's session: they have their own rule.
@@ -72,7 +78,7 @@ async fn enforce(state: &HubState, device: &DeviceId) -> Result<(), RegistryErro
             known => known?,
         };
         if known.is_none_or(|identity| identity.status == Status::Disabled) {
-            tracing::info!(name: AUDIT, device = %identity, "ending its streams: disabled, deleted or damaged");
+            Event::StreamsRevoked { device: &identity }.emit();
             state.pending.end_all(&identity);
             state.legs.end_all(&identity);
         }

@@ -16,6 +16,7 @@ use crate::activity;
 use crate::admission::Strangers;
 use crate::config::{AmqpsListen, ServeConfig};
 use crate::data_dir::{DataDir, DataDirError, ServeLock};
+use crate::events::Event;
 use crate::listeners::{self, AmqpListener, HttpListener, MqttListener, ServerTls};
 use crate::registry::RegistryError;
 use crate::registry::SqliteRegistry;
@@ -179,6 +180,18 @@ impl Server {
         text + "ready\n"
     }
 
+    fn report_listeners(&self) {
+        let started = |protocol, address: io::Result<SocketAddr>| {
+            if let Ok(address) = address {
+                Event::ListenerStarted { protocol, address }.emit();
+            }
+        };
+        started("HTTPS", self.https_address());
+        if let Some(listener) = &self.mqtts {
+            started("MQTT over TLS", listener.local_addr());
+        }
+    }
+
     /// The hub's handles, for programs that run it inside.
     pub fn state(&self) -> &HubState {
         &self.state
@@ -199,6 +212,7 @@ impl Server {
         let stop_listening = CancellationToken::new();
         let stop_requests = CancellationToken::new();
         let stop_sessions = CancellationToken::new();
+        self.report_listeners();
         let http = HttpListener {
             state: self.state.clone(),
             tls: self.https_tls,
@@ -219,7 +233,7 @@ impl Server {
         let mqtt_permits = listeners::permits(limits.connections);
         if let Some(listener) = self.amqps {
             if let Ok(address) = listener.local_addr() {
-                tracing::info!("clients of AMQP on {address} are told to use MQTT");
+                Event::AmqpListenerStarted { address }.emit();
             }
             let amqp = AmqpListener {
                 tls: self.mqtts_tls.clone(),
@@ -259,7 +273,7 @@ impl Server {
             () = activity::keep(self.state.clone()) => {}
             () = self.certificate.keep_fresh() => {}
         }
-        tracing::info!("stopping");
+        Event::Stopping.emit();
         // No new strangers,
         stop_listening.cancel();
         // no new streams, and no leg waits for one that cannot come;
@@ -271,14 +285,18 @@ impl Server {
         while legs.count() > 0 && Instant::now() < grace {
             sleep_until((Instant::now() + Duration::from_millis(50)).min(grace)).await;
         }
-        let cut = legs.count();
+        let streams_cut = legs.count();
         legs.end_everything();
         // and device sessions end last, since devices reconnect as soon as theirs does.
         stop_sessions.cancel();
         tasks.close();
-        let done = timeout(GOODBYES, tasks.wait()).await.is_ok();
+        let in_time = timeout(GOODBYES, tasks.wait()).await.is_ok();
         activity::finish(&self.state).await;
-        tracing::info!(streams_cut = cut, in_time = done, "stopped");
+        Event::Stopped {
+            streams_cut,
+            in_time,
+        }
+        .emit();
     }
 }
 

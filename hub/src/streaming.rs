@@ -6,17 +6,17 @@ use std::net::SocketAddr;
 
 use common::hub_address::HubAddress;
 use common::identity::{DeviceIdentity, Leg, StreamId};
-use common::net;
-use common::report;
 use common::session::STREAM_PREFIX;
-use common::telemetry::AUDIT;
+use common::telemetry::About;
 use common::websocket::{CloseFrame, Data, Incoming};
 use common::wire::initiation::encode_segment;
+use common::{log_about, net};
 use tokio::sync::oneshot;
 
+use crate::events::{Event, Outcome};
 use crate::legs::{LegPlace, Meeting};
 use crate::limits;
-use crate::relay::{DISCONNECTED, RelayOutcome, abort, close_for_violation, relay};
+use crate::relay::{DISCONNECTED, abort, close_for_violation, relay};
 use crate::state::LegSocket;
 
 /// First segment of the streaming endpoint's paths.
@@ -46,7 +46,8 @@ pub fn parse_path(segments: &[&str]) -> Option<(StreamId, Leg)> {
 
 /// Serves one leg to its end. Its token was good, and its place is claimed.
 pub async fn serve(leg: Leg, socket: LegSocket, mut place: LegPlace<LegSocket>, peer: SocketAddr) {
-    tracing::debug!(device = %place.identity, name = place.name, stream = %place.stream, %leg, %peer, "leg connected");
+    let about = About::stream(Some(&place.stream), &place.name).of(&place.identity);
+    log_about!(debug, about.peer(&peer), %leg, "leg connected");
     if place.name.starts_with(STREAM_PREFIX) {
         net::steady(socket.get_ref().get_ref().0.socket());
     }
@@ -55,16 +56,23 @@ pub async fn serve(leg: Leg, socket: LegSocket, mut place: LegPlace<LegSocket>, 
         Meeting::Gone(socket) => abort(socket).await,
         Meeting::First(socket, partner) => {
             let Some((socket, held, partner)) = wait(socket, partner, &place).await else {
-                return;
+                return Event::Stream(place.described(), Outcome::Unpaired).emit();
             };
+            Event::Stream(place.described(), Outcome::Established).emit();
             let outcome = relay(leg, socket, held, partner, &place.cancel).await;
-            report_outcome(&place, &outcome);
+            let outcome = Outcome::Closed {
+                to_device: outcome.to_device,
+                to_service: outcome.to_service,
+                duration: outcome.duration,
+                end: &outcome.end,
+            };
+            Event::Stream(place.described(), outcome).emit();
         }
     }
 }
 
 /// Waits for the other leg, and holds at most one message of this one meanwhile.
-/// `None`: the stream came to nothing, and the leg was closed.
+/// `None`: the stream has ended, and the leg was closed.
 async fn wait(
     mut socket: LegSocket,
     mut partner: oneshot::Receiver<LegSocket>,
@@ -98,28 +106,11 @@ async fn wait(
                             let _ = tokio::time::timeout(limits::LEG_CLOSE, flush).await;
                         }
                     }
-                    tracing::info!(name: AUDIT, device = %place.identity, name = place.name, stream = %place.stream, policy = place.opener.policy, peer = %place.opener.peer, "stream ended before its other leg came");
                     return None;
                 }
             },
         }
     }
-}
-
-fn report_outcome(place: &LegPlace<LegSocket>, outcome: &RelayOutcome) {
-    tracing::info!(
-        name: AUDIT,
-        device = %place.identity,
-        name = place.name,
-        stream = %place.stream,
-        policy = place.opener.policy,
-        peer = %place.opener.peer,
-        to_device = outcome.to_device,
-        to_service = outcome.to_service,
-        seconds = format_args!("{:.1}", outcome.duration.as_secs_f32()),
-        "stream closed: {}",
-        report::chain(&outcome.end),
-    );
 }
 
 #[cfg(test)]

@@ -17,3 +17,8 @@ fn sas_tokens() {
 fn connection_strings() {
     play("connection_string", parsers::connection_string);
 }
+
+#[test]
+fn mqtt_sessions() {
+    play("mqtt_session", harness::mqtt_session::run);
+}

@@ -7,6 +7,7 @@ use common::clock::unix_now;
 use common::mqtt::{self, Packet};
 use common::wire::initiation::InitiationResult;
 use common::wire::twin::{SessionReport, TwinResponse};
+use hub::device_session::TWIN_REQUESTS;
 use hub::registry::{Authentication, Status};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -207,7 +208,7 @@ async fn requests_wait_in_their_order_and_more_than_a_few_are_not_read() {
     let hub = TestHub::start().await;
     let mut device = Device::connect(&hub, "d").await.0;
     let busy = Busy::new(&hub);
-    let count = 3 * hub::limits::TWIN_REQUESTS;
+    let count = 3 * TWIN_REQUESTS;
     let mut packets = Vec::new();
     for rid in 0..count {
         let topic = format!("$iothub/twin/PATCH/properties/reported/?$rid={rid}");
@@ -231,7 +232,7 @@ async fn requests_wait_in_their_order_and_more_than_a_few_are_not_read() {
             }
             other => panic!("{other:?} instead of an answer"),
         }
-        let is_early = seen + hub::limits::TWIN_REQUESTS < count;
+        let is_early = seen + TWIN_REQUESTS < count;
         assert!(!(pinged && is_early), "read before there was room");
     }
     if !pinged {

@@ -5,6 +5,7 @@
 //! session       session mode: both ends under any events, or one and a hostile peer
 //! websocket     the WebSocket decoder on any bytes
 //! parsers       topics, SAS tokens and connection strings
+//! mqtt_session  a device's MQTT session at the hub
 //! corpus        what fuzzing has found worth keeping
 //! ```
 
@@ -17,6 +18,7 @@
 )]
 
 pub mod corpus;
+pub mod mqtt_session;
 pub mod parsers;
 pub mod session;
 pub mod websocket;

@@ -3,6 +3,7 @@
 //! for its reader ([`crate::output`]), and what repeats is summed up ([`crate::repeats`]), but for
 //! events with the name [`AUDIT`].
 
+mod about;
 mod summed;
 
 use std::io::IsTerminal as _;
@@ -13,6 +14,7 @@ use tracing_subscriber::filter::{FilterExt as _, Targets};
 use tracing_subscriber::prelude::*;
 
 use crate::output;
+pub use about::About;
 use summed::{Summed, Summing};
 
 /// The crates whose events are shown.

@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 
 use common::identity::{DeviceIdentity, StreamName};
-use common::telemetry::AUDIT;
 use common::wire::initiation::{self, Timeouts};
 use common::wire::problem::ErrorCode;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -38,12 +37,11 @@ pub async fn initiate(
     if registry.identity(identity).await?.is_none() {
         return Err(not_found(identity));
     }
-    let policy = &principal.policy;
     let ask = Ask {
         identity: identity.clone(),
-        name: name.clone(),
+        name,
         opener: Opener {
-            policy: policy.clone(),
+            policy: principal.policy.clone(),
             peer,
         },
         timeouts,
@@ -51,8 +49,7 @@ pub async fn initiate(
     let mut answer = empty(StatusCode::OK);
     let headers = answer.headers_mut();
     match hub.initiate(ask).await {
-        Ok(Accepted { stream, url, token }) => {
-            tracing::info!(name: AUDIT, device = %identity, %name, %stream, policy, %peer, "stream accepted");
+        Ok(Accepted { url, token, .. }) => {
             let value = |text: &str| {
                 HeaderValue::from_str(text)
                     .map_err(|_| Refusal::new(ErrorCode::SERVER_ERROR, "the URL cannot be sent"))
@@ -63,8 +60,7 @@ pub async fn initiate(
             token.set_sensitive(true);
             headers.insert(initiation::AUTH_TOKEN, token);
         }
-        Err(Refused::Rejected(stream)) => {
-            tracing::info!(device = %identity, %name, %stream, policy, %peer, "stream rejected");
+        Err(Refused::Rejected(_)) => {
             headers.insert(initiation::IS_ACCEPTED, HeaderValue::from_static("False"));
         }
         Err(refused) => return Err(refusal(&refused)),

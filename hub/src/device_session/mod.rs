@@ -1,21 +1,15 @@
-//! One connected device: CONNECT and proof of identity, then its session until it
-//! ends. The rules of MQTT are in [`protocol`], without I/O.
+//! One connected device: its proof of identity, then its session until it ends. What a device
+//! and the hub have for each other is in [`DeviceEvent`] and [`DeviceCommand`]; the protocol
+//! that carries them stands beside the session, as [`mqtt`].
 
-mod actor;
-mod connect;
-pub mod protocol;
-mod serve;
+mod event;
+pub mod mqtt;
+mod session;
 mod twin;
 
-pub use serve::serve;
-
-use common::identity::DeviceIdentity;
-
-use crate::limits;
-use crate::presence::EndReason;
-
-/// Bytes that a stranger may send for its CONNECT, in records of TLS and frames of WebSocket.
-pub const STRANGER_READS: usize = limits::MQTT_CONNECT_PACKET + (2 << 10);
+pub use event::{DeviceCommand, DeviceEvent, HubEnd, TwinAnswer};
+pub use mqtt::{STRANGER_READS, serve};
+pub use twin::TWIN_REQUESTS;
 
 /// How a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -32,39 +26,10 @@ pub enum SessionEnd {
     /// The device does not read what it is sent.
     #[error("the device does not read")]
     Stuck,
-    /// Its SAS token ended.
-    #[error("its SAS token expired")]
-    TokenExpired,
-    /// The device broke a rule.
-    #[error("{0}")]
-    Rule(protocol::Violation),
+    /// The device broke a rule of its protocol.
+    #[error(transparent)]
+    Rule(#[from] mqtt::machine::Violation),
     /// The hub ended it.
-    #[error("{}", match .0 { EndReason::Displaced => "the same identity connected again", EndReason::Revoked => "the identity was disabled, deleted or given other keys" })]
-    Ended(EndReason),
-    /// The hub stops.
-    #[error("the hub is stopping")]
-    Stopping,
-}
-
-/// Why a connection did not become a session.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// It was no MQTT client, or gave up.
-    #[error("no CONNECT came: {0}")]
-    NoConnect(String),
-    /// Its CONNECT was not acceptable.
-    #[error("CONNECT of {identity} refused: {reason}")]
-    Connect {
-        /// Who it claimed to be.
-        identity: String,
-        /// Why it is not believed.
-        reason: String,
-    },
-}
-
-/// Log fields of a session.
-struct Peer<'a> {
-    identity: &'a DeviceIdentity,
-    address: std::net::SocketAddr,
-    transport: &'static str,
+    #[error(transparent)]
+    Hub(#[from] HubEnd),
 }

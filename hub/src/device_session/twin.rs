@@ -1,28 +1,35 @@
-//! What a device asks of its twin, one request after the other, and the answers as MQTT
-//! packets.
+//! What a device asks of its twin, one request after the other, and the answers.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use common::identity::{DeviceIdentity, RequestId};
-use common::mqtt;
+use common::log_about;
+use common::telemetry::About;
 use common::wire::problem::ErrorCode;
-use common::wire::twin::TwinResponse;
-use serde_json::{Value, json};
+use common::wire::twin::{TwinRequest, TwinResponse};
+use serde_json::json;
 
+use super::event::TwinAnswer;
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::registry::{Registry, RegistryError, TwinPatch};
 
+/// Requests about its twin that are kept of one session, the one that is being answered
+/// included. A device that asks for more meanwhile is not read from.
+pub const TWIN_REQUESTS: usize = 8;
+
 /// A request about the session's own twin.
-pub(super) enum Request {
-    Get(RequestId),
-    PatchReported(RequestId, Vec<u8>),
+struct Waiting {
+    request: TwinRequest,
+    /// The patch of a report.
+    body: Vec<u8>,
+    is_answered: bool,
 }
 
-/// An answer on its way; `None` if there is nothing to write.
-type Answer = Pin<Box<dyn Future<Output = Option<Vec<u8>>> + Send>>;
+/// An answer on its way; `None` if the device takes none.
+type Answer = Pin<Box<dyn Future<Output = Option<TwinAnswer>> + Send>>;
 
 /// The requests of one session. They are answered in their order, beside everything else
 /// that the session does: a write waits for the disk, and for other devices' writes.
@@ -30,8 +37,7 @@ pub(super) struct Requests {
     registry: Arc<dyn Registry>,
     identity: DeviceIdentity,
     current: Option<Answer>,
-    /// Each with whether it is not to be answered.
-    waiting: VecDeque<(Request, bool)>,
+    waiting: VecDeque<Waiting>,
 }
 
 impl Requests {
@@ -44,27 +50,29 @@ impl Requests {
         }
     }
 
-    /// Whether another request may come: at most [`limits::TWIN_REQUESTS`] are kept.
+    /// Whether another request may come: at most [`TWIN_REQUESTS`] are kept.
     pub(super) fn has_room(&self) -> bool {
-        usize::from(self.current.is_some()) + self.waiting.len() < limits::TWIN_REQUESTS
+        usize::from(self.current.is_some()) + self.waiting.len() < TWIN_REQUESTS
     }
 
-    /// Takes in a request. One that `is_silent` is carried out, and not answered.
-    pub(super) fn push(&mut self, mut request: Request, is_silent: bool) {
-        if let Request::PatchReported(_, body) = &mut request {
-            // As much of a patch that is too large as it takes to be refused.
-            body.truncate(limits::TWIN_PATCH + 1);
-            body.shrink_to_fit();
-        }
-        self.waiting.push_back((request, is_silent));
+    /// Takes in a request. One that is not answered is carried out all the same.
+    pub(super) fn push(&mut self, request: TwinRequest, mut body: Vec<u8>, is_answered: bool) {
+        // As much of a patch that is too large as it takes to be refused.
+        body.truncate(limits::TWIN_PATCH + 1);
+        body.shrink_to_fit();
+        self.waiting.push_back(Waiting {
+            request,
+            body,
+            is_answered,
+        });
     }
 
-    /// The next answer. Never ends while nothing is asked. Cancel-safe: called again, it
+    /// The next answer. Never ends while nothing is asked. May be dropped: called again, it
     /// goes on with the same request.
-    pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
+    pub(super) async fn next(&mut self) -> Option<TwinAnswer> {
         if self.current.is_none() {
             let next = self.waiting.pop_front();
-            self.current = next.map(|(request, is_silent)| self.answer(request, is_silent));
+            self.current = next.map(|waiting| self.answer(waiting));
         }
         let Some(current) = &mut self.current else {
             return std::future::pending().await;
@@ -74,23 +82,28 @@ impl Requests {
         answer
     }
 
-    /// Carries out what was asked, for a device that is gone.
+    /// Carries out what was asked, for a device that is gone. May be dropped.
     pub(super) async fn finish(&mut self) {
         while self.current.is_some() || !self.waiting.is_empty() {
             self.next().await;
         }
     }
 
-    fn answer(&self, request: Request, is_silent: bool) -> Answer {
+    fn answer(&self, waiting: Waiting) -> Answer {
         let (registry, identity) = (Arc::clone(&self.registry), self.identity.clone());
+        let Waiting {
+            request,
+            body,
+            is_answered,
+        } = waiting;
         Box::pin(async move {
             let answer = match request {
-                Request::Get(id) => get(&*registry, &identity, id).await,
-                Request::PatchReported(id, body) => {
+                TwinRequest::Get(id) => get(&*registry, &identity, id).await,
+                TwinRequest::PatchReported(id) => {
                     patch_reported(&*registry, &identity, id, &body).await
                 }
             };
-            answer.filter(|_| !is_silent)
+            is_answered.then_some(answer)
         })
     }
 }
@@ -100,7 +113,7 @@ async fn get(
     registry: &dyn Registry,
     identity: &DeviceIdentity,
     request_id: RequestId,
-) -> Option<Vec<u8>> {
+) -> TwinAnswer {
     let read = async {
         let twin = registry.twin(identity).await?;
         let twin = twin.ok_or_else(|| RegistryError::NotFound(identity.clone()))?;
@@ -113,7 +126,10 @@ async fn get(
                 status: 200,
                 version: None,
             };
-            publish(&response, Some(&document))
+            TwinAnswer {
+                response,
+                body: document.to_string(),
+            }
         }
         Err(error) => refuse(identity, request_id, error),
     }
@@ -126,46 +142,49 @@ async fn patch_reported(
     identity: &DeviceIdentity,
     request_id: RequestId,
     body: &[u8],
-) -> Option<Vec<u8>> {
+) -> TwinAnswer {
     let patched = async {
         let patch = TwinPatch::parse(body)?;
         registry.patch_reported(identity, patch).await
     };
     match patched.await {
         Ok(version) => {
-            tracing::debug!(device = %identity, version, "reported properties");
+            log_about!(
+                debug,
+                About::device(identity),
+                version,
+                "reported properties"
+            );
             let response = TwinResponse {
                 request_id,
                 status: 204,
                 version: Some(version),
             };
-            publish(&response, None)
+            TwinAnswer {
+                response,
+                body: String::new(),
+            }
         }
         Err(error) => refuse(identity, request_id, error),
     }
 }
 
 /// One SDK ignores the status: it looks for `errorCode` in the body.
-fn refuse(
-    identity: &DeviceIdentity,
-    request_id: RequestId,
-    error: RegistryError,
-) -> Option<Vec<u8>> {
+fn refuse(identity: &DeviceIdentity, request_id: RequestId, error: RegistryError) -> TwinAnswer {
     let Refusal { code, message, .. } = error.into();
-    tracing::debug!(device = %identity, code = code.number, "twin request refused: {message}");
+    let about = About::device(identity);
+    log_about!(
+        debug,
+        about,
+        code = code.number,
+        "twin request refused: {message}"
+    );
     let ErrorCode { number, .. } = code;
     let response = TwinResponse {
         request_id,
         status: code.status().as_u16(),
         version: None,
     };
-    let body = json!({ "errorCode": number, "message": message });
-    publish(&response, Some(&body))
-}
-
-fn publish(response: &TwinResponse, body: Option<&Value>) -> Option<Vec<u8>> {
-    let body = body.map(Value::to_string).unwrap_or_default();
-    mqtt::publish_with(&response.to_topic(), body.as_bytes())
-        .inspect_err(|error| tracing::error!("a twin answer cannot be written: {error:?}"))
-        .ok()
+    let body = json!({ "errorCode": number, "message": message }).to_string();
+    TwinAnswer { response, body }
 }

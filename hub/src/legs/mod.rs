@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use table::{Arrival, Table};
 pub use table::{ExpectRefused, LegRefused};
 
-use crate::limits;
+use crate::{events, limits};
 
-/// Who has asked for a stream, for the log.
+/// Who has asked for a stream.
 #[derive(Debug, Clone)]
 pub struct Opener {
     /// The shared access policy of the token.
@@ -64,11 +64,11 @@ pub struct LegPlace<W> {
     pub stream: StreamId,
     /// Cancelled when the hub ends the stream.
     pub cancel: CancellationToken,
-    /// The stream's identity, for the log.
+    /// The stream's identity.
     pub identity: DeviceIdentity,
-    /// The stream's name, for the log.
+    /// The stream's name.
     pub name: String,
-    /// Who has asked for the stream, for the log.
+    /// Who has asked for the stream.
     pub opener: Opener,
     /// Whether the stream ends with this leg's task.
     in_charge: bool,
@@ -227,6 +227,17 @@ impl<W> Drop for Expected<W> {
 }
 
 impl<W> LegPlace<W> {
+    /// The stream, as events name it.
+    pub fn described(&self) -> events::Stream<'_> {
+        events::Stream {
+            id: &self.stream,
+            device: &self.identity,
+            name: &self.name,
+            policy: &self.opener.policy,
+            peer: &self.opener.peer,
+        }
+    }
+
     /// Brings the leg's WebSocket: the first leg waits for the second, the second is
     /// handed over to the first, and with it the care for the stream.
     pub fn meet(&mut self, socket: W) -> Meeting<W> {

@@ -7,6 +7,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use common::log_about;
+use common::telemetry::About;
 use fe2o3_amqp_types::definitions::{AmqpError, Error, ErrorCondition};
 use fe2o3_amqp_types::performatives::{Close, Open};
 use fe2o3_amqp_types::primitives::{Array, Symbol};
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::Permit;
 use super::tls::ServerTls;
 use crate::admission::{Beyond, Place};
+use crate::events::Event;
 use crate::limits;
 
 /// The WebSocket subprotocol of AMQP, compared without case.
@@ -73,7 +76,7 @@ pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     place.allow(READS, Beyond::Fail);
     if place.is_first_amqp() {
-        tracing::warn!(%peer, transport, "a client of AMQP is refused: this hub does not speak AMQP yet; use MQTT, over WebSockets or not, for devices, and HTTPS for services");
+        Event::AmqpRefused { peer, transport }.emit();
     }
     let conversation = async {
         let _ = place.refused().await;
@@ -84,10 +87,11 @@ pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
         () = place.gone() => return,
         () = stop.cancelled() => return,
     };
+    let about = About::connection_from(&peer).transport(&transport);
     match result {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%peer, transport, "refusing AMQP: {error}"),
-        Err(_) => tracing::debug!(%peer, transport, "refusing AMQP: the client took too long"),
+        Ok(Err(error)) => log_about!(debug, about, "refusing AMQP: {error}"),
+        Err(_) => log_about!(debug, about, "refusing AMQP: the client took too long"),
     }
     let _ = timeout(limits::CLOSE, stream.shutdown()).await;
 }

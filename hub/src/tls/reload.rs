@@ -1,11 +1,10 @@
 //! The server's certificate and its freshness: the hub's own, or files that another program
-//! else renews.
+//! renews.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use common::report;
 use common::tls::{TlsConfigError, certificates, private_key};
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -15,6 +14,7 @@ use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use super::CertificateSlot;
 use super::ca::{self, Made, PkiError};
+use crate::events::{self, Event};
 
 /// Where the server's certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,10 +71,12 @@ impl Certificate {
             CertificateSource::Managed => {
                 let had_ca = tls_dir.join("ca.pem").exists();
                 let material = ca::ensure(&tls_dir, host, OffsetDateTime::now_utc())?;
-                if material.made == Made::CaAndServer && had_ca {
-                    tracing::warn!(ca = %material.ca_file.display(), host, "made a new CA, since the old one is not for this host name or about to expire: give this file to all proxies and SDK clients, the old one is of no more use");
-                } else if material.made == Made::CaAndServer {
-                    tracing::info!(ca = %material.ca_file.display(), host, "made a new CA: give this file to proxies and SDK clients");
+                if material.made == Made::CaAndServer {
+                    emit(events::Certificate::CaMade {
+                        file: &material.ca_file,
+                        host,
+                        is_replaced: had_ca,
+                    });
                 }
                 (material.certificates, material.key)
             }
@@ -110,8 +112,7 @@ impl Certificate {
                 loop {
                     ticks.tick().await;
                     if let Err(error) = self.renew_managed() {
-                        let why = report::chain(&error);
-                        tracing::error!("cannot renew the TLS certificate: {why}");
+                        emit(events::Certificate::NotRenewed(&error));
                     }
                 }
             }
@@ -128,13 +129,10 @@ impl Certificate {
                     match self.reload(certificate, key) {
                         Ok(()) => {
                             seen = now;
-                            tracing::info!("the TLS certificate was read again");
+                            emit(events::Certificate::Reloaded);
                         }
                         // Perhaps one of the two is not written yet: look again.
-                        Err(error) => {
-                            let why = report::chain(&error);
-                            tracing::warn!("the changed TLS files cannot be used: {why}");
-                        }
+                        Err(error) => emit(events::Certificate::NotReloaded(&error)),
                     }
                 }
             }
@@ -147,9 +145,10 @@ impl Certificate {
             return Ok(());
         }
         self.slot.replace(material.certificates, material.key)?;
-        tracing::info!("the TLS certificate was renewed");
+        emit(events::Certificate::Renewed);
         if material.made == Made::CaAndServer {
-            tracing::warn!(ca = %material.ca_file.display(), "the CA is a new one: give this file to proxies and SDK clients");
+            let file = &material.ca_file;
+            emit(events::Certificate::CaRenewed { file });
         }
         Ok(())
     }
@@ -159,6 +158,10 @@ impl Certificate {
             .slot
             .replace(certificates(certificate)?, private_key(key)?)?)
     }
+}
+
+fn emit(event: events::Certificate<'_>) {
+    Event::Certificate(event).emit();
 }
 
 /// Reports a given certificate that clients will refuse whatever they trust: better here than

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use common::clock::unix_now;
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};
-use common::report;
 use common::wire::problem::{BodyFamily, ErrorCode};
 use common::wire::topics::MQTT_WEBSOCKET_PATH;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
@@ -36,6 +35,7 @@ use crate::answer::Answer;
 use crate::api::{identities, planned, streams, twins};
 use crate::auth::{AuthError, Permission, ServicePrincipal};
 use crate::boxed::boxed;
+use crate::events::Event;
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::state::{HubState, LegStream};
@@ -126,7 +126,7 @@ impl HttpListener {
         let result = tokio::select! {
             result = serving.as_mut() => result,
             () = place.gone() => {
-                return tracing::debug!(%peer, "no request was authorised, and others want its place");
+                return tracing::debug!(%peer, "closed before a request was authorised: others need its place");
             }
             () = stop.cancelled() => {
                 serving.as_mut().graceful_shutdown();
@@ -361,7 +361,8 @@ impl Connection {
     }
 
     fn unauthorised(&self, error: AuthError) -> Refusal {
-        tracing::warn!(peer = %self.peer, "request of a service refused: {}", report::chain(&error));
+        let (peer, reason) = (self.peer, &error);
+        Event::ServiceRefused { peer, reason }.emit();
         error.into_refusal()
     }
 }

@@ -1,4 +1,4 @@
-//! The first packet: who is it, and is it true?
+//! The first packet: who is it, and can it prove that?
 
 use common::clock::unix_now;
 use common::identity::DeviceIdentity;
@@ -7,14 +7,37 @@ use common::wire::topics;
 use rustls::pki_types::CertificateDer;
 use tokio::time::Duration;
 
-use super::Refused;
 use crate::admission::Place;
 use crate::auth::{AuthError, Authenticator, DevicePrincipal, DeviceProof};
 use crate::boxed::boxed;
 use crate::limits;
 
+/// Largest first packet: CONNECT with user name, SAS token and a small will. Strangers get no
+/// more: with TLS, 16 KiB is what each makes a hub hold. With the head of a WebSocket message
+/// it fits into 4 KiB.
+pub(super) const CONNECT_PACKET: usize = 4000;
+
+/// Longest keep-alive that is honoured: 1.5 times IoT Hub's largest client value.
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(1767);
+
+/// Why a connection did not become a session.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    /// It was no MQTT client, or gave up.
+    #[error("no CONNECT came: {0}")]
+    NoConnect(String),
+    /// Its CONNECT was not acceptable.
+    #[error("CONNECT of {identity} refused: {reason}")]
+    Connect {
+        /// Who it claimed to be.
+        identity: String,
+        /// Why it is not believed.
+        reason: String,
+    },
+}
+
 /// A device that may come in.
-pub struct Admitted {
+pub(super) struct Admitted {
     /// Who it is, proven.
     pub principal: DevicePrincipal,
     /// How long it may be silent.
@@ -24,11 +47,12 @@ pub struct Admitted {
 }
 
 /// Reads CONNECT and judges it. A refusal has been answered already; an admission has
-/// not: [`accept`] does, once presence is taken. `place` is the peer's among strangers.
+/// not: [`accept`] does, once presence is taken. `place` is the peer's among strangers. May be
+/// dropped; the connection is then of no more use.
 ///
 /// # Errors
 /// [`Refused`].
-pub async fn connect<S: Transport>(
+pub(super) async fn connect<S: Transport>(
     io: &mut PacketIo<S>,
     certificate: Option<&CertificateDer<'_>>,
     auth: &Authenticator,
@@ -130,8 +154,8 @@ async fn prove(
 /// 1.5 times the keep-alive, as MQTT says; none means the most there is.
 fn silence(keep_alive: u16) -> Duration {
     match keep_alive {
-        0 => limits::MQTT_KEEP_ALIVE_MAX,
-        seconds => (Duration::from_secs(seconds.into()) * 3 / 2).min(limits::MQTT_KEEP_ALIVE_MAX),
+        0 => KEEP_ALIVE_MAX,
+        seconds => (Duration::from_secs(seconds.into()) * 3 / 2).min(KEEP_ALIVE_MAX),
     }
 }
 
@@ -165,12 +189,12 @@ async fn refuse<S: Transport>(
     })
 }
 
-/// Answers an admitted CONNECT, and says whether there are subscriptions of earlier
-/// connections.
+/// Answers an admitted CONNECT, with whether there are subscriptions of earlier connections. Not
+/// to be dropped, or the connection is of no more use.
 ///
 /// # Errors
 /// The connection's.
-pub async fn accept<S: Transport>(
+pub(super) async fn accept<S: Transport>(
     io: &mut PacketIo<S>,
     session_present: bool,
 ) -> std::io::Result<()> {
@@ -178,8 +202,9 @@ pub async fn accept<S: Transport>(
         .await
 }
 
-/// Refuses an admitted CONNECT because of the hub itself: the device shall try again.
-pub async fn unavailable<S: Transport>(io: &mut PacketIo<S>) {
+/// Refuses an admitted CONNECT because of the hub itself: the device shall try again. May be
+/// dropped; the connection is then of no more use.
+pub(super) async fn unavailable<S: Transport>(io: &mut PacketIo<S>) {
     let code = ConnectReturnCode::ServerUnavailable;
     let refusing = async {
         let _ = io.write(&connack(code, false)).await;

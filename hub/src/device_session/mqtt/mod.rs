@@ -1,0 +1,136 @@
+//! MQTT as the protocol of a device's session, over any byte stream: from CONNECT to the end. Its
+//! rules are in [`machine`], without I/O.
+
+mod connect;
+mod connection;
+pub mod machine;
+mod stored;
+mod topics;
+
+use std::net::SocketAddr;
+
+use common::mqtt::{PacketIo, Transport};
+use common::telemetry::About;
+use common::{limits, log_about};
+use rustls::pki_types::CertificateDer;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use self::connect::{Admitted, CONNECT_PACKET, Refused, connect, unavailable};
+use self::connection::Connection;
+use self::machine::Machine;
+use self::stored::Stored;
+use super::session::Session;
+use crate::admission::Place;
+use crate::boxed::boxed;
+use crate::events::{self, Event};
+use crate::state::HubState;
+
+/// Bytes that a stranger may send for its CONNECT, in records of TLS and frames of WebSocket.
+pub const STRANGER_READS: usize = CONNECT_PACKET + (2 << 10);
+
+/// Serves one device connection from its CONNECT to its end, over any byte stream.
+/// `certificate` is what the device showed in TLS, and `place` its place among strangers,
+/// until it has shown who it is. Ends within moments when `stop` is cancelled, which is how to end
+/// it: dropped, it leaves the device without an answer.
+pub async fn serve<S: Transport>(
+    state: &HubState,
+    stream: S,
+    certificate: Option<CertificateDer<'static>>,
+    address: SocketAddr,
+    transport: &'static str,
+    place: &Place,
+    stop: &CancellationToken,
+) {
+    let mut io = PacketIo::new(stream, CONNECT_PACKET);
+    io.set_limit(CONNECT_PACKET);
+    let about = || About::connection_from(&address).transport(&transport);
+    let handshake = connect(&mut io, certificate.as_ref(), &state.auth, place);
+    let result = tokio::select! {
+        result = timeout(place.handshake_time(), handshake) => result,
+        () = place.gone() => {
+            return log_about!(debug, about(), "closed before its CONNECT came: others need its place");
+        }
+        () = stop.cancelled() => return,
+    };
+    let admitted = match result {
+        Ok(Ok(admitted)) => admitted,
+        Ok(Err(error @ Refused::Connect { .. })) => {
+            return Event::DeviceRefused {
+                peer: address,
+                transport,
+                reason: &error,
+            }
+            .emit();
+        }
+        Ok(Err(error)) => {
+            log_about!(debug, about(), "{error}");
+            let _ = timeout(limits::CLOSE, io.break_off()).await;
+            return;
+        }
+        Err(_) => return log_about!(debug, about(), "no CONNECT came in time"),
+    };
+    place.leave();
+    drop(certificate);
+    io.set_limit(limits::MQTT_PACKET);
+    boxed(|| converse(state, io, admitted, address, transport, stop)).await;
+}
+
+/// The same once the device has shown who it is.
+async fn converse<S: Transport>(
+    state: &HubState,
+    mut io: PacketIo<S>,
+    admitted: Admitted,
+    address: SocketAddr,
+    transport: &'static str,
+    stop: &CancellationToken,
+) {
+    let Admitted {
+        principal,
+        silence,
+        clean_session,
+    } = admitted;
+    let identity = principal.identity.clone();
+    let not_opened = |reason: events::Reason<'_>| {
+        Event::SessionNotOpened {
+            device: &identity,
+            peer: address,
+            reason,
+        }
+        .emit();
+    };
+    let session = match Session::open(state, principal, stop).await {
+        Ok(session) => session,
+        Err(error) => return not_opened(&error),
+    };
+    let (principal, has_displaced) = (session.principal(), session.has_displaced());
+    let load = Stored::load(&state.registry, principal, clean_session, has_displaced);
+    let (stored, subscriptions) = match load.await {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            not_opened(&error);
+            return unavailable(&mut io).await;
+        }
+    };
+    Event::DeviceConnected {
+        device: &identity,
+        peer: address,
+        transport,
+    }
+    .emit();
+    let connection = Connection {
+        io,
+        session,
+        machine: Machine::new(identity.clone(), subscriptions),
+        stored,
+        silence,
+    };
+    let (end, telemetry) = connection.run().await;
+    Event::DeviceDisconnected {
+        device: &identity,
+        peer: address,
+        telemetry,
+        end: &end,
+    }
+    .emit();
+}

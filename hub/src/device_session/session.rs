@@ -1,0 +1,223 @@
+//! A device's session, whatever protocol carries it: it is present as long as this lives, gets
+//! what waits for it, and ends when another takes its place, when it is revoked, or when its
+//! token expires.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use common::identity::StreamId;
+use common::log_about;
+use common::telemetry::About;
+use common::wire::stream::StreamRequest;
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::event::{DeviceCommand, DeviceEvent, HubEnd};
+use super::twin;
+use crate::auth::{AuthError, DevicePrincipal};
+use crate::presence::{EndReason, PresenceGuard};
+use crate::state::HubState;
+
+/// How long what a device has asked for before it left is still carried out.
+const FINISH: Duration = Duration::from_secs(30);
+
+/// The session of a device that has shown who it is.
+pub(super) struct Session<'a> {
+    state: &'a HubState,
+    principal: DevicePrincipal,
+    presence: PresenceGuard,
+    /// When its token ends; a certificate does not end.
+    expiry: Option<Instant>,
+    takes_streams: bool,
+    /// Stream requests that are to be sent on this session.
+    requests: VecDeque<StreamRequest>,
+    /// What it has asked of its twin.
+    twin: twin::Requests,
+    /// How many telemetry messages it has sent, which are not routed yet.
+    telemetry: u64,
+    stop: &'a CancellationToken,
+}
+
+impl<'a> Session<'a> {
+    /// Takes the identity's place in presence, and ends a session that had it. `stop` ends all
+    /// sessions of a hub. May be dropped: the place is free again then.
+    ///
+    /// # Errors
+    /// [`AuthError`] when the device may no longer connect: what was changed between its proof
+    /// and its presence has reached no session.
+    pub(super) async fn open(
+        state: &'a HubState,
+        principal: DevicePrincipal,
+        stop: &'a CancellationToken,
+    ) -> Result<Self, AuthError> {
+        let presence = state.presence.admit(&principal);
+        let identity = principal.identity.clone();
+        state
+            .auth
+            .still_valid(&identity, &principal.credential)
+            .await?;
+        Ok(Self {
+            state,
+            presence,
+            expiry: principal.expires.map(moment),
+            principal,
+            takes_streams: false,
+            requests: VecDeque::new(),
+            twin: twin::Requests::new(Arc::clone(&state.registry), identity),
+            telemetry: 0,
+            stop,
+        })
+    }
+
+    /// Who the device is, and how it has shown that.
+    pub(super) fn principal(&self) -> &DevicePrincipal {
+        &self.principal
+    }
+
+    /// Whether an older session of the identity ends because of this one.
+    pub(super) fn has_displaced(&self) -> bool {
+        self.presence.has_displaced
+    }
+
+    /// How many telemetry messages the device has sent.
+    pub(super) fn telemetry(&self) -> u64 {
+        self.telemetry
+    }
+
+    /// Whether the device may send something else: else it is not to be read from.
+    pub(super) fn has_room(&self) -> bool {
+        self.twin.has_room()
+    }
+
+    /// Notes that something went to the device or came from it, but for what only keeps the
+    /// connection alive.
+    pub(super) fn note_activity(&self) {
+        self.presence.note_activity();
+    }
+
+    /// Takes in what the device does.
+    pub(super) fn receive(&mut self, event: DeviceEvent) {
+        let identity = &self.principal.identity;
+        match event {
+            DeviceEvent::StreamRequests(is_wanted) => {
+                self.takes_streams = is_wanted;
+                self.presence.set_subscribed(is_wanted);
+                self.take_requests();
+            }
+            DeviceEvent::StreamAnswer(answer) => {
+                let known = self.state.pending.answer_stream(identity, &answer);
+                let about = About::device(identity);
+                log_about!(debug, about, request = %answer.request_id, accepted = answer.accepted, known, "stream answer");
+            }
+            DeviceEvent::Twin {
+                request,
+                body,
+                is_answered,
+            } => self.twin.push(request, body, is_answered),
+            DeviceEvent::Telemetry => {
+                if self.telemetry == 0 {
+                    log_about!(
+                        info,
+                        About::device(identity),
+                        "the device sends telemetry; this hub acknowledges it and does not route it yet"
+                    );
+                }
+                self.telemetry += 1;
+            }
+        }
+    }
+
+    /// What is to be sent next. `None`: something was carried out that the device wants no answer
+    /// to, and there may be room for more. May be dropped and called again: nothing is lost.
+    pub(super) async fn next(&mut self) -> Option<DeviceCommand> {
+        loop {
+            let expiry = self.expiry;
+            tokio::select! {
+                // That it ends counts before what it gets.
+                biased;
+                end = ended(self.stop, &mut self.presence.end) => {
+                    return Some(DeviceCommand::End(end));
+                }
+                () = async {
+                    match expiry {
+                        Some(expiry) => sleep_until(expiry).await,
+                        None => std::future::pending().await,
+                    }
+                } => return Some(DeviceCommand::End(HubEnd::TokenExpired)),
+                request = next_of(&mut self.requests) => {
+                    let id = StreamId::of_url(&request.url);
+                    let about = About::stream(id.as_ref(), &request.name).of(&self.principal.identity);
+                    log_about!(debug, about, request = %request.request_id, "stream request");
+                    return Some(DeviceCommand::StreamRequest(request));
+                }
+                () = self.presence.wake.notified() => self.take_requests(),
+                answer = self.twin.next() => return answer.map(DeviceCommand::TwinAnswer),
+            }
+        }
+    }
+
+    /// Waits until the hub ends the session, a token's end left out: for what takes time
+    /// meanwhile, as a device that does not read. May be dropped and called again.
+    pub(super) async fn ended(&mut self) -> HubEnd {
+        ended(self.stop, &mut self.presence.end).await
+    }
+
+    /// Carries out what the device has asked of its twin before it left, for half a minute at
+    /// most: some report and say Close in one breath. Still present meanwhile, so that its next
+    /// session, whose reports must not be overtaken by older ones, puts an end to it. `end` is
+    /// the hub's reason, if the session ended by it. May be dropped: what waits is not carried
+    /// out then.
+    pub(super) async fn finish(&mut self, end: Option<HubEnd>) {
+        if matches!(end, Some(HubEnd::Stopping | HubEnd::Ended(_))) {
+            return;
+        }
+        self.presence.set_subscribed(false);
+        tokio::select! {
+            biased;
+            _ = ended(self.stop, &mut self.presence.end) => {}
+            _ = timeout(FINISH, self.twin.finish()) => {}
+        }
+    }
+
+    /// Takes the stream requests that wait for the identity, if it wants them.
+    fn take_requests(&mut self) {
+        if self.takes_streams {
+            let (identity, session) = (&self.principal.identity, self.presence.connection);
+            let waiting = self.state.pending.take_stream_requests(identity, session);
+            self.requests.extend(waiting);
+        }
+    }
+}
+
+/// When a token that ends at this Unix time ends on our own clock.
+fn moment(expiry: u64) -> Instant {
+    let left = expiry.saturating_sub(common::clock::unix_now());
+    // Far beyond the life of a process is as good as never.
+    Instant::now() + Duration::from_secs(left.min(100 * 365 * 24 * 3600))
+}
+
+/// Waits until the hub ends a session.
+async fn ended(stop: &CancellationToken, end: &mut watch::Receiver<Option<EndReason>>) -> HubEnd {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => HubEnd::Stopping,
+        reason = end.wait_for(Option::is_some) => {
+            let reason = reason.ok().and_then(|reason| *reason);
+            // Only a session that takes its place makes an end without a reason.
+            HubEnd::Ended(reason.unwrap_or(EndReason::Displaced))
+        }
+    }
+}
+
+/// The first of those that wait; never ends while none does.
+async fn next_of(requests: &mut VecDeque<StreamRequest>) -> StreamRequest {
+    let Some(request) = requests.pop_front() else {
+        return std::future::pending().await;
+    };
+    if requests.is_empty() {
+        // Most sessions are idle most of the time.
+        *requests = VecDeque::new();
+    }
+    request
+}

@@ -1,0 +1,190 @@
+//! What happened in the hub: one type for all that an operator counts or searches for. It goes to
+//! the log; whatever else is to learn of it is another sink of [`Event::emit`].
+
+mod log;
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use common::identity::{DeviceIdentity, StreamId};
+
+/// Why something ended or was refused; with its causes it becomes a sentence for the operator. It
+/// carries no secret.
+pub type Reason<'a> = &'a (dyn Error + Sync);
+
+/// A stream, and who has asked for it.
+#[derive(Clone, Copy)]
+pub struct Stream<'a> {
+    /// Its id, which is in the URLs of both legs.
+    pub id: &'a StreamId,
+    /// The device or module that it leads to.
+    pub device: &'a DeviceIdentity,
+    /// The stream's name.
+    pub name: &'a str,
+    /// The shared access policy with which it was asked for.
+    pub policy: &'a str,
+    /// The address that it was asked for from.
+    pub peer: &'a SocketAddr,
+}
+
+/// What became of a stream that was asked for.
+#[derive(Clone, Copy)]
+pub enum Outcome<'a> {
+    /// The device accepts it: the legs may come.
+    Accepted,
+    /// The device rejects it.
+    Rejected,
+    /// It came to no answer of the device: it is not here, does not answer, or there is no room.
+    NotAnswered(Reason<'a>),
+    /// Both legs have come.
+    Established,
+    /// It ended before its other leg came.
+    Unpaired,
+    /// It was established, and has ended.
+    Closed {
+        /// Bytes that were relayed to the device.
+        to_device: u64,
+        /// Bytes that were relayed to the service.
+        to_service: u64,
+        /// How long both legs were there.
+        duration: Duration,
+        /// How it ended.
+        end: Reason<'a>,
+    },
+}
+
+/// What happened to the certificate that the hub shows, and to the CA that proxies and SDK clients
+/// need for it.
+#[derive(Clone, Copy)]
+pub enum Certificate<'a> {
+    /// The hub made a CA.
+    CaMade {
+        /// The CA's certificate.
+        file: &'a Path,
+        /// For which host name.
+        host: &'a str,
+        /// There was another one, which is of no more use.
+        is_replaced: bool,
+    },
+    /// The hub renewed its own certificate.
+    Renewed,
+    /// The CA changed with it.
+    CaRenewed {
+        /// The CA's certificate.
+        file: &'a Path,
+    },
+    /// The hub cannot renew its own certificate; the old one stays in use.
+    NotRenewed(Reason<'a>),
+    /// Another program changed the certificate's files, and they are in use.
+    Reloaded,
+    /// Another program changed the certificate's files, and they are of no use; the old one stays.
+    NotReloaded(Reason<'a>),
+}
+
+/// Something that happened.
+#[derive(Clone, Copy)]
+pub enum Event<'a> {
+    /// A device has opened its session.
+    DeviceConnected {
+        /// Who it is.
+        device: &'a DeviceIdentity,
+        /// Where it connected from.
+        peer: SocketAddr,
+        /// What carries the session.
+        transport: &'static str,
+    },
+    /// A device's session has ended.
+    DeviceDisconnected {
+        /// Who it is.
+        device: &'a DeviceIdentity,
+        /// Where it connected from.
+        peer: SocketAddr,
+        /// Telemetry messages that it has sent in this session.
+        telemetry: u64,
+        /// How the session ended.
+        end: Reason<'a>,
+    },
+    /// A device has proven its identity, and yet got no session.
+    SessionNotOpened {
+        /// Who it is.
+        device: &'a DeviceIdentity,
+        /// Where it connected from.
+        peer: SocketAddr,
+        /// Why not.
+        reason: Reason<'a>,
+    },
+    /// Who wanted to open a device's session could not prove its identity.
+    DeviceRefused {
+        /// Where it connected from.
+        peer: SocketAddr,
+        /// What was to carry the session.
+        transport: &'static str,
+        /// Whom it claimed to be, and why it is not believed.
+        reason: Reason<'a>,
+    },
+    /// A request of a service was not authorised.
+    ServiceRefused {
+        /// Where it came from.
+        peer: SocketAddr,
+        /// Why it is not believed.
+        reason: Reason<'a>,
+    },
+    /// A client of a protocol that this hub does not speak was refused.
+    AmqpRefused {
+        /// Where it connected from.
+        peer: SocketAddr,
+        /// What it came over.
+        transport: &'static str,
+    },
+    /// A service asks for a stream, and its device has been asked.
+    StreamRequested(Stream<'a>),
+    /// What became of it.
+    Stream(Stream<'a>, Outcome<'a>),
+    /// The registry has a changed identity, by whichever process.
+    IdentityChanged {
+        /// Which.
+        device: &'a DeviceIdentity,
+    },
+    /// A session is ended since its identity may no longer have it.
+    SessionRevoked {
+        /// Whose.
+        device: &'a DeviceIdentity,
+    },
+    /// All streams of an identity are ended since it may no longer have them.
+    StreamsRevoked {
+        /// Whose.
+        device: &'a DeviceIdentity,
+    },
+    /// A port takes connections.
+    ListenerStarted {
+        /// What is spoken there.
+        protocol: &'static str,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Clients of AMQP are refused on this port, in their own protocol.
+    AmqpListenerStarted {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The hub was told to stop: its ports take no more connections.
+    Stopping,
+    /// The hub has stopped.
+    Stopped {
+        /// Streams that were still open at the end of their grace.
+        streams_cut: usize,
+        /// Whether all connections ended within theirs.
+        in_time: bool,
+    },
+    /// What concerns the certificate that the hub shows.
+    Certificate(Certificate<'a>),
+}
+
+impl Event<'_> {
+    /// Gives the event to all sinks.
+    pub fn emit(self) {
+        log::write(self);
+    }
+}
