@@ -1,11 +1,10 @@
 //! The identity registry over REST, as far as SDKs need it to create, read, list and
-//! delete devices and modules (`docs/protocol.md`, "Identities"). No HTTP server inside: method,
-//! path, headers and body in, answer out. Who may call is judged before.
+//! delete devices and modules (`docs/protocol.md`, "Identities"). Who may call is judged before.
 
 use common::identity::{DeviceId, DeviceIdentity};
 use common::limits;
 use http::header::ETAG;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::bulk;
@@ -13,92 +12,65 @@ use super::condition::if_match;
 use super::connections::Connections;
 use super::draft::Draft;
 use crate::answer::{Answer, empty, json as answer};
-use crate::auth::Permission;
 use crate::documents::{self, Keys, invalid};
 use crate::refusal::Refusal;
 use crate::registry::{Identity, IfMatch, Registry, RegistryError};
 
-/// The resources of this API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Resource<'a> {
-    Devices,
-    Device(&'a str),
-    Modules(&'a str),
-    Module(&'a str, &'a str),
+/// What a caller wants of identities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// `GET /devices`.
+    List,
+    /// `POST /devices`.
+    Bulk,
+    /// `GET` of a device or module.
+    Read(DeviceIdentity),
+    /// `PUT` of a device or module: create, or update where there is a condition.
+    Write(DeviceIdentity),
+    /// `DELETE` of a device or module.
+    Delete(DeviceIdentity),
+    /// `GET` of a device's modules.
+    Modules(DeviceId),
+    /// `GET /statistics/devices`.
     DeviceStatistics,
+    /// `GET /statistics/service`.
     ServiceStatistics,
 }
 
-impl<'a> Resource<'a> {
-    fn find(method: &Method, segments: &[&'a str]) -> Option<Self> {
-        match *segments {
-            ["devices"] => Some(Self::Devices),
-            // That is the query API, not a device of this name.
-            ["devices", "query"] if method == Method::POST => None,
-            ["devices", device] => Some(Self::Device(device)),
-            ["devices", device, "modules"] => Some(Self::Modules(device)),
-            ["devices", device, "modules", module] => Some(Self::Module(device, module)),
-            ["statistics", "devices"] => Some(Self::DeviceStatistics),
-            ["statistics", "service"] => Some(Self::ServiceStatistics),
-            _ => None,
-        }
-    }
+/// What comes with a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// What stands behind the path's `?`; empty when there is nothing.
+    pub query: &'a str,
+    /// All headers.
+    pub headers: &'a HeaderMap,
+    /// The whole body.
+    pub body: &'a [u8],
 }
 
-/// What a call needs; `None` when the path is not of this API.
-pub fn permission(method: &Method, segments: &[&str]) -> Option<Permission> {
-    Resource::find(method, segments)?;
-    Some(if method == Method::GET {
-        Permission::RegistryRead
-    } else {
-        Permission::RegistryWrite
-    })
-}
-
-/// The device that may make this call with its own credential: of its modules, and of
-/// nothing else.
-pub fn owner(segments: &[&str]) -> Option<DeviceId> {
-    match *segments {
-        ["devices", device, "modules"] | ["devices", device, "modules", _] => {
-            DeviceId::parse(device).ok()
-        }
-        _ => None,
-    }
-}
-
-/// Serves one call. `segments` are the percent-decoded, non-empty parts of the path;
-/// `None` when the path is not of this API. Refusals are of the registry's family.
-/// May be dropped; a change that has begun is then carried out all the same.
-pub async fn route(
+/// Serves one call. May be dropped; a change that has begun is then carried out all the same.
+///
+/// # Errors
+/// [`Refusal`] of the registry's family.
+pub async fn handle(
     registry: &dyn Registry,
     presence: &dyn Connections,
-    method: &Method,
-    segments: &[&str],
-    query: &str,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Option<Result<Answer, Refusal>> {
-    let resource = Resource::find(method, segments)?;
+    call: Call,
+    input: Input<'_>,
+) -> Result<Answer, Refusal> {
     let api = Api { registry, presence };
-    Some(match (resource, method) {
-        (Resource::Devices, &Method::GET) => api.list(query).await,
-        (Resource::Devices, &Method::POST) => bulk::run(registry, body).await,
-        (Resource::Device(device), method) => {
-            api.identity(method, documents::id(device, None), headers, body)
-                .await
-        }
-        (Resource::Module(device, module), method) => {
-            let id = documents::id(device, Some(module));
-            api.identity(method, id, headers, body).await
-        }
-        (Resource::Modules(device), &Method::GET) => api.modules(device).await,
-        (Resource::DeviceStatistics, &Method::GET) => api.device_statistics().await,
-        (Resource::ServiceStatistics, &Method::GET) => Ok(answer(&json!({
+    match call {
+        Call::List => api.list(input.query).await,
+        Call::Bulk => bulk::run(registry, input.body).await,
+        Call::Read(id) => api.read(id).await,
+        Call::Write(id) => api.write(&id, input).await,
+        Call::Delete(id) => api.delete(&id, input.headers).await,
+        Call::Modules(device) => api.modules(device).await,
+        Call::DeviceStatistics => api.device_statistics().await,
+        Call::ServiceStatistics => Ok(answer(&json!({
             "connectedDeviceCount": presence.connected_devices(),
         }))),
-        (Resource::Devices, _) => Err(Refusal::wrong_method("GET, POST")),
-        _ => Err(Refusal::wrong_method("GET")),
-    })
+    }
 }
 
 struct Api<'a> {
@@ -107,35 +79,27 @@ struct Api<'a> {
 }
 
 impl Api<'_> {
-    async fn identity(
-        &self,
-        method: &Method,
-        id: Result<DeviceIdentity, Refusal>,
-        headers: &HeaderMap,
-        body: &[u8],
-    ) -> Result<Answer, Refusal> {
-        if ![Method::GET, Method::PUT, Method::DELETE].contains(method) {
-            return Err(Refusal::wrong_method("GET, PUT, DELETE"));
-        }
-        let id = id?;
-        if method == Method::GET {
-            let found = self.registry.identity(&id).await?;
-            let found = found.ok_or_else(|| Refusal::from(RegistryError::NotFound(id)))?;
-            return Ok(self.document(&found));
-        }
-        let condition = if_match(headers)?;
-        if method == Method::DELETE {
-            // Some clients do not say: then they mean whatever is there.
-            let condition = condition.unwrap_or(IfMatch::Any);
-            self.registry.delete(&id, condition).await?;
-            return Ok(empty(StatusCode::NO_CONTENT));
-        }
-        let settings = Draft::read(body)?.settings(&id)?;
+    async fn read(&self, id: DeviceIdentity) -> Result<Answer, Refusal> {
+        let found = self.registry.identity(&id).await?;
+        let found = found.ok_or_else(|| Refusal::from(RegistryError::NotFound(id)))?;
+        Ok(self.document(&found))
+    }
+
+    async fn write(&self, id: &DeviceIdentity, input: Input<'_>) -> Result<Answer, Refusal> {
+        let condition = if_match(input.headers)?;
+        let settings = Draft::read(input.body)?.settings(id)?;
         let written = match condition {
-            None => self.registry.create(&id, settings).await,
-            Some(condition) => self.registry.update(&id, settings, condition).await,
+            None => self.registry.create(id, settings).await,
+            Some(condition) => self.registry.update(id, settings, condition).await,
         };
         Ok(self.document(&written?))
+    }
+
+    async fn delete(&self, id: &DeviceIdentity, headers: &HeaderMap) -> Result<Answer, Refusal> {
+        // Some clients do not say: then they mean whatever is there.
+        let condition = if_match(headers)?.unwrap_or(IfMatch::Any);
+        self.registry.delete(id, condition).await?;
+        Ok(empty(StatusCode::NO_CONTENT))
     }
 
     async fn list(&self, query: &str) -> Result<Answer, Refusal> {
@@ -143,9 +107,9 @@ impl Api<'_> {
         Ok(self.documents(&devices))
     }
 
-    async fn modules(&self, device: &str) -> Result<Answer, Refusal> {
-        let id = documents::id(device, None)?;
-        let modules = self.registry.modules(&id.device).await?;
+    async fn modules(&self, device: DeviceId) -> Result<Answer, Refusal> {
+        let modules = self.registry.modules(&device).await?;
+        let id = DeviceIdentity::of_device(device);
         if modules.is_empty() && self.registry.identity(&id).await?.is_none() {
             return Err(Refusal::from(RegistryError::NotFound(id)));
         }

@@ -9,8 +9,12 @@ use tokio::time::timeout;
 
 use crate::refusal::Refusal;
 
-/// Reads it to its end, within [`limits::HTTP_BODY`] and [`limits::HTTP_BODY_TIME`].
-pub(super) async fn read_body(mut body: Incoming) -> Result<Bytes, Refusal> {
+/// Reads it to its end, at most `max` bytes and within [`limits::HTTP_BODY_TIME`]; of 0 bytes
+/// nothing is read.
+pub(super) async fn read_body(body: &mut Incoming, max: usize) -> Result<Bytes, Refusal> {
+    if max == 0 {
+        return Ok(Bytes::new());
+    }
     let mut whole = BytesMut::new();
     let mut is_too_large = false;
     let reading = async {
@@ -18,7 +22,7 @@ pub(super) async fn read_body(mut body: Incoming) -> Result<Bytes, Refusal> {
             let Ok(data) = frame.map_err(|_| ())?.into_data() else {
                 continue;
             };
-            is_too_large |= whole.len() + data.len() > limits::HTTP_BODY;
+            is_too_large |= whole.len() + data.len() > max;
             // A client that is still sending would not see the answer: what is too much
             // is read, for a while, and dropped.
             if is_too_large {
@@ -33,7 +37,7 @@ pub(super) async fn read_body(mut body: Incoming) -> Result<Bytes, Refusal> {
     if is_too_large {
         return Err(Refusal::new(
             ErrorCode::MESSAGE_TOO_LARGE,
-            format!("the body is larger than {} bytes", limits::HTTP_BODY),
+            format!("the body is larger than {max} bytes"),
         ));
     }
     match read {
