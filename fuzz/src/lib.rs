@@ -1,5 +1,5 @@
-//! What the fuzz targets of parsers do with their input. No dependency but `common`'s public
-//! items: `tests/tests/parsers.rs` compiles the same file and plays the corpora.
+//! What the fuzz targets of parsers do with their input. No dependency but the public items of
+//! `common` and `hub`: `tests/tests/parsers.rs` compiles the same file and plays the corpora.
 
 use common::connection_string::{DeviceConnectionString, ServiceConnectionString};
 use common::hub_address::HubAddress;
@@ -8,6 +8,8 @@ use common::sas_token::SasToken;
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::topics;
 use common::wire::twin::TwinRequest;
+use http::Method;
+use hub::api::router::{self, Route};
 
 /// The input as text; what is no text never comes to these parsers.
 fn text(input: &[u8]) -> Option<&str> {
@@ -72,5 +74,27 @@ pub fn connection_string(input: &[u8]) {
     if let Ok(parsed) = ServiceConnectionString::parse(text) {
         let written = parsed.to_secret_text();
         assert!(ServiceConnectionString::parse(written.expose()) == Ok(parsed));
+    }
+}
+
+/// A request line of HTTP: any method and any path give a call or a refusal, and a device's own
+/// credential is never enough for what is not below that device.
+pub fn http_routes(input: &[u8]) {
+    let Some(text) = text(input) else { return };
+    let (method, path) = text.split_once(' ').unwrap_or(("GET", text));
+    let Ok(method) = Method::from_bytes(method.as_bytes()) else {
+        return;
+    };
+    let Ok(Route::Rest(target)) = router::route(&method, path) else {
+        return;
+    };
+    let access = &target.access;
+    if let Some(device) = &access.owner {
+        assert!(access.scope.starts_with(&format!("devices/{device}/")));
+    }
+    if let Err(refusal) = &target.call {
+        let status = refusal.code.status().as_u16();
+        assert!([400, 404, 405, 501].contains(&status));
+        assert_eq!(refusal.allow.is_some(), status == 405);
     }
 }

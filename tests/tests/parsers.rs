@@ -31,3 +31,8 @@ fn sas_tokens() {
 fn connection_strings() {
     play("connection_string", harness::connection_string);
 }
+
+#[test]
+fn http_routes() {
+    play("http_routes", harness::http_routes);
+}
