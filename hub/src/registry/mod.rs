@@ -10,7 +10,6 @@ use common::secret::SharedKey;
 
 pub mod activity;
 pub mod credentials;
-mod schema;
 mod scope;
 mod sqlite;
 pub mod twin;

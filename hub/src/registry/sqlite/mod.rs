@@ -15,13 +15,14 @@ use self::device_writes::{DeviceWrites, Work};
 use self::rows::{id, identity, policy};
 use super::{
     ActivityRecord, Changes, Identity, IdentitySettings, IfMatch, Policy, Registry, RegistryError,
-    Statistics, Subscriptions, Twin, TwinPatch, schema,
+    Statistics, Subscriptions, Twin, TwinPatch,
 };
 use crate::data_dir::DataDir;
 
 mod damaged;
 mod device_writes;
 mod rows;
+mod schema;
 mod subscriptions;
 mod twins;
 mod writes;

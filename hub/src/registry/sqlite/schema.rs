@@ -9,7 +9,7 @@ use common::secret::SharedKey;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
-use super::{Permissions, RegistryError};
+use crate::registry::{Permissions, RegistryError};
 
 /// Every step from an empty database to the present one.
 const STEPS: [&str; 4] = [FIRST, TWINS, MEMBERS, SUBSCRIPTIONS];
