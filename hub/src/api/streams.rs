@@ -17,7 +17,7 @@ use crate::initiation::{Accepted, Ask, Initiate, Refused};
 use crate::legs::{ExpectRefused, Opener};
 use crate::pending::AskRefused;
 use crate::refusal::Refusal;
-use crate::registry::Registry;
+use crate::registry::Identities;
 
 /// What a service wants: a stream to this device or module, by this name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Call {
 /// [`Refusal`] with the status and code that SDKs expect; 503001 as soon as `stop` is cancelled.
 pub async fn handle(
     hub: &impl Initiate,
-    registry: &dyn Registry,
+    registry: &dyn Identities,
     caller: &Caller,
     peer: SocketAddr,
     call: Call,
@@ -56,7 +56,7 @@ pub async fn handle(
 
 async fn initiate(
     hub: &impl Initiate,
-    registry: &dyn Registry,
+    registry: &dyn Identities,
     principal: &ServicePrincipal,
     peer: SocketAddr,
     call: Call,

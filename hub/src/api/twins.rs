@@ -7,8 +7,7 @@ use super::connections::Connections;
 use crate::answer::{Answer, json as answer};
 use crate::documents::{self, connection_state, status_updated, thumbprints, time};
 use crate::refusal::Refusal;
-use crate::registry::twin::Metadata;
-use crate::registry::{Activity, Identity, Registry, RegistryError, Twin};
+use crate::registry::{Activity, Identity, Metadata, Registry, RegistryError, Twin};
 
 /// What a caller wants of twins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +92,10 @@ mod tests {
     use crate::auth::Permission;
     use crate::data_dir::DataDir;
     use crate::iso8601::NEVER;
-    use crate::registry::{Authentication, IdentitySettings, IfMatch, SqliteRegistry, TwinPatch};
+    use crate::registry::{
+        Authentication, Identities as _, IdentitySettings, IfMatch, SqliteRegistry, TwinPatch,
+        Twins as _,
+    };
 
     /// Everybody is connected.
     struct Presence;

@@ -8,7 +8,10 @@ use serde_json::json;
 
 use super::*;
 use crate::cli::{Cli, Command};
-use crate::registry::{Activity, ActivityRecord, Authentication, IdentitySettings, IfMatch};
+use crate::registry::{
+    Activity, ActivityRecord, Authentication, ChangeLog as _, Identities as _, IdentitySettings,
+    IfMatch, Sessions as _,
+};
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 

@@ -14,7 +14,7 @@ use super::draft::Draft;
 use crate::answer::{Answer, empty, json as answer};
 use crate::documents::{self, Keys, invalid};
 use crate::refusal::Refusal;
-use crate::registry::{Identity, IfMatch, Registry, RegistryError};
+use crate::registry::{Identities, Identity, IfMatch, RegistryError};
 
 /// What a caller wants of identities.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub struct Input<'a> {
 /// # Errors
 /// [`Refusal`] of the registry's family.
 pub async fn handle(
-    registry: &dyn Registry,
+    registry: &dyn Identities,
     presence: &dyn Connections,
     call: Call,
     input: Input<'_>,
@@ -74,7 +74,7 @@ pub async fn handle(
 }
 
 struct Api<'a> {
-    registry: &'a dyn Registry,
+    registry: &'a dyn Identities,
     presence: &'a dyn Connections,
 }
 

@@ -9,8 +9,8 @@ use common::limits;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::super::{RegistryError, Subscriptions, TwinPatch};
-use super::{Result, SqliteRegistry, subscriptions, twins};
+use super::{Result, SqliteRegistry, sessions, twins};
+use crate::registry::{RegistryError, Subscriptions, TwinPatch};
 
 /// The writes for the next transaction. More wait before it, where waiting costs no thread.
 pub(super) struct DeviceWrites {
@@ -130,7 +130,7 @@ fn write_all(
         let result = match work {
             Work::Reported(patch) => twins::patch_reported(connection, &id, patch),
             Work::Subscriptions(generation, filters) => {
-                subscriptions::replace(connection, &id, &generation, &filters).map(|()| 0)
+                sessions::replace(connection, &id, &generation, &filters).map(|()| 0)
             }
         };
         // Some failures, as a full disk, end the whole transaction.

@@ -5,10 +5,15 @@ mod members;
 mod subscriptions;
 mod twins;
 
+use common::identity::DeviceId;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::registry::{Authentication, Status, Thumbprint, TwinRuleError};
+use crate::registry::{
+    ActivityRecord, Authentication, ChangeLog as _, Identities as _, Identity, IdentitySettings,
+    IfMatch, Policies as _, Sessions as _, Statistics, Status, Subscriptions, Thumbprint,
+    TwinPatch, TwinRuleError, Twins as _,
+};
 
 struct Folder {
     _temporary: tempfile::TempDir,
