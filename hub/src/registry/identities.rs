@@ -15,13 +15,17 @@ pub trait Identities: Send + Sync + 'static {
     /// One identity. A module has its device's status.
     async fn identity(&self, id: &DeviceIdentity) -> Result<Option<Identity>, RegistryError>;
 
-    /// At most `max` devices, in the order of their ids. One that is damaged is left out, and
-    /// the log names it once.
-    async fn devices(&self, max: usize) -> Result<Vec<Identity>, RegistryError>;
+    /// The devices behind a cursor, or from the first one, in the order of their ids: at most
+    /// `limit`. One that is damaged is left out, and the log names it once.
+    async fn devices(&self, after: Option<&Cursor>, limit: usize) -> Result<Page, RegistryError>;
 
-    /// All modules of a device, in the order of their ids; none when there is no device. One
-    /// that is damaged is left out, and the log names it once.
-    async fn modules(&self, device: &DeviceId) -> Result<Vec<Identity>, RegistryError>;
+    /// The modules of a device in the same way; none when there is no device.
+    async fn modules(
+        &self,
+        device: &DeviceId,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page, RegistryError>;
 
     /// Adds an identity; a module needs its device ([`RegistryError::NotFound`] names it).
     async fn create(
@@ -221,6 +225,21 @@ impl IdentitySettings {
         }
     }
 }
+
+/// A part of a list. Pages are read one by one: what is made or removed meanwhile is in them or
+/// not, and nothing is in them twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// In the order of their ids; there may be none although more follow.
+    pub identities: Vec<Identity>,
+    /// Where the list goes on; `None`: this is its end.
+    pub next: Option<Cursor>,
+}
+
+/// A place in a list: behind this id. It is text as the store has it, since also an id that is
+/// damaged has its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(pub(super) String);
 
 /// The condition on which an identity is changed or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,8 @@ mod twins;
 pub use activity::{Activity, ActivityRecord};
 pub use changes::{ChangeLog, Changes};
 pub use identities::{
-    Authentication, Identities, Identity, IdentitySettings, IfMatch, Statistics, Status, Thumbprint,
+    Authentication, Cursor, Identities, Identity, IdentitySettings, IfMatch, Page, Statistics,
+    Status, Thumbprint,
 };
 pub use policies::{Permissions, Policies, Policy};
 pub use rules::{TwinPatch, TwinRuleError};

@@ -11,7 +11,7 @@ use super::bulk;
 use super::condition::if_match;
 use super::connections::Connections;
 use super::draft::Draft;
-use crate::answer::{Answer, empty, json as answer};
+use crate::answer::{Answer, List, empty, json as answer};
 use crate::documents::{self, Keys, invalid};
 use crate::refusal::Refusal;
 use crate::registry::{Identities, Identity, IfMatch, RegistryError};
@@ -103,17 +103,31 @@ impl Api<'_> {
     }
 
     async fn list(&self, query: &str) -> Result<Answer, Refusal> {
-        let devices = self.registry.devices(top(query)?).await?;
-        Ok(self.documents(&devices))
+        let page = self.registry.devices(None, top(query)?).await?;
+        let mut list = List::default();
+        self.add(&mut list, &page.identities);
+        Ok(list.into_answer())
     }
 
     async fn modules(&self, device: DeviceId) -> Result<Answer, Refusal> {
-        let modules = self.registry.modules(&device).await?;
+        let mut list = List::default();
+        let mut after = None;
+        loop {
+            let page = self
+                .registry
+                .modules(&device, after.as_ref(), limits::DEVICES_PER_LIST)
+                .await?;
+            self.add(&mut list, &page.identities);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
         let id = DeviceIdentity::of_device(device);
-        if modules.is_empty() && self.registry.identity(&id).await?.is_none() {
+        if list.is_empty() && self.registry.identity(&id).await?.is_none() {
             return Err(Refusal::from(RegistryError::NotFound(id)));
         }
-        Ok(self.documents(&modules))
+        Ok(list.into_answer())
     }
 
     async fn device_statistics(&self) -> Result<Answer, Refusal> {
@@ -139,8 +153,10 @@ impl Api<'_> {
         answer
     }
 
-    fn documents(&self, identities: &[Identity]) -> Answer {
-        answer(&identities.iter().map(|i| self.value(i)).collect())
+    fn add(&self, list: &mut List, identities: &[Identity]) {
+        for identity in identities {
+            list.push(&self.value(identity));
+        }
     }
 }
 

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use common::identity::{DeviceId, DeviceIdentity};
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::damaged::Damaged;
 use super::rows::identity;
 use super::{Result, SqliteRegistry, module_column, writes};
-use crate::registry::{Identities, Identity, IdentitySettings, IfMatch, RegistryError, Statistics};
+use crate::registry::{
+    Cursor, Identities, Identity, IdentitySettings, IfMatch, Page, RegistryError, Statistics,
+};
 
 /// Status columns come from the device's row, also for its modules.
 const SELECT: &str = "SELECT i.device, i.module, i.generation, i.etag, d.enabled, \
@@ -26,28 +29,37 @@ impl Identities for SqliteRegistry {
         self.read(move |connection| find(connection, &id)).await
     }
 
-    async fn devices(&self, max: usize) -> Result<Vec<Identity>> {
-        let damaged = Arc::clone(&self.damaged);
+    async fn devices(&self, after: Option<&Cursor>, limit: usize) -> Result<Page> {
+        let (after, damaged) = (behind(after), Arc::clone(&self.damaged));
         self.read(move |connection| {
-            let max = i64::try_from(max).unwrap_or(i64::MAX);
             let mut statement = connection.prepare_cached(&format!(
-                "{SELECT} WHERE i.module = '' ORDER BY i.device LIMIT ?1"
+                "{SELECT} WHERE i.module = '' AND i.device > ?1 ORDER BY i.device LIMIT ?2"
             ))?;
-            let rows = statement.query_map([max], |row| Ok(identity(row)))?;
-            damaged.leave_out(rows)
+            let rows = statement.query_map(params![after, count(limit)], |row| {
+                Ok((row.get(0)?, identity(row)))
+            })?;
+            page(rows, limit, &damaged)
         })
         .await
     }
 
-    async fn modules(&self, device: &DeviceId) -> Result<Vec<Identity>> {
+    async fn modules(
+        &self,
+        device: &DeviceId,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page> {
+        let (after, damaged) = (behind(after), Arc::clone(&self.damaged));
         let device = device.clone();
-        let damaged = Arc::clone(&self.damaged);
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "{SELECT} WHERE i.device = ?1 AND i.module <> '' ORDER BY i.module"
+                "{SELECT} WHERE i.device = ?1 AND i.module > ?2 ORDER BY i.module LIMIT ?3"
             ))?;
-            let rows = statement.query_map([device.as_str()], |row| Ok(identity(row)))?;
-            damaged.leave_out(rows)
+            let rows = statement
+                .query_map(params![device.as_str(), after, count(limit)], |row| {
+                    Ok((row.get(1)?, identity(row)))
+                })?;
+            page(rows, limit, &damaged)
         })
         .await
     }
@@ -103,6 +115,36 @@ impl Identities for SqliteRegistry {
         })
         .await
     }
+}
+
+/// The id that a list goes on behind. The empty one is before all devices, and it is the device
+/// itself before all its modules.
+fn behind(cursor: Option<&Cursor>) -> String {
+    cursor.map(|cursor| cursor.0.clone()).unwrap_or_default()
+}
+
+fn count(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Rows with their ids, as a page of at most this many.
+fn page(
+    rows: impl Iterator<Item = rusqlite::Result<(String, Result<Identity>)>>,
+    limit: usize,
+    damaged: &Damaged,
+) -> Result<Page> {
+    let (mut seen, mut last) = (0, None);
+    let rows = rows.map(|row| {
+        let (id, identity) = row?;
+        seen += 1;
+        last = Some(id);
+        Ok(identity)
+    });
+    let identities = damaged.leave_out(rows)?;
+    Ok(Page {
+        identities,
+        next: last.filter(|_| seen >= limit).map(Cursor),
+    })
 }
 
 fn find(connection: &Connection, id: &DeviceIdentity) -> Result<Option<Identity>> {
