@@ -23,6 +23,9 @@ use crate::revocation;
 use crate::state::HubState;
 use crate::tls::{Certificate, CertificateError};
 
+/// The most that is waited at the end for what devices have written.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// Why a hub could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -259,6 +262,9 @@ impl Server {
         tasks.close();
         let done = timeout(limits::DRAIN, tasks.wait()).await.is_ok();
         activity::finish(&self.state).await;
+        if timeout(SETTLE, self.state.registry.settle()).await.is_err() {
+            tracing::warn!("what devices have written last is not stored: the disk is busy");
+        }
         tracing::info!(streams_cut = cut, in_time = done, "stopped");
     }
 }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use async_trait::async_trait;
 use common::identity::DeviceIdentity;
 
 pub mod activity;
@@ -32,7 +33,13 @@ pub use sqlite::SqliteRegistry;
 pub use twins::{Metadata, Section, Twin, Twins};
 
 /// The whole registry.
-pub trait Registry: Identities + Twins + Sessions + Policies + ChangeLog {}
+#[async_trait]
+pub trait Registry: Identities + Twins + Sessions + Policies + ChangeLog {
+    /// Waits until all that devices have written to their twins and subscriptions is stored, also
+    /// for those that have gone. May be dropped: what is left is still carried out as long as the
+    /// runtime lives.
+    async fn settle(&self);
+}
 
 /// Whom a row of the database is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

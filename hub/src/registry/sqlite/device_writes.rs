@@ -8,6 +8,7 @@ use common::identity::DeviceIdentity;
 use common::limits;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::task::TaskTracker;
 
 use super::{Result, SqliteRegistry, sessions, twins};
 use crate::registry::{RegistryError, Subscriptions, TwinPatch};
@@ -16,6 +17,8 @@ use crate::registry::{RegistryError, Subscriptions, TwinPatch};
 pub(super) struct DeviceWrites {
     queue: Mutex<Queue>,
     room: Arc<Semaphore>,
+    /// Owns the task that writes, while there is one.
+    tasks: TaskTracker,
 }
 
 #[derive(Default)]
@@ -46,11 +49,18 @@ impl Default for DeviceWrites {
         Self {
             queue: Mutex::default(),
             room: Arc::new(Semaphore::new(limits::TWIN_WRITES)),
+            tasks: TaskTracker::new(),
         }
     }
 }
 
 impl DeviceWrites {
+    /// Waits until nothing of what was queued is left. May be dropped.
+    pub(super) async fn settle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // No code panics while it holds the lock; if one did, the queue is still whole.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -86,7 +96,8 @@ impl SqliteRegistry {
         if is_first {
             // On its own, since the first caller's future may be dropped.
             let registry = self.clone();
-            tokio::spawn(async move { registry.write_for_devices().await });
+            let tasks = &self.device_writes.tasks;
+            tasks.spawn(async move { registry.write_for_devices().await });
         }
         let unfinished = || RegistryError::Store("a write did not finish".to_owned());
         answered.await.unwrap_or_else(|_| Err(unfinished()))

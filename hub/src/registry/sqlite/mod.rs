@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::identity::{DeviceIdentity, ModuleId};
 use rusqlite::{Connection, TransactionBehavior};
@@ -98,7 +99,12 @@ async fn blocking<T: Send + 'static>(
         .unwrap_or_else(|_| Err(RegistryError::Store("a query did not finish".to_owned())))
 }
 
-impl Registry for SqliteRegistry {}
+#[async_trait]
+impl Registry for SqliteRegistry {
+    async fn settle(&self) {
+        self.device_writes.settle().await;
+    }
+}
 
 fn module_column(id: &DeviceIdentity) -> &str {
     id.module.as_ref().map_or("", ModuleId::as_str)
