@@ -12,8 +12,7 @@ use crate::random;
 /// The version of session mode that this code speaks.
 pub const VERSION: u8 = 1;
 
-/// What stands before a target's name in the name of a session's stream.
-pub const STREAM_PREFIX: &str = "_session.";
+pub use crate::wire::stream::SESSION_PREFIX as STREAM_PREFIX;
 
 /// The target that a session's stream is for; `None` for a plain stream's name.
 pub fn target_of(stream_name: &str) -> Option<&str> {

@@ -9,6 +9,15 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use crate::identity::RequestId;
 use crate::secret::Secret;
 
+/// What stands before a target's name in the name of a stream that carries a session
+/// (`docs/session-protocol.md`).
+pub const SESSION_PREFIX: &str = "_session.";
+
+/// Whether a stream of this name carries a session, and not one connection.
+pub fn carries_session(name: &str) -> bool {
+    name.starts_with(SESSION_PREFIX)
+}
+
 /// Filter that a device subscribes for stream requests.
 pub const REQUEST_FILTER: &str = "$iothub/streams/POST/#";
 /// Filter for answers to device-initiated requests; nothing is ever sent there.

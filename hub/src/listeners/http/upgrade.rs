@@ -71,12 +71,6 @@ impl Connection {
         leg: Option<(StreamId, Leg)>,
         mut request: Request<Incoming>,
     ) -> Answer {
-        let unauthorised = || {
-            refuse(Refusal::new(
-                ErrorCode::UNAUTHORIZED_ACCESS,
-                "the stream token is not valid here, was used before, or the stream is over",
-            ))
-        };
         let Some((stream, leg)) = leg else {
             return refuse(Refusal::new(
                 ErrorCode::NOT_FOUND,
@@ -87,14 +81,13 @@ impl Connection {
         let Some(answer) = upgrade_answer(&request, offered) else {
             return bad_upgrade(request.headers().get(header::SEC_WEBSOCKET_VERSION));
         };
-        let state = &self.listener.state;
         let bearer = authorization(request.headers());
-        if state.tokens.check(bearer, stream, leg).is_err() {
-            return unauthorised();
-        }
-        // From here on the token is used up.
-        let Ok(place) = state.legs.claim(stream, leg) else {
-            return unauthorised();
+        let place = match streaming::claim(&self.listener.state, bearer, stream, leg) {
+            Ok(place) => place,
+            Err(error) => {
+                let code = ErrorCode::UNAUTHORIZED_ACCESS;
+                return refuse(Refusal::new(code, error.to_string()));
+            }
         };
         self.place.leave();
         let peer = self.peer;

@@ -1,43 +1,26 @@
-//! The streaming endpoint: one leg arrives, shows its token, meets the other, and the
-//! first of the two runs the relay.
+//! One leg from its upgrade to its end: it meets the other, and the first of the two runs the
+//! relay.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
 
 use common::dial;
-use common::hub_address::HubAddress;
-use common::identity::{DeviceIdentity, Leg, StreamId};
+use common::identity::Leg;
 use common::limits;
 use common::report;
-use common::session::STREAM_PREFIX;
 use common::telemetry::AUDIT;
 use common::websocket::{CloseFrame, Data, Incoming};
-use common::wire::initiation::encode_segment;
+use common::wire::stream::carries_session;
 use tokio::sync::oneshot;
 
 use crate::legs::{LegPlace, Meeting};
 use crate::relay::{DISCONNECTED, RelayOutcome, abort, close_for_violation, relay};
 use crate::state::LegSocket;
 
-/// The path of a leg, of which `stream` and `leg` count.
-pub const PATH: &str = "/bridges/ih/{hub}/d/{device}/sid/{stream}/r/{leg}";
-
-/// The URL of one leg: an explicit port and no query, as the C client needs it; the
-/// form is the one seen in May 2019 (`docs/protocol.md`, "Streaming endpoints").
-pub fn url(hub: &HubAddress, identity: &DeviceIdentity, stream: StreamId, leg: Leg) -> String {
-    format!(
-        "wss://{}:{}/bridges/ih/{}/d/{}/sid/{stream}/r/{leg}",
-        hub.url_host(),
-        hub.https_port(),
-        encode_segment(hub.hub_name()),
-        encode_segment(identity.device.as_str()),
-    )
-}
-
 /// Serves one leg to its end. Its token was good, and its place is claimed.
 pub async fn serve(leg: Leg, socket: LegSocket, mut place: LegPlace<LegSocket>, peer: SocketAddr) {
     tracing::debug!(device = %place.identity, name = place.name, stream = %place.stream, %leg, %peer, "leg connected");
-    if place.name.starts_with(STREAM_PREFIX) {
+    if carries_session(&place.name) {
         dial::steady(socket.get_ref().get_ref().0.socket());
     }
     match place.meet(socket) {
@@ -110,20 +93,4 @@ fn report_outcome(place: &LegPlace<LegSocket>, outcome: &RelayOutcome) {
         "stream closed: {}",
         report::chain(&outcome.end),
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use common::identity::DeviceId;
-
-    use super::*;
-
-    #[test]
-    fn urls_have_a_port_and_no_query() {
-        let hub = HubAddress::parse("myhub.example.net").unwrap();
-        let identity = DeviceIdentity::of_device(DeviceId::parse("a+b%c").unwrap());
-        let url = url(&hub, &identity, StreamId::random(), Leg::Device);
-        assert!(url.starts_with("wss://myhub.example.net:443/bridges/"));
-        assert!(!url.contains('?'));
-    }
 }
