@@ -1,5 +1,9 @@
-//! What the fuzz targets of parsers do with their input. No dependency but the public items of
+//! What the fuzz targets of parsers and of the hub do with their input. No dependency but the public items of
 //! `common` and `hub`: `tests/tests/parsers.rs` compiles the same file and plays the corpora.
+
+mod tables;
+
+pub use tables::{legs_table, pending_table};
 
 use common::connection_string::{DeviceConnectionString, ServiceConnectionString};
 use common::hub_address::HubAddress;

@@ -1,4 +1,4 @@
-//! The parsers' fuzz targets on their corpora: what fuzzing has found stays found.
+//! The fuzz targets of parsers and of the hub on their corpora: what fuzzing has found stays found.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod harness;
@@ -35,4 +35,14 @@ fn connection_strings() {
 #[test]
 fn http_routes() {
     play("http_routes", harness::http_routes);
+}
+
+#[test]
+fn pending_table() {
+    play("pending_table", harness::pending_table);
+}
+
+#[test]
+fn legs_table() {
+    play("legs_table", harness::legs_table);
 }
