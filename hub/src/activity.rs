@@ -2,6 +2,7 @@
 //! for each message would keep the disk busy. The hub answers requests from its memory; the
 //! registry is for the time after a restart.
 
+use common::report;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -28,7 +29,10 @@ pub async fn keep(state: HubState) {
             Ok(()) => has_failed = false,
             Err(error) if !has_failed => {
                 has_failed = true;
-                tracing::warn!("cannot store when devices were connected: {error}; retrying");
+                tracing::warn!(
+                    "cannot store when devices were connected: {}; retrying",
+                    report::chain(&error)
+                );
             }
             Err(_) => {}
         }
@@ -41,7 +45,10 @@ pub async fn keep(state: HubState) {
 pub async fn finish(state: &HubState) {
     match timeout(LAST, store(state)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!("cannot store when devices were connected: {error}"),
+        Ok(Err(error)) => tracing::warn!(
+            "cannot store when devices were connected: {}",
+            report::chain(&error)
+        ),
         Err(_) => tracing::warn!("cannot store when devices were connected: the disk is busy"),
     }
 }

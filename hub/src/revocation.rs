@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use common::identity::DeviceId;
+use common::report;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::auth::AuthError;
@@ -29,7 +30,10 @@ pub async fn follow(state: HubState) {
         match look(&state, point).await {
             Ok(upto) => point = upto,
             // The point stays: what was missed is seen at the next look.
-            Err(error) => tracing::error!("cannot follow the registry's changes: {error}"),
+            Err(error) => tracing::error!(
+                "cannot follow the registry's changes: {}",
+                report::chain(&error)
+            ),
         }
     }
 }

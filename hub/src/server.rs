@@ -4,8 +4,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use crate::limits;
 use common::hub_address::HubAddress;
-use common::limits;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
@@ -23,6 +23,9 @@ use crate::registry::SqliteRegistry;
 use crate::revocation;
 use crate::state::HubState;
 use crate::tls::{Certificate, CertificateError};
+
+/// The most that is waited at the end for what devices have written.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// Why a hub could not start.
 #[derive(Debug, thiserror::Error)]
@@ -292,6 +295,9 @@ impl Server {
         tasks.close();
         let in_time = timeout(GOODBYES, tasks.wait()).await.is_ok();
         activity::finish(&self.state).await;
+        if timeout(SETTLE, self.state.registry.settle()).await.is_err() {
+            tracing::warn!("what devices have written last is not stored: the disk is busy");
+        }
         Event::Stopped {
             streams_cut,
             in_time,

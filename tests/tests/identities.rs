@@ -138,7 +138,8 @@ async fn a_devices_credential_is_good_for_nothing_else() {
             .unwrap()
             .is_some()
     );
-    let devices = hub.state.registry.devices(99).await.unwrap();
+    let page = hub.state.registry.devices(None, 99).await.unwrap();
+    let devices = page.identities;
     assert_eq!(devices.len(), 4, "nothing was made or deleted");
 }
 

@@ -1,4 +1,4 @@
-//! The parsers' fuzz targets on their corpora: what fuzzing has found stays found.
+//! The fuzz targets of parsers and of the hub on their corpora: what fuzzing has found stays found.
 
 use harness::corpus::play;
 use harness::parsers;
@@ -21,4 +21,19 @@ fn connection_strings() {
 #[test]
 fn mqtt_sessions() {
     play("mqtt_session", harness::mqtt_session::run);
+}
+
+#[test]
+fn http_routes() {
+    play("http_routes", harness::http_routes::run);
+}
+
+#[test]
+fn pending_table() {
+    play("pending_table", harness::tables::pending_table);
+}
+
+#[test]
+fn legs_table() {
+    play("legs_table", harness::tables::legs_table);
 }

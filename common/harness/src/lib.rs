@@ -5,6 +5,8 @@
 //! session       session mode: both ends under any events, or one and a hostile peer
 //! websocket     the WebSocket decoder on any bytes
 //! parsers       topics, SAS tokens and connection strings
+//! http_routes   the hub's router
+//! tables        the hub's pending requests and meeting legs, against a plain model
 //! mqtt_session  a device's MQTT session at the hub
 //! corpus        what fuzzing has found worth keeping
 //! ```
@@ -18,7 +20,9 @@
 )]
 
 pub mod corpus;
+pub mod http_routes;
 pub mod mqtt_session;
 pub mod parsers;
 pub mod session;
+pub mod tables;
 pub mod websocket;

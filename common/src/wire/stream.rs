@@ -4,11 +4,18 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use device_stream_session::STREAM_PREFIX;
 use percent_encoding::{percent_decode_str, utf8_percent_encode};
 
 use crate::identity::RequestId;
 use crate::percent::{TOPIC_VALUE, pairs};
 use crate::secret::Secret;
+
+/// Whether a stream of this name carries a session, and not one connection
+/// (`docs/session-protocol.md`).
+pub fn carries_session(name: &str) -> bool {
+    name.starts_with(STREAM_PREFIX)
+}
 
 /// Filter that a device subscribes for stream requests.
 pub const REQUEST_FILTER: &str = "$iothub/streams/POST/#";

@@ -15,7 +15,7 @@ use crate::answer::{Answer, json as answer};
 use crate::documents::{self, invalid};
 use crate::limits;
 use crate::refusal::{ERROR_CODE, Refusal};
-use crate::registry::{IdentitySettings, IfMatch, Registry, RegistryError};
+use crate::registry::{Identities, IdentitySettings, IfMatch, RegistryError};
 
 /// One item as it is sent.
 #[derive(Deserialize)]
@@ -46,7 +46,7 @@ enum Task {
 /// # Errors
 /// A refusal means that nothing was done. Failures of single items stand in the
 /// answer, whose status is then 400.
-pub(super) async fn run(registry: &dyn Registry, body: &[u8]) -> Result<Answer, Refusal> {
+pub(super) async fn run(registry: &dyn Identities, body: &[u8]) -> Result<Answer, Refusal> {
     let drafts: Vec<ItemDraft> = draft::read(body)?;
     if drafts.len() > limits::BULK_ITEMS {
         return Err(invalid(format!(
@@ -102,7 +102,7 @@ fn result(errors: Vec<Value>) -> Answer {
 }
 
 async fn perform(
-    registry: &dyn Registry,
+    registry: &dyn Identities,
     id: &DeviceIdentity,
     task: Task,
 ) -> Result<(), RegistryError> {

@@ -1,10 +1,16 @@
-//! The REST API for services.
+//! The REST API for services. [`router`] finds what a request wants, [`access`] judges who wants
+//! it, [`handle()`] does it. No HTTP server inside: method, path, headers and body in, answer out.
 
+pub mod access;
 pub mod bulk;
 pub mod condition;
 pub mod connections;
 pub mod draft;
+mod handle;
 pub mod identities;
-pub mod planned;
+pub mod missing;
+pub mod router;
 pub mod streams;
 pub mod twins;
+
+pub use handle::{Request, handle};

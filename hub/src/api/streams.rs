@@ -7,38 +7,67 @@ use common::identity::{DeviceIdentity, StreamName};
 use common::wire::initiation::{self, Timeouts};
 use common::wire::problem::ErrorCode;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, empty};
-use crate::auth::{Permission, ServicePrincipal};
+use crate::auth::{AuthError, Caller, ServicePrincipal};
+use crate::documents::invalid;
 use crate::initiation::{Accepted, Ask, Initiate, Refused};
 use crate::legs::{ExpectRefused, Opener};
 use crate::pending::AskRefused;
 use crate::refusal::Refusal;
-use crate::registry::Registry;
+use crate::registry::Identities;
 
-/// What a stream initiation demands.
-pub const NEEDS: Permission = Permission::ServiceConnect;
+/// What a service wants: a stream to this device or module, by this name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The device or module.
+    pub identity: DeviceIdentity,
+    /// The stream's name, by which the device chooses its target.
+    pub name: StreamName,
+}
 
-/// Runs a stream initiation. Dropping the future gives the stream up.
+/// Serves one call. Dropping the future gives the stream up.
 ///
 /// # Errors
-/// [`Refusal`] with the status and code that SDKs expect.
-pub async fn initiate(
+/// [`Refusal`] with the status and code that SDKs expect; 503001 as soon as `stop` is cancelled.
+pub async fn handle(
     hub: &impl Initiate,
-    registry: &dyn Registry,
+    registry: &dyn Identities,
+    caller: &Caller,
+    peer: SocketAddr,
+    call: Call,
+    headers: &HeaderMap,
+    stop: &CancellationToken,
+) -> Result<Answer, Refusal> {
+    let Caller::Service(principal) = caller else {
+        // The router lets only services come here.
+        return Err(AuthError::Permission.into_refusal());
+    };
+    tokio::select! {
+        answer = initiate(hub, registry, principal, peer, call, headers) => answer,
+        () = stop.cancelled() => Err(Refusal::new(
+            ErrorCode::SERVICE_UNAVAILABLE,
+            "the hub is stopping",
+        )),
+    }
+}
+
+async fn initiate(
+    hub: &impl Initiate,
+    registry: &dyn Identities,
     principal: &ServicePrincipal,
     peer: SocketAddr,
-    identity: &DeviceIdentity,
-    name: &str,
+    call: Call,
     headers: &HeaderMap,
 ) -> Result<Answer, Refusal> {
-    let name = StreamName::parse(name).map_err(invalid)?;
-    let timeouts = Timeouts::from_headers(headers).map_err(invalid)?;
-    if registry.identity(identity).await?.is_none() {
-        return Err(not_found(identity));
+    let Call { identity, name } = call;
+    let timeouts = Timeouts::from_headers(headers).map_err(|error| invalid(error.to_string()))?;
+    if registry.identity(&identity).await?.is_none() {
+        return Err(not_found(&identity));
     }
     let ask = Ask {
-        identity: identity.clone(),
+        identity,
         name,
         opener: Opener {
             policy: principal.policy.clone(),
@@ -94,8 +123,4 @@ fn not_found(identity: &DeviceIdentity) -> Refusal {
             format!("Module {identity} not registered"),
         ),
     }
-}
-
-fn invalid(error: impl std::fmt::Display) -> Refusal {
-    Refusal::new(ErrorCode::ARGUMENT_INVALID, error.to_string())
 }

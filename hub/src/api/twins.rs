@@ -1,49 +1,33 @@
-//! Twins over REST, to read (`docs/protocol.md`, "Twins"). No HTTP server inside: method and
-//! path in, answer out. Who may call is judged before.
+//! Twins over REST, to read (`docs/protocol.md`, "Twins"). Who may call is judged before.
 
 use common::identity::{DeviceIdentity, ModuleId};
-use http::Method;
 use serde_json::{Value, json};
 
 use super::connections::Connections;
 use crate::answer::{Answer, json as answer};
-use crate::auth::Permission;
 use crate::documents::{self, connection_state, status_updated, thumbprints, time};
 use crate::refusal::Refusal;
-use crate::registry::twin::Metadata;
-use crate::registry::{Activity, Identity, Registry, RegistryError, Twin};
+use crate::registry::{Activity, Identity, Metadata, Registry, RegistryError, Twin};
 
-/// Device and module of the path, if it is of this API.
-fn find<'a>(segments: &[&'a str]) -> Option<(&'a str, Option<&'a str>)> {
-    match *segments {
-        ["twins", device] => Some((device, None)),
-        ["twins", device, "modules", module] => Some((device, Some(module))),
-        _ => None,
-    }
+/// What a caller wants of twins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// `GET` of the twin of a device or module.
+    Read(DeviceIdentity),
 }
 
-/// What a call needs; `None` when the path is not of this API.
-pub fn permission(segments: &[&str]) -> Option<Permission> {
-    find(segments).map(|_| Permission::ServiceConnect)
-}
-
-/// Serves one call. `segments` are the percent-decoded, non-empty parts of the path;
-/// `None` when the path is not of this API. Refusals are of the registry's family.
-pub async fn route(
+/// Serves one call. May be dropped.
+///
+/// # Errors
+/// [`Refusal`] of the registry's family.
+pub async fn handle(
     registry: &dyn Registry,
     presence: &dyn Connections,
-    method: &Method,
-    segments: &[&str],
-) -> Option<Result<Answer, Refusal>> {
-    let (device, module) = find(segments)?;
-    if method != Method::GET {
-        return Some(Err(Refusal::wrong_method("GET")));
+    call: Call,
+) -> Result<Answer, Refusal> {
+    match call {
+        Call::Read(id) => Ok(answer(&read(registry, presence, id).await?)),
     }
-    let read = async {
-        let id = documents::id(device, module)?;
-        Ok(answer(&read(registry, presence, id).await?))
-    };
-    Some(read.await)
 }
 
 async fn read(
@@ -100,12 +84,18 @@ fn write(identity: &Identity, twin: &Twin, activity: Activity) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
     use http_body_util::BodyExt as _;
 
     use super::*;
+    use crate::api::router::{self, Route};
+    use crate::auth::Permission;
     use crate::data_dir::DataDir;
     use crate::iso8601::NEVER;
-    use crate::registry::{Authentication, IdentitySettings, IfMatch, SqliteRegistry, TwinPatch};
+    use crate::registry::{
+        Authentication, Identities as _, IdentitySettings, IfMatch, SqliteRegistry, TwinPatch,
+        Twins as _,
+    };
 
     /// Everybody is connected.
     struct Presence;
@@ -127,11 +117,17 @@ mod tests {
     }
 
     async fn call(registry: &SqliteRegistry, method: &Method, path: &str) -> Result<Value, u32> {
-        let segments: Vec<_> = path.split('/').filter(|s| !s.is_empty()).collect();
-        assert_eq!(permission(&segments), Some(Permission::ServiceConnect));
-        let answer = route(registry, &Presence, method, &segments)
+        let Ok(Route::Rest(target)) = router::route(method, path) else {
+            panic!("{path} is of another API");
+        };
+        assert_eq!(target.access.permission, Permission::ServiceConnect);
+        let call = match target.call {
+            Ok(router::Call::Twins(call)) => call,
+            Ok(call) => panic!("{path} is {call:?}"),
+            Err(refusal) => return Err(refusal.code.number),
+        };
+        let answer = handle(registry, &Presence, call)
             .await
-            .unwrap()
             .map_err(|refusal| refusal.code.number)?;
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         Ok(serde_json::from_slice(&body).unwrap())
@@ -191,21 +187,15 @@ mod tests {
         ] {
             assert_eq!(get(&registry, path).await, Err(code), "{path}");
         }
-        for method in [Method::PATCH, Method::PUT, Method::DELETE, Method::POST] {
-            assert_eq!(call(&registry, &method, "/twins/d").await, Err(405_000));
+        for (method, code) in [
+            (Method::PATCH, 501_000),
+            (Method::PUT, 501_000),
+            (Method::DELETE, 405_000),
+            (Method::POST, 405_000),
+        ] {
+            assert_eq!(call(&registry, &method, "/twins/d").await, Err(code));
         }
         registry.delete(&device, IfMatch::Any).await.unwrap();
         assert_eq!(get(&registry, "/twins/d").await, Err(404_001));
-    }
-
-    #[test]
-    fn other_paths_are_none_of_ours() {
-        for path in [
-            &["twins"][..],
-            &["twins", "d", "modules"],
-            &["devices", "d"],
-        ] {
-            assert_eq!(permission(path), None);
-        }
     }
 }

@@ -9,8 +9,9 @@ pub use certificate::{AnyClientCertificate, fingerprints};
 pub use sas::{Authenticator, DeviceProof};
 pub use stream_token::{StreamTokens, TokenRefused};
 
-use common::identity::DeviceIdentity;
+use common::identity::{DeviceId, DeviceIdentity};
 use common::wire::problem::ErrorCode;
+use http::Method;
 
 use crate::refusal::Refusal;
 use crate::registry::{Permissions, RegistryError};
@@ -52,6 +53,16 @@ pub struct ServicePrincipal {
     pub permissions: Permissions,
 }
 
+/// Who calls the REST API, and has proven it.
+#[derive(Debug, Clone)]
+#[must_use]
+pub enum Caller {
+    /// A back-end program.
+    Service(ServicePrincipal),
+    /// The device that the call is about.
+    Device(DeviceId),
+}
+
 /// What a part of the REST API demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
@@ -66,6 +77,15 @@ pub enum Permission {
 }
 
 impl Permission {
+    /// What a call about identities needs, by its method.
+    pub fn of_registry(method: &Method) -> Self {
+        if method == Method::GET {
+            Self::RegistryRead
+        } else {
+            Self::RegistryWrite
+        }
+    }
+
     /// Whether these permissions are enough.
     pub fn is_met_by(self, granted: Permissions) -> bool {
         match self {

@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
+use crate::limits;
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity};
-use common::limits;
 use common::sas_token::SasToken;
 use common::secret::SharedKey;
 use rustls::pki_types::CertificateDer;
 
 use super::certificate::fingerprints;
-use super::{AuthError, Credential, DevicePrincipal, Permission, ServicePrincipal};
+use super::{AuthError, Caller, Credential, DevicePrincipal, Permission, ServicePrincipal};
 use crate::registry::{Authentication, Identity, Policy, Registry, Status, Thumbprint};
 
 /// What a device brings to its CONNECT.
@@ -134,13 +134,13 @@ impl Authenticator {
         path: &str,
         device: &DeviceId,
         now: u64,
-    ) -> Result<(), AuthError> {
+    ) -> Result<Caller, AuthError> {
         let id = DeviceIdentity::of_device(device.clone());
         let token = header.map(SasToken::parse).transpose()?;
         if let Some(token) = &token {
             if token.policy().is_some() {
-                let _ = self.service(header, needed, path, now).await?;
-                return Ok(());
+                let service = self.service(header, needed, path, now).await?;
+                return Ok(Caller::Service(service));
             }
             check_expiry(token, now)?;
             if !token.is_for(&self.hub, &id.resource_path()) {
@@ -162,7 +162,7 @@ impl Authenticator {
         }
         // Only now: who does not hold the key learns nothing about the identity.
         match identity.status {
-            Status::Enabled => Ok(()),
+            Status::Enabled => Ok(Caller::Device(id.device)),
             Status::Disabled => Err(AuthError::Disabled),
         }
     }

@@ -2,7 +2,7 @@
 
 use common::identity::{DeviceId, DeviceIdentity};
 
-use super::{CommandError, Session, identity};
+use super::{CommandError, Session, identity, list};
 use crate::cli::DeviceCommand;
 use crate::registry::{IdentitySettings, IfMatch, RegistryError, Status};
 
@@ -23,10 +23,7 @@ pub(super) async fn run(
             };
             identity::create(session, of(args.id), status, args.credential, args.form).await
         }
-        DeviceCommand::List { form } => {
-            let devices = session.registry.devices(usize::MAX).await?;
-            identity::list(session, &devices, "devices", form)
-        }
+        DeviceCommand::List { form } => list::run(session, &list::Of::Devices, form).await,
         DeviceCommand::Show { id, form } => identity::show(session, of(id), form).await,
         DeviceCommand::ConnectionString { id, key } => {
             identity::print_connection_string(session, of(id), key).await

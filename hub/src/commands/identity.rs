@@ -4,9 +4,8 @@ use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::identity::DeviceIdentity;
 use common::secret::Secret;
 use common::settings;
-use serde_json::Value;
 
-use super::{CommandError, Session, table};
+use super::{CommandError, Session};
 use crate::cli::{CredentialArgs, Form, WhichKey};
 use crate::documents::{self, Keys};
 use crate::iso8601;
@@ -85,44 +84,6 @@ pub(super) async fn find(
     Ok(found.ok_or(RegistryError::NotFound(id))?)
 }
 
-/// Prints a list, without keys in either form.
-pub(super) fn list(
-    session: &mut Session<'_>,
-    identities: &[Identity],
-    what: &str,
-    form: Form,
-) -> Result<(), CommandError> {
-    if form.json {
-        let list: Value = identities
-            .iter()
-            .map(|identity| documents::write(identity, None, Keys::LeftOut))
-            .collect();
-        return session.json(&list);
-    }
-    if identities.is_empty() {
-        session.say(&format!("there are no {what}"));
-        return Ok(());
-    }
-    let rows: Vec<_> = identities
-        .iter()
-        .map(|identity| {
-            let id = &identity.id;
-            [
-                id.module
-                    .as_ref()
-                    .map_or_else(|| id.device.to_string(), ToString::to_string),
-                identity.status.as_str().to_owned(),
-                identity.authentication.kind().to_owned(),
-                last_activity(identity),
-            ]
-        })
-        .collect();
-    for line in table::lines(["ID", "STATUS", "AUTHENTICATION", "LAST ACTIVITY"], &rows) {
-        session.line(&line)?;
-    }
-    Ok(())
-}
-
 /// Prints an identity: readable without keys, or the document with them.
 pub(super) async fn show(
     session: &mut Session<'_>,
@@ -179,7 +140,7 @@ pub(super) async fn show(
 }
 
 /// When an identity last did something, as far as the hub has stored it.
-fn last_activity(identity: &Identity) -> String {
+pub(super) fn last_activity(identity: &Identity) -> String {
     short(identity.activity.last_activity)
 }
 

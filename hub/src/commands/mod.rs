@@ -18,6 +18,7 @@ use crate::registry::{Registry, RegistryError, SqliteRegistry};
 mod device;
 mod endpoints;
 mod identity;
+mod list;
 mod module;
 mod policy;
 mod table;
@@ -180,6 +181,11 @@ impl Session<'_> {
     /// Prints something that is not the data; a closed output is no failure.
     fn say(&mut self, text: &str) {
         let _ = writeln!(self.talk, "{}", outside::printable(text));
+    }
+
+    /// Prints a piece of JSON.
+    fn json_text(&mut self, text: &str) -> Result<(), CommandError> {
+        Ok(write!(self.out, "{}", outside::printable_json(text))?)
     }
 
     /// Says where the host name comes from when no hub has stored one.

@@ -2,7 +2,7 @@
 
 use common::identity::DeviceIdentity;
 
-use super::{CommandError, Session, identity};
+use super::{CommandError, Session, identity, list};
 use crate::cli::{ModuleArgs, ModuleCommand};
 use crate::registry::Status;
 
@@ -19,8 +19,7 @@ pub(super) async fn run(
         } => identity::create(session, of(id), Status::Enabled, credential, form).await,
         ModuleCommand::List { device, form } => {
             identity::find(session, DeviceIdentity::of_device(device.clone())).await?;
-            let modules = session.registry.modules(&device).await?;
-            identity::list(session, &modules, &format!("modules of {device}"), form)
+            list::run(session, &list::Of::ModulesOf(device), form).await
         }
         ModuleCommand::Show { id, form } => identity::show(session, of(id), form).await,
         ModuleCommand::ConnectionString { id, key } => {

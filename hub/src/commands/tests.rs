@@ -6,11 +6,15 @@ use clap::Parser as _;
 use common::connection_string::{
     DeviceConnectionString, DeviceCredential, ServiceConnectionString, ServiceCredential,
 };
+use common::identity::DeviceId;
 use serde_json::json;
 
 use super::*;
 use crate::cli::{Cli, Command};
-use crate::registry::{Activity, ActivityRecord, Authentication, IdentitySettings, IfMatch};
+use crate::registry::{
+    Activity, ActivityRecord, Authentication, ChangeLog as _, Identities as _, IdentitySettings,
+    IfMatch, Sessions as _,
+};
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -149,6 +153,53 @@ async fn given_credentials() {
         shell.error("device show x").await,
         CommandError::NoDevice(_)
     ));
+}
+
+#[tokio::test]
+async fn long_lists_are_printed_as_one() {
+    let shell = Shell::new();
+    let registry = SqliteRegistry::open(&shell.dir()).unwrap();
+    for number in 0..3 {
+        let device = format!("device{number}");
+        shell.run(&format!("device create {device}")).await;
+        let mut ids = Vec::new();
+        for module in 0..number * 501 {
+            ids.push(format!("m{module:04}"));
+        }
+        let connection = rusqlite::Connection::open(shell.dir().database().unwrap()).unwrap();
+        // Made one by one, each would wait for the disk.
+        let mut copy = connection
+            .prepare(
+                "INSERT INTO identities (device, module, generation, etag, enabled, \
+                 authentication, iot_edge, parent_scopes) \
+                 VALUES (?1, ?2, '1', 'e', 1, 'none', 0, '[]')",
+            )
+            .unwrap();
+        connection.execute_batch("BEGIN").unwrap();
+        for id in &ids {
+            copy.execute([&device, id]).unwrap();
+        }
+        connection.execute_batch("COMMIT").unwrap();
+
+        let text = shell.run(&format!("module list {device} --json")).await;
+        let list: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(text, format!("{list:#}\n"), "as one value");
+        let listed: Vec<_> = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| &m["moduleId"])
+            .collect();
+        assert_eq!(listed, ids.iter().collect::<Vec<_>>());
+        let table = shell.run(&format!("module list {device}")).await;
+        assert_eq!(
+            table.lines().count(),
+            ids.len() + usize::from(!ids.is_empty())
+        );
+        let device = DeviceId::parse(&device).unwrap();
+        let page = registry.modules(&device, None, 501).await.unwrap();
+        assert_eq!(page.identities.len(), ids.len().min(501));
+    }
 }
 
 #[tokio::test]

@@ -1,155 +1,133 @@
 //! The identity registry over REST, as far as SDKs need it to create, read, list and
-//! delete devices and modules (`docs/protocol.md`, "Identities"). No HTTP server inside: method,
-//! path, headers and body in, answer out. Who may call is judged before.
+//! delete devices and modules (`docs/protocol.md`, "Identities"). Who may call is judged before.
 
 use common::identity::{DeviceId, DeviceIdentity};
 use http::header::ETAG;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::bulk;
 use super::condition::if_match;
 use super::connections::Connections;
 use super::draft::Draft;
-use crate::answer::{Answer, empty, json as answer};
-use crate::auth::Permission;
+use crate::answer::{Answer, List, empty, json as answer};
 use crate::documents::{self, Keys, invalid};
 use crate::limits;
 use crate::refusal::Refusal;
-use crate::registry::{Identity, IfMatch, Registry, RegistryError};
+use crate::registry::{Identities, Identity, IfMatch, RegistryError};
 
-/// The resources of this API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Resource<'a> {
-    Devices,
-    Device(&'a str),
-    Modules(&'a str),
-    Module(&'a str, &'a str),
+/// What a caller wants of identities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// `GET /devices`.
+    List,
+    /// `POST /devices`.
+    Bulk,
+    /// `GET` of a device or module.
+    Read(DeviceIdentity),
+    /// `PUT` of a device or module: create, or update where there is a condition.
+    Write(DeviceIdentity),
+    /// `DELETE` of a device or module.
+    Delete(DeviceIdentity),
+    /// `GET` of a device's modules.
+    Modules(DeviceId),
+    /// `GET /statistics/devices`.
     DeviceStatistics,
+    /// `GET /statistics/service`.
     ServiceStatistics,
 }
 
-impl<'a> Resource<'a> {
-    fn find(method: &Method, segments: &[&'a str]) -> Option<Self> {
-        match *segments {
-            ["devices"] => Some(Self::Devices),
-            // That is the query API, not a device of this name.
-            ["devices", "query"] if method == Method::POST => None,
-            ["devices", device] => Some(Self::Device(device)),
-            ["devices", device, "modules"] => Some(Self::Modules(device)),
-            ["devices", device, "modules", module] => Some(Self::Module(device, module)),
-            ["statistics", "devices"] => Some(Self::DeviceStatistics),
-            ["statistics", "service"] => Some(Self::ServiceStatistics),
-            _ => None,
-        }
-    }
+/// What comes with a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// What stands behind the path's `?`; empty when there is nothing.
+    pub query: &'a str,
+    /// All headers.
+    pub headers: &'a HeaderMap,
+    /// The whole body.
+    pub body: &'a [u8],
 }
 
-/// What a call needs; `None` when the path is not of this API.
-pub fn permission(method: &Method, segments: &[&str]) -> Option<Permission> {
-    Resource::find(method, segments)?;
-    Some(if method == Method::GET {
-        Permission::RegistryRead
-    } else {
-        Permission::RegistryWrite
-    })
-}
-
-/// The device that may make this call with its own credential: of its modules, and of
-/// nothing else.
-pub fn owner(segments: &[&str]) -> Option<DeviceId> {
-    match *segments {
-        ["devices", device, "modules"] | ["devices", device, "modules", _] => {
-            DeviceId::parse(device).ok()
-        }
-        _ => None,
-    }
-}
-
-/// Serves one call. `segments` are the percent-decoded, non-empty parts of the path;
-/// `None` when the path is not of this API. Refusals are of the registry's family.
-/// May be dropped; a change that has begun is then carried out all the same.
-pub async fn route(
-    registry: &dyn Registry,
+/// Serves one call. May be dropped; a change that has begun is then carried out all the same.
+///
+/// # Errors
+/// [`Refusal`] of the registry's family.
+pub async fn handle(
+    registry: &dyn Identities,
     presence: &dyn Connections,
-    method: &Method,
-    segments: &[&str],
-    query: &str,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Option<Result<Answer, Refusal>> {
-    let resource = Resource::find(method, segments)?;
+    call: Call,
+    input: Input<'_>,
+) -> Result<Answer, Refusal> {
     let api = Api { registry, presence };
-    Some(match (resource, method) {
-        (Resource::Devices, &Method::GET) => api.list(query).await,
-        (Resource::Devices, &Method::POST) => bulk::run(registry, body).await,
-        (Resource::Device(device), method) => {
-            api.identity(method, documents::id(device, None), headers, body)
-                .await
-        }
-        (Resource::Module(device, module), method) => {
-            let id = documents::id(device, Some(module));
-            api.identity(method, id, headers, body).await
-        }
-        (Resource::Modules(device), &Method::GET) => api.modules(device).await,
-        (Resource::DeviceStatistics, &Method::GET) => api.device_statistics().await,
-        (Resource::ServiceStatistics, &Method::GET) => Ok(answer(&json!({
+    match call {
+        Call::List => api.list(input.query).await,
+        Call::Bulk => bulk::run(registry, input.body).await,
+        Call::Read(id) => api.read(id).await,
+        Call::Write(id) => api.write(&id, input).await,
+        Call::Delete(id) => api.delete(&id, input.headers).await,
+        Call::Modules(device) => api.modules(device).await,
+        Call::DeviceStatistics => api.device_statistics().await,
+        Call::ServiceStatistics => Ok(answer(&json!({
             "connectedDeviceCount": presence.connected_devices(),
         }))),
-        (Resource::Devices, _) => Err(Refusal::wrong_method("GET, POST")),
-        _ => Err(Refusal::wrong_method("GET")),
-    })
+    }
 }
 
 struct Api<'a> {
-    registry: &'a dyn Registry,
+    registry: &'a dyn Identities,
     presence: &'a dyn Connections,
 }
 
 impl Api<'_> {
-    async fn identity(
-        &self,
-        method: &Method,
-        id: Result<DeviceIdentity, Refusal>,
-        headers: &HeaderMap,
-        body: &[u8],
-    ) -> Result<Answer, Refusal> {
-        if ![Method::GET, Method::PUT, Method::DELETE].contains(method) {
-            return Err(Refusal::wrong_method("GET, PUT, DELETE"));
-        }
-        let id = id?;
-        if method == Method::GET {
-            let found = self.registry.identity(&id).await?;
-            let found = found.ok_or_else(|| Refusal::from(RegistryError::NotFound(id)))?;
-            return Ok(self.document(&found));
-        }
-        let condition = if_match(headers)?;
-        if method == Method::DELETE {
-            // Some clients do not say: then they mean whatever is there.
-            let condition = condition.unwrap_or(IfMatch::Any);
-            self.registry.delete(&id, condition).await?;
-            return Ok(empty(StatusCode::NO_CONTENT));
-        }
-        let settings = Draft::read(body)?.settings(&id)?;
+    async fn read(&self, id: DeviceIdentity) -> Result<Answer, Refusal> {
+        let found = self.registry.identity(&id).await?;
+        let found = found.ok_or_else(|| Refusal::from(RegistryError::NotFound(id)))?;
+        Ok(self.document(&found))
+    }
+
+    async fn write(&self, id: &DeviceIdentity, input: Input<'_>) -> Result<Answer, Refusal> {
+        let condition = if_match(input.headers)?;
+        let settings = Draft::read(input.body)?.settings(id)?;
         let written = match condition {
-            None => self.registry.create(&id, settings).await,
-            Some(condition) => self.registry.update(&id, settings, condition).await,
+            None => self.registry.create(id, settings).await,
+            Some(condition) => self.registry.update(id, settings, condition).await,
         };
         Ok(self.document(&written?))
     }
 
-    async fn list(&self, query: &str) -> Result<Answer, Refusal> {
-        let devices = self.registry.devices(top(query)?).await?;
-        Ok(self.documents(&devices))
+    async fn delete(&self, id: &DeviceIdentity, headers: &HeaderMap) -> Result<Answer, Refusal> {
+        // Some clients do not say: then they mean whatever is there.
+        let condition = if_match(headers)?.unwrap_or(IfMatch::Any);
+        self.registry.delete(id, condition).await?;
+        Ok(empty(StatusCode::NO_CONTENT))
     }
 
-    async fn modules(&self, device: &str) -> Result<Answer, Refusal> {
-        let id = documents::id(device, None)?;
-        let modules = self.registry.modules(&id.device).await?;
-        if modules.is_empty() && self.registry.identity(&id).await?.is_none() {
+    async fn list(&self, query: &str) -> Result<Answer, Refusal> {
+        let page = self.registry.devices(None, top(query)?).await?;
+        let mut list = List::default();
+        self.add(&mut list, &page.identities);
+        Ok(list.into_answer())
+    }
+
+    async fn modules(&self, device: DeviceId) -> Result<Answer, Refusal> {
+        let mut list = List::default();
+        let mut after = None;
+        loop {
+            let page = self
+                .registry
+                .modules(&device, after.as_ref(), limits::DEVICES_PER_LIST)
+                .await?;
+            self.add(&mut list, &page.identities);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let id = DeviceIdentity::of_device(device);
+        if list.is_empty() && self.registry.identity(&id).await?.is_none() {
             return Err(Refusal::from(RegistryError::NotFound(id)));
         }
-        Ok(self.documents(&modules))
+        Ok(list.into_answer())
     }
 
     async fn device_statistics(&self) -> Result<Answer, Refusal> {
@@ -175,8 +153,10 @@ impl Api<'_> {
         answer
     }
 
-    fn documents(&self, identities: &[Identity]) -> Answer {
-        answer(&identities.iter().map(|i| self.value(i)).collect())
+    fn add(&self, list: &mut List, identities: &[Identity]) {
+        for identity in identities {
+            list.push(&self.value(identity));
+        }
     }
 }
 

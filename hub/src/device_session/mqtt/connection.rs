@@ -1,7 +1,7 @@
 //! A session's loop over MQTT: packets in and out, and the keep-alive.
 
+use crate::limits;
 use common::keepalive::SecondLook;
-use common::limits;
 use common::mqtt::{Packet, PacketIo, ReadError, Transport};
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 

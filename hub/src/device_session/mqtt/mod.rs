@@ -10,6 +10,7 @@ mod topics;
 use std::net::SocketAddr;
 
 use common::mqtt::{PacketIo, Transport};
+use common::report;
 use common::telemetry::About;
 use common::{limits, log_about};
 use rustls::pki_types::CertificateDer;
@@ -64,7 +65,7 @@ pub async fn serve<S: Transport>(
             .emit();
         }
         Ok(Err(error)) => {
-            log_about!(debug, about(), "{error}");
+            log_about!(debug, about(), "{}", report::chain(&error));
             let _ = timeout(limits::CLOSE, io.break_off()).await;
             return;
         }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use common::report;
 use common::telemetry::About;
 use common::{limits, log_about};
 use tokio::time::timeout;
@@ -38,7 +39,7 @@ impl Stored {
         let (identity, generation) = (&principal.identity, &principal.generation_id);
         let mut subscriptions = match registry.subscriptions(identity, generation).await {
             Err(error @ RegistryError::Damaged { .. }) => {
-                log_about!(warn, About::device(identity), "{error}");
+                log_about!(warn, About::device(identity), "{}", report::chain(&error));
                 Subscriptions::new()
             }
             read => read?,
@@ -78,7 +79,8 @@ impl Stored {
                 log_about!(
                     warn,
                     About::device(identity),
-                    "its subscriptions hold for this connection only: {error}"
+                    "its subscriptions hold for this connection only: {}",
+                    report::chain(&error)
                 );
             }
             Err(_) => {

@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::refusal::Refusal;
 
 /// Reads it to its end, within the limits of its size and time.
-pub(super) async fn read_body(mut body: Incoming, limits: &Limits) -> Result<Bytes, Refusal> {
+pub(super) async fn read_body(body: &mut Incoming, limits: &Limits) -> Result<Bytes, Refusal> {
     let mut whole = BytesMut::new();
     let mut is_too_large = false;
     let reading = async {

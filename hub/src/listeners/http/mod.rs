@@ -1,5 +1,5 @@
-//! HTTPS: the REST API, MQTT over WebSocket and the streaming endpoint, routed by
-//! path.
+//! HTTPS: connections, and what they become. Where a request goes is the router's matter
+//! ([`crate::api::router`]).
 
 mod body;
 mod upgrade;
@@ -8,16 +8,13 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use common::clock::unix_now;
-use common::identity::{DeviceId, DeviceIdentity, ModuleId};
+use bytes::Bytes;
 use common::wire::problem::{BodyFamily, ErrorCode};
-use common::wire::topics::MQTT_WEBSOCKET_PATH;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
+use http::{HeaderValue, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -25,21 +22,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::body::read_body;
-use self::upgrade::bad_upgrade;
 use super::Permit;
 use super::head::read_head;
 use super::tls::{ServerTls, client_certificate};
 use super::write_deadline::WriteDeadline;
 use crate::admission::{Beyond, Place, Verdict};
 use crate::answer::Answer;
-use crate::api::{identities, planned, streams, twins};
-use crate::auth::{AuthError, Permission, ServicePrincipal};
+use crate::api;
+use crate::api::router::{self, Route, Target};
 use crate::boxed::boxed;
 use crate::events::Event;
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::state::{HubState, LegStream};
-use crate::streaming;
 
 /// What each connection of the HTTPS listener needs.
 #[derive(Clone)]
@@ -170,216 +165,47 @@ impl Connection {
                 "an HTTP/1.1 request has one Host header",
             ));
         }
-        let path = request.uri().path();
-        if path == MQTT_WEBSOCKET_PATH {
-            let version = request
-                .headers()
-                .get(header::SEC_WEBSOCKET_VERSION)
-                .cloned();
-            return self
-                .mqtt(request)
-                .unwrap_or_else(|| bad_upgrade(version.as_ref()));
-        }
-        let Some(segments) = decode(path) else {
-            return refuse(Refusal::new(
-                ErrorCode::ARGUMENT_INVALID,
-                "the path is not UTF-8",
-            ));
-        };
-        let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
-        if parts.first() == Some(&streaming::PATH_ROOT) {
-            return self.leg(&parts, request);
-        }
-        match self.rest(&parts, request).await {
-            Ok(answer) => answer,
-            Err((refusal, family)) => {
-                tracing::debug!(peer = %self.peer, code = refusal.code.number, "request refused: {refusal}");
-                refusal.into_answer(family)
+        match router::route(request.method(), request.uri().path()) {
+            Ok(Route::Mqtt) => self.mqtt(request),
+            Ok(Route::Leg(leg)) => self.leg(leg, request),
+            Ok(Route::Rest(target)) => {
+                let family = target.family;
+                self.rest(*target, request).await.unwrap_or_else(|refusal| {
+                    tracing::debug!(peer = %self.peer, code = refusal.code.number, "request refused: {refusal}");
+                    refusal.into_answer(family)
+                })
             }
+            Err(refusal) => refuse(refusal),
         }
     }
 
-    async fn rest(
-        &self,
-        segments: &[&str],
-        request: Request<Incoming>,
-    ) -> Result<Answer, (Refusal, BodyFamily)> {
-        let stream_path = match segments {
-            ["twins", device, "streams", name] => Some((*device, None, *name)),
-            ["twins", device, "modules", module, "streams", name] => {
-                Some((*device, Some(*module), *name))
-            }
-            _ => None,
-        };
-        if let Some((device, module, name)) = stream_path {
-            return self
-                .initiate(segments, device, module, name, request)
-                .await
-                .map_err(|refusal| (refusal, BodyFamily::Nested));
-        }
-        if let Some(missing) = planned::find(request.method(), segments) {
-            let refusal = match self.authorise_missing(&missing, segments, &request).await {
-                Ok(()) => missing.refusal(),
-                Err(refusal) => refusal,
-            };
-            return Err((refusal, missing.family));
-        }
-        self.documents(segments, request)
+    async fn rest(&self, target: Target, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        let (parts, mut body) = request.into_parts();
+        let HttpListener { state, stop, .. } = &self.listener;
+        let access = &target.access;
+        let caller = access
+            .authorise(&state.auth, &parts.headers, self.certificate.as_ref())
             .await
-            .map_err(|refusal| (refusal, BodyFamily::Registry))
-    }
-
-    async fn authorise_missing(
-        &self,
-        missing: &planned::Missing,
-        segments: &[&str],
-        request: &Request<Incoming>,
-    ) -> Result<(), Refusal> {
-        let headers = request.headers();
-        let device = match segments {
-            ["devices", device, ..] if missing.permission.is_none() => DeviceId::parse(device).ok(),
-            _ => None,
+            .map_err(|error| {
+                let (peer, reason) = (self.peer, &error);
+                Event::ServiceRefused { peer, reason }.emit();
+                error.into_refusal()
+            })?;
+        self.place.leave();
+        // What is not read stays where it is until the answer is there.
+        let content = match target.has_body {
+            true => read_body(&mut body, &state.limits).await?,
+            false => Bytes::new(),
         };
-        match device {
-            Some(device) => {
-                self.authorise_owner(headers, Permission::RegistryWrite, segments, &device)
-                    .await
-            }
-            None => {
-                let needed = missing.permission.unwrap_or(Permission::Any);
-                self.authorise(headers, needed, segments).await.map(drop)
-            }
-        }
-    }
-
-    async fn initiate(
-        &self,
-        segments: &[&str],
-        device: &str,
-        module: Option<&str>,
-        name: &str,
-        request: Request<Incoming>,
-    ) -> Result<Answer, Refusal> {
-        let principal = self
-            .authorise(request.headers(), streams::NEEDS, segments)
-            .await?;
-        if request.method() != Method::POST {
-            return Err(Refusal::wrong_method("POST"));
-        }
-        let invalid = |error: common::identity::IdentityError| {
-            Refusal::new(ErrorCode::ARGUMENT_INVALID, error.to_string())
+        let request = api::Request {
+            caller,
+            peer: self.peer,
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+            headers: parts.headers,
+            body: content,
         };
-        let identity = DeviceIdentity {
-            device: DeviceId::parse(device).map_err(invalid)?,
-            module: module.map(ModuleId::parse).transpose().map_err(invalid)?,
-        };
-        let state = &self.listener.state;
-        tokio::select! {
-            answer = streams::initiate(state, &*state.registry, &principal, self.peer, &identity, name, request.headers()) => answer,
-            () = self.listener.stop.cancelled() => Err(Refusal::new(
-                ErrorCode::SERVICE_UNAVAILABLE,
-                "the hub is stopping",
-            )),
-        }
+        api::handle(target.call?, request, state, stop).await
     }
-
-    /// Identities and twins.
-    async fn documents(
-        &self,
-        segments: &[&str],
-        request: Request<Incoming>,
-    ) -> Result<Answer, Refusal> {
-        let not_found = || Refusal::new(ErrorCode::NOT_FOUND, "there is no such resource");
-        let (parts, body) = request.into_parts();
-        let needed = identities::permission(&parts.method, segments)
-            .or_else(|| twins::permission(segments))
-            // A stranger does not learn what there is not, either.
-            .unwrap_or(Permission::Any);
-        match identities::owner(segments) {
-            Some(device) => {
-                self.authorise_owner(&parts.headers, needed, segments, &device)
-                    .await?;
-            }
-            None => drop(self.authorise(&parts.headers, needed, segments).await?),
-        }
-        let body = read_body(body, &self.listener.state.limits).await?;
-        let state = &self.listener.state;
-        if let Some(result) = twins::route(&*state.registry, state, &parts.method, segments).await {
-            return result;
-        }
-        identities::route(
-            &*state.registry,
-            state,
-            &parts.method,
-            segments,
-            parts.uri.query().unwrap_or_default(),
-            &parts.headers,
-            &body,
-        )
-        .await
-        .unwrap_or_else(|| Err(not_found()))
-    }
-
-    async fn authorise(
-        &self,
-        headers: &HeaderMap,
-        needed: Permission,
-        segments: &[&str],
-    ) -> Result<ServicePrincipal, Refusal> {
-        let auth = &self.listener.state.auth;
-        auth.service(
-            authorization(headers),
-            needed,
-            &segments.join("/"),
-            unix_now(),
-        )
-        .await
-        .inspect(|_| self.place.leave())
-        .map_err(|error| self.unauthorised(error))
-    }
-
-    /// The same for what the device that it is about may do as well.
-    async fn authorise_owner(
-        &self,
-        headers: &HeaderMap,
-        needed: Permission,
-        segments: &[&str],
-        device: &DeviceId,
-    ) -> Result<(), Refusal> {
-        let auth = &self.listener.state.auth;
-        auth.service_or_device(
-            authorization(headers),
-            self.certificate.as_ref(),
-            needed,
-            &segments.join("/"),
-            device,
-            unix_now(),
-        )
-        .await
-        .inspect(|_| self.place.leave())
-        .map_err(|error| self.unauthorised(error))
-    }
-
-    fn unauthorised(&self, error: AuthError) -> Refusal {
-        let (peer, reason) = (self.peer, &error);
-        Event::ServiceRefused { peer, reason }.emit();
-        error.into_refusal()
-    }
-}
-
-fn authorization(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION)?.to_str().ok()
-}
-
-/// Path segments without empty ones, percent-decoded once.
-fn decode(path: &str) -> Option<Vec<String>> {
-    path.split('/')
-        .filter(|segment| !segment.is_empty())
-        .map(|segment| {
-            let text = percent_decode_str(segment).decode_utf8().ok()?;
-            Some(text.into_owned())
-        })
-        .collect()
 }
 
 fn refuse(refusal: Refusal) -> Answer {

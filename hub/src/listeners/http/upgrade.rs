@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use common::identity::{Leg, StreamId};
 use common::websocket::{WebSocket, WebSocketBytes, offered_subprotocol, upgrade_answer};
 use common::wire::problem::ErrorCode;
 use common::wire::topics::MQTT_SUBPROTOCOL;
@@ -11,9 +12,10 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::{Connection, authorization, refuse};
+use super::{Connection, refuse};
 use crate::admission::Beyond;
 use crate::answer::Answer;
+use crate::api::access::authorization;
 use crate::boxed::boxed;
 use crate::limits;
 use crate::listeners::amqp::{self, AMQP_SUBPROTOCOL};
@@ -26,8 +28,16 @@ use crate::{device_session, streaming};
 const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
 
 impl Connection {
-    /// MQTT over WebSocket, and the refusal of AMQP. `None`: not the upgrade that it should be.
-    pub(super) fn mqtt(&self, mut request: Request<Incoming>) -> Option<Answer> {
+    /// MQTT over WebSocket, and the refusal of AMQP.
+    pub(super) fn mqtt(&self, request: Request<Incoming>) -> Answer {
+        let version = request.headers().get(header::SEC_WEBSOCKET_VERSION);
+        let version = version.cloned();
+        self.upgrade_to_mqtt(request)
+            .unwrap_or_else(|| bad_upgrade(version.as_ref()))
+    }
+
+    /// `None`: not the upgrade that it should be.
+    fn upgrade_to_mqtt(&self, mut request: Request<Incoming>) -> Option<Answer> {
         let wanted = |name: &str| {
             name.eq_ignore_ascii_case(MQTT_SUBPROTOCOL)
                 || name.eq_ignore_ascii_case(AMQP_SUBPROTOCOL)
@@ -55,15 +65,13 @@ impl Connection {
         Some(answer.map(|()| Full::default()))
     }
 
-    /// One leg at the streaming endpoint.
-    pub(super) fn leg(&self, segments: &[&str], mut request: Request<Incoming>) -> Answer {
-        let unauthorised = || {
-            refuse(Refusal::new(
-                ErrorCode::UNAUTHORIZED_ACCESS,
-                "the stream token is not valid here, was used before, or the stream is over",
-            ))
-        };
-        let Some((stream, leg)) = streaming::parse_path(segments) else {
+    /// One leg at the streaming endpoint; `None`: there is none of this path.
+    pub(super) fn leg(
+        &self,
+        leg: Option<(StreamId, Leg)>,
+        mut request: Request<Incoming>,
+    ) -> Answer {
+        let Some((stream, leg)) = leg else {
             return refuse(Refusal::new(
                 ErrorCode::NOT_FOUND,
                 "there is no such stream",
@@ -73,14 +81,13 @@ impl Connection {
         let Some(answer) = upgrade_answer(&request, offered) else {
             return bad_upgrade(request.headers().get(header::SEC_WEBSOCKET_VERSION));
         };
-        let state = &self.listener.state;
         let bearer = authorization(request.headers());
-        if state.tokens.check(bearer, stream, leg).is_err() {
-            return unauthorised();
-        }
-        // From here on the token is used up.
-        let Ok(place) = state.legs.claim(stream, leg) else {
-            return unauthorised();
+        let place = match streaming::claim(&self.listener.state, bearer, stream, leg) {
+            Ok(place) => place,
+            Err(error) => {
+                let code = ErrorCode::UNAUTHORIZED_ACCESS;
+                return refuse(Refusal::new(code, error.to_string()));
+            }
         };
         self.place.leave();
         let peer = self.peer;
@@ -118,7 +125,7 @@ impl Connection {
 
 /// The answer to what is no upgrade. A client that asks for another version of the protocol learns
 /// which there is (RFC 6455, 4.4).
-pub(super) fn bad_upgrade(version: Option<&HeaderValue>) -> Answer {
+fn bad_upgrade(version: Option<&HeaderValue>) -> Answer {
     let mut answer = refuse(Refusal::new(
         ErrorCode::ARGUMENT_INVALID,
         "this is not the WebSocket upgrade that belongs here",

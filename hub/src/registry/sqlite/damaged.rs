@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use common::locks::lock;
 use common::telemetry::AUDIT;
 
-use super::super::{Owner, RegistryError};
 use super::Result;
+use crate::registry::{Owner, RegistryError};
 
 /// Damaged rows that are remembered as reported. More in one database are no accident of
 /// single rows, and a log that repeats some of them is then the smaller evil.

@@ -8,9 +8,10 @@ use common::identity::DeviceIdentity;
 use common::locks::lock;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::task::TaskTracker;
 
-use super::super::{RegistryError, Subscriptions, TwinPatch};
-use super::{Result, SqliteRegistry, subscriptions, twins};
+use super::{Result, SqliteRegistry, sessions, twins};
+use crate::registry::{RegistryError, Subscriptions, TwinPatch};
 
 use crate::limits;
 
@@ -18,6 +19,8 @@ use crate::limits;
 pub(super) struct DeviceWrites {
     queue: Mutex<Queue>,
     room: Arc<Semaphore>,
+    /// Owns the task that writes, while there is one.
+    tasks: TaskTracker,
 }
 
 #[derive(Default)]
@@ -48,11 +51,18 @@ impl Default for DeviceWrites {
         Self {
             queue: Mutex::default(),
             room: Arc::new(Semaphore::new(limits::TWIN_WRITES)),
+            tasks: TaskTracker::new(),
         }
     }
 }
 
 impl DeviceWrites {
+    /// Waits until nothing of what was queued is left. May be dropped.
+    pub(super) async fn settle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         lock(&self.queue)
     }
@@ -87,7 +97,8 @@ impl SqliteRegistry {
         if is_first {
             // On its own, since the first caller's future may be dropped.
             let registry = self.clone();
-            tokio::spawn(async move { registry.write_for_devices().await });
+            let tasks = &self.device_writes.tasks;
+            tasks.spawn(async move { registry.write_for_devices().await });
         }
         let unfinished = || RegistryError::Store("a write did not finish".to_owned());
         answered.await.unwrap_or_else(|_| Err(unfinished()))
@@ -131,7 +142,7 @@ fn write_all(
         let result = match work {
             Work::Reported(patch) => twins::patch_reported(connection, &id, patch),
             Work::Subscriptions(generation, filters) => {
-                subscriptions::replace(connection, &id, &generation, &filters).map(|()| 0)
+                sessions::replace(connection, &id, &generation, &filters).map(|()| 0)
             }
         };
         // Some failures, as a full disk, end the whole transaction.

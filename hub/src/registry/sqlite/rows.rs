@@ -4,11 +4,10 @@ use common::identity::{DeviceId, DeviceIdentity, ModuleId};
 use common::secret::{Secret, SharedKey};
 use rusqlite::Row;
 
-use super::super::{
-    Activity, Authentication, Identity, Owner, Permissions, Policy, RegistryError, Status,
-    Thumbprint,
-};
 use super::Result;
+use crate::registry::{
+    Activity, Authentication, Identity, Owner, RegistryError, Status, Thumbprint,
+};
 
 /// The two credential columns.
 pub(super) fn credentials(authentication: &Authentication) -> (Option<Secret>, Option<Secret>) {
@@ -29,6 +28,11 @@ pub(super) fn damaged(owner: Owner, what: &'static str) -> RegistryError {
     RegistryError::Damaged { owner, what }
 }
 
+/// A number of ours in a column; there are none so large that SQLite has no room for them.
+pub(super) fn column(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// An identity's two columns.
 pub(super) fn id(device: &str, module: &str) -> Result<DeviceIdentity> {
     let unreadable = || damaged(Owner::Unknown, "the id");
@@ -40,12 +44,13 @@ pub(super) fn id(device: &str, module: &str) -> Result<DeviceIdentity> {
     Ok(DeviceIdentity { device, module })
 }
 
-fn key(column: Option<String>) -> Option<SharedKey> {
+/// A key's column.
+pub(super) fn key(column: Option<String>) -> Option<SharedKey> {
     let text = Secret::new(column.unwrap_or_default());
     SharedKey::parse(text.expose()).ok()
 }
 
-/// A row of [`super::SELECT`].
+/// A row of [`super::identities::SELECT`].
 pub(super) fn identity(row: &Row<'_>) -> Result<Identity> {
     let id = id(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?;
     let damaged = |what| damaged(Owner::Identity(id.clone()), what);
@@ -94,22 +99,5 @@ pub(super) fn identity(row: &Row<'_>) -> Result<Identity> {
             connection_state_updated: row.get::<_, Option<i64>>(15)?.map(i64::unsigned_abs),
             last_activity: row.get::<_, Option<i64>>(16)?.map(i64::unsigned_abs),
         },
-    })
-}
-
-/// A row of [`super::SELECT_POLICY`].
-pub(super) fn policy(row: &Row<'_>) -> Result<Policy> {
-    let name: String = row.get(0)?;
-    let key = |column| key(column).ok_or_else(|| damaged(Owner::Policy(name.clone()), "a key"));
-    Ok(Policy {
-        permissions: Permissions {
-            registry_read: row.get(1)?,
-            registry_write: row.get(2)?,
-            service_connect: row.get(3)?,
-            device_connect: row.get(4)?,
-        },
-        primary: key(row.get(5)?)?,
-        secondary: key(row.get(6)?)?,
-        name,
     })
 }

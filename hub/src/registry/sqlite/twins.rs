@@ -1,17 +1,18 @@
 //! Twins in their table. An identity without a row has the twin that nobody has
 //! written to.
 
+use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::identity::DeviceIdentity;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use super::super::twin::{Section, Twin, TwinPatch};
-use super::super::{Owner, RegistryError};
-use super::rows::damaged;
-use super::{Result, module_column, new_etag};
+use super::device_writes::Work;
+use super::rows::{column, damaged};
+use super::{Result, SqliteRegistry, module_column, new_etag};
 use crate::iso8601;
+use crate::registry::{Owner, RegistryError, Section, Twin, TwinPatch, Twins};
 
 const SELECT: &str = "SELECT i.generation, t.version, t.etag, \
     t.desired, t.desired_metadata, t.desired_version, \
@@ -19,8 +20,21 @@ const SELECT: &str = "SELECT i.generation, t.version, t.etag, \
     FROM identities i LEFT JOIN twins t ON t.device = i.device AND t.module = i.module \
     WHERE i.device = ?1 AND i.module = ?2";
 
+#[async_trait]
+impl Twins for SqliteRegistry {
+    async fn twin(&self, id: &DeviceIdentity) -> Result<Option<Twin>> {
+        let id = id.clone();
+        self.read(move |connection| find(connection, &id)).await
+    }
+
+    async fn patch_reported(&self, id: &DeviceIdentity, patch: TwinPatch) -> Result<u64> {
+        self.write_of_device(id.clone(), Work::Reported(patch))
+            .await
+    }
+}
+
 /// The twin of an identity, if there is such an identity.
-pub(super) fn find(connection: &Connection, id: &DeviceIdentity) -> Result<Option<Twin>> {
+fn find(connection: &Connection, id: &DeviceIdentity) -> Result<Option<Twin>> {
     connection
         .prepare_cached(SELECT)?
         .query_row([id.device.as_str(), module_column(id)], |row| {
@@ -64,10 +78,6 @@ fn write(connection: &Connection, id: &DeviceIdentity, twin: &Twin) -> Result<()
             column(twin.reported.version),
         ])?;
     Ok(())
-}
-
-fn column(version: u64) -> i64 {
-    i64::try_from(version).unwrap_or(i64::MAX)
 }
 
 fn twin(row: &Row<'_>, id: &DeviceIdentity) -> Result<Twin> {

@@ -6,11 +6,9 @@ use common::identity::{DeviceId, DeviceIdentity};
 use common::secret::Secret;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::super::{
-    ActivityRecord, Identity, IdentitySettings, IfMatch, RegistryError, Status, scope,
-};
-use super::rows::credentials;
-use super::{Result, found, module_column, new_etag};
+use super::rows::{column, credentials};
+use super::{Result, module_column, new_etag};
+use crate::registry::{IdentitySettings, IfMatch, RegistryError, Status, scope};
 
 /// What a change has to know of an identity. It is read without the credentials: a damaged
 /// identity can still be updated and deleted.
@@ -65,7 +63,7 @@ pub(super) fn create(
     connection: &Connection,
     id: &DeviceIdentity,
     settings: &IdentitySettings,
-) -> Result<Identity> {
+) -> Result<()> {
     if id.module.is_some() {
         let device = DeviceIdentity::of_device(id.device.clone());
         if present(connection, &device)?.is_none() {
@@ -84,7 +82,7 @@ pub(super) fn update(
     id: &DeviceIdentity,
     settings: &IdentitySettings,
     condition: IfMatch,
-) -> Result<Identity> {
+) -> Result<()> {
     let present = check(connection, id, condition)?;
     write(
         connection,
@@ -101,7 +99,7 @@ fn write(
     generation: &str,
     settings: &IdentitySettings,
     present: Option<&Present>,
-) -> Result<Identity> {
+) -> Result<()> {
     let is_edge_device = |device: &DeviceId, generation: &str| -> Result<bool> {
         let id = DeviceIdentity::of_device(device.clone());
         let found = self::present(connection, &id)?;
@@ -150,30 +148,7 @@ fn write(
             serde_json::Value::from(parent_scopes).to_string(),
             settings.managed_by.as_ref().filter(|_| is_module),
         ])?;
-    found(connection, id)
-}
-
-/// Stores when identities were last here.
-pub(super) fn record_activity(connection: &Connection, records: &[ActivityRecord]) -> Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT OR REPLACE INTO activity SELECT device, module, generation, ?4, ?5, ?6 \
-         FROM identities WHERE device = ?1 AND module = ?2 AND generation = ?3",
-    )?;
-    for record in records {
-        statement.execute(params![
-            record.id.device.as_str(),
-            module_column(&record.id),
-            record.generation_id,
-            record.activity.connected,
-            record.activity.connection_state_updated.map(column),
-            record.activity.last_activity.map(column),
-        ])?;
-    }
     Ok(())
-}
-
-fn column(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Tells this creation from every other: ticks of 100 ns since the year 1, as IoT Hub's.

@@ -6,6 +6,10 @@ use std::pin::{Pin, pin};
 use tokio::io::ReadBuf;
 use tokio::task::coop;
 
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use super::super::finish::finish;
 use super::*;
 
 /// A client's Close 1000, with a mask of zeros.

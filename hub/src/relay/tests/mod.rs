@@ -1,8 +1,10 @@
+use crate::limits;
 use bytes::Bytes;
-use common::websocket::Kind;
+use common::websocket::{CloseFrame, Incoming, Kind};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame as RawClose;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;

@@ -1,9 +1,14 @@
 //! What clients think of the material: TLS handshakes in memory, with `ca.pem` as the
 //! only root.
 
-use rustls::{ClientConfig, ServerConfig};
+use std::sync::Arc;
+
+use rcgen::KeyPair;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::pem::certificate_in;
 use super::*;
 
 fn now() -> OffsetDateTime {

@@ -4,12 +4,13 @@ mod members;
 
 use http_body_util::BodyExt as _;
 
+use http::Method;
 use http::header::IF_MATCH;
 
 use super::*;
+use crate::api::router::{self, Route};
 use crate::data_dir::DataDir;
 use crate::registry::Activity;
-use crate::registry::Permissions;
 use crate::registry::SqliteRegistry;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -49,24 +50,26 @@ impl Server {
 
     async fn call(&self, method: &str, path: &str, if_match: Option<&str>, body: &str) -> Reply {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let segments: Vec<_> = path.split('/').filter(|s| !s.is_empty()).collect();
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        assert!(permission(&method, &segments).is_some());
+        let Ok(Route::Rest(target)) = router::route(&method, path) else {
+            panic!("{path} is of another API");
+        };
         let mut headers = HeaderMap::new();
         if let Some(value) = if_match {
             headers.insert(IF_MATCH, value.parse().unwrap());
         }
-        let reply = route(
-            &self.registry,
-            &Presence,
-            &method,
-            &segments,
+        let input = Input {
             query,
-            &headers,
-            body.as_bytes(),
-        )
-        .await
-        .expect("a path of this API");
+            headers: &headers,
+            body: body.as_bytes(),
+        };
+        let reply = match target.call {
+            Ok(router::Call::Identities(call)) => {
+                handle(&self.registry, &Presence, call, input).await
+            }
+            Ok(call) => panic!("{path} is {call:?}"),
+            Err(refusal) => Err(refusal),
+        };
         match reply {
             Err(refusal) => (
                 refusal.code.status().as_u16(),
@@ -313,50 +316,4 @@ async fn bulk_requests() {
         ]
     );
     assert_eq!(server.get("/devices/d7").await.0, 404, "the rest was done");
-}
-
-#[test]
-fn a_device_owns_its_modules_and_nothing_else() {
-    let owner = |path: &[&str]| super::owner(path).map(|id| id.to_string());
-    let own = Some("d".to_owned());
-    assert_eq!(owner(&["devices", "d", "modules"]), own);
-    assert_eq!(owner(&["devices", "d", "modules", "m"]), own);
-    for path in [
-        &["devices"][..],
-        &["devices", "d"],
-        &["devices", "query"],
-        &["devices", "d", "commands"],
-        &["devices", "d", "modules", "m", "x"],
-        &["devices", "a/b", "modules", "m"],
-        &["Devices", "d", "modules", "m"],
-        &["twins", "d", "modules", "m"],
-        &["statistics", "devices"],
-    ] {
-        assert_eq!(owner(path), None, "{path:?}");
-    }
-}
-
-#[test]
-fn permissions_and_foreign_paths() {
-    let needs = |method, segments: &[&str]| permission(&method, segments);
-    let devices = &["devices", "d"];
-    assert_eq!(needs(Method::GET, devices), Some(Permission::RegistryRead));
-    for method in [Method::PUT, Method::DELETE, Method::POST] {
-        assert_eq!(needs(method, devices), Some(Permission::RegistryWrite));
-    }
-    for (method, path) in [
-        (Method::POST, &["devices", "query"][..]),
-        (Method::POST, &["devices", "d", "messages", "events"]),
-        (Method::GET, &["twins", "d"]),
-        (Method::GET, &[]),
-    ] {
-        assert_eq!(needs(method, path), None);
-    }
-    let reader = Permissions {
-        registry_read: true,
-        ..Permissions::default()
-    };
-    assert!(Permission::RegistryRead.is_met_by(reader));
-    assert!(!Permission::RegistryWrite.is_met_by(reader));
-    assert!(!Permission::RegistryRead.is_met_by(Permissions::default()));
 }

@@ -5,10 +5,15 @@ mod members;
 mod subscriptions;
 mod twins;
 
+use common::identity::DeviceId;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::registry::{Authentication, Status, Thumbprint, TwinRuleError};
+use crate::registry::{
+    ActivityRecord, Authentication, ChangeLog as _, Identities as _, Identity, IdentitySettings,
+    IfMatch, Policies as _, Sessions as _, Statistics, Status, Subscriptions, Thumbprint,
+    TwinPatch, TwinRuleError, Twins as _,
+};
 
 struct Folder {
     _temporary: tempfile::TempDir,
@@ -131,11 +136,23 @@ async fn modules_go_with_their_device() {
     }
     let names = |found: Vec<Identity>| found.iter().map(|i| i.id.to_string()).collect::<Vec<_>>();
     assert_eq!(
-        names(registry.modules(&id.device).await.unwrap()),
+        names(
+            registry
+                .modules(&id.device, None, 9)
+                .await
+                .unwrap()
+                .identities
+        ),
         ["d/m", "d/n"]
     );
-    assert_eq!(names(registry.devices(9).await.unwrap()), ["d", "e"]);
-    assert_eq!(names(registry.devices(1).await.unwrap()), ["d"]);
+    assert_eq!(
+        names(registry.devices(None, 9).await.unwrap().identities),
+        ["d", "e"]
+    );
+    assert_eq!(
+        names(registry.devices(None, 1).await.unwrap().identities),
+        ["d"]
+    );
 
     registry
         .update(&device("d"), settings(Status::Disabled), IfMatch::Any)
@@ -152,7 +169,14 @@ async fn modules_go_with_their_device() {
     );
     registry.delete(&device("d"), IfMatch::Any).await.unwrap();
     assert_eq!(registry.identity(&id).await.unwrap(), None);
-    assert!(registry.modules(&id.device).await.unwrap().is_empty());
+    assert!(
+        registry
+            .modules(&id.device, None, 9)
+            .await
+            .unwrap()
+            .identities
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -290,6 +314,59 @@ async fn a_file_that_is_no_database_is_told() {
     assert!(error.to_string().contains("damaged"), "{error}");
 }
 
+#[tokio::test]
+async fn lists_go_on_behind_a_cursor_also_past_what_is_damaged() {
+    let folder = Folder::new();
+    let registry = folder.open();
+    let ids = ["A", "a", "a.b", "b", "c", "~"];
+    for name in ids.map(|name| name.replace('~', "x'y")) {
+        let settings = settings(Status::Enabled);
+        registry
+            .create(&device(&name), settings.clone())
+            .await
+            .unwrap();
+        registry
+            .create(&module("A", &name), settings)
+            .await
+            .unwrap();
+    }
+    // Two in a row: a page of two is then empty, and not the last one.
+    for name in ["a", "a.b"] {
+        let statement = "UPDATE identities SET primary_credential = '?' WHERE ";
+        damage(&registry, &format!("{statement} device = '{name}'"));
+        damage(&registry, &format!("{statement} module = '{name}'"));
+    }
+    let whole = ["A", "b", "c", "x'y"];
+    for limit in 1..8 {
+        for of in [None, Some(device("A").device)] {
+            let (mut after, mut seen, mut pages) = (None, Vec::new(), 0);
+            loop {
+                let page = match &of {
+                    None => registry.devices(after.as_ref(), limit).await,
+                    Some(device) => registry.modules(device, after.as_ref(), limit).await,
+                };
+                let page = page.unwrap();
+                assert!(page.identities.len() <= limit);
+                seen.extend(page.identities.into_iter().map(|i| match i.id.module {
+                    Some(module) => module.to_string(),
+                    None => i.id.device.to_string(),
+                }));
+                pages += 1;
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(seen, whole, "in pages of {limit}");
+            assert_eq!(pages, ids.len() / limit + 1);
+        }
+    }
+    let behind = registry.devices(None, 2).await.unwrap().next;
+    registry.delete(&device("a"), IfMatch::Any).await.unwrap();
+    let page = registry.devices(behind.as_ref(), 9).await.unwrap();
+    assert_eq!(page.identities.len(), 3, "its place is there without it");
+}
+
 fn damage(registry: &SqliteRegistry, statement: &str) {
     let changed = registry.writer.lock().unwrap().execute(statement, []);
     assert_eq!(changed.unwrap(), 1);
@@ -324,8 +401,12 @@ async fn one_damaged_identity_does_not_hide_the_others() {
         |found: Vec<Identity>| -> Vec<_> { found.into_iter().map(|i| i.id.to_string()).collect() };
     // Twice: what is reported once is left out every time.
     for _ in 0..2 {
-        assert_eq!(names(registry.devices(10).await.unwrap()), ["a", "c"]);
-        let modules = registry.modules(&device("a").device).await.unwrap();
+        assert_eq!(
+            names(registry.devices(None, 10).await.unwrap().identities),
+            ["a", "c"]
+        );
+        let of_a = registry.modules(&device("a").device, None, 9).await;
+        let modules = of_a.unwrap().identities;
         assert_eq!(names(modules), ["a/a", "a/b"]);
         assert_eq!(registry.policies().await.unwrap().len(), 4);
     }
@@ -347,12 +428,16 @@ async fn one_damaged_identity_does_not_hide_the_others() {
         .update(&device("b"), settings(Status::Enabled), IfMatch::Any)
         .await
         .unwrap();
-    assert_eq!(names(registry.devices(10).await.unwrap()), ["a", "b", "c"]);
+    assert_eq!(
+        names(registry.devices(None, 10).await.unwrap().identities),
+        ["a", "b", "c"]
+    );
     registry
         .delete(&module("a", "c"), IfMatch::Any)
         .await
         .unwrap();
-    let modules = registry.modules(&device("a").device).await.unwrap();
+    let of_a = registry.modules(&device("a").device, None, 9).await;
+    let modules = of_a.unwrap().identities;
     assert_eq!(modules.len(), 2);
 }
 
@@ -388,7 +473,10 @@ async fn opening_it_again_writes_nothing() {
         .unwrap();
     assert!(log.1.is_empty(), "all of it is in the database");
     let registry = folder.open();
-    assert_eq!(registry.devices(10).await.unwrap().len(), 1);
+    assert_eq!(
+        registry.devices(None, 10).await.unwrap().identities.len(),
+        1
+    );
     drop(registry);
     assert!(before == files());
 }

@@ -160,6 +160,31 @@ async fn reports_that_wait_share_a_transaction_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_registry_has_settled_when_all_is_stored() {
+    let folder = Folder::new();
+    let registry = folder.open();
+    registry.settle().await;
+    let id = device("d");
+    registry
+        .create(&id, settings(Status::Enabled))
+        .await
+        .unwrap();
+    let other = schema::connect(&folder.dir.database().unwrap()).unwrap();
+    for version in 2..5 {
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let at_once = std::time::Duration::ZERO;
+        let patch = report(&registry, &id, json!({ "a": version }));
+        assert!(tokio::time::timeout(at_once, patch).await.is_err());
+        let early = tokio::time::timeout(at_once, registry.settle()).await;
+        assert!(early.is_err(), "another process is at it");
+        other.execute_batch("ROLLBACK").unwrap();
+        registry.settle().await;
+        let twin = registry.twin(&id).await.unwrap().unwrap();
+        assert_eq!(twin.reported.version, version);
+    }
+}
+
+#[tokio::test]
 async fn a_database_from_before_twins_gets_them() {
     let folder = Folder::new();
     let path = folder.dir.database().unwrap();

@@ -8,7 +8,7 @@ use common::secret::SharedKey;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
-use super::{Permissions, RegistryError};
+use crate::registry::{Permissions, RegistryError};
 
 use crate::limits;
 

@@ -1,0 +1,312 @@
+//! Histories of the hub's tables, against the plainest model of them: what the public items of the
+//! hub's rooms let happen, in any order.
+
+use std::collections::BTreeMap;
+
+use common::identity::{DeviceId, DeviceIdentity, Leg, RequestId, StreamId, StreamName};
+use common::secret::Secret;
+use common::wire::stream::{StreamAnswer, StreamRequest};
+use hub::auth::{Credential, DevicePrincipal};
+use hub::legs::{Expected, LegPlace, Legs, Meeting, Opener};
+use hub::limits::Limits;
+use hub::pending::{Asked, Pending, Progress};
+use hub::presence::{Presence, PresenceGuard};
+
+/// More steps show nothing new, and take longer.
+const STEPS: usize = 200;
+
+fn identity(number: u8) -> DeviceIdentity {
+    let device = DeviceId::parse(&format!("d{}", number % 3)).expect("an id");
+    DeviceIdentity::of_device(device)
+}
+
+/// A stream as it should be.
+struct Stream {
+    id: StreamId,
+    device: DeviceIdentity,
+    expected: Option<Expected<usize>>,
+    is_alive: bool,
+    is_accepted: bool,
+    places: [Place; 2],
+}
+
+#[derive(Default)]
+struct Place {
+    is_claimed: bool,
+    place: Option<LegPlace<usize>>,
+    /// Kept: the first leg waits there.
+    meeting: Option<Meeting<usize>>,
+}
+
+impl Stream {
+    fn arrived(&self) -> usize {
+        self.places.iter().filter(|p| p.meeting.is_some()).count()
+    }
+}
+
+/// Streams and their legs. Two bytes are a step: what happens, and to which of the streams.
+pub fn legs_table(input: &[u8]) {
+    let legs = Legs::<usize>::new(Limits::default().streams);
+    let mut streams: Vec<Stream> = Vec::new();
+    let mut is_closed = false;
+    for step in input.chunks_exact(2).take(STEPS) {
+        let (what, which) = (step[0], step[1]);
+        let count = streams.len();
+        if what % 10 == 0 {
+            let id = StreamId::parse(&format!("{count:032x}")).expect("an id");
+            let device = identity(which);
+            let opener = Opener {
+                policy: "p".to_owned(),
+                peer: ([127, 0, 0, 1], 1).into(),
+            };
+            let name = StreamName::parse("s").expect("a name");
+            let expected = legs.expect(id, &device, &name, opener);
+            assert_eq!(expected.is_err(), is_closed);
+            streams.extend(expected.ok().map(|expected| Stream {
+                id,
+                device,
+                expected: Some(expected),
+                is_alive: true,
+                is_accepted: false,
+                places: Default::default(),
+            }));
+        } else if what % 10 == 9 {
+            match which {
+                0 => {
+                    legs.close();
+                    is_closed = true;
+                    for stream in &mut streams {
+                        stream.is_alive &= stream.arrived() == 2;
+                    }
+                }
+                1 => {
+                    legs.end_everything();
+                    streams.iter_mut().for_each(|s| s.is_alive = false);
+                }
+                number => {
+                    let device = identity(number);
+                    legs.end_all(&device);
+                    let own = streams.iter_mut().filter(|s| s.device == device);
+                    own.for_each(|s| s.is_alive = false);
+                }
+            }
+        } else if count > 0 {
+            happen(&legs, &mut streams[usize::from(which) % count], what % 10);
+        }
+        check(&legs, &streams);
+    }
+    drop(streams);
+    assert_eq!(legs.count(), 0, "who leaves, leaves nothing");
+}
+
+fn happen(legs: &Legs<usize>, stream: &mut Stream, what: u8) {
+    let leg = if what.is_multiple_of(2) {
+        Leg::Device
+    } else {
+        Leg::Service
+    };
+    let arrived = stream.arrived();
+    let place = &mut stream.places[usize::from(what % 2)];
+    match what {
+        1 => {
+            if let Some(expected) = stream.expected.take() {
+                assert_eq!(expected.accept(), stream.is_alive);
+                stream.is_accepted = stream.is_alive;
+            }
+        }
+        2 => {
+            if stream.expected.take().is_some() {
+                stream.is_alive = false;
+            }
+        }
+        3 | 4 => {
+            let may = stream.is_alive && !place.is_claimed;
+            let may = may && (leg == Leg::Device || stream.is_accepted);
+            let claimed = legs.claim(stream.id, leg);
+            assert_eq!(claimed.is_ok(), may);
+            if let Ok(claimed) = claimed {
+                place.is_claimed = true;
+                place.place = Some(claimed);
+            }
+        }
+        5 | 6 => {
+            let Some(waiting) = place.place.as_mut().filter(|_| place.meeting.is_none()) else {
+                return;
+            };
+            let meeting = waiting.meet(usize::from(what));
+            let is_right = match meeting {
+                Meeting::First(..) => stream.is_alive && arrived == 0,
+                Meeting::Second => stream.is_alive && arrived == 1,
+                Meeting::Gone(_) => !stream.is_alive,
+            };
+            assert!(is_right);
+            if stream.is_alive {
+                place.meeting = Some(meeting);
+            }
+        }
+        _ => {
+            let left = place.place.take();
+            let was_handed_over = matches!(place.meeting, Some(Meeting::Second));
+            if left.is_some() && !was_handed_over {
+                stream.is_alive = false;
+            }
+        }
+    }
+}
+
+fn check(legs: &Legs<usize>, streams: &[Stream]) {
+    let alive = || streams.iter().filter(|stream| stream.is_alive);
+    assert_eq!(legs.count(), alive().count());
+    for number in 0..3 {
+        let device = identity(number);
+        let has_streams = alive().any(|stream| stream.device == device);
+        assert_eq!(
+            legs.identities_of(&device.device).len(),
+            usize::from(has_streams)
+        );
+    }
+    for stream in streams {
+        let tokens = stream.expected.iter().map(|expected| &expected.cancel);
+        let places = stream.places.iter().filter_map(|p| p.place.as_ref());
+        for token in tokens.chain(places.map(|place| &place.cancel)) {
+            assert_eq!(token.is_cancelled(), !stream.is_alive);
+        }
+    }
+}
+
+/// A request as it should be.
+struct Request {
+    device: DeviceIdentity,
+    asked: Option<Asked>,
+    progress: Progress,
+    /// The hub session that was asked last.
+    sent_on: Option<usize>,
+}
+
+/// Requests that wait for a device. Two bytes are a step: what happens, and to whom.
+pub fn pending_table(input: &[u8]) {
+    let pending = Pending::new(Limits::default().pending_per_device);
+    let presence = Presence::default();
+    let mut sessions: Vec<PresenceGuard> = Vec::new();
+    let mut requests: BTreeMap<u64, Request> = BTreeMap::new();
+    let mut is_closed = false;
+    for step in input.chunks_exact(2).take(STEPS) {
+        let (what, which) = (step[0], step[1]);
+        match what % 6 {
+            0 => ask(&pending, which, &mut requests, is_closed),
+            1 => {
+                let principal = DevicePrincipal {
+                    identity: identity(which),
+                    expires: None,
+                    credential: Credential::Key([0; 32]),
+                    generation_id: "1".to_owned(),
+                };
+                sessions.push(presence.admit(&principal));
+            }
+            2 if !sessions.is_empty() => {
+                // Any session may take any identity's: what is sent twice is what must not be.
+                let number = usize::from(which) % sessions.len();
+                let device = identity(which);
+                let taken = pending.take_stream_requests(&device, sessions[number].connection);
+                let mut taken = taken
+                    .into_iter()
+                    .map(|request| number_of(&request.request_id));
+                for (id, request) in &mut requests {
+                    let is_open =
+                        matches!(request.progress, Progress::Waiting | Progress::Delivered);
+                    let is_due = is_open && request.asked.is_some() && request.device == device;
+                    if is_due && request.sent_on != Some(number) {
+                        assert_eq!(taken.next(), Some(*id), "in their order");
+                        request.sent_on = Some(number);
+                        request.progress = Progress::Delivered;
+                    }
+                }
+                assert_eq!(taken.next(), None);
+            }
+            3 if !requests.is_empty() => {
+                let (id, request) = nth(&mut requests, which);
+                let answer = StreamAnswer {
+                    request_id: RequestId::from(id),
+                    accepted: what > 99,
+                };
+                let device = identity(what / 6);
+                let is_due = request.progress == Progress::Delivered
+                    && request.asked.is_some()
+                    && request.device == device;
+                assert_eq!(pending.answer_stream(&device, &answer), is_due);
+                if is_due {
+                    request.progress = match answer.accepted {
+                        true => Progress::Accepted,
+                        false => Progress::Rejected,
+                    };
+                }
+            }
+            4 if !requests.is_empty() => nth(&mut requests, which).1.asked = None,
+            5 => {
+                let device = identity(which);
+                if which == 255 {
+                    pending.close();
+                    is_closed = true;
+                } else {
+                    pending.end_all(&device);
+                }
+                for request in requests.values_mut() {
+                    let is_open =
+                        matches!(request.progress, Progress::Waiting | Progress::Delivered);
+                    if is_open && (which == 255 || request.device == device) {
+                        request.progress = Progress::Ended;
+                    }
+                }
+            }
+            _ => {}
+        }
+        for request in requests.values() {
+            if let Some(asked) = &request.asked {
+                assert_eq!(*asked.progress.borrow(), request.progress);
+            }
+        }
+    }
+}
+
+fn ask(pending: &Pending, which: u8, requests: &mut BTreeMap<u64, Request>, is_closed: bool) {
+    let device = identity(which);
+    let mut id = None;
+    let asked = pending.ask_for_stream(&device, |request_id| {
+        id = Some(number_of(&request_id));
+        StreamRequest {
+            request_id,
+            name: "s".to_owned(),
+            url: "u".to_owned(),
+            token: Secret::new("t"),
+            initiator: None,
+        }
+    });
+    match (asked, id) {
+        (Ok(asked), Some(id)) => {
+            assert!(!is_closed);
+            let request = Request {
+                device,
+                asked: Some(asked),
+                progress: Progress::Waiting,
+                sent_on: None,
+            };
+            assert!(
+                requests.insert(id, request).is_none(),
+                "a number of its own"
+            );
+        }
+        // One that was not asked has no number; a full or a closed table takes none.
+        (Err(_), None) => {}
+        _ => panic!("asked without a number"),
+    }
+}
+
+fn nth(requests: &mut BTreeMap<u64, Request>, which: u8) -> (u64, &mut Request) {
+    let number = usize::from(which) % requests.len();
+    let found = requests.iter_mut().nth(number).expect("there are so many");
+    (*found.0, found.1)
+}
+
+fn number_of(id: &RequestId) -> u64 {
+    id.as_str().parse().expect("a number")
+}

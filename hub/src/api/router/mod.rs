@@ -1,0 +1,177 @@
+//! Where a request goes: method and path become, once, a typed [`Call`] with typed ids, and what
+//! hangs off it: what the caller has to show, how much of a body is read, and in which form
+//! refusals are written. No I/O; the handlers are below [`super::handle`].
+//!
+//! The order of judgement is the same for every path: who calls (401), whether the hub has that
+//! part of the API (501), whether there is such a resource (404), whether it knows the method
+//! (405), and what the ids are (400). So all of it but the first is in [`Target::call`], for who
+//! may call.
+
+use common::identity::{Leg, StreamId};
+use common::wire::problem::{BodyFamily, ErrorCode};
+use common::wire::topics::MQTT_WEBSOCKET_PATH;
+use http::Method;
+
+use self::path::Path;
+use self::table::{Ids, Resource};
+use super::access::Access;
+use super::missing::Missing;
+use super::{identities, streams, twins};
+use crate::auth::Permission;
+use crate::refusal::Refusal;
+
+mod path;
+mod table;
+
+/// What is behind a path.
+#[derive(Debug)]
+pub enum Route {
+    /// MQTT over WebSocket, and the refusal of AMQP.
+    Mqtt,
+    /// A leg at the streaming endpoint. `None`: no leg has such a path.
+    Leg(Option<(StreamId, Leg)>),
+    /// The REST API.
+    Rest(Box<Target>),
+}
+
+/// A request to the REST API.
+#[derive(Debug)]
+pub struct Target {
+    /// What the caller has to show.
+    pub access: Access,
+    /// How refusals are written.
+    pub family: BodyFamily,
+    /// Whether a body may mean something; else it is not read.
+    pub has_body: bool,
+    /// What is to be done, or why the hub does not do it.
+    pub call: Result<Call, Refusal>,
+}
+
+/// What a caller wants.
+#[derive(Debug)]
+pub enum Call {
+    /// Devices and modules.
+    Identities(identities::Call),
+    /// Twins.
+    Twins(twins::Call),
+    /// A stream to a device.
+    Stream(streams::Call),
+}
+
+/// Finds what is behind a path. Any method and any path gives a call or a refusal.
+///
+/// # Errors
+/// 400004 when the path is not UTF-8, which no SAS token can cover.
+pub fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
+    if path == MQTT_WEBSOCKET_PATH {
+        return Ok(Route::Mqtt);
+    }
+    let Path { scope, canonical } = Path::parse(path)
+        .ok_or_else(|| Refusal::new(ErrorCode::ARGUMENT_INVALID, "the path is not UTF-8"))?;
+    let target = match table::find(&canonical) {
+        Some((Resource::Leg, ids)) => return Ok(Route::Leg(ids.leg())),
+        Some((Resource::NoLeg, _)) => return Ok(Route::Leg(None)),
+        Some((resource, ids)) => target(resource, method, &ids, scope),
+        None => nothing(scope),
+    };
+    Ok(Route::Rest(Box::new(target)))
+}
+
+/// A resource that the hub knows.
+fn target(resource: Resource, method: &Method, ids: &Ids<'_>, scope: String) -> Target {
+    let resource = match resource {
+        // That is the query API, not a device of this name.
+        Resource::Identity if is_query(method, ids) => Resource::Missing(Missing::Queries),
+        Resource::Twin if [Method::PATCH, Method::PUT].contains(method) => {
+            Resource::Missing(Missing::TwinWrites)
+        }
+        other => other,
+    };
+    let (permission, has_owner) = match resource {
+        Resource::Missing(missing) => (missing.permission(method), false),
+        Resource::Twin | Resource::Streams => (Some(Permission::ServiceConnect), false),
+        // A device owns its modules, and nothing else.
+        Resource::Modules => (Some(Permission::of_registry(method)), true),
+        Resource::Identity => (Some(Permission::of_registry(method)), ids.has_module()),
+        _ => (Some(Permission::of_registry(method)), false),
+    };
+    // A device's call about itself needs no less than to change it, for anybody else.
+    let owner = (has_owner || permission.is_none()).then(|| ids.device().ok());
+    let owner = owner.flatten();
+    let permission = permission.unwrap_or(match owner {
+        Some(_) => Permission::RegistryWrite,
+        None => Permission::Any,
+    });
+    let (family, has_body) = match resource {
+        Resource::Missing(missing) => (missing.family(), false),
+        Resource::Streams => (BodyFamily::Nested, false),
+        _ => (BodyFamily::Registry, true),
+    };
+    Target {
+        access: Access {
+            permission,
+            owner,
+            scope,
+        },
+        family,
+        has_body,
+        call: call(resource, method, ids),
+    }
+}
+
+/// What there is not, for who may call anything.
+fn nothing(scope: String) -> Target {
+    Target {
+        access: Access {
+            permission: Permission::Any,
+            owner: None,
+            scope,
+        },
+        family: BodyFamily::Registry,
+        has_body: true,
+        call: Err(no_such_resource()),
+    }
+}
+
+fn call(resource: Resource, method: &Method, ids: &Ids<'_>) -> Result<Call, Refusal> {
+    use identities::Call as OfIdentities;
+    let of_identities = match (resource, method.as_str()) {
+        (Resource::Devices, "GET") => OfIdentities::List,
+        (Resource::Devices, "POST") => OfIdentities::Bulk,
+        (Resource::Devices, _) => return Err(Refusal::wrong_method("GET, POST")),
+        (Resource::Identity, "GET") => OfIdentities::Read(ids.identity()?),
+        (Resource::Identity, "PUT") => OfIdentities::Write(ids.identity()?),
+        (Resource::Identity, "DELETE") => OfIdentities::Delete(ids.identity()?),
+        (Resource::Identity, _) => return Err(Refusal::wrong_method("GET, PUT, DELETE")),
+        (Resource::Modules, "GET") => OfIdentities::Modules(ids.device()?),
+        (Resource::DeviceStatistics, "GET") => OfIdentities::DeviceStatistics,
+        (Resource::ServiceStatistics, "GET") => OfIdentities::ServiceStatistics,
+        (Resource::Twin, "GET") => return Ok(Call::Twins(twins::Call::Read(ids.identity()?))),
+        (Resource::Modules | Resource::Twin, _)
+        | (Resource::DeviceStatistics | Resource::ServiceStatistics, _) => {
+            return Err(Refusal::wrong_method("GET"));
+        }
+        (Resource::Streams, "POST") => {
+            return Ok(Call::Stream(streams::Call {
+                identity: ids.identity()?,
+                name: ids.stream_name()?,
+            }));
+        }
+        (Resource::Streams, _) => return Err(Refusal::wrong_method("POST")),
+        (Resource::Missing(missing), _) => return Err(missing.refusal()),
+        // Not of the REST API: they are found before.
+        (Resource::Leg | Resource::NoLeg, _) => return Err(no_such_resource()),
+    };
+    Ok(Call::Identities(of_identities))
+}
+
+fn is_query(method: &Method, ids: &Ids<'_>) -> bool {
+    method == Method::POST && !ids.has_module() && ids.is_device("query")
+}
+
+fn no_such_resource() -> Refusal {
+    Refusal::new(ErrorCode::NOT_FOUND, "there is no such resource")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! Which resource stands behind which path.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use common::identity::{DeviceId, DeviceIdentity, Leg, StreamId, StreamName};
+use matchit::{Params, Router};
+use percent_encoding::percent_decode_str;
+
+use crate::api::missing::Missing;
+use crate::documents::{self, invalid};
+use crate::refusal::Refusal;
+use crate::streaming;
+
+/// What a path names. `{module}` is there or not: a device and a module are one kind of resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resource {
+    Devices,
+    Identity,
+    Modules,
+    DeviceStatistics,
+    ServiceStatistics,
+    Twin,
+    Streams,
+    Missing(Missing),
+    /// One leg of a stream.
+    Leg,
+    /// What else is at the streaming endpoint.
+    NoLeg,
+}
+
+/// What there is, by the pattern of its path.
+const PATTERNS: &[(&str, Resource)] = &[
+    ("/devices", Resource::Devices),
+    ("/devices/{device}", Resource::Identity),
+    ("/devices/{device}/modules", Resource::Modules),
+    ("/devices/{device}/modules/{module}", Resource::Identity),
+    ("/statistics/devices", Resource::DeviceStatistics),
+    ("/statistics/service", Resource::ServiceStatistics),
+    ("/twins/{device}", Resource::Twin),
+    ("/twins/{device}/modules/{module}", Resource::Twin),
+    ("/twins/{device}/streams/{name}", Resource::Streams),
+    (
+        "/twins/{device}/modules/{module}/streams/{name}",
+        Resource::Streams,
+    ),
+    (streaming::PATH, Resource::Leg),
+    ("/bridges", Resource::NoLeg),
+    ("/bridges/{*rest}", Resource::NoLeg),
+];
+
+/// What there is not yet, whatever the method.
+const MISSING: &[(&str, Missing)] = &[
+    ("/twins/{device}/methods", Missing::DirectMethods),
+    (
+        "/twins/{device}/modules/{module}/methods",
+        Missing::DirectMethods,
+    ),
+    ("/jobs", Missing::Jobs),
+    ("/jobs/{*rest}", Missing::Jobs),
+    ("/configurations", Missing::Configurations),
+    ("/configurations/{*rest}", Missing::Configurations),
+    (
+        "/devices/{device}/applyConfigurationContent",
+        Missing::Configurations,
+    ),
+    ("/digitaltwins", Missing::DigitalTwins),
+    ("/digitaltwins/{*rest}", Missing::DigitalTwins),
+    ("/messages", Missing::CloudToDeviceMessages),
+    ("/messages/{*rest}", Missing::CloudToDeviceMessages),
+    ("/devices/{device}/commands", Missing::CloudToDeviceMessages),
+    ("/devices/{device}/files", Missing::FileUploads),
+    ("/devices/{device}/files/{*rest}", Missing::FileUploads),
+    ("/devices/{device}/messages", Missing::DeviceMessages),
+    (
+        "/devices/{device}/messages/{*rest}",
+        Missing::DeviceMessages,
+    ),
+    (
+        "/devices/{device}/modules/{module}/messages",
+        Missing::DeviceMessages,
+    ),
+    (
+        "/devices/{device}/modules/{module}/messages/{*rest}",
+        Missing::DeviceMessages,
+    ),
+];
+
+static TABLE: LazyLock<Router<Resource>> = LazyLock::new(|| {
+    let mut table = Router::new();
+    for (pattern, resource) in patterns() {
+        // A pattern that contradicts another is a mistake of ours, which the tests see.
+        if let Err(error) = table.insert(pattern, resource) {
+            tracing::error!("{pattern} cannot be served: {error}");
+        }
+    }
+    table
+});
+
+/// Every pattern, with what is behind it.
+pub(super) fn patterns() -> impl Iterator<Item = (&'static str, Resource)> {
+    let missing = MISSING.iter();
+    let missing = missing.map(|(pattern, missing)| (*pattern, Resource::Missing(*missing)));
+    PATTERNS.iter().copied().chain(missing)
+}
+
+/// The resource of a path in its canonical form, and the ids in it.
+pub(super) fn find(canonical: &str) -> Option<(Resource, Ids<'_>)> {
+    let found = TABLE.at(canonical).ok()?;
+    Some((*found.value, Ids(found.params)))
+}
+
+/// The ids in a path, each still to be read.
+pub(super) struct Ids<'a>(Params<'static, 'a>);
+
+impl Ids<'_> {
+    /// Whether the path names a module.
+    pub(super) fn has_module(&self) -> bool {
+        self.0.get("module").is_some()
+    }
+
+    /// Whether this stands in the device's place, module or not.
+    pub(super) fn is_device(&self, name: &str) -> bool {
+        self.text("device") == name
+    }
+
+    /// The device or module.
+    ///
+    /// # Errors
+    /// 400004 says which rule an id breaks.
+    pub(super) fn identity(&self) -> Result<DeviceIdentity, Refusal> {
+        let module = self.has_module().then(|| self.text("module"));
+        documents::id(&self.text("device"), module.as_deref())
+    }
+
+    /// The device, also of a module.
+    ///
+    /// # Errors
+    /// 400004 says which rule the id breaks.
+    pub(super) fn device(&self) -> Result<DeviceId, Refusal> {
+        Ok(documents::id(&self.text("device"), None)?.device)
+    }
+
+    /// The stream's name.
+    ///
+    /// # Errors
+    /// 400004 says which rule the name breaks.
+    pub(super) fn stream_name(&self) -> Result<StreamName, Refusal> {
+        StreamName::parse(&self.text("name")).map_err(|error| invalid(error.to_string()))
+    }
+
+    /// Stream and leg of a path at the streaming endpoint.
+    pub(super) fn leg(&self) -> Option<(StreamId, Leg)> {
+        Some((
+            StreamId::parse(&self.text("stream"))?,
+            Leg::parse(&self.text("leg"))?,
+        ))
+    }
+
+    /// A part of the path; empty, which no id is, if there is none of this name.
+    fn text(&self, name: &str) -> Cow<'_, str> {
+        percent_decode_str(self.0.get(name).unwrap_or_default()).decode_utf8_lossy()
+    }
+}

@@ -1,0 +1,57 @@
+//! Shared access policies, whose keys services and some devices use.
+
+use async_trait::async_trait;
+use common::secret::SharedKey;
+
+use super::RegistryError;
+
+/// Which shared access policies there are. Each future may be dropped.
+#[async_trait]
+pub trait Policies: Send + Sync + 'static {
+    /// One shared access policy.
+    async fn policy(&self, name: &str) -> Result<Option<Policy>, RegistryError>;
+
+    /// All shared access policies, but for those that are damaged; the log names them once.
+    async fn policies(&self) -> Result<Vec<Policy>, RegistryError>;
+}
+
+/// What a shared access policy allows (`docs/protocol.md`, "SAS tokens and policies").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Permissions {
+    /// Read identities.
+    pub registry_read: bool,
+    /// Read and change identities.
+    pub registry_write: bool,
+    /// Service endpoints: streams, twins.
+    pub service_connect: bool,
+    /// Device endpoints, for any device.
+    pub device_connect: bool,
+}
+
+impl Permissions {
+    /// IoT Hub's words, in its order.
+    pub fn names(self) -> Vec<&'static str> {
+        [
+            (self.registry_read, "RegistryRead"),
+            (self.registry_write, "RegistryReadWrite"),
+            (self.service_connect, "ServiceConnect"),
+            (self.device_connect, "DeviceConnect"),
+        ]
+        .into_iter()
+        .filter_map(|(has, name)| has.then_some(name))
+        .collect()
+    }
+}
+
+/// A shared access policy: a named pair of keys with permissions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Its name, as `skn` and `SharedAccessKeyName` carry it.
+    pub name: String,
+    /// What its keys allow.
+    pub permissions: Permissions,
+    /// The usual key.
+    pub primary: SharedKey,
+    /// The key to change over to.
+    pub secondary: SharedKey,
+}
