@@ -48,6 +48,7 @@ pub(super) const IN_FILE: &[Key] = &[
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use common::limits;
 
     use super::*;
     use crate::cli::Cli;
@@ -78,6 +79,20 @@ mod tests {
             .flat_map(|key| key.variables)
         {
             assert!(help.contains(variable), "{variable}");
+        }
+    }
+
+    #[test]
+    fn the_help_text_names_the_defaults() {
+        let help = Cli::command().render_long_help().to_string();
+        let help: Vec<_> = help.split_whitespace().collect();
+        let help = help.join(" ");
+        let defaults: &[u64] = &[
+            limits::SESSION_GRACE.as_secs(),
+            limits::LOCAL_CONNECTIONS as u64,
+        ];
+        for default in defaults {
+            assert!(help.contains(&format!("[default: {default}]")), "{default}");
         }
     }
 }
