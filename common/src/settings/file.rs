@@ -31,7 +31,9 @@ enum Value {
     Text(Secret),
     Flag(bool),
     List(Vec<Entry>),
-    /// A date, an empty table: what no setting has.
+    /// A table without settings in it.
+    Empty,
+    /// A date, a table in a list: what no setting has.
     Other,
 }
 
@@ -65,8 +67,16 @@ impl File {
             entries: BTreeMap::new(),
         };
         reader.table("", table.into_inner());
-        let is_known = |name: &str| known.iter().any(|key| key.name == name);
-        match reader.entries.iter().find(|(name, _)| !is_known(name)) {
+        let is_known = |name: &str, value: &Value| {
+            known.iter().any(|key| match key.name.strip_prefix(name) {
+                Some("") => true,
+                // A table whose settings all are left out.
+                Some(rest) => rest.starts_with('.') && matches!(value, Value::Empty),
+                None => false,
+            })
+        };
+        let mut entries = reader.entries.iter();
+        match entries.find(|(name, entry)| !is_known(name, &entry.value)) {
             Some((_, entry)) => Err(SettingError::Unknown(entry.source.clone())),
             None => Ok(Self {
                 entries: reader.entries,
@@ -175,6 +185,7 @@ impl Reader<'_> {
                     })
                     .collect(),
             ),
+            DeValue::Table(table) if table.is_empty() => Value::Empty,
             DeValue::Datetime(_) | DeValue::Table(_) => Value::Other,
         };
         Entry {

@@ -1,6 +1,7 @@
-//! Where a program's settings come from, in layers: the default, below it a configuration file
-//! counts more, then the environment, then the command line. One look-up for all programs, so that
-//! each layer is read in the same way, and an error names the place of the value that is wrong.
+//! Where a program's settings come from, in layers: a configuration file counts more than the
+//! default, the environment more than the file, and the command line most. One look-up for all
+//! programs, so that each layer is read in the same way, and an error names the place of the value
+//! that is wrong.
 
 pub mod connection_string;
 mod file;

@@ -75,7 +75,15 @@ fn an_error_names_the_place() {
         error,
         "f.toml, line 3: limits.size is no setting; a setting has the name of its option, see --help"
     );
-    for unknown in ["sizes = 1", "[other]", "[size]\nx = 1", "size.x = 1"] {
+    assert_eq!(size(None, &[], "[limits]").unwrap(), 7);
+    for unknown in [
+        "sizes = 1",
+        "[other]",
+        "[limit]",
+        "limits = 1",
+        "[size]\nx = 1",
+        "size.x = 1",
+    ] {
         let error = size(None, &[], unknown).unwrap_err();
         assert!(
             error.contains("is no setting") || error.contains("give a text"),

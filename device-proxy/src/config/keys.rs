@@ -56,9 +56,11 @@ pub(super) const IN_FILE: &[Key] = &[
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use common::hub_address::MQTTS_PORT;
 
     use super::*;
     use crate::cli::Cli;
+    use crate::limits;
 
     #[test]
     fn a_file_has_the_names_of_the_options() {
@@ -82,6 +84,21 @@ mod tests {
         let samples = [TARGET_HOST, TARGET_PORT, CONFIG];
         for variable in IN_FILE.iter().chain(&samples).flat_map(|key| key.variables) {
             assert!(help.contains(variable), "{variable}");
+        }
+    }
+
+    #[test]
+    fn the_help_text_names_the_defaults() {
+        let help = Cli::command().render_long_help().to_string();
+        let help: Vec<_> = help.split_whitespace().collect();
+        let help = help.join(" ");
+        let defaults: &[u64] = &[
+            limits::SESSION_GRACE.as_secs(),
+            limits::STREAMS_PER_DEVICE as u64,
+            MQTTS_PORT.into(),
+        ];
+        for default in defaults {
+            assert!(help.contains(&format!("[default: {default}]")), "{default}");
         }
     }
 }

@@ -51,6 +51,7 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
+    use crate::limits;
 
     #[test]
     fn a_file_has_the_names_of_the_options() {
@@ -78,6 +79,20 @@ mod tests {
             .flat_map(|key| key.variables)
         {
             assert!(help.contains(variable), "{variable}");
+        }
+    }
+
+    #[test]
+    fn the_help_text_names_the_defaults() {
+        let help = Cli::command().render_long_help().to_string();
+        let help: Vec<_> = help.split_whitespace().collect();
+        let help = help.join(" ");
+        let defaults: &[u64] = &[
+            limits::SESSION_GRACE.as_secs(),
+            limits::LOCAL_CONNECTIONS as u64,
+        ];
+        for default in defaults {
+            assert!(help.contains(&format!("[default: {default}]")), "{default}");
         }
     }
 }
