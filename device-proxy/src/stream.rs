@@ -17,7 +17,7 @@ use crate::{echo, sample_output};
 pub(crate) async fn serve(
     desk: &Desk,
     policy: &Policy,
-    (request, endpoint): (&StreamRequest, &StreamingEndpoint),
+    (request, endpoint): (&StreamRequest, StreamingEndpoint),
     name: &str,
 ) {
     if desk.sample_output {
@@ -66,7 +66,7 @@ pub(crate) async fn serve(
 
 async fn tunnel(
     desk: &Desk,
-    (request, endpoint): (&StreamRequest, &StreamingEndpoint),
+    (request, endpoint): (&StreamRequest, StreamingEndpoint),
     name: &str,
     target: &Target,
     local: Box<dyn LocalSocket>,

@@ -119,7 +119,7 @@ async fn serve(
             desk,
             sessions,
             policy,
-            (request, &endpoint),
+            (request, endpoint),
             target,
         ))
         .await;
@@ -138,7 +138,7 @@ async fn serve(
         );
         return desk.answer(request, Answer::Reject).await;
     }
-    stream::serve(desk, policy, (request, &endpoint), &name).await;
+    stream::serve(desk, policy, (request, endpoint), &name).await;
 }
 
 #[cfg(test)]

@@ -170,11 +170,11 @@ impl Desk {
     pub(crate) async fn open_leg(
         &self,
         request: &StreamRequest,
-        endpoint: &StreamingEndpoint,
+        endpoint: StreamingEndpoint,
     ) -> Option<Result<Leg, ConnectError>> {
         // Neither waits for the other: the hub knows the leg before its accept.
         let opening = async {
-            let leg = self.legs.open(endpoint, &request.token, None);
+            let leg = self.legs.open(&endpoint, &request.token, None);
             tokio::join!(self.answer(request, Answer::Accept), leg).1
         };
         tokio::select! {

@@ -31,7 +31,7 @@ pub(crate) async fn serve(
     desk: &Arc<Desk>,
     sessions: &Arc<Sessions>,
     policy: &Policy,
-    (request, endpoint): (&StreamRequest, &StreamingEndpoint),
+    (request, endpoint): (&StreamRequest, StreamingEndpoint),
     name: &str,
 ) {
     let Some(target) = policy.targets.select(name) else {

@@ -30,7 +30,9 @@ pub(super) async fn keep(desk: Arc<Desk>, sessions: Arc<Sessions>, entry: Arc<En
             id = live.next_incoming() => match id {
                 Some(id) => {
                     served += 1;
-                    let serving = connection::serve(desk.dialer().clone(), Arc::clone(&sessions), Arc::clone(&entry), id);
+                    let dialer = desk.dialer().clone();
+                    let (sessions, entry) = (Arc::clone(&sessions), Arc::clone(&entry));
+                    let serving = connection::serve(dialer, sessions, entry, id);
                     let cut = cut.clone();
                     connections.spawn(async move {
                         tokio::select! {

@@ -1,4 +1,4 @@
-//! The time that the protocol is told.
+//! The clock of the drivers.
 
 use std::time::Instant;
 

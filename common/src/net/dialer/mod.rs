@@ -181,8 +181,8 @@ impl Dialer {
         Ok(tokio::net::lookup_host((host, port)).await?.collect())
     }
 
-    /// Connects to one of a host's addresses, as [`tcp`](Self::tcp) does; `host` and `port` are what its
-    /// last address is remembered by.
+    /// Connects to one of a host's addresses, as [`tcp`](Self::tcp) does; `host` and `port` are
+    /// what its last address is remembered by.
     ///
     /// # Errors
     /// [`Unreached`], by `deadline` at latest.

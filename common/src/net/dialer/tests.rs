@@ -13,7 +13,7 @@ pub(super) fn known(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
     Some(addresses?.into_iter().map(with_port).collect())
 }
 
-/// One that trusts nobody.
+/// A dialer with an empty trust store.
 pub(crate) fn dialer() -> Dialer {
     let config = ClientConfig::builder_with_provider(crate::tls::provider())
         .with_safe_default_protocol_versions()
