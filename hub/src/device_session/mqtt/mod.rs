@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 
 use common::mqtt::{PacketIo, Transport};
 use common::telemetry::About;
-use common::{limits, log_about};
+use common::{limits, log_about, report};
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -59,12 +59,12 @@ pub async fn serve<S: Transport>(
             return Event::DeviceRefused {
                 peer: address,
                 transport,
-                reason: &error,
+                reason: &report::chain(&error),
             }
             .emit();
         }
         Ok(Err(error)) => {
-            log_about!(debug, about(), "{error}");
+            log_about!(debug, about(), "{}", report::chain(&error));
             let _ = timeout(limits::CLOSE, io.break_off()).await;
             return;
         }
