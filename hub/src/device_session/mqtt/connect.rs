@@ -3,7 +3,7 @@
 use common::clock::unix_now;
 use common::identity::DeviceIdentity;
 use common::mqtt::{ConnectReturnCode, Packet, PacketIo, ReadError, Transport, packet};
-use common::wire::topics;
+use common::wire::topics::{self, UserNameError};
 use rustls::pki_types::CertificateDer;
 use tokio::time::Duration;
 
@@ -23,17 +23,54 @@ const KEEP_ALIVE_MAX: Duration = Duration::from_secs(1767);
 /// Why a connection did not become a session.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
-    /// It was no MQTT client, or gave up.
-    #[error("no CONNECT came: {0}")]
-    NoConnect(String),
+    /// The first packet was another one.
+    #[error("no CONNECT came: another packet came first")]
+    OtherPacket,
+    /// The connection ended before.
+    #[error("no CONNECT came: the connection ended")]
+    Ended,
+    /// It was no MQTT client, or was lost.
+    #[error("no CONNECT came")]
+    Unreadable(#[source] ReadError),
     /// Its CONNECT was not acceptable.
-    #[error("CONNECT of {identity} refused: {reason}")]
+    #[error("CONNECT of {identity} refused")]
     Connect {
-        /// Who it claimed to be.
+        /// Who it claimed to be; printable.
         identity: String,
         /// Why it is not believed.
-        reason: String,
+        #[source]
+        reason: Reason,
     },
+}
+
+/// Why a CONNECT is not acceptable.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Reason {
+    /// It is of another version of MQTT.
+    #[error(transparent)]
+    Version(ReadError),
+    /// Its user name names no identity.
+    #[error(transparent)]
+    UserName(#[from] UserNameError),
+    /// It names two identities.
+    #[error("the client id is not the user name's identity")]
+    ClientId,
+    /// It does not prove its identity.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+}
+
+impl Reason {
+    /// What MQTT says of it. 5 brings SDK clients back with a fresh token; 3 says that it is not
+    /// their fault.
+    fn code(&self) -> ConnectReturnCode {
+        match self {
+            Self::Version(_) => ConnectReturnCode::UnacceptableProtocolVersion,
+            Self::ClientId => ConnectReturnCode::IdentifierRejected,
+            Self::Auth(AuthError::Registry(_)) => ConnectReturnCode::ServerUnavailable,
+            Self::UserName(_) | Self::Auth(_) => ConnectReturnCode::NotAuthorized,
+        }
+    }
 }
 
 /// A device that may come in.
@@ -60,23 +97,12 @@ pub(super) async fn connect<S: Transport>(
 ) -> Result<Admitted, Refused> {
     let connect = match io.read().await {
         Ok(Some(Packet::Connect(connect))) => connect,
-        Ok(Some(_)) => return Err(Refused::NoConnect("another packet came first".into())),
-        Ok(None) => return Err(Refused::NoConnect("the connection ended".into())),
-        Err(error @ ReadError::Lost(_)) => {
-            return Err(Refused::NoConnect(common::report::chain(&error)));
-        }
+        Ok(Some(_)) => return Err(Refused::OtherPacket),
+        Ok(None) => return Err(Refused::Ended),
         Err(error @ ReadError::Version) => {
-            let code = ConnectReturnCode::UnacceptableProtocolVersion;
-            return refuse(
-                io,
-                place,
-                "an unknown device".into(),
-                error.to_string(),
-                code,
-            )
-            .await;
+            return refuse(io, place, "an unknown device", Reason::Version(error)).await;
         }
-        Err(error) => return Err(Refused::NoConnect(error.to_string())),
+        Err(error) => return Err(Refused::Unreadable(error)),
     };
     boxed(|| judge(io, connect, certificate, auth, place)).await
 }
@@ -91,22 +117,10 @@ async fn judge<S: Transport>(
     let user_name = connect.user_name().unwrap_or_default();
     let identity = match topics::identity_from_user_name(user_name) {
         Ok(identity) => identity,
-        Err(error) => {
-            let who = connect.client_id().to_owned();
-            return refuse(
-                io,
-                place,
-                who,
-                error.to_string(),
-                ConnectReturnCode::NotAuthorized,
-            )
-            .await;
-        }
+        Err(error) => return refuse(io, place, connect.client_id(), error.into()).await,
     };
     if connect.client_id() != identity.to_string() {
-        let reason = "the client id is not the user name's identity".to_owned();
-        let code = ConnectReturnCode::IdentifierRejected;
-        return refuse(io, place, identity.to_string(), reason, code).await;
+        return refuse(io, place, &identity.to_string(), Reason::ClientId).await;
     }
     match prove(&connect, &identity, certificate, auth).await {
         Ok(principal) => Ok(Admitted {
@@ -114,21 +128,7 @@ async fn judge<S: Transport>(
             silence: silence(connect.keep_alive()),
             clean_session: connect.clean_session(),
         }),
-        Err(error) => {
-            // 5 brings SDK clients back with a fresh token; 3 says: not your fault.
-            let code = match error {
-                AuthError::Registry(_) => ConnectReturnCode::ServerUnavailable,
-                _ => ConnectReturnCode::NotAuthorized,
-            };
-            refuse(
-                io,
-                place,
-                identity.to_string(),
-                common::report::chain(&error),
-                code,
-            )
-            .await
-        }
+        Err(error) => refuse(io, place, &identity.to_string(), error.into()).await,
     }
 }
 
@@ -171,13 +171,12 @@ fn connack(code: ConnectReturnCode, session_present: bool) -> Vec<u8> {
 async fn refuse<S: Transport>(
     io: &mut PacketIo<S>,
     place: &Place,
-    identity: String,
-    reason: String,
-    code: ConnectReturnCode,
+    identity: &str,
+    reason: Reason,
 ) -> Result<Admitted, Refused> {
     // The connection ends in any case.
     let _ = place.refused().await;
-    let _ = io.write(&connack(code, false)).await;
+    let _ = io.write(&connack(reason.code(), false)).await;
     io.shutdown().await;
     Err(Refused::Connect {
         identity: identity
