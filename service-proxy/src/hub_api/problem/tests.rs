@@ -141,3 +141,30 @@ fn anything_else_is_told_as_it_is() {
     let error = judged(404, &[], "not found");
     assert!(error.to_string().contains("really a hub"), "{error}");
 }
+
+#[test]
+fn what_can_cure_it() {
+    let code = |code: ErrorCode| judged(code.status().as_u16(), &[], &nested(code)).verdict();
+    assert_eq!(code(ErrorCode::UNAUTHORIZED_ACCESS), Verdict::AskPerson);
+    assert_eq!(code(ErrorCode::DEVICE_NOT_FOUND), Verdict::Never);
+    for passing in [
+        ErrorCode::DEVICE_NOT_ONLINE,
+        ErrorCode::GATEWAY_TIMEOUT,
+        ErrorCode::THROTTLING,
+        ErrorCode::SERVICE_UNAVAILABLE,
+    ] {
+        assert_eq!(code(passing), Verdict::Retry);
+    }
+}
+
+#[test]
+fn a_cause_stands_behind_what_it_caused_and_once() {
+    let error = InitiateError::Unreachable {
+        hub: "localhost:8443".into(),
+        why: Unreachable::Timeout(Duration::from_secs(10)),
+    };
+    assert_eq!(
+        common::report::chain(&error),
+        "hub localhost:8443 cannot be reached (is it running, and is HostName right?): no connection within 10 s"
+    );
+}
