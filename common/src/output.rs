@@ -35,7 +35,7 @@ pub struct Output {
     lost: &'static AtomicU64,
 }
 
-/// Standard error: the log, and what a person is to see.
+/// Standard error: the log, and messages for a person.
 pub fn stderr() -> &'static Output {
     static OUTPUT: OnceLock<Output> = OnceLock::new();
     static LOST: AtomicU64 = AtomicU64::new(0);

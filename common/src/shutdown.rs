@@ -109,7 +109,7 @@ mod unix {
             .is_some_and(|mask| mask & (1 << number) != 0)
     }
 
-    /// Ends when whoever started us hangs up; never where there is no such signal, or where it
+    /// Ends when the terminal that started us hangs up; never without such a signal, or where it
     /// was ignored at the start. Once it was polled, the signal no longer ends the process.
     pub async fn hangup() {
         received(&mut unless_ignored(SignalKind::hangup())).await;
@@ -158,7 +158,7 @@ impl Signals {
     }
 }
 
-/// Ends when whoever started us hangs up; never where there is no such signal.
+/// Ends when the terminal that started us hangs up; never where there is no such signal.
 #[cfg(not(unix))]
 pub async fn hangup() {
     std::future::pending().await

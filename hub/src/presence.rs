@@ -53,7 +53,7 @@ impl Entry {
 #[derive(Default)]
 struct Table {
     entries: HashMap<DeviceIdentity, Entry>,
-    /// Who has left, until the registry knows: the generation, and what there is to know.
+    /// Who has left, until the registry knows: the generation, and the activity.
     left: HashMap<DeviceIdentity, (String, Activity)>,
     next_connection: u64,
 }

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> {
-    // A mistake is said before anything is started.
+    // A mistake is reported before anything is started.
     Targets::parse(std::slice::from_ref(&cli.target), true)?;
     let tasks = TaskTracker::new();
     let stop_hub = CancellationToken::new();
@@ -109,7 +109,7 @@ async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> 
         let user = ["USER", "USERNAME"]
             .iter()
             .find_map(|name| std::env::var(name).ok());
-        // Without it ssh takes whoever types.
+        // Without it ssh takes the name of the user who types.
         let user = user.map(|name| name + "@").unwrap_or_default();
         say!("Now type, in another terminal:\n");
         say!(

@@ -251,7 +251,7 @@ pub fn name(text: &str) -> Result<StreamName, QuickstartError> {
     Ok(StreamName::parse(text)?)
 }
 
-/// The device-proxy has ended although nobody asked it to.
+/// The device-proxy has ended without being asked to.
 pub fn ended_early(ended: Result<Result<(), Fatal>, JoinError>) -> Result<(), QuickstartError> {
     Ok(ended??)
 }

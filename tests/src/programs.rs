@@ -58,7 +58,7 @@ pub struct Program {
     output: Arc<Mutex<Vec<String>>>,
 }
 
-/// A story that fails tells what its programs have said.
+/// A story that fails prints what its programs have written.
 impl Drop for Program {
     fn drop(&mut self) {
         if std::thread::panicking()

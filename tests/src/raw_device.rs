@@ -60,7 +60,7 @@ pub fn password(connection: &DeviceConnectionString, expiry: u64) -> String {
 }
 
 impl RawDevice {
-    /// Opens the connection and says nothing.
+    /// Opens the connection and sends nothing.
     pub async fn open(hub: &TestHub) -> Self {
         Self::at(hub.mqtts.port(), hub.tls()).await
     }

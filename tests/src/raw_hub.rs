@@ -18,7 +18,7 @@ use crate::soon;
 /// A connection of a client.
 pub type Stream = TlsStream<TcpStream>;
 
-/// Listens on two ports, and says nothing by itself.
+/// Listens on two ports, and sends nothing by itself.
 pub struct RawHub {
     folder: TempDir,
     tls: TlsAcceptor,

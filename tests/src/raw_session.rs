@@ -25,7 +25,7 @@ pub struct RawSession {
     pub id: SessionId,
     /// Who knows it may go on with the session.
     pub secret: ResumeSecret,
-    /// What the device said first.
+    /// What the device sent first.
     pub greeting: Greeting,
     /// Its present stream; aborted, it is lost.
     pub carrying: JoinHandle<CarrierEnd>,

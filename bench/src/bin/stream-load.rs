@@ -237,7 +237,7 @@ fn say(result: &Value) {
     println!("{result}");
 }
 
-/// Over when standard input is: whoever started this program has ended.
+/// Over when standard input is: the program that started this one has ended.
 async fn end_of_input() {
     let (sender, over) = oneshot::channel::<()>();
     // Tokio's own standard input would keep the program from ending.

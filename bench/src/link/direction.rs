@@ -147,7 +147,7 @@ impl Direction {
     /// When there is something to do next.
     pub fn next_event(&self) -> Option<Instant> {
         let arrival = self.travelling.front().map(|(due, _)| *due);
-        // With nothing waiting, the line's next free moment concerns nobody.
+        // With nothing waiting, the line's next free moment does not matter.
         let start = match (self.waiting.front(), self.free_at) {
             (Some(_), Some(free_at)) => Some(free_at),
             _ => None,

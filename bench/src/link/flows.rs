@@ -14,7 +14,7 @@ const MOST: usize = 16 << 10;
 struct End {
     /// Its next sequence number.
     next: u32,
-    /// What it expects from the other end, once it has heard from it.
+    /// What it expects from the other end, once something has come from it.
     expects: Option<u32>,
 }
 

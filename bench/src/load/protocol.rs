@@ -3,7 +3,7 @@
 //! The client sends a header: what to do, for how many bytes, and the phase of the
 //! pattern. The daemon echoes at once; for bulk it first says [`READY`], which tells that
 //! the whole path stands, and after the last byte of an upload it sends a verdict. Nobody
-//! needs a half-close to know that all was said.
+//! needs a half-close to know that all was sent.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 

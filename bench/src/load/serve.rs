@@ -12,7 +12,7 @@ use super::pattern::{PIECE, Pattern};
 use super::protocol::{self, Header, Work};
 use super::{LoadError, broken};
 
-/// A connection that says nothing for so long is given up.
+/// A connection that is silent for so long is given up.
 const SILENCE: Duration = Duration::from_secs(3600);
 /// How long the client's end is awaited after the last byte.
 const END: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! What is told of many times: median, 99th percentile, mean.
+//! The summary of many times: median, 99th percentile, mean.
 
 use std::time::Duration;
 

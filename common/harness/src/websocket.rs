@@ -73,7 +73,7 @@ fn ours(is_server: bool, bytes: &[u8], sizes: &[u8]) -> (Vec<Said>, Option<Viola
     (said, None)
 }
 
-/// Bytes to read, and nobody who listens.
+/// Bytes to read; what is written goes nowhere.
 struct Recorded<'a>(Cursor<&'a [u8]>);
 
 impl Read for Recorded<'_> {
@@ -92,7 +92,7 @@ impl Write for Recorded<'_> {
     }
 }
 
-/// What it heard, and whether it refused something.
+/// What it received, and whether it refused something.
 fn theirs(is_server: bool, bytes: &[u8]) -> (Vec<Said>, bool) {
     let role = if is_server {
         Role::Server

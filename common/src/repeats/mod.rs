@@ -250,7 +250,7 @@ impl Count {
         }
     }
 
-    /// Whether the time has passed with nothing that is to be reported.
+    /// Whether the time has passed with nothing to report.
     fn is_over(&self, now: Instant) -> bool {
         self.counted == 0 && now >= self.begun + PERIOD
     }

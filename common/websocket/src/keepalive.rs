@@ -23,7 +23,7 @@ const LATE: Duration = Duration::from_millis(250);
 pub struct SecondLook(Option<(Instant, Instant)>);
 
 impl SecondLook {
-    /// When the silence that ends at `deadline` is to be judged.
+    /// When to judge the silence that ends at `deadline`.
     pub fn until(&self, deadline: Instant) -> Instant {
         match self.0 {
             Some((of, until)) if of == deadline => until,

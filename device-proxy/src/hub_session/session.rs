@@ -27,7 +27,7 @@ pub enum SessionEnd {
     /// The program stops.
     #[error("the program stops")]
     Stopped,
-    /// The token is to be replaced.
+    /// Replace the token.
     #[error("the SAS token is due for renewal")]
     Renewal,
     /// The hub ended it.

@@ -32,7 +32,7 @@ pub(crate) enum Answer {
 /// What becomes of a request that has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Noted {
-    /// It is to be served, and to be forgotten after that.
+    /// Serve it, and forget it after that.
     New,
     /// It was repeated, and has no answer yet.
     Waiting,

@@ -26,7 +26,7 @@ use crate::target::Target;
 
 type Leg = TlsStream<TcpStream>;
 
-/// Serves a request whose stream is to carry a session to the target of this name.
+/// Serves a request whose stream carries a session to the target of this name.
 pub(crate) async fn serve(
     desk: &Arc<Desk>,
     sessions: &Arc<Sessions>,

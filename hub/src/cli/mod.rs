@@ -166,7 +166,7 @@ pub struct DeviceCreateArgs {
     pub form: Form,
 }
 
-/// How a new identity is to prove itself; random keys without any option.
+/// How a new identity proves itself; random keys without any option.
 #[derive(Debug, Clone, Args, Default)]
 pub struct CredentialArgs {
     /// SHA-1 or SHA-256 thumbprint of the certificate it will use instead of keys; give

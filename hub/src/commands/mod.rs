@@ -115,7 +115,7 @@ pub async fn run(
     out: &mut (dyn Write + Send),
     talk: &mut (dyn Write + Send),
 ) -> Result<(), CommandError> {
-    // A mistyped folder is a mistake, unless a first device is to be made in a new one.
+    // A mistyped folder is a mistake, unless a first device is created in a new one.
     let dir = match command {
         AdminCommand::Device(DeviceCommand::Create(_)) => DataDir::open(data_dir)?,
         _ => DataDir::open_existing(data_dir)?,

@@ -47,7 +47,7 @@ impl Shell {
         DataDir::open(&self.path()).unwrap()
     }
 
-    /// What was printed as data, and what was said beside it.
+    /// What was printed as data, and the messages beside it.
     async fn try_run(&self, line: &str) -> Result<(String, String), CommandError> {
         let cli = Cli::try_parse_from(format!("stream-hub {line}").split_whitespace()).expect(line);
         let Command::Admin(command) = cli.command else {

@@ -16,7 +16,7 @@ pub enum DataDirError {
         /// Why it failed.
         source: io::Error,
     },
-    /// There is no such folder, and nothing is to be made.
+    /// There is no such folder, and none should be made.
     #[error(
         "there is no data folder {}; name the hub's with --data-dir (`stream-hub serve` and `stream-hub device create` make one)",
         .0.display()

@@ -58,7 +58,7 @@ mod tests {
         for (sent, least) in [
             (&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..], 27),
             (&b"GET / HTTP/1.0\n\n"[..], 16),
-            // Not HTTP: who waits for more would wait in vain.
+            // Not HTTP: no more of it will come.
             (b"AMQP\0\x01\0\0", 8),
         ] {
             for piece in [1, 7, sent.len()] {

@@ -101,7 +101,7 @@ pub struct EchoConfig {
     pub sample_output: SampleOutput,
 }
 
-/// What the program is to do.
+/// What the program does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Config {
     /// Listen on local ports.

@@ -45,7 +45,7 @@ enum Freight {
     Broken(io::Error),
 }
 
-/// Carries one direction to its end; `count` hears of each chunk that is read.
+/// Carries one direction to its end; `count` is called for each chunk that is read.
 ///
 /// # Errors
 /// When either connection breaks.

@@ -87,7 +87,8 @@ impl End {
         messages
     }
 
-    /// Hears this; whether the session goes on. A peer that broke the rules is told so.
+    /// Receives this; whether the session goes on. A peer that broke the rules gets the
+    /// reason.
     fn hear(&mut self, piece: Bytes) -> bool {
         let Some(carrier) = self.carrier else {
             return true;
@@ -124,7 +125,7 @@ impl End {
         assert!(memory.unacknowledged <= limits::WINDOW_MOST + (256 << 10));
     }
 
-    /// After its end, the users are told, and nothing is left when they are done.
+    /// After its end, the users know, and nothing is left when they are done.
     fn close(&mut self) {
         self.session.reset(Code::Stopping, "the end");
         while let Some(id) = self.session.next_incoming() {
@@ -156,7 +157,7 @@ fn role(choices: &mut Choices<'_>) -> Role {
 /// When more happens than an end of the session.
 pub fn hostile(choices: &mut Choices<'_>) {
     let mut end = End::new(role(choices));
-    // Bytes that were said to it.
+    // Bytes that were announced to it.
     let mut said = 0;
     for _ in 0..EVENTS {
         if choices.is_used_up() {
@@ -232,7 +233,7 @@ fn stream_frame(end: &End, said: &mut u64, choices: &mut Choices<'_>) -> Bytes {
             8 => Inner::Fin.encode(id, &mut bytes),
             9 => Inner::Rst.encode(id, &mut bytes),
             10 => Inner::Credit(choices.volume(1 << 40)).encode(id, &mut bytes),
-            // A flood of connections, which nobody expects.
+            // A flood of connections that no one has opened.
             11 if !is_service && choices.one_in(10) => {
                 let most = 3 * limits::CONNECTIONS as u32;
                 for _ in 0..choices.below(most.into()) {

@@ -169,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
         Ok(false)
     }
 
-    /// Says all there is to say now; whether there is nothing left to do before a wake-up.
+    /// Sends all there is to send now; whether there is nothing left to do before a wake-up.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<bool, CarrierEnd> {
         let mut is_blocked = true;
         while let Poll::Ready(ready) = self.stream.poll_ready(cx) {

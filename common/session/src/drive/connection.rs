@@ -158,7 +158,7 @@ impl Drop for Release<'_> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Down {
     Open,
-    /// The peer has ended; the local socket is to be shut down.
+    /// The peer has ended; shut the local socket down.
     Ending,
     Done,
 }

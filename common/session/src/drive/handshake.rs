@@ -34,7 +34,7 @@ pub enum GreetError {
         /// Its highest.
         highest: u8,
     },
-    /// The peer says no.
+    /// The peer refuses.
     #[error("the other end refuses: {code}{}", if .text.is_empty() { String::new() } else { format!(" ({text})") })]
     Refused {
         /// Why.

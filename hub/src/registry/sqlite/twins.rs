@@ -1,4 +1,4 @@
-//! Twins in their table. An identity without a row has the twin that nobody has
+//! Twins in their table. An identity without a row has the twin that no one has
 //! written to.
 
 use async_trait::async_trait;

@@ -172,7 +172,7 @@ async fn a_larger_message_ends_the_stream() {
     });
     assert_eq!(closed(&mut device).await.code, CloseFrame::ERROR);
     drop(device);
-    // Who sent it is told why.
+    // Its sender learns why.
     let told = sender.await.unwrap();
     assert!(
         matches!(&told, Message::Close(Some(frame)) if frame.code == CloseCode::Size),
@@ -264,7 +264,7 @@ async fn a_reader_that_stops_stops_the_writer() {
     sender.await.unwrap();
 }
 
-/// A leg that has said all, its Close included, may be gone for writing long before the
+/// A leg that has sent all, its Close included, may be gone for writing long before the
 /// other has read it.
 #[tokio::test]
 async fn what_a_leg_said_before_it_went_is_delivered() {

@@ -206,7 +206,7 @@ impl Session {
                 return Ok(Heard::Over);
             }
             Frame::Detach { code } => return Ok(Heard::Detached(code)),
-            // The answer to hello; what else there is to say does not wait for it.
+            // The answer to hello; other frames do not wait for it.
             Frame::Welcome { .. } if self.role == Role::Service && !self.welcomed => {
                 self.welcomed = true;
             }

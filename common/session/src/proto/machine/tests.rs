@@ -138,7 +138,7 @@ fn stuck_sessions_share_the_memory_and_take_more_when_there_is_some() {
         .map(|_| {
             let mut session = Session::with_memory(Role::Service, Arc::clone(&memory), now);
             let carrier = session.attach(0, now).unwrap();
-            // Nothing is acknowledged, and much is to be sent.
+            // Nothing is acknowledged, and there is much to send.
             for _ in 0..64 {
                 let id = session.open().unwrap();
                 fill(&mut session, id, now);

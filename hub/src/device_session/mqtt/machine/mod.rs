@@ -41,7 +41,7 @@ pub enum Violation {
     HubPacket,
 }
 
-/// What is to be done about a packet.
+/// What to do about a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Write these bytes.
