@@ -111,6 +111,8 @@ mod unix {
 
     /// Ends when the terminal that started us hangs up; never without such a signal, or where it
     /// was ignored at the start. Once it was polled, the signal no longer ends the process.
+    ///
+    /// May be dropped.
     pub async fn hangup() {
         received(&mut unless_ignored(SignalKind::hangup())).await;
     }

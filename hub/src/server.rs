@@ -104,6 +104,8 @@ pub struct Server {
 impl Server {
     /// Opens the data folder, makes what is missing in it, and binds the listeners.
     ///
+    /// Dropped, it leaves what it has made in the data folder, and no port bound.
+    ///
     /// # Errors
     /// [`ServeError`] says what is in the way, and what to do about it.
     pub async fn bind(config: ServeConfig) -> Result<Self, ServeError> {

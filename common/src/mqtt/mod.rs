@@ -210,11 +210,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
     }
 
     /// Ends the connection in order.
+    ///
+    /// May be dropped: the connection is closed then with its stream.
     pub async fn shutdown(&mut self) {
         let _ = self.stream.shutdown().await;
     }
 
     /// Ends the connection of a peer that broke a rule of MQTT.
+    ///
+    /// May be dropped: the connection is closed then with its stream.
     pub async fn break_off(&mut self)
     where
         S: Transport,

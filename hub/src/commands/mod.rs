@@ -107,6 +107,8 @@ impl From<RegistryError> for CommandError {
 /// Carries out a command on a data folder, which `device create` makes when it is missing. `out`
 /// gets the data that was asked for, `talk` everything else.
 ///
+/// Dropped, it may have changed the registry already.
+///
 /// # Errors
 /// [`CommandError`]: one sentence on what failed and what to do.
 pub async fn run(

@@ -55,6 +55,8 @@ pub struct AmqpListener {
 
 impl AmqpListener {
     /// Serves one connection to its end.
+    ///
+    /// Dropped, it closes the connection.
     pub async fn serve(self, socket: TcpStream, peer: SocketAddr, _permit: Permit, place: Place) {
         let stream = tokio::select! {
             stream = self.tls.accept(socket, &place) => stream,
@@ -66,6 +68,8 @@ impl AmqpListener {
 }
 
 /// Refuses a client over any byte stream, within a stranger's time.
+///
+/// Dropped, it closes the connection.
 pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     name: &str,

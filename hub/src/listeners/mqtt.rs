@@ -25,6 +25,8 @@ pub struct MqttListener {
 
 impl MqttListener {
     /// Serves one connection to its end.
+    ///
+    /// Dropped, it closes the connection.
     pub async fn serve(self, socket: TcpStream, peer: SocketAddr, _permit: Permit, place: Place) {
         let stream = tokio::select! {
             stream = self.tls.accept(socket, &place) => stream,

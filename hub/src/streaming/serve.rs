@@ -18,6 +18,8 @@ use crate::relay::{DISCONNECTED, abort, close_for_violation, relay};
 use crate::state::LegSocket;
 
 /// Serves one leg to its end. Its token was good, and its place is claimed.
+///
+/// Dropped, it closes the connection, and the stream with it.
 pub async fn serve(leg: Leg, socket: LegSocket, mut place: LegPlace<LegSocket>, peer: SocketAddr) {
     let about = About::stream(Some(&place.stream), &place.name).of(&place.identity);
     log_about!(debug, about.peer(&peer), %leg, "leg connected");

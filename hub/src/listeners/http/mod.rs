@@ -71,6 +71,8 @@ struct Connection {
 
 impl HttpListener {
     /// Serves one connection to its end, or to its upgrade.
+    ///
+    /// Dropped, it closes the connection.
     pub async fn serve(self, socket: TcpStream, peer: SocketAddr, permit: Permit, place: Place) {
         let stream = tokio::select! {
             stream = self.tls.accept(socket, &place) => stream,
