@@ -159,7 +159,7 @@ async fn a_device_that_is_deleted_ends_the_session() {
     story.hub.delete(DEVICE).await;
     reset(&mut here).await;
     let why = logs::line(&["session lost:", "name=deleted"]).await;
-    assert!(why.contains("there is no device MyDevice"), "{why}");
+    assert!(why.contains("the hub knows no device `MyDevice`"), "{why}");
 }
 
 #[tokio::test]

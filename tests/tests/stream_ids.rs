@@ -51,6 +51,8 @@ async fn of_a_plain_stream() {
         ("hub::", "stream closed"),
         ("device_proxy::", "stream opened"),
         ("device_proxy::", "stream closed"),
+        ("service_proxy::", "tunnel opened"),
+        ("service_proxy::", "tunnel closed"),
     ];
     found_by_id("Plain", "never", &lines).await;
 }
@@ -61,6 +63,7 @@ async fn of_a_session() {
         ("hub::", "stream accepted"),
         ("hub::", "stream closed"),
         ("device_proxy::", "session opened"),
+        ("service_proxy::", "session opened"),
     ];
     found_by_id("InSession", "always", &lines).await;
 }
