@@ -2,9 +2,8 @@
 
 use clap::Parser as _;
 use common::connection_string::DeviceConnectionString;
-use common::settings::Sources;
 use device_proxy::cli::Cli;
-use device_proxy::config::Config;
+use device_proxy::config::{self, Config};
 use device_proxy::hub_session::Fatal;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
@@ -31,7 +30,9 @@ pub fn config(hub: &TestHub, connection: &DeviceConnectionString, arguments: &[&
     let text = connection.to_secret_text();
     let environment =
         |name: &str| (name == "IOTHUB_DEVICE_CONNECTION_STRING").then(|| text.expose().into());
-    Config::resolve(Cli::parse_from(line), &Sources::new(&environment)).unwrap()
+    let cli = Cli::parse_from(line);
+    let sources = config::sources(&cli, &environment).unwrap();
+    Config::resolve(cli, &sources).unwrap()
 }
 
 impl TestDevice {

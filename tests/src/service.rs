@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 
 use clap::Parser as _;
 use common::connection_string::ServiceConnectionString;
-use common::settings::Sources;
 use service_proxy::cli::Cli;
-use service_proxy::config::{Config, resolve};
+use service_proxy::config::{self, Config, resolve};
 use service_proxy::local::tcp::Listener;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -33,7 +32,9 @@ pub fn config(hub: &TestHub, service: &ServiceConnectionString, arguments: &[&st
     let text = service.to_secret_text();
     let environment =
         |name: &str| (name == "IOTHUB_CONNECTION_STRING").then(|| text.expose().into());
-    resolve(Cli::parse_from(line), &Sources::new(&environment)).unwrap()
+    let cli = Cli::parse_from(line);
+    let sources = config::sources(&cli.options, &environment).unwrap();
+    resolve(cli, &sources).unwrap()
 }
 
 impl TestService {
