@@ -6,7 +6,7 @@ use std::error::Error;
 use common::identity::StreamId;
 use common::report;
 use common::session::{ConnectionId, SessionId};
-use common::telemetry::AUDIT;
+use common::telemetry::{self, AUDIT};
 use common::tunnel::Outcome;
 
 use crate::target::Target;
@@ -67,7 +67,7 @@ impl Forwarding<'_> {
                     stream = stream.map(display),
                     sent = outcome.sent,
                     received = outcome.received,
-                    seconds = format_args!("{:.1}", outcome.duration.as_secs_f32()),
+                    seconds = telemetry::seconds(outcome.duration),
                     "{what} {ended}: {}", report::chain(&outcome.end)
                 )
             };

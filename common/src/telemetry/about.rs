@@ -7,6 +7,7 @@
 //! line itself, and cost nothing but when it is written.
 
 use std::fmt;
+use std::time::Duration;
 
 use tracing::field::{DisplayValue, display};
 
@@ -177,6 +178,19 @@ macro_rules! log_about {
     }};
 }
 
+/// A time as the field `seconds`, with one decimal.
+pub fn seconds(time: Duration) -> DisplayValue<impl fmt::Display> {
+    display(Seconds(time))
+}
+
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1}", self.0.as_secs_f64())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,6 +201,12 @@ mod tests {
         values
             .map(|value| value.map(|value| value.to_string()))
             .collect()
+    }
+
+    #[test]
+    fn seconds_have_one_decimal() {
+        assert_eq!(seconds(Duration::from_millis(3_034)).to_string(), "3.0");
+        assert_eq!(seconds(Duration::from_secs(86_400)).to_string(), "86400.0");
     }
 
     #[test]

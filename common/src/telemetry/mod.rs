@@ -14,7 +14,7 @@ use tracing_subscriber::filter::{FilterExt as _, Targets};
 use tracing_subscriber::prelude::*;
 
 use crate::output;
-pub use about::About;
+pub use about::{About, seconds};
 use summed::{Summed, Summing};
 
 /// The crates whose events are shown.

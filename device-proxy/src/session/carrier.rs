@@ -11,7 +11,7 @@ use common::session::frame::Code;
 use common::session::handshake::{Exchange, GreetError, ResumeWish, Wish};
 use common::session::proof::ResumeSecret;
 use common::session::{CarrierEnd, CarrierId, Role, SessionId, SharedSession, drive_carrier};
-use common::telemetry::AUDIT;
+use common::telemetry::{self, AUDIT};
 use common::wire::stream::{Initiator, StreamRequest};
 use common::wire::streaming_endpoint::StreamingEndpoint;
 use tokio::net::TcpStream;
@@ -189,7 +189,7 @@ async fn resume(
     }
     match entry.live.attach(&frozen, wish.received) {
         Ok(carrier) => {
-            let seconds = lost_for.unwrap_or_default().as_secs_f32();
+            let seconds = telemetry::seconds(lost_for.unwrap_or_default());
             tracing::info!(name: AUDIT, session = %id, %name, stream = stream_id(request), seconds, "session resumed");
             Ok(Some((entry, carrier)))
         }

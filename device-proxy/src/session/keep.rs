@@ -6,7 +6,7 @@ use std::sync::Arc;
 use common::limits;
 use common::optional::or_never;
 use common::session::{Code, Over};
-use common::telemetry::AUDIT;
+use common::telemetry::{self, AUDIT};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -68,7 +68,7 @@ pub(super) async fn keep(desk: Arc<Desk>, sessions: Arc<Sessions>, entry: Arc<En
     connections.wait().await;
     sessions.remove(live.id());
     let (session, name) = (live.id(), &entry.name);
-    let seconds = began.elapsed().as_secs();
+    let seconds = telemetry::seconds(began.elapsed());
     match live.over() {
         Some(Over::Ended) => {
             tracing::info!(name: AUDIT, %session, %name, connections = served, seconds, "session closed");

@@ -2,7 +2,7 @@
 
 use common::log_about;
 use common::report::chain;
-use common::telemetry::About;
+use common::telemetry::{self, About};
 
 use super::{Certificate, Event, Outcome, Stream};
 
@@ -118,7 +118,7 @@ fn write_outcome(stream: &Stream<'_>, outcome: Outcome<'_>) {
             about,
             to_device,
             to_service,
-            seconds = format_args!("{:.1}", duration.as_secs_f32()),
+            seconds = telemetry::seconds(duration),
             "stream closed: {}", chain(end)
         ),
     }

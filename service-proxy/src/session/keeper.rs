@@ -8,7 +8,7 @@ use common::identity::StreamName;
 use common::net::PathWatch;
 use common::report;
 use common::session::{CarrierEnd, Code, Over, SharedSession, drive_carrier};
-use common::telemetry::AUDIT;
+use common::telemetry::{self, AUDIT};
 use common::verdict::Verdict;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
@@ -121,7 +121,7 @@ impl Keeper<'_> {
                     return;
                 }
             }
-            let seconds = lost.elapsed().as_secs_f32();
+            let seconds = telemetry::seconds(lost.elapsed());
             let stream = carrier.stream.map(display);
             tracing::info!(name: AUDIT, %device, %name, stream, %session, seconds, "session resumed");
         }

@@ -1,10 +1,12 @@
 //! What became of a local connection, and the one line that says so.
 
+use std::time::Duration;
+
 use common::identity::StreamId;
 use common::limits;
 use common::report;
 use common::session::{ConnectionEnd, ConnectionId, SessionId};
-use common::telemetry::AUDIT;
+use common::telemetry::{self, AUDIT};
 use common::tunnel;
 use tracing::Level;
 
@@ -92,7 +94,7 @@ impl Outcome {
                     connection = way.connection.map(display),
                     sent = carried.map(|(sent, _, _)| sent),
                     received = carried.map(|(_, received, _)| received),
-                    seconds = carried.map(|(_, _, seconds)| seconds),
+                    seconds = carried.map(|(_, _, time)| telemetry::seconds(time)),
                     "{text}"
                 )
             };
@@ -132,8 +134,8 @@ impl Outcome {
         }
     }
 
-    /// Bytes from the local client, bytes to it, and seconds.
-    fn carried(&self) -> Option<(u64, u64, f32)> {
+    /// Bytes from the local client, bytes to it, and how long it was carried.
+    fn carried(&self) -> Option<(u64, u64, Duration)> {
         match self {
             Self::InSession { outcome, .. } => Some(counts(outcome)),
             Self::InStream { outcome, .. } => Some(counts(outcome)),
@@ -146,10 +148,6 @@ fn closed(end: &dyn std::error::Error) -> String {
     format!("tunnel closed: {}", report::chain(end))
 }
 
-fn counts<E>(outcome: &tunnel::Outcome<E>) -> (u64, u64, f32) {
-    (
-        outcome.sent,
-        outcome.received,
-        outcome.duration.as_secs_f32(),
-    )
+fn counts<E>(outcome: &tunnel::Outcome<E>) -> (u64, u64, Duration) {
+    (outcome.sent, outcome.received, outcome.duration)
 }
