@@ -129,6 +129,22 @@ fn held(line: &str) -> u64 {
     digits.unwrap().parse().unwrap()
 }
 
+/// The session that this line is about.
+fn session_of(line: &str) -> &str {
+    let (_, rest) = line.split_once("session=").unwrap();
+    rest.split(' ').next().unwrap()
+}
+
+/// The bytes of those that were detached and not evicted.
+fn left(name: &str) -> u64 {
+    let name = format!("name={name}");
+    let evicted = logs::lines(&["session evicted", &name]);
+    let is_evicted = |line: &str| evicted.iter().any(|it| session_of(it) == session_of(line));
+    let detached = logs::lines(&["session detached", &name]);
+    let kept = detached.iter().filter(|line| !is_evicted(line));
+    kept.map(|line| held(line)).sum()
+}
+
 #[tokio::test]
 async fn too_many_bytes_cost_the_newest_detached() {
     let name = "bytes";
@@ -176,6 +192,10 @@ async fn too_many_bytes_cost_the_newest_detached() {
         session.lose().await;
         let id = format!("session={}", session.id);
         logs::line(&["session detached", &id]).await;
+        wait("the budget to be kept", || {
+            left(name) <= limits::SESSION_DETACHED_BYTES
+        })
+        .await;
         kept.push((session, uploads, targets));
     }
     let detached = logs::lines(&["session detached", "name=bytes"]);

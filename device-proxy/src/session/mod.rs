@@ -168,11 +168,11 @@ impl Sessions {
         let Some(entry) = self.entries().remove(&id) else {
             return;
         };
-        let evicted = entry.live.connections();
+        let (connections, held) = (entry.live.connections(), entry.live.held());
         entry.live.reset(Code::Evicted, "");
         tracing::warn!(
             name: AUDIT,
-            session = %id, name = %entry.name, connections = evicted, held = entry.live.held(),
+            session = %id, name = %entry.name, connections, held,
             "session evicted: detached sessions need more room than there is"
         );
     }
