@@ -4,10 +4,10 @@
 use std::error::Error;
 
 use common::identity::StreamId;
-use common::report;
 use common::session::{ConnectionId, SessionId};
-use common::telemetry::{self, AUDIT};
+use common::telemetry::About;
 use common::tunnel::Outcome;
+use common::{log_about, report, telemetry};
 
 use crate::target::Target;
 
@@ -34,41 +34,22 @@ pub(crate) struct Forwarding<'a> {
 impl Forwarding<'_> {
     /// It is open.
     pub(crate) fn log_opened(&self) {
-        let Self { way, name, target } = self;
-        match way {
-            Way::Stream(id) => {
-                let stream = id.map(tracing::field::display);
-                tracing::info!(name: AUDIT, %name, %target, stream, "stream opened");
-            }
-            Way::Session(session, connection) => {
-                tracing::info!(name: AUDIT, %session, %connection, %name, %target, "connection opened");
-            }
-        }
+        log_about!(audit info, self.about(), "{} opened", self.kind());
     }
 
     /// It has ended: normally if both sides had sent all they wanted.
     pub(crate) fn log_ended<E: Error>(&self, outcome: &Outcome<E>, is_normal: bool) {
-        let Self { way, name, target } = self;
-        let (what, session, connection, stream) = match way {
-            Way::Stream(id) => ("stream", None, None, *id),
-            Way::Session(session, connection) => {
-                ("connection", Some(session), Some(connection), None)
-            }
-        };
+        let (about, kind) = (self.about(), self.kind());
         let ended = if is_normal { "closed" } else { "broken" };
         macro_rules! event {
             ($level:ident) => {
-                tracing::$level!(
-                    name: AUDIT,
-                    session = session.map(display),
-                    connection = connection.map(display),
-                    %name,
-                    %target,
-                    stream = stream.map(display),
+                log_about!(
+                    audit $level,
+                    about,
                     sent = outcome.sent,
                     received = outcome.received,
                     seconds = telemetry::seconds(outcome.duration),
-                    "{what} {ended}: {}", report::chain(&outcome.end)
+                    "{kind} {ended}: {}", report::chain(&outcome.end)
                 )
             };
         }
@@ -77,5 +58,22 @@ impl Forwarding<'_> {
         } else {
             event!(warn);
         }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.way {
+            Way::Stream(_) => "stream",
+            Way::Session(..) => "connection",
+        }
+    }
+
+    fn about(&self) -> About<'_> {
+        let (stream, session, connection) = match &self.way {
+            Way::Stream(id) => (id.as_ref(), None, None),
+            Way::Session(session, connection) => (None, Some(session), Some(connection)),
+        };
+        About::stream(stream, &self.name)
+            .target(self.target)
+            .within(session, connection)
     }
 }

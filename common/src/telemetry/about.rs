@@ -9,6 +9,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use device_stream_session::{ConnectionId, SessionId};
 use tracing::field::{DisplayValue, display};
 
 use crate::identity::{DeviceIdentity, StreamId};
@@ -55,26 +56,10 @@ impl<'a> About<'a> {
         }
     }
 
-    /// A session of this name.
-    pub fn session(id: Text<'a>, name: Text<'a>) -> Self {
-        Self {
-            session: Some(id),
-            name: Some(name),
-            ..Self::default()
-        }
-    }
-
     /// The device or module that it has to do with.
     #[must_use]
     pub fn of(mut self, identity: &'a DeviceIdentity) -> Self {
         self.device = Some(identity);
-        self
-    }
-
-    /// The stream that it goes over.
-    #[must_use]
-    pub fn over(mut self, id: Option<&'a StreamId>) -> Self {
-        self.stream = id.map(|id| id as Text<'a>);
         self
     }
 
@@ -85,10 +70,15 @@ impl<'a> About<'a> {
         self
     }
 
-    /// A connection in a session.
+    /// The session that carries it, and its connection there, as far as there is one.
     #[must_use]
-    pub fn connection(mut self, id: Text<'a>) -> Self {
-        self.connection = Some(id);
+    pub fn within(
+        mut self,
+        session: Option<&'a SessionId>,
+        connection: Option<&'a ConnectionId>,
+    ) -> Self {
+        self.session = session.map(|id| id as Text<'a>);
+        self.connection = connection.map(|id| id as Text<'a>);
         self
     }
 
@@ -228,8 +218,11 @@ mod tests {
         ];
         let expected = expected.map(|value| value.map(str::to_owned));
         assert_eq!(written(&about), expected);
-        let about = About::session(&7, &"ssh").target(&"[::1]:22");
-        let about = about.over(None).connection(&1).peer(&"stdio");
+        let session = SessionId([7; 16]);
+        let about = About::stream(None, &"ssh")
+            .target(&"[::1]:22")
+            .within(Some(&session), Some(&ConnectionId(1)))
+            .peer(&"stdio");
         assert_eq!(
             written(&about.transport(&"mqtt")),
             [
@@ -237,7 +230,7 @@ mod tests {
                 Some("ssh"),
                 Some("[::1]:22"),
                 None,
-                Some("7"),
+                Some(session.to_string().as_str()),
                 Some("1"),
                 None,
                 Some("stdio"),

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::identity::{DeviceIdentity, StreamId, StreamName};
-use common::limits;
 use common::session::{ConnectionEnd, ConnectionId, RunningConnection, SessionId, SharedSession};
-use common::telemetry::AUDIT;
+use common::telemetry::About;
 use common::tunnel::{LocalSocket, Traffic, pump};
+use common::{limits, log_about};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -191,8 +191,13 @@ impl Tunnel<'_> {
     async fn interrupted(&self, live: &SharedSession) {
         sleep(PATIENCE).await;
         if live.detached_since().is_some() {
-            tracing::info!(
-                device = %self.tunnels.identity, name = %self.name, peer = %self.peer, session = %live.id(),
+            let way = Way {
+                session: Some(live.id()),
+                ..Way::default()
+            };
+            log_about!(
+                info,
+                self.about(&way),
                 "the connection waits for its session, which is interrupted"
             );
         }
@@ -236,24 +241,18 @@ impl Tunnel<'_> {
     }
 
     fn log_opened(&self, way: Way) {
-        macro_rules! event {
-            ($level:ident $(, name: $mark:expr)?) => {
-                tracing::$level!(
-                    $(name: $mark,)?
-                    device = %self.tunnels.identity,
-                    name = %self.name,
-                    stream = way.stream.map(display),
-                    peer = %self.peer,
-                    session = way.session.map(display),
-                    connection = way.connection.map(display),
-                    "tunnel opened"
-                )
-            };
-        }
+        let about = self.about(&way);
         if self.is_shown() {
-            event!(info, name: AUDIT);
+            log_about!(audit info, about, "tunnel opened");
         } else {
-            event!(debug);
+            log_about!(debug, about, "tunnel opened");
         }
+    }
+
+    fn about<'b>(&'b self, way: &'b Way) -> About<'b> {
+        About::stream(way.stream.as_ref(), self.name)
+            .of(&self.tunnels.identity)
+            .within(way.session.as_ref(), way.connection.as_ref())
+            .peer(&self.peer)
     }
 }

@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use common::identity::StreamId;
-use common::limits;
-use common::report;
 use common::session::{ConnectionEnd, ConnectionId, SessionId};
-use common::telemetry::{self, AUDIT};
-use common::tunnel;
+use common::{limits, log_about, report, telemetry, tunnel};
 use tracing::Level;
 
 use super::{Tunnel, Way};
@@ -82,16 +79,12 @@ impl Outcome {
             Self::Stopped => (Level::DEBUG, closed(&tunnel::End::Stopped)),
         };
         let (way, carried) = (self.way(), self.carried());
+        let about = tunnel.about(&way);
         macro_rules! event {
-            ($level:ident $(, name: $mark:expr)?) => {
-                tracing::$level!(
-                    $(name: $mark,)?
-                    %device,
-                    %name,
-                    stream = way.stream.map(display),
-                    peer = %tunnel.peer,
-                    session = way.session.map(display),
-                    connection = way.connection.map(display),
+            ($($level:ident)+) => {
+                log_about!(
+                    $($level)+,
+                    about,
                     sent = carried.map(|(sent, _, _)| sent),
                     received = carried.map(|(_, received, _)| received),
                     seconds = carried.map(|(_, _, time)| telemetry::seconds(time)),
@@ -101,7 +94,7 @@ impl Outcome {
         }
         match level {
             Level::WARN if !tunnel.tunnels.is_quiet => event!(warn),
-            Level::INFO if tunnel.is_shown() => event!(info, name: AUDIT),
+            Level::INFO if tunnel.is_shown() => event!(audit info),
             _ => event!(debug),
         }
     }
