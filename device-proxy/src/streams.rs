@@ -37,10 +37,10 @@ impl Streams {
         Self {
             desk: Arc::new(Desk::new(config, policy, boot_id, answers, stop)),
             sessions: Arc::new(Sessions::new(
-                config.session_grace,
+                config.session.grace,
                 config.limits,
                 Budget::default(),
-                Memory::new(config.memory),
+                Memory::new(config.session.memory),
             )),
         }
     }

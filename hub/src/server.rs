@@ -4,7 +4,6 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use crate::limits;
 use common::hub_address::HubAddress;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
@@ -17,6 +16,7 @@ use crate::admission::Strangers;
 use crate::config::{AmqpsListen, ServeConfig};
 use crate::data_dir::{DataDir, DataDirError, ServeLock};
 use crate::events::Event;
+use crate::limits;
 use crate::listeners::{self, AmqpListener, HttpListener, MqttListener, ServerTls};
 use crate::registry::RegistryError;
 use crate::registry::SqliteRegistry;

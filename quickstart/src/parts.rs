@@ -10,7 +10,7 @@ use common::connection_string::{
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity, IdentityError, StreamName};
 use common::net::Dialer;
-use common::session_mode::SessionMode;
+use common::settings::session::SessionConfig;
 use common::tls::{self, TlsConfigError};
 use common::wire::initiation::Timeouts;
 use device_proxy::config::Config as DeviceConfig;
@@ -22,7 +22,7 @@ use hub::limits::Limits;
 use hub::registry::{Authentication, IdentitySettings, RegistryError};
 use hub::server::{ServeError, Server};
 use hub::tls::CertificateSource;
-use service_proxy::config::{HubConfig, ListenConfig, SessionConfig};
+use service_proxy::config::{HubConfig, ListenConfig};
 use service_proxy::echo::EchoFailure;
 use service_proxy::forward::{Bind, Forward};
 use service_proxy::local::tcp::{ListenError, Listener};
@@ -171,9 +171,7 @@ pub fn device_config(
         connection_file: None,
         targets: Targets::parse(&targets, true)?,
         transport: Transport::MqttWs,
-        session: SessionMode::Auto,
-        session_grace: common::limits::SESSION_GRACE,
-        memory: common::session::memory::limit(None),
+        session: SessionConfig::default(),
         mqtts_port: common::hub_address::MQTTS_PORT,
         dialer: Dialer::new(&tls::client_config(Some(ca_file), None)?),
         streaming_hosts: None,
@@ -216,11 +214,7 @@ pub async fn listener(
                 port,
                 name: name.clone(),
             }],
-            session: SessionConfig {
-                mode: SessionMode::Auto,
-                grace: common::limits::SESSION_GRACE,
-                memory: common::session::memory::limit(None),
-            },
+            session: SessionConfig::default(),
             max_connections: service_proxy::limits::LOCAL_CONNECTIONS,
             sample_output: SampleOutput::Off,
         })

@@ -6,11 +6,14 @@
 pub mod connection_string;
 mod file;
 mod kinds;
+pub mod session;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use tracing::level_filters::LevelFilter;
 
 use crate::secret::Secret;
 use crate::text_input::{self, TextError};
@@ -331,6 +334,18 @@ impl<'a> Sources<'a> {
             source: Source::Option(key.name),
         };
         Ok(given.into_iter().map(of_option).collect())
+    }
+
+    /// How much to log: INFO where nothing says so.
+    ///
+    /// # Errors
+    /// [`SettingError`] when a layer says something that is no level.
+    pub fn log_level(
+        &self,
+        key: Key,
+        given: Option<LevelFilter>,
+    ) -> Result<LevelFilter, SettingError> {
+        self.value(key, given, kinds::log_level, LevelFilter::INFO)
     }
 
     /// A flag: given as an option, or true in the file.

@@ -1,6 +1,7 @@
 //! The names of the settings: each is a long option's, and may stand in a configuration file.
 
 use common::settings::Key;
+use common::settings::session::SessionKeys;
 
 pub(super) const CONFIG: Key = Key::new("config").or(&["DEVICE_PROXY_CONFIG"]);
 
@@ -30,6 +31,13 @@ pub(super) const LOG_LEVEL: Key = Key::new("log-level").or(&["DEVICE_PROXY_LOG"]
 /// In the file alone.
 pub(super) const SESSIONS: Key = Key::new("limits.sessions");
 pub(super) const CONNECTIONS: Key = Key::new("limits.connections");
+
+/// Those of session mode.
+pub(super) const OF_SESSION: SessionKeys = SessionKeys {
+    mode: SESSION,
+    grace: SESSION_GRACE,
+    memory: MEMORY,
+};
 
 /// What a configuration file may hold.
 pub(super) const IN_FILE: &[Key] = &[

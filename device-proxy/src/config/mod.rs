@@ -4,11 +4,10 @@ mod keys;
 mod resolve;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use common::connection_string::{ConnectionStringError, DeviceConnectionString};
 use common::net::Dialer;
-use common::session_mode::SessionMode;
+use common::settings::session::SessionConfig;
 use common::settings::{SettingError, Source, connection_string};
 use common::streaming_hosts::{Patterns, StreamingHosts};
 use common::tls::TlsConfigError;
@@ -78,11 +77,7 @@ pub struct Config {
     /// How MQTT reaches the hub.
     pub transport: Transport,
     /// Whether streams may outlive the network connections that carry them.
-    pub session: SessionMode,
-    /// How long a session is kept while no stream carries it.
-    pub session_grace: Duration,
-    /// Bytes that all sessions may hold in memory.
-    pub memory: u64,
+    pub session: SessionConfig,
     /// Port of MQTT over TLS.
     pub mqtts_port: u16,
     /// What reaches the hub, with its trust and the client certificate if there is one, and
@@ -103,7 +98,7 @@ impl Config {
     pub fn policy(&self) -> Policy {
         Policy {
             targets: self.targets.clone(),
-            session: self.session,
+            session: self.session.mode,
             max_streams: self.max_streams,
         }
     }

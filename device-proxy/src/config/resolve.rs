@@ -1,27 +1,22 @@
 //! The one phase in which every setting is decided. Option, then positional argument, then
 //! environment, then configuration file, then default.
 
-use std::time::Duration;
-
-use crate::limits;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::hub_address::MQTTS_PORT;
 use common::net::Dialer;
 use common::secret::Secret;
-use common::session_mode::SessionMode;
 use common::settings::connection_string::{self, Found};
+use common::settings::session::{SessionConfig, SessionOptions};
 use common::settings::{self, Environment, Setting, Source, Sources};
 use common::tls::{self, ClientIdentity};
 use tracing::level_filters::LevelFilter;
 
 use super::{Config, ConfigError, keys};
 use crate::cli::Cli;
+use crate::limits;
 use crate::policy::Limits;
 use crate::target::{Target, Targets};
 use crate::transport::Transport;
-
-/// Far beyond the life of a process is as good as for ever, and can still be added to a time.
-const LONGEST_GRACE: u64 = 100 * 365 * 24 * 3600;
 
 /// The layers below the command line: this environment, and the configuration file if there is
 /// one.
@@ -43,12 +38,7 @@ pub fn sources<'a>(cli: &Cli, environment: Environment<'a>) -> Result<Sources<'a
 /// # Errors
 /// [`ConfigError::Setting`] when a layer says something that is no level.
 pub fn log_level(cli: &Cli, sources: &Sources<'_>) -> Result<LevelFilter, ConfigError> {
-    Ok(sources.value(
-        keys::LOG_LEVEL,
-        cli.log_level,
-        settings::log_level,
-        LevelFilter::INFO,
-    )?)
+    Ok(sources.log_level(keys::LOG_LEVEL, cli.log_level)?)
 }
 
 impl Config {
@@ -101,21 +91,13 @@ impl Config {
         let ca_file = sources
             .path(keys::CA_FILE, cli.ca_file)?
             .map(Setting::into_value);
-        let number = |text: &str| settings::number(text, 1..=u32::MAX);
-        let memory = sources.setting(keys::MEMORY, cli.memory, number)?;
         let sample_output = sources.flag(keys::SAMPLE_OUTPUT, cli.sample_output)?;
-        let session = sources.value(
-            keys::SESSION,
-            cli.session,
-            settings::choice,
-            SessionMode::Auto,
-        )?;
-        let grace = sources.value(
-            keys::SESSION_GRACE,
-            cli.session_grace,
-            |text| settings::number(text, 0..=u64::MAX),
-            limits::SESSION_GRACE.as_secs(),
-        )?;
+        let given = SessionOptions {
+            mode: cli.session,
+            grace: cli.session_grace,
+            memory: cli.memory,
+        };
+        let session = SessionConfig::resolve(sources, keys::OF_SESSION, given, sample_output)?;
         let max_streams = sources.setting(keys::MAX_STREAMS, cli.max_streams, |text| {
             settings::number(text, 1..=1_000_000)
         })?;
@@ -130,14 +112,7 @@ impl Config {
                 settings::choice,
                 Transport::MqttWs,
             )?,
-            // The samples' lines tell of plain streams.
-            session: if sample_output {
-                SessionMode::Never
-            } else {
-                session
-            },
-            session_grace: Duration::from_secs(grace.min(LONGEST_GRACE)),
-            memory: common::session::memory::limit(memory.map(Setting::into_value)),
+            session,
             mqtts_port: sources.value(
                 keys::MQTTS_PORT,
                 cli.mqtts_port,

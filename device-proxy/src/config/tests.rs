@@ -1,8 +1,10 @@
 //! The layers, and mistakes in them; the environment is a table, so that tests run in parallel.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::Parser as _;
+use common::session_mode::SessionMode;
 
 use super::*;
 use crate::cli::Cli;
@@ -172,9 +174,9 @@ fn a_file_stands_below_the_environment() {
         assert_eq!(target(&config, "ssh").unwrap(), "localhost:22");
         assert_eq!(target(&config, "x").unwrap(), "10.0.0.5:3389");
         assert!(target(&config, "echo").is_some());
-        assert_eq!(config.session, SessionMode::Never);
-        assert_eq!(config.session_grace, Duration::from_secs(60));
-        assert_eq!((config.max_streams, config.memory), (3, 5 << 20));
+        assert_eq!(config.session.mode, SessionMode::Never);
+        assert_eq!(config.session.grace, Duration::from_secs(60));
+        assert_eq!((config.max_streams, config.session.memory), (3, 5 << 20));
         assert_eq!(config.transport, Transport::Mqtt);
         assert_eq!(config.mqtts_port, 8884);
         assert_eq!(config.limits.sessions, 9);
@@ -190,7 +192,7 @@ fn a_file_stands_below_the_environment() {
     ];
     let config = resolve(&[], &variables).unwrap();
     assert_eq!(device(&config), "environment");
-    assert_eq!(config.session, SessionMode::Always);
+    assert_eq!(config.session.mode, SessionMode::Always);
     assert_eq!(target(&config, "ssh").unwrap(), "box:1");
     let options = [
         "--session",
@@ -201,7 +203,7 @@ fn a_file_stands_below_the_environment() {
         "4",
     ];
     let config = resolve(&options, &variables).unwrap();
-    assert_eq!(config.session, SessionMode::Auto);
+    assert_eq!(config.session.mode, SessionMode::Auto);
     assert_eq!(target(&config, "ssh").unwrap(), "c:3");
     assert_eq!(config.max_streams, 4);
     let config = resolve(&["localhost", "22"], &variables).unwrap();

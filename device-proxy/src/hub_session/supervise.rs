@@ -106,7 +106,7 @@ impl Supervisor {
         let mut ever_connected = false;
         let mut short_sessions = 0;
         let mut at_once = AtOnce::default();
-        let mut reporter = Reporter::new(self.config.session, streams.boot_id());
+        let mut reporter = Reporter::new(self.config.session.mode, streams.boot_id());
         // One for each time the hub is out of reach.
         let mut path = self.path_watch();
         loop {

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use crate::limits;
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity};
 use common::sas_token::SasToken;
@@ -12,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::certificate::fingerprints;
 use super::{AuthError, Caller, Credential, DevicePrincipal, Permission, ServicePrincipal};
+use crate::limits;
 use crate::registry::{Authentication, Identity, Policy, Registry, Status, Thumbprint};
 
 /// What a device brings to its CONNECT.

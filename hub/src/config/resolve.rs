@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use common::hub_address::{AMQPS_PORT, HTTPS_PORT, HubAddress, MQTTS_PORT};
-use common::settings::{self, Environment, Setting, Sources};
+use common::settings::{Environment, Setting, Sources};
 use tracing::level_filters::LevelFilter;
 
 use super::{AmqpsListen, ConfigError, ServeConfig, keys, limits};
@@ -35,12 +35,7 @@ pub fn sources<'a>(cli: &Cli, environment: Environment<'a>) -> Result<Sources<'a
 /// # Errors
 /// [`ConfigError::Setting`] when a layer says something that is no level.
 pub fn log_level(cli: &Cli, sources: &Sources<'_>) -> Result<LevelFilter, ConfigError> {
-    Ok(sources.value(
-        keys::LOG_LEVEL,
-        cli.log_level,
-        settings::log_level,
-        LevelFilter::INFO,
-    )?)
+    Ok(sources.log_level(keys::LOG_LEVEL, cli.log_level)?)
 }
 
 /// The data folder.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use common::identity::StreamId;
 use common::log_about;
+use common::optional::or_never;
 use common::telemetry::About;
 use common::wire::stream::StreamRequest;
 use tokio::sync::watch;
@@ -139,12 +140,7 @@ impl<'a> Session<'a> {
                 end = ended(self.stop, &mut self.presence.end) => {
                     return Some(DeviceCommand::End(end));
                 }
-                () = async {
-                    match expiry {
-                        Some(expiry) => sleep_until(expiry).await,
-                        None => std::future::pending().await,
-                    }
-                } => return Some(DeviceCommand::End(HubEnd::TokenExpired)),
+                () = or_never(expiry.map(sleep_until)) => return Some(DeviceCommand::End(HubEnd::TokenExpired)),
                 request = next_of(&mut self.requests) => {
                     let id = StreamId::of_url(&request.url);
                     let about = About::stream(id.as_ref(), &request.name).of(&self.principal.identity);

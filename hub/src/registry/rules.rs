@@ -1,8 +1,9 @@
 //! The rules for what is written to twins (`docs/protocol.md`, "Twins"): keys, values and sizes.
 
-use crate::limits;
 use common::wire::problem::ErrorCode;
 use serde_json::{Map, Value};
+
+use crate::limits;
 
 /// A patch of a section that keeps the rules for keys and values.
 #[derive(Debug, Clone, PartialEq)]

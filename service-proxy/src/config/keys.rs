@@ -2,6 +2,7 @@
 //! so may the device and the local ports, which are arguments.
 
 use common::settings::Key;
+use common::settings::session::SessionKeys;
 
 pub(super) const CONFIG: Key = Key::new("config").or(&["SERVICE_PROXY_CONFIG"]);
 
@@ -24,6 +25,13 @@ pub(super) const SESSION_GRACE: Key =
 pub(super) const MEMORY: Key = Key::new("memory").or(&["SERVICE_PROXY_MEMORY"]);
 pub(super) const SAMPLE_OUTPUT: Key = Key::new("sample-output");
 pub(super) const LOG_LEVEL: Key = Key::new("log-level").or(&["SERVICE_PROXY_LOG"]);
+
+/// Those of session mode.
+pub(super) const OF_SESSION: SessionKeys = SessionKeys {
+    mode: SESSION,
+    grace: SESSION_GRACE,
+    memory: MEMORY,
+};
 
 /// What a configuration file may hold.
 pub(super) const IN_FILE: &[Key] = &[

@@ -5,13 +5,12 @@ mod keys;
 mod resolve;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use common::connection_string::{ConnectionStringError, ServiceConnectionString};
 use common::identity::{DeviceIdentity, IdentityError, StreamName};
 use common::limits;
 use common::session::STREAM_PREFIX;
-use common::session_mode::SessionMode;
+use common::settings::session::SessionConfig;
 use common::settings::{SettingError, Source};
 use common::streaming_hosts::Patterns;
 use common::tls::{self, TlsConfigError};
@@ -41,17 +40,6 @@ pub struct HubConfig {
     pub streaming_hosts: Option<Patterns>,
     /// How long the hub waits for the device.
     pub timeouts: Timeouts,
-}
-
-/// How connections get through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionConfig {
-    /// In sessions, or in plain streams.
-    pub mode: SessionMode,
-    /// How long a session is kept while no stream carries it.
-    pub grace: Duration,
-    /// Bytes that all sessions may hold in memory.
-    pub memory: u64,
 }
 
 /// Listening on local ports.

@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use crate::limits;
 use common::connection_string::ServiceConnectionString;
 use common::identity::{DeviceId, DeviceIdentity, ModuleId, StreamName};
 use common::secret::Secret;
 use common::session::STREAM_PREFIX;
 use common::session_mode::SessionMode;
 use common::settings::connection_string::{self, Found};
+use common::settings::session::{SessionConfig, SessionOptions};
 use common::settings::{self, Environment, Setting, Source, Sources};
 use common::text_input;
 use common::wire::initiation::Timeouts;
@@ -18,11 +18,12 @@ use tracing::level_filters::LevelFilter;
 
 use super::{
     Config, ConfigError, ConnectConfig, DEFAULT_STREAM, ECHO_STREAM, EchoConfig, HubConfig,
-    ListenConfig, SessionConfig, keys,
+    ListenConfig, keys,
 };
 use crate::cli::{Cli, Command, EchoArgs, Options, handshake_seconds};
 use crate::echo_plan::{EchoPlan, Payload};
 use crate::forward::{Forward, ForwardSpec};
+use crate::limits;
 use crate::sample_output::SampleOutput;
 
 /// How long the hub waits for the device, each time, by default: both together are what it allows.
@@ -31,9 +32,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const PINGS: u64 = 4;
 const PING_SIZE: usize = 64;
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// Far beyond the life of a process is as good as for ever, and can still be added to a time.
-const LONGEST_GRACE: u64 = 100 * 365 * 24 * 3600;
-
 /// The layers below the command line: this environment, and the configuration file if there is
 /// one.
 ///
@@ -57,12 +55,7 @@ pub fn sources<'a>(
 /// # Errors
 /// [`ConfigError::Setting`] when a layer says something that is no level.
 pub fn log_level(options: &Options, sources: &Sources<'_>) -> Result<LevelFilter, ConfigError> {
-    Ok(sources.value(
-        keys::LOG_LEVEL,
-        options.log_level,
-        settings::log_level,
-        LevelFilter::INFO,
-    )?)
+    Ok(sources.log_level(keys::LOG_LEVEL, options.log_level)?)
 }
 
 /// Decides everything. Reads the files that hold connection strings; blocks.
@@ -135,6 +128,11 @@ impl Settings {
     ) -> Result<Self, ConfigError> {
         let found = found.ok_or(ConfigError::NoConnectionString)?;
         let sample_output = sources.flag(keys::SAMPLE_OUTPUT, options.sample_output)?;
+        let given = SessionOptions {
+            mode: options.session,
+            grace: options.session_grace,
+            memory: options.memory,
+        };
         let timeout = |key, given| sources.value(key, given, handshake_seconds, TIMEOUT);
         let max_connections =
             sources.setting(keys::MAX_CONNECTIONS, options.max_connections, |text| {
@@ -159,7 +157,7 @@ impl Settings {
                     response: timeout(keys::RESPONSE_TIMEOUT, options.response_timeout)?,
                 },
             },
-            session: session(&options, sample_output, sources)?,
+            session: SessionConfig::resolve(sources, keys::OF_SESSION, given, sample_output)?,
             module: sources
                 .setting(keys::MODULE, options.module, ModuleId::parse)?
                 .map(Setting::into_value),
@@ -283,37 +281,6 @@ fn service(found: &Found) -> Result<ServiceConnectionString, ConfigError> {
     ServiceConnectionString::parse(text).map_err(|error| match &found.source {
         None | Some(Source::Option(_)) => error.into(),
         Some(source) => ConfigError::ConnectionStringAt(source.clone(), error),
-    })
-}
-
-fn session(
-    options: &Options,
-    sample_output: bool,
-    sources: &Sources<'_>,
-) -> Result<SessionConfig, ConfigError> {
-    let mode = sources.value(
-        keys::SESSION,
-        options.session,
-        settings::choice,
-        SessionMode::Auto,
-    )?;
-    let number = |text: &str| settings::number(text, 1..=u32::MAX);
-    let memory = sources.setting(keys::MEMORY, options.memory, number)?;
-    let grace = sources.value(
-        keys::SESSION_GRACE,
-        options.session_grace,
-        |text| settings::number(text, 0..=u64::MAX),
-        limits::SESSION_GRACE.as_secs(),
-    )?;
-    Ok(SessionConfig {
-        // The samples' lines tell of plain streams.
-        mode: if sample_output {
-            SessionMode::Never
-        } else {
-            mode
-        },
-        memory: common::session::memory::limit(memory.map(Setting::into_value)),
-        grace: Duration::from_secs(grace.min(LONGEST_GRACE)),
     })
 }
 

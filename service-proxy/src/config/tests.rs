@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::time::Duration;
 
 use clap::Parser as _;
+use common::session_mode::SessionMode;
 use common::settings::Sources;
 use tracing::level_filters::LevelFilter;
 

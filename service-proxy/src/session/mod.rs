@@ -17,6 +17,7 @@ use common::session::budget::{Budget, Detached};
 use common::session::memory::Memory;
 use common::session::{Code, ConnectionId, SharedSession};
 use common::session_mode::SessionMode;
+use common::settings::session::SessionConfig;
 use common::telemetry::AUDIT;
 use common::websocket::CloseFrame;
 use tokio::sync::watch;
@@ -24,7 +25,6 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::SessionConfig;
 use crate::stream::{OpenStream, StreamError, StreamOpener};
 use support::SessionSupport;
 

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use common::identity::{DeviceIdentity, StreamId, StreamName};
 use common::session::{ConnectionEnd, ConnectionId, RunningConnection, SessionId, SharedSession};
+use common::settings::session::SessionConfig;
 use common::telemetry::About;
 use common::tunnel::{LocalSocket, Traffic, pump};
 use common::{limits, log_about};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{HubConfig, SessionConfig};
+use crate::config::HubConfig;
 use crate::sample_output::SampleOutput;
 use crate::session::{Route, RouteError, Sessions};
 use crate::stream::{OpenStream, SetupError, StreamOpener};

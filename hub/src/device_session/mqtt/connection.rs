@@ -1,6 +1,5 @@
 //! A session's loop over MQTT: packets in and out, and the keep-alive.
 
-use crate::limits;
 use common::keepalive::SecondLook;
 use common::mqtt::{Packet, PacketIo, ReadError, Transport};
 use tokio::time::{Duration, Instant, sleep_until, timeout};
@@ -11,6 +10,7 @@ use super::super::session::Session;
 use super::connect::accept;
 use super::machine::{Effect, Machine, Violation};
 use super::stored::Stored;
+use crate::limits;
 
 /// One device's connection, once it is admitted.
 pub(super) struct Connection<'a, S> {

@@ -195,9 +195,10 @@ impl Connection {
             })?;
         self.place.leave();
         // What is not read stays where it is until the answer is there.
-        let content = match target.has_body {
-            true => read_body(&mut body, &state.limits).await?,
-            false => Bytes::new(),
+        let content = if target.has_body {
+            read_body(&mut body, &state.limits).await?
+        } else {
+            Bytes::new()
         };
         let request = api::Request {
             caller,

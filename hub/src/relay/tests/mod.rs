@@ -1,4 +1,3 @@
-use crate::limits;
 use bytes::Bytes;
 use common::websocket::{CloseFrame, Incoming, Kind};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -10,6 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame as RawClose;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
+use crate::limits;
 
 mod floods;
 
