@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
 
 
 def prepare():
@@ -12,8 +11,9 @@ def prepare():
     started is ended, and what it changed is given back."""
     for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[variable]
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    import harness
+
+    harness.STOP.install()
 
 
 @contextlib.contextmanager

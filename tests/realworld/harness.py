@@ -155,6 +155,43 @@ def clean_environment():
     }
 
 
+class StopSignals:
+    """What tells this program to stop raises SystemExit, so that `finally` ends what was
+    started."""
+
+    def __init__(self):
+        self.held = False
+        self.arrived = None
+
+    def install(self):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._arrive)
+
+    def _arrive(self, number, frame):
+        if not self.held:
+            sys.exit(128 + number)
+        self.arrived = number
+
+    @contextlib.contextmanager
+    def later(self):
+        """A signal that arrives within the block raises at its end."""
+        # Handlers run in the main thread: no other is ever interrupted.
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self.held = True
+        try:
+            yield
+        finally:
+            self.held = False
+            number, self.arrived = self.arrived, None
+            if number:
+                sys.exit(128 + number)
+
+
+STOP = StopSignals()
+
+
 class Process:
     """One started program, in a process group of its own; its output in files."""
 
@@ -283,8 +320,10 @@ class Lab:
 
     def start(self, name, argv, **options):
         number = self.counts[name] = self.counts.get(name, 0) + 1
-        process = Process(name if number == 1 else f"{name}-{number}", argv, self.logs, **options)
-        self.processes.append(process)
+        # A stop between the start and the list would leave a program that nobody ends.
+        with STOP.later():
+            process = Process(name if number == 1 else f"{name}-{number}", argv, self.logs, **options)
+            self.processes.append(process)
         return process
 
     def start_ours(self, program, *arguments, name=None, log_level="trace", under=(), **options):
@@ -551,9 +590,7 @@ def json_of(text):
 def run(main):
     """Runs a suite and ends the program with its result."""
     name = pathlib.Path(sys.argv[0]).stem
-    # So that `finally` ends what was started when this program is told to stop.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    STOP.install()
     # Everything here is on loopback; no library shall ask a proxy for it.
     for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[variable]
