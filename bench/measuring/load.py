@@ -11,21 +11,13 @@ from harness import Failure, check
 MIB = 1024 * 1024
 
 
-def binary():
-    """Beside the programs, or where cargo puts it."""
-    for folder in (harness.BIN_DIR, harness.TARGET / "dist"):
-        if (folder / "stream-load").exists():
-            return folder / "stream-load"
-    raise Failure("stream-load is not built: cargo build --profile dist -p bench")
-
-
 class Daemon:
     """What is at the far end of every chain."""
 
     def __init__(self, lab):
         self.process = lab.start(
             "stream-load-daemon",
-            [binary(), "serve", "--listen", "127.0.0.1:0"],
+            [harness.binary("stream-load"), "serve", "--listen", "127.0.0.1:0"],
             stdin=subprocess.PIPE,
         )
         match = self.process.wait_for(r'"listening":"127\.0\.0\.1:(\d+)"')
@@ -38,7 +30,7 @@ class Daemon:
 
 def run(*words, timeout=300):
     """One measurement; its result, with the CPU seconds that the load itself took."""
-    argv = [str(binary()), "--timeout", str(timeout), *map(str, words)]
+    argv = [str(harness.binary("stream-load")), "--timeout", str(timeout), *map(str, words)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout + 10)
@@ -57,7 +49,7 @@ def held(lab, name, *words, timeout=300):
     it must be able to say that all of it is alive."""
     process = lab.start(
         name,
-        [binary(), "--timeout", str(timeout), *words],
+        [harness.binary("stream-load"), "--timeout", str(timeout), *words],
         stdin=subprocess.PIPE,
     )
     try:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import harness
-from harness import BIN_DIR, ROOT, check, equal
+from harness import ROOT, check, equal
 
 BENCH = ROOT / "bench"
 sys.path.insert(0, str(BENCH))
@@ -23,7 +23,7 @@ def main(lab):
 
     with lab.step("stream-load says in one sentence what is wrong"):
         port = harness.free_port()
-        result = lab.run([BIN_DIR / "stream-load", "open", "--to", f"127.0.0.1:{port}"], ok=False)
+        result = lab.run([harness.binary("stream-load"), "open", "--to", f"127.0.0.1:{port}"], ok=False)
         equal(result.returncode, 1, "exit code")
         equal(len(result.stderr.strip().splitlines()), 1, "lines of the message")
         check("no connection to" in result.stderr, result.stderr)

@@ -9,6 +9,7 @@ Standard library only. A suite is a file with a `main(lab)` and the line
 Settings come from the environment, as `scripts/test` gives them:
 
     BIN_DIR       where the programs are   (target/dist)
+    TOOLS_DIR     where quickstart and stream-load are   (BIN_DIR, or target/dist)
     VOLUME_MIB    how much the volume checks move  (32)
     REQUIRE_ALL   1: a missing tool is a failure, not a skip
 """
@@ -34,6 +35,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 WORK = TARGET / "realworld"
 BIN_DIR = pathlib.Path(os.environ.get("BIN_DIR", TARGET / "dist")).resolve()
+TOOLS_DIR = pathlib.Path(os.environ.get("TOOLS_DIR", BIN_DIR)).resolve()
 VOLUME_MIB = int(os.environ.get("VOLUME_MIB", "32"))
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL", "") not in ("", "0")
 
@@ -413,10 +415,11 @@ class Lab:
 
 
 def binary(program):
-    path = BIN_DIR / program
-    if not path.exists():
-        raise Skip(f"{path} is not built")
-    return path
+    shipped = program in ("stream-hub", "device-proxy", "service-proxy")
+    for folder in (BIN_DIR,) if shipped else (TOOLS_DIR, TARGET / "dist"):
+        if (folder / program).exists():
+            return folder / program
+    raise Skip(f"{folder / program} is not built")
 
 
 def output_of(program, *arguments, timeout=20):

@@ -22,18 +22,11 @@ fn folder() -> &'static PathBuf {
         folder.pop();
         folder.pop();
         let is_release = folder.ends_with("release");
-        // Always asked, so that no story runs yesterday's binaries.
+        // Always asked, so that no story runs yesterday's binaries. For the whole workspace, as the
+        // tests are built: features of fewer packages would compile every dependency again.
         let mut cargo = Command::new(env!("CARGO"));
         cargo
-            .args(["build", "--quiet", "--bins"])
-            .args([
-                "--package",
-                "hub",
-                "--package",
-                "device-proxy",
-                "--package",
-                "service-proxy",
-            ])
+            .args(["build", "--quiet", "--workspace", "--bins"])
             .current_dir(env!("CARGO_MANIFEST_DIR"));
         if is_release {
             cargo.arg("--release");
