@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use device_stream_session::limits;
 use device_stream_session::{
-    CarrierId, Code, ConnectionId, Heard, Over, RefusedCode, Role, Session,
+    CarrierId, Code, ConnectionId, CarrierState, Over, RefusedCode, Role, Session,
 };
 
 use super::Choices;
@@ -268,7 +268,7 @@ impl<'a, 'b> World<'a, 'b> {
             is_busy = true;
             let heard = end.session.receive(carrier, piece, now);
             let heard = heard.expect("a correct peer breaks no rule");
-            assert!(heard == Heard::Nothing || end.session.over() == Some(&Over::Ended));
+            assert!(heard == CarrierState::Active || end.session.over() == Some(&Over::Ended));
             end.widest = end.widest.max(end.session.kept().window);
             assert!(end.session.received_bytes() >= end.received);
             end.received = end.session.received_bytes();
