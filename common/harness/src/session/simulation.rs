@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use device_stream_session::limits;
 use device_stream_session::{
-    CarrierId, Code, ConnectionId, CarrierState, Over, RefusedCode, Role, Session,
+    CarrierId, CarrierState, Code, ConnectionId, Over, RefusedCode, Role, Session,
 };
 
 use super::Choices;

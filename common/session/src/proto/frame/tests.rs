@@ -173,13 +173,6 @@ fn fixed_proofs() {
 }
 
 #[test]
-fn every_code_has_a_number_of_its_own() {
-    for number in 0..=u8::MAX {
-        assert_eq!(Code::from_u8(number).to_u8(), number);
-    }
-}
-
-#[test]
 fn a_header_in_place_is_the_header() {
     let frame = Frame::Data {
         offset: 7,

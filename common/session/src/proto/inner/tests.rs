@@ -79,13 +79,6 @@ fn fixed_bytes() {
 }
 
 #[test]
-fn every_code_has_a_number_of_its_own() {
-    for number in 0..=u8::MAX {
-        assert_eq!(RefusedCode::from_u8(number).to_u8(), number);
-    }
-}
-
-#[test]
 fn a_header_in_place_is_the_header() {
     let in_place = [&data_header(ConnectionId(9), 5)[..], b"bytes"].concat();
     let frame = Inner::Data(Bytes::from_static(b"bytes"));

@@ -83,7 +83,9 @@ fn a_flood_of_connections_ends_the_session() {
     let offset = device.received_bytes();
     // Connections that are refused and reset at once are not kept, however slow the path back is.
     let churn = (most + 1..10 * most).flat_map(|id| [(id, Inner::Open), (id, Inner::Rst)]);
-    device.receive(carrier, data_message(offset, churn), now).unwrap();
+    device
+        .receive(carrier, data_message(offset, churn), now)
+        .unwrap();
     let offset = device.received_bytes();
     assert_eq!(device.connections(), most as usize);
 

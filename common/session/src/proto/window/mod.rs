@@ -81,19 +81,19 @@ impl Window {
         }
     }
 
-    /// Bytes that may be on their way.
+    /// Bytes that may be in flight.
     pub fn size(&self) -> u64 {
         self.size.min(self.ceiling)
     }
 
-    /// Bytes of one connection that may be sent at once: small against the window, so that
-    /// others need not wait long.
+    /// Bytes of one connection that may be sent in one piece: a small part of the window, so that
+    /// others wait only briefly.
     pub fn chunk(&self) -> usize {
         let share = usize::try_from(self.size / 16).unwrap_or(usize::MAX);
         share.clamp(limits::CHUNK_LEAST, limits::CHUNK)
     }
 
-    /// After how many bytes an acknowledgement is wanted.
+    /// After how many bytes an acknowledgement is requested.
     pub fn ack_every(&self) -> u64 {
         self.size() / 16
     }
@@ -108,8 +108,8 @@ impl Window {
         self.limited = true;
     }
 
-    /// `newly` bytes were acknowledged, up to the place `acked`; `next` is the place of the
-    /// next byte to send; `round_trip` was measured with them.
+    /// `newly` bytes were acknowledged, up to the offset `acked`; `next` is the offset of the next
+    /// byte to send; `round_trip` was measured with them.
     pub fn acknowledged(
         &mut self,
         newly: u64,
@@ -135,7 +135,7 @@ impl Window {
         if !self.probing && self.ceiling < self.size {
             self.ceiling = self.ceiling.saturating_add(newly / 4);
             self.settling = true;
-        } else if self.fast && self.limited && !self.has_queue_of_late() {
+        } else if self.fast && self.limited && !self.has_recent_queue() {
             self.set(self.size.saturating_add(newly / 2));
         }
         if acked >= self.round_end && self.is_whole_round(now) {
@@ -144,9 +144,9 @@ impl Window {
         }
     }
 
-    /// Whether the latest round trips have all waited: for longer than a burst would
-    /// explain, which the growth itself is.
-    fn has_queue_of_late(&self) -> bool {
+    /// Whether the latest round trips all show a queue: longer than the burst that the growth
+    /// itself causes.
+    fn has_recent_queue(&self) -> bool {
         let Some((base, _)) = self.base else {
             return false;
         };
@@ -168,9 +168,8 @@ impl Window {
             return;
         }
         let queue = shortest.saturating_sub(base);
-        // While the rate rises, TCP's window does: what waits stands in front of that and not
-        // on the path, and TCP grows no further than it is used. And a window of ours that was
-        // hardly used made no queue.
+        // While the rate rises, TCP's window grows: bytes wait for that and not on the path, and
+        // TCP grows no further than it is used. A window that was hardly used causes no queue.
         if queue >= TARGET_QUEUE && (is_rising || !was_used) {
             return;
         }
@@ -197,8 +196,8 @@ impl Window {
         }
         self.probing = was_limited && now - at >= BASE_LIFE;
         self.ceiling = if self.probing {
-            // Empties the queue, and little of the path: the hole would be a burst when it is
-            // filled again, and stand as a queue in front of all others.
+            // Drains the queue, but little of the path: refilling an empty path would cause a
+            // burst, and thus a queue for all others.
             let share = base.as_secs_f64() / shortest.as_secs_f64().max(1e-6);
             let drained = (self.size as f64 * share.min(1.0) * DRAINED) as u64;
             drained
@@ -209,8 +208,8 @@ impl Window {
         };
     }
 
-    /// Whether the round has lasted for a round trip. After a pause, as when credit is
-    /// awaited, its end is acknowledged earlier, and a burst in it would look like a rate.
+    /// Whether the round has lasted for a round trip. After a pause, as while waiting for credit,
+    /// its end is acknowledged earlier, and a burst would look like a high rate.
     fn is_whole_round(&self, now: Instant) -> bool {
         match (self.round_begin, self.base) {
             (Some(begin), Some((base, _))) => now - begin >= base,
@@ -218,8 +217,8 @@ impl Window {
         }
     }
 
-    /// Whether more was delivered in this round than in the one before, by far; begins the
-    /// next.
+    /// Whether the delivery rate has grown by [`RISING`] since the round before; begins the next
+    /// round.
     fn rate_has_grown(&mut self, now: Instant) -> bool {
         let delivered = std::mem::take(&mut self.delivered);
         let Some(begin) = self.round_begin.replace(now) else {
