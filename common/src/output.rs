@@ -1,6 +1,7 @@
 //! Lines on standard output and standard error. Traffic and shutdown never wait for their readers:
 //! a full pipe, a terminal that is paused with Ctrl-S or a selection in a terminal window blocks
-//! only a thread that has no other work. Lines that do not fit in its queue are dropped and counted.
+//! only a thread that has no other work. Lines that do not fit in its queue are dropped and
+//! counted.
 
 use std::io::{self, Write};
 use std::sync::OnceLock;

@@ -1,6 +1,6 @@
 //! Which hosts a hub may name as streaming endpoints. The hub chooses the host to which both
-//! proxies connect, and they may reach networks that the hub cannot: without this check, a hub could
-//! make them connect to any port of an internal network.
+//! proxies connect, and they may reach networks that the hub cannot: without this check, a hub
+//! could make them connect to any port of an internal network.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
-//! The connection string of a proxy: from an option (as a text or in a file), else from an argument,
-//! else from an environment variable, else from the configuration file.
+//! The connection string of a proxy: from an option (as a text or in a file), else from an
+//! argument, else from an environment variable, else from the configuration file.
 
 use std::path::{Path, PathBuf};
 

@@ -9,7 +9,8 @@
 //! | twin: read, report | device → hub, and the answer | MQTT topics `$iothub/twin/…` | [`twin`] |
 //! | refusal | hub → service | HTTP status and JSON body | [`problem`] |
 //!
-//! [`topics`] has the rest of the MQTT topic grammar, and [`streaming_endpoint`] the URL of the legs.
+//! [`topics`] has the rest of the MQTT topic grammar, and [`streaming_endpoint`] the URL of the
+//! legs.
 
 pub mod initiation;
 pub mod problem;

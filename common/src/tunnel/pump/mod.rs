@@ -107,7 +107,8 @@ struct Pump<'a, L, S> {
     broken: Option<WebSocketError>,
     /// The end, which waits only for delivery to the local socket.
     ending: Option<End>,
-    /// After the stream takes nothing or has ended: whether the delivery of the rest makes progress.
+    /// After the stream takes nothing or has ended: whether the delivery of the rest makes
+    /// progress.
     delivery: Option<Delivery>,
     /// Linger time.
     timer: Pin<Box<Sleep>>,
