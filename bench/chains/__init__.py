@@ -1,6 +1,6 @@
 """The chains of programs that `bench/compare` can measure, by name.
 
-A new one is a class in a file here and a name in `ALL`; see `bench/README.md`.
+A new one is a class in a file here and a name in `CHAINS`; see `bench/README.md`.
 """
 
 from chains.direct import Direct
@@ -10,4 +10,5 @@ from chains.ssh import Ssh
 from chains.stunnel import Stunnel
 from chains.tunnels import Bore, Wstunnel
 
-ALL = {chain.name: chain for chain in (Direct, Haproxy, Plain, Session, Stunnel, Wstunnel, Ssh, Bore)}
+CHAINS = (Direct, Haproxy, Plain, Session, Stunnel, Wstunnel, Ssh, Bore)
+ALL = {chain.name: chain for chain in CHAINS}

@@ -1,5 +1,5 @@
-"""What a chain is: programs on loopback, one behind the other, from an address that the
-load connects to, to the daemon."""
+"""A chain: programs on loopback, one behind the other, from the address to which the load
+connects, to the daemon."""
 
 import contextlib
 import pathlib
@@ -12,26 +12,28 @@ from measuring import load, processes
 
 
 class Chain:
-    """One way from the load to the daemon. A subclass gives the name, says what must be
-    installed, and starts its programs."""
+    """One path from the load to the daemon. A subclass has the name and the required commands, and
+    starts its programs."""
 
     name = ""
     about = ""  # one line for the table's legend
-    needs = ()  # commands that must be found, alternatives as "a|b"
-    install = ""  # how to get them
+    needs = ()  # required commands, alternatives as "a|b"
+    install = ""  # how to install them
 
     def __init__(self, lab, daemon):
         self.lab = lab
         self.target = daemon.address
         self.target_port = daemon.port
         self.folder = pathlib.Path(lab.folder) / self.name
-        self.address = ""  # where the load connects to: the subclass sets it
+        self.address = ""  # the address to which the load connects: set by the subclass
         self.started = []
 
     @classmethod
     def missing(cls):
-        """What is not installed; None when the chain can run."""
-        missing = [names for names in cls.needs if not any(map(harness.find_tool, names.split("|")))]
+        """The commands that are not installed; None when the chain can run."""
+        missing = [
+            names for names in cls.needs if not any(map(harness.find_tool, names.split("|")))
+        ]
         return ", ".join(missing) or None
 
     @classmethod
@@ -43,7 +45,7 @@ class Chain:
         """Starts the programs, and sets `address`."""
         raise NotImplementedError
 
-    # What the measuring uses
+    # For measurements
 
     def start(self):
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -68,11 +70,11 @@ class Chain:
         return load.run(command, "--to", self.address, *options)
 
     def echo(self):
-        """One connection with an echo: the chain works, and a session is open."""
+        """One connection with an echo: verifies that the chain works, and opens a session."""
         return self.run("open", "--count", 1)
 
     def settle(self, slack=12, timeout=15):
-        """Waits until connections of the past are gone: a plain device stream stays for
+        """Waits until earlier connections are closed: a plain device stream stays open for
         some seconds after the end of input."""
         deadline = time.monotonic() + timeout
         while processes.descriptors(self.pids) > self.fresh_descriptors + slack:
@@ -92,7 +94,7 @@ class Chain:
         return self.lab.start(f"{self.name}-{name}", argv, **options)
 
     def wait_for_listener(self, process, port):
-        """Until the program listens there; what it says when it ends instead is told."""
+        """Waits until the program listens there; fails with its output if it ends instead."""
 
         def listens():
             check(process.running(), f"{process.name} ended: {process.tail()}")
@@ -102,7 +104,7 @@ class Chain:
 
 
 def _listens(port):
-    """Looked up, not connected to: a connection is a stream, for some."""
+    """Whether a program listens on the port, without a connection, which may open a stream."""
     wanted = f":{port:04X}"
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError), open(table) as lines:

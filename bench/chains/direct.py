@@ -1,4 +1,4 @@
-"""No chain: the load connects to the daemon. What this machine can do."""
+"""No chain: the load connects to the daemon. This is the limit of the machine."""
 
 from chains.base import Chain
 

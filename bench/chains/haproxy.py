@@ -1,4 +1,4 @@
-"""Three haproxy processes with two TLS legs and no WebSocket: exactly our hops. The
+"""Three haproxy processes with two TLS legs and no WebSocket, which are exactly our hops: the
 baseline."""
 
 import resource
@@ -8,8 +8,8 @@ import harness
 from chains import certificates
 from chains.base import Chain
 
-# TLS 1.3 and verified certificates as with us; resumption, buffers, threads and
-# TCP_NODELAY (always on) as haproxy has them by default.
+# TLS 1.3 and verified certificates as in our programs; resumption, buffers, threads and TCP_NODELAY
+# (always on) are haproxy's defaults.
 CONFIGURATION = """
 global
     maxconn {room}
@@ -48,7 +48,10 @@ class Haproxy(Chain):
     def launch(self):
         certificates.make(self.folder)
         tls_in = f"ssl crt {self.folder / 'both.pem'}"
-        tls_out = f"ssl verify required ca-file {self.folder / 'ca.pem'} sni str(localhost) verifyhost localhost"
+        tls_out = (
+            f"ssl verify required ca-file {self.folder / 'ca.pem'} "
+            "sni str(localhost) verifyhost localhost"
+        )
         service, hub, device = (harness.free_port() for _ in range(3))
         self.hop("device", device, self.target, bind=tls_in)
         self.hop("hub", hub, f"127.0.0.1:{device}", bind=tls_in, server=tls_out)
@@ -57,6 +60,7 @@ class Haproxy(Chain):
 
     def hop(self, name, port, to, bind="", server=""):
         file = self.folder / f"{name}.cfg"
-        file.write_text(CONFIGURATION.format(room=room(), port=port, to=to, bind=bind, server=server))
+        text = CONFIGURATION.format(room=room(), port=port, to=to, bind=bind, server=server)
+        file.write_text(text)
         process = self.program(name, [harness.find_tool("haproxy"), "-db", "-f", file])
         self.wait_for_listener(process, port)

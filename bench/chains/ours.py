@@ -1,4 +1,4 @@
-"""Our three programs, started as everybody starts them."""
+"""Our three programs, started as users start them."""
 
 import re
 
@@ -8,8 +8,8 @@ from harness import DEVICE
 
 PROGRAMS = ("stream-hub", "device-proxy", "service-proxy")
 
-# A plain stream without half-close stays 5 s after its end; what is opened in that time
-# must find room.
+# A plain stream has no half-close and stays open for 5 s after the end of input; connections that
+# are opened in that time must have room.
 ROOM = 20_000
 
 
@@ -36,7 +36,7 @@ class Ours(Chain):
             "--max-streams", ROOM,
             name=f"{self.name}-device-proxy", log_level=None,
         )  # fmt: skip
-        # Connected, and its twin says what it can.
+        # Connected, and session support is reported in its twin.
         self.device.wait_for("connected")
         self.service, ports = self.hub.listen(
             None,

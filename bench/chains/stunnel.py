@@ -1,5 +1,5 @@
-"""stunnel: two TLS legs through three processes, the middle one server of the first leg
-and client of the second."""
+"""stunnel: two TLS legs through three processes; the middle one is the server of the first leg and
+the client of the second."""
 
 import subprocess
 
@@ -49,8 +49,9 @@ class Stunnel(Chain):
         certificates.make(self.folder)
         service, hub, join, device = (harness.free_port() for _ in range(4))
         self.hop("device", [(SERVER, device, self.target)])
-        # The two services of the middle process meet on loopback: stunnel knows no other way.
-        self.hop("hub", [(CLIENT, join, f"127.0.0.1:{device}"), (SERVER, hub, f"127.0.0.1:{join}")])
+        # The two services of the middle process are joined on loopback: stunnel has no other way.
+        middle = [(CLIENT, join, f"127.0.0.1:{device}"), (SERVER, hub, f"127.0.0.1:{join}")]
+        self.hop("hub", middle)
         self.hop("service", [(CLIENT, service, f"127.0.0.1:{hub}")])
         self.address = f"127.0.0.1:{service}"
 

@@ -1,5 +1,4 @@
-"""Tunnels that people use today: bore, without TLS, and wstunnel, two legs of WebSocket
-in TLS."""
+"""Common tunnels: bore, without TLS, and wstunnel, two legs of WebSocket in TLS."""
 
 import subprocess
 
@@ -18,7 +17,7 @@ class Bore(Chain):
     about = "bore: one leg from the device, no TLS"
     needs = ("bore",)
     install = "cargo install bore-cli"
-    control = 7835  # bore has no other
+    control = 7835  # fixed in bore
 
     @classmethod
     def versions(cls):
@@ -30,7 +29,8 @@ class Bore(Chain):
         limits = ("--min-port", public, "--max-port", public)
         server = self.program("server", [bore, "server", "--bind-addr", "127.0.0.1", *limits])
         self.wait_for_listener(server, self.control)
-        local = self.program("local", [bore, "local", self.target_port, "--to", "127.0.0.1", "--port", public])
+        words = [bore, "local", self.target_port, "--to", "127.0.0.1", "--port", public]
+        local = self.program("local", words)
         self.wait_for_listener(local, public)
         self.address = f"127.0.0.1:{public}"
 
@@ -39,7 +39,10 @@ class Wstunnel(Chain):
     name = "wstunnel"
     about = "wstunnel: two legs of WebSocket in TLS, not masked"
     needs = ("wstunnel", "openssl")
-    install = "a release from https://github.com/erebe/wstunnel/releases (the crate of that name is another one)"
+    install = (
+        "a release from https://github.com/erebe/wstunnel/releases "
+        "(the crate of that name is another program)"
+    )
 
     @classmethod
     def versions(cls):
@@ -50,12 +53,16 @@ class Wstunnel(Chain):
         wstunnel = harness.find_tool("wstunnel")
         hub, join, local = (harness.free_port() for _ in range(3))
         url = f"wss://localhost:{hub}"
-        files = ("--tls-certificate", self.folder / "cert.pem", "--tls-private-key", self.folder / "key.pem")
+        files = (
+            "--tls-certificate", self.folder / "cert.pem",
+            "--tls-private-key", self.folder / "key.pem",
+        )  # fmt: skip
         server = self.program("server", [wstunnel, "server", *files, f"wss://127.0.0.1:{hub}"])
         self.wait_for_listener(server, hub)
         trust = {"SSL_CERT_FILE": str(self.folder / "ca.pem")}
         client = [wstunnel, "client", "--tls-verify-certificate"]
-        device = self.program("device", [*client, "-R", f"tcp://127.0.0.1:{join}:{self.target}", url], env=trust)
+        backward = f"tcp://127.0.0.1:{join}:{self.target}"
+        device = self.program("device", [*client, "-R", backward, url], env=trust)
         self.wait_for_listener(device, join)
         forward = f"tcp://127.0.0.1:{local}:127.0.0.1:{join}"
         service = self.program("service", [*client, "-L", forward, url], env=trust)

@@ -1,1 +1,1 @@
-"""How `bench/compare` measures: the load, the processes, the figures and the table."""
+"""The parts of `bench/compare` and `bench/hub`: load, processes, figures and table."""

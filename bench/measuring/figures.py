@@ -1,4 +1,4 @@
-"""What is measured of a chain, and what is kept of several rounds."""
+"""The figures that are measured of a chain, and their values of several rounds."""
 
 import statistics
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Figure:
     unit: str
     better: str
     kind: str  # for --only
-    compared: bool = True  # worth a ratio
+    compared: bool = True  # whether a ratio is shown
 
 
 def _bulk():
@@ -53,7 +53,7 @@ KINDS = list(dict.fromkeys(figure.kind for figure in FIGURES))
 
 
 class Results:
-    """Figures of each chain, one value for each round; and what went wrong."""
+    """Figures of each chain, one value for each round, and errors."""
 
     def __init__(self, chains):
         self.values = {chain: {} for chain in chains}

@@ -1,4 +1,4 @@
-"""`stream-load` as it is run: its daemon, its measurements, its held connections."""
+"""Runs `stream-load`: its daemon, its measurements, its held connections."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ MIB = 1024 * 1024
 
 
 class Daemon:
-    """What is at the far end of every chain."""
+    """The daemon at the far end of every chain."""
 
     def __init__(self, lab):
         self.process = lab.start(
@@ -29,15 +29,18 @@ class Daemon:
 
 
 def run(*words, timeout=300):
-    """One measurement; its result, with the CPU seconds that the load itself took."""
+    """One measurement; returns its result, with the CPU seconds of the load itself."""
     argv = [str(harness.binary("stream-load")), "--timeout", str(timeout), *map(str, words)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
-        result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout + 10)
+        result = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout + 10
+        )
     except subprocess.TimeoutExpired:
         raise Failure(f"stream-load {words[0]} hangs") from None
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    check(result.returncode == 0, result.stderr.strip().removeprefix("stream-load: ") or "stream-load failed")
+    reason = result.stderr.strip().removeprefix("stream-load: ") or "stream-load failed"
+    check(result.returncode == 0, reason)
     figures = harness.json_of(result.stdout)
     figures["load_cpu"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return figures
@@ -45,8 +48,8 @@ def run(*words, timeout=300):
 
 @contextlib.contextmanager
 def held(lab, name, *words, timeout=300):
-    """Something that is held as long as the block runs; yields its first line. At the end
-    it must be able to say that all of it is alive."""
+    """Holds something, such as connections, while the block runs; yields its first line. At the end
+    all of it must still be alive."""
     process = lab.start(
         name,
         [harness.binary("stream-load"), "--timeout", str(timeout), *words],

@@ -1,4 +1,4 @@
-"""The machine: what it is, its descriptor limit, its congestion control."""
+"""The machine: its description, its descriptor limit, its congestion control."""
 
 import contextlib
 import os
@@ -16,7 +16,8 @@ DESCRIPTORS = 65_536
 
 def describe():
     model = next((line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?: ?")
-    memory = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    total = (line for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
+    memory = next((int(line.split()[1]) for line in total), 0)
     return {
         "cpu": model.partition(":")[2].strip(),
         "cores": len(os.sched_getaffinity(0)),
@@ -45,7 +46,7 @@ def _lines(path):
 
 
 def raise_descriptor_limit():
-    """For this process and all that it starts."""
+    """Raises the limit of this process and of all that it starts; returns it."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     for soft, hard in ((max(most, DESCRIPTORS), max(most, DESCRIPTORS)), (most, most)):
         with contextlib.suppress(ValueError, OSError):
@@ -60,8 +61,8 @@ def congestion():
 
 @contextlib.contextmanager
 def congestion_control(wanted):
-    """The system's default for as long as the block runs: the programs take it when they
-    make their sockets. None leaves it as it is."""
+    """Sets the system's default while the block runs: programs use it when they create sockets.
+    None leaves it as it is."""
     before = congestion()
     if wanted is None or wanted == before:
         yield before
@@ -69,7 +70,8 @@ def congestion_control(wanted):
     try:
         CONGESTION.write_text(wanted + "\n")
     except OSError as error:
-        raise Failure(f"the congestion control cannot be set to {wanted} ({error.strerror}); it needs root") from None
+        reason = f"the congestion control cannot be set to {wanted} ({error.strerror})"
+        raise Failure(f"{reason}; it needs root") from None
     try:
         yield wanted
     finally:

@@ -1,4 +1,4 @@
-"""Where a measurement runs: its programs, which end with it, and its folder."""
+"""The environment of a measurement: its programs, which end with it, and its folder."""
 
 import contextlib
 import os
@@ -7,8 +7,8 @@ import signal
 
 
 def prepare():
-    """Nothing asks a proxy for loopback; and when this program is told to stop, what it
-    started is ended, and what it changed is given back."""
+    """Disables HTTP proxies. On a signal to stop, started programs are ended and changed settings
+    are restored."""
     for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[variable]
     import harness
@@ -18,7 +18,7 @@ def prepare():
 
 @contextlib.contextmanager
 def of(name):
-    """A lab of the real-world tests, whose logs stay in target/realworld."""
+    """A lab of the real-world tests; its logs stay in target/realworld."""
     import harness
 
     lab = harness.Lab(f"bench-{name}")

@@ -1,5 +1,5 @@
-"""What processes cost, from /proc: CPU seconds, resident memory, descriptors. Always of
-the given processes and of all that they have started."""
+"""The cost of processes, from /proc: CPU seconds, resident memory, descriptors. Always of the given
+processes and of their descendants."""
 
 import os
 import pathlib
@@ -31,8 +31,8 @@ def stat(pid):
 
 
 class CpuClock:
-    """CPU seconds of processes, in two ways: the clock ticks of all that ever ran in them
-    (10 ms), and the scheduler's nanoseconds of the threads that are alive."""
+    """CPU seconds of processes, measured in two ways: the clock ticks (10 ms) of all threads that
+    ever ran in them, and the scheduler's nanoseconds of threads that are alive."""
 
     def __init__(self, pids):
         self.pids = list(pids)
@@ -53,13 +53,13 @@ class CpuClock:
         return time.monotonic(), ticks, threads
 
     def seconds(self):
-        """CPU seconds since the start: in nanoseconds, or in ticks where threads have ended
-        since, which the ticks know of and the scheduler's counts do not."""
+        """CPU seconds since the start: from nanoseconds, or from ticks if threads have ended since,
+        which only the ticks include."""
         _, ticks, threads = self.read()
         _, ticks_before, before = self.start
         coarse = (ticks - ticks_before) / TICKS
         fine = sum(count - before.get(task, 0) for task, count in threads.items()) / 1e9
-        # Each process may be a tick or two behind.
+        # The ticks of each process may lag by one or two.
         slack = 2 * (len(tree(self.pids)) + 1) / TICKS
         whole = before.keys() <= threads.keys() and abs(coarse - fine) <= max(slack, 0.05 * coarse)
         return fine if whole else coarse
@@ -70,7 +70,7 @@ class CpuClock:
 
 
 class OthersClock:
-    """What programs that are no part of the measuring take of the machine meanwhile."""
+    """The share of the machine that other programs take during a measurement."""
 
     def __init__(self):
         self.cores = len(os.sched_getaffinity(0))
@@ -80,8 +80,10 @@ class OthersClock:
         ours = set(tree([os.getpid()]))
         ticks = {}
         for entry in os.listdir("/proc"):
-            # The kernel's own threads work for everybody.
-            if entry.isdigit() and int(entry) not in ours and (fields := stat(entry)) and fields[1] != "2":
+            if not entry.isdigit() or int(entry) in ours:
+                continue
+            # The kernel's own threads (children of process 2) work for all programs.
+            if (fields := stat(entry)) and fields[1] != "2":
                 ticks[int(entry)] = sum(map(int, fields[11:15]))
         return time.monotonic(), ticks
 
@@ -89,14 +91,14 @@ class OthersClock:
         """Per cent of all cores since the start."""
         now, ticks = self.read()
         begun, before = self.start
-        # A process that has ended is in its parent's count; one that is new began at zero.
+        # An ended process is in its parent's count; a new one began at zero.
         spent = sum(ticks.values()) - sum(count for pid, count in before.items() if pid in ticks)
         gone = sum(count for pid, count in before.items() if pid not in ticks)
         return 100 * max(0, spent - gone) / TICKS / max(now - begun, 0.01) / self.cores
 
 
 def memory(pids, what="rss"):
-    """MiB of all of them: `rss`, or `pss`, where what several share counts once."""
+    """Memory of all of them in MiB: `rss`, or `pss`, which counts shared pages once."""
     total = 0
     for pid in tree(pids):
         try:

@@ -18,8 +18,11 @@ class Rest:
     def __init__(self, hub):
         parts = dict(part.split("=", 1) for part in hub.service_string("iothubowner").split(";"))
         trust = ssl.create_default_context(cafile=hub.ca)
-        self.connection = http.client.HTTPSConnection("localhost", hub.https, context=trust, timeout=60)
-        self.token = _token(parts["HostName"].partition(":")[0], parts["SharedAccessKeyName"], parts["SharedAccessKey"])
+        self.connection = http.client.HTTPSConnection(
+            "localhost", hub.https, context=trust, timeout=60
+        )
+        host = parts["HostName"].partition(":")[0]
+        self.token = _token(host, parts["SharedAccessKeyName"], parts["SharedAccessKey"])
 
     def call(self, method, path, body):
         headers = {"Authorization": self.token, "Content-Type": "application/json"}
@@ -32,6 +35,7 @@ class Rest:
 def _token(host, policy, key):
     expiry = int(time.time()) + 3600
     resource = urllib.parse.quote(host, safe="")
-    digest = hmac.new(base64.b64decode(key), f"{resource}\n{expiry}".encode(), hashlib.sha256).digest()
+    message = f"{resource}\n{expiry}".encode()
+    digest = hmac.new(base64.b64decode(key), message, hashlib.sha256).digest()
     signature = urllib.parse.quote(base64.b64encode(digest), safe="")
     return f"SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn={policy}"

@@ -1,5 +1,5 @@
-"""The run: every figure of every chain in turn, round by round, so that a machine that
-drifts drifts for all of them."""
+"""The run: every figure of every chain in turn, round by round, so that a drift of the machine
+affects all of them."""
 
 import time
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from measuring import load, processes
 from measuring.load import MIB
 
 GIB = 1024 * MIB
-# Per cent of the machine that other programs may take during a measurement. It is done
-# again when they take more, two times at most.
+# Per cent of the machine that other programs may take during a measurement. If they take more, it
+# is repeated, at most twice.
 DISTURBED = 5
 
 
 @dataclass
 class Plan:
-    """How much of everything."""
+    """The amounts of a run."""
 
     kinds: list
     memory: str
@@ -56,7 +56,7 @@ class Plan:
 
 
 class Runner:
-    """Starts the chains, measures them, ends them."""
+    """Starts the chains, measures them, and stops them."""
 
     def __init__(self, lab, plan, kinds_of_chain, results):
         self.lab, self.plan, self.results = lab, plan, results
@@ -66,7 +66,7 @@ class Runner:
 
     def run(self):
         measures = [measure for kind, measure in self.measures() if kind in self.plan.kinds]
-        # Memory wants programs that have done nothing yet, and starts its own.
+        # Memory is measured with newly started programs.
         if measures or "idle" in self.plan.kinds:
             for chain in self.chains:
                 self.attempt(chain, "start", self.start)
@@ -94,7 +94,7 @@ class Runner:
         yield "opens", self.opens
 
     def attempt(self, chain, what, measure):
-        """One measurement of one chain. A chain that fails is left out from then on."""
+        """One measurement of one chain. A chain that fails is skipped from then on."""
         if chain.name in self.broken:
             return
         try:
@@ -109,7 +109,7 @@ class Runner:
             chain.stop()
 
     def undisturbed(self, measure, chain):
-        """The figures of the try that other programs disturbed least, and how much."""
+        """The figures of the attempt that other programs disturbed least, and how much they did."""
         tries = []
         while True:
             clock = processes.OthersClock()
@@ -137,8 +137,10 @@ class Runner:
     def bulk(self, way, connections):
         def bulk(chain):
             chain.echo()
-            tunnel, daemon = processes.CpuClock(chain.pids), processes.CpuClock([self.daemon.process.pid])
-            seen = chain.run("bulk", "--direction", way, "--connections", connections, "--bytes", self.plan.size)
+            tunnel = processes.CpuClock(chain.pids)
+            daemon = processes.CpuClock([self.daemon.process.pid])
+            words = ("--direction", way, "--connections", connections, "--bytes", self.plan.size)
+            seen = chain.run("bulk", *words)
             gib = seen["bytes"] / GIB
             suffix = f"{way}_{connections}"
             cost = {f"load_cpu_{suffix}": (seen["load_cpu"] + daemon.seconds()) / gib}
@@ -168,17 +170,18 @@ class Runner:
         chain.echo()
         clock = processes.CpuClock(chain.pids)
         seen = chain.run("opens", "--concurrency", 32, "--seconds", self.plan.opens_seconds)
-        # What the ends of connections cost belongs to them.
+        # The cost includes the ends of the connections.
         chain.settle()
         figures = {"opens": seen["per_second"], "opens_errors": seen["errors"]}
         if chain.pids:
             figures["opens_cpu"] = clock.seconds() / seen["count"] * 1000
         if seen["errors"]:
-            print(f"  {chain.name}: {seen['errors']} opens failed, the first: {seen['first_error']}", flush=True)
+            failed = f"{seen['errors']} opens failed, the first: {seen['first_error']}"
+            print(f"  {chain.name}: {failed}", flush=True)
         return figures
 
     def idle(self, number):
-        """All chains at once: they do nothing."""
+        """Idle CPU of all chains at once."""
         chains = [chain for chain in self.chains if chain.name not in self.broken and chain.pids]
         if "idle" not in self.plan.kinds or not chains:
             return
@@ -191,7 +194,7 @@ class Runner:
             self.results.add(chain.name, idle_cpu=clock.share())
 
     def memory(self, chain):
-        """Of programs that have just been started, each time."""
+        """Memory of newly started programs."""
         self.start(chain)
         try:
             if not chain.pids:

@@ -1,10 +1,10 @@
-"""The table of a run, for people."""
+"""The table of a run."""
 
 from measuring.figures import FIGURES
 
 
 def show(results, chains, baseline):
-    """A row for each figure, a column for each chain: median, spread, and the ratio to
+    """Prints a row for each figure and a column for each chain: median, spread, and the ratio to
     the baseline's median."""
     rows = [["", *(f"{name}*" if name == baseline else name for name in chains)]]
     for figure in FIGURES:
@@ -38,4 +38,6 @@ def _cell(results, chain, figure, baseline):
 def number(value):
     if value >= 100:
         return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.3f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.3f}"

@@ -1,5 +1,4 @@
-"""Where it must get to, as data: ratios in one run, and a few limits. `--check` holds
-the figures against them."""
+"""The targets: ratios within one run, and a few limits. `--check` compares figures with them."""
 
 from dataclasses import dataclass
 
@@ -12,10 +11,10 @@ class Target:
     key: str
     sign: str  # "≥", "≤" or "<"
     bound: float
-    reference: str | None = "haproxy"  # None: a limit, no ratio
+    reference: str | None = "haproxy"  # None: a limit, not a ratio
 
     def judge(self, results):
-        """What was seen, and whether it holds; None when it was not measured."""
+        """The measured value, and whether it meets the target; None if it was not measured."""
         if self.reference:
             seen = results.ratio(self.chain, self.reference, self.key)
         else:
@@ -27,7 +26,8 @@ class Target:
 
     def __str__(self):
         figure = BY_KEY[self.key]
-        bound = f"{self.bound:g}× {self.reference}" if self.reference else f"{self.bound:g} {figure.unit}"
+        unit = f"× {self.reference}" if self.reference else f" {figure.unit}"
+        bound = f"{self.bound:g}{unit}"
         return f"{self.chain:8} {figure.title:28} {self.sign} {bound}"
 
 
@@ -57,14 +57,14 @@ TARGETS = [
     Target("session", "idle_cpu", "<", 0.1, None),
 ]
 
-# With cubic for every program, against the baseline's run with the system's own choice
+# With cubic for every program, compared with the baseline's run with the system's default
 # (--against FILE).
 CUBIC_KEYS = ("bulk_up_1", "bulk_down_1", "bulk_up_8", "bulk_down_8")
 CUBIC_BOUND = 1.25
 
 
 def check(results):
-    """Prints a line for each target; whether none was missed."""
+    """Prints a line for each target; returns whether all were met."""
     print("\ntargets")
     good = True
     for target in TARGETS:
@@ -80,7 +80,7 @@ def check(results):
 
 
 def check_against(results, other):
-    """Our plain stream against another run's baseline."""
+    """Compares our plain streams with the baseline of another run."""
     print("\nplain, against the baseline of the other run")
     good = True
     name = other["baseline"]
@@ -98,7 +98,7 @@ def check_against(results, other):
     return good
 
 
-# The hub alone, and the device's program: `bench/hub`.
+# The hub alone, and device-proxy: `bench/hub`.
 HUB_TITLES = {
     "device_kib": "memory per idle device, KiB",
     "connects": "device connects, 1/s",
@@ -120,5 +120,6 @@ def check_hub(figures):
     for key, most in HUB_MOST.items():
         holds = figures[key] <= most
         good = good and holds
-        print(f"  {'ok' if holds else 'MISSED':7} {HUB_TITLES[key]:44} ≤ {most}   seen {figures[key]:.3g}")
+        verdict = "ok" if holds else "MISSED"
+        print(f"  {verdict:7} {HUB_TITLES[key]:44} ≤ {most}   seen {figures[key]:.3g}")
     return good

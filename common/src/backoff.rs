@@ -1,10 +1,10 @@
-//! Jittered, capped exponential backoff (the `backon` library's), with a reset.
+//! Jittered, capped exponential backoff (of the `backon` library), with a reset.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
-/// The delays between attempts that failed in a row.
+/// The delays between attempts that fail in a row.
 #[derive(Debug)]
 pub struct Backoff {
     builder: ExponentialBuilder,
@@ -13,8 +13,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts at about `shortest`, doubles, and stays at about `longest`, for ever;
-    /// every delay is jittered.
+    /// Starts at about `shortest`, doubles, and stays at about `longest`; every delay is jittered.
     pub fn new(shortest: Duration, longest: Duration) -> Self {
         let builder = ExponentialBuilder::new()
             .with_min_delay(shortest)
@@ -33,7 +32,7 @@ impl Backoff {
         self.delays.next().unwrap_or(self.longest)
     }
 
-    /// Forgets the failures: something worked.
+    /// Starts again at the shortest delay, after a success.
     pub fn reset(&mut self) {
         self.delays = self.builder.build();
     }
@@ -44,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grows_is_capped_never_ends_and_resets() {
+    fn delays_grow_to_the_cap_and_are_reset() {
         let (short, long) = (Duration::from_millis(100), Duration::from_secs(5));
         let mut backoff = Backoff::new(short, long);
         let delays: Vec<_> = (0..200).map(|_| backoff.next_delay()).collect();

@@ -1,5 +1,5 @@
-//! The command line of every program: no usage error repeats a secret that stands in the wrong
-//! place, or what would change how its lines read.
+//! The command line of every program. No usage error repeats a secret that was given in the wrong
+//! place, or characters that change how a line reads.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -9,11 +9,10 @@ use clap::error::ErrorKind;
 
 use crate::outside;
 
-/// Reads this process's arguments. After a mistake, or a help text, it is printed, and the program
-/// is to end with the exit code.
+/// Reads this process's arguments. Prints a usage error or a help text; the program must then exit.
 ///
 /// # Errors
-/// The exit code: [`crate::report::USAGE`] for a mistake, success for a help text.
+/// The exit code: [`crate::report::USAGE`] for a usage error, success for a help text.
 pub fn parse<C: Parser>() -> Result<C, ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let has_line_ends = arguments
@@ -22,7 +21,7 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
     C::try_parse_from(arguments).map_err(|error| print(&error, has_line_ends))
 }
 
-/// Prints as clap does, but for what looks like a secret, or would change how a line reads.
+/// Prints as clap does, but without text that looks like a secret or changes how a line reads.
 fn print(error: &clap::Error, has_line_ends: bool) -> ExitCode {
     let text = error.to_string();
     let is_help = matches!(
@@ -31,7 +30,7 @@ fn print(error: &clap::Error, has_line_ends: bool) -> ExitCode {
     );
     let plain = plain(&text, has_line_ends);
     if is_help || plain == text {
-        // An output that is closed is no reason for another exit code.
+        // A closed output does not change the exit code.
         let _ = error.print();
     } else {
         eprint!("{plain}");
@@ -39,8 +38,8 @@ fn print(error: &clap::Error, has_line_ends: bool) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(crate::report::USAGE))
 }
 
-/// A usage error for a person. One that repeats a value of several lines becomes one line: which
-/// of its line ends are clap's is not known here.
+/// The printable text of a usage error. If an argument has several lines, the error becomes one
+/// line, since clap's own line ends cannot be distinguished.
 fn plain(text: &str, has_line_ends: bool) -> String {
     let plain = outside::printable_lines(text);
     let masked = outside::masked(&plain);
@@ -57,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_usage_error_reads_as_it_is_meant() {
+    fn a_usage_error_has_no_unprintable_text() {
         let text =
             "error: invalid value 'a\u{1b}[2J\u{202e}b' for '<ID>'\n\nFor more, try '--help'.\n";
         let shown = plain(text, false);

@@ -1,13 +1,12 @@
-//! How many files and sockets this process may have open. A system's default is far less than our
-//! limits promise, and a program that gives the last descriptor to a stranger cannot reach the hub
-//! again.
+//! How many files and sockets this process may have open. The default of many systems is far below
+//! our limits, and a program whose descriptors are used up by peers cannot reach the hub again.
 
-/// What a program keeps for itself: its standard streams, listeners and database, the runtime, and
-/// above all its connections to the hub, also while they are being made anew.
+/// Descriptors that a program reserves for itself: its standard streams, listeners and database,
+/// the runtime, and its connections to the hub, also while it reconnects.
 const OWN: usize = 24;
 
-/// Raises the limit to the most that this process may have. For the start of a program; where it
-/// does not work, the limit stays.
+/// Raises the limit to the maximum of this process. Call it at the start of a program; if it fails,
+/// the limit stays.
 pub fn raise() {
     #[cfg(unix)]
     {
@@ -20,8 +19,8 @@ pub fn raise() {
     }
 }
 
-/// For how many connections of at most `wanted` there is room, if each takes `each` descriptors
-/// and all together a `share` (2: half) of what the program does not need for itself. At least 1.
+/// How many connections are possible, at most `wanted` and at least 1. Each takes `each`
+/// descriptors, and all together may use one in `share` of those that are not reserved.
 pub fn room(wanted: usize, each: usize, share: usize) -> usize {
     within(limit(), wanted, each, share)
 }
@@ -39,7 +38,7 @@ fn limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
-/// Sockets are no descriptors there, and have no limit of their kind.
+/// There sockets are not descriptors, and have no such limit.
 #[cfg(not(unix))]
 fn limit() -> Option<u64> {
     None
@@ -50,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn something_is_kept_back() {
+    fn some_descriptors_are_reserved() {
         assert_eq!(within(None, 512, 2, 1), 512);
         assert_eq!(within(Some(1_048_576), 512, 2, 1), 512);
         assert_eq!(within(Some(1024), 20_000, 2, 1), 500);

@@ -1,4 +1,4 @@
-//! Where a hub is: a host name, and a port when it is not the usual one.
+//! The address of a hub: a host name, and a port if it is not the default.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -16,16 +16,16 @@ pub enum HubAddressError {
     /// There is no host name.
     #[error("the host name is empty")]
     Empty,
-    /// The part after the colon is no port number.
+    /// The part after the colon is not a port number.
     #[error("{0:?} is not a port number")]
     BadPort(String),
-    /// The host name has characters that no host name has.
+    /// The host name has invalid characters.
     #[error("{0:?} is not a host name")]
     BadName(String),
 }
 
-/// `NAME[:PORT]`, as `HostName=` in connection strings carries it. The port is
-/// our addition: the SDKs know only the fixed ports.
+/// `NAME[:PORT]`, as in `HostName=` of connection strings. The port is our extension: the SDKs
+/// support only the fixed ports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HubAddress {
     name: String,
@@ -36,7 +36,7 @@ impl HubAddress {
     /// Reads `NAME`, `NAME:PORT` or `[IPv6]:PORT`.
     ///
     /// # Errors
-    /// [`HubAddressError`] says which part is wrong.
+    /// [`HubAddressError`] names the invalid part.
     pub fn parse(text: &str) -> Result<Self, HubAddressError> {
         let (name, port) = if let Some(rest) = text.strip_prefix('[') {
             let (name, after) = rest
@@ -60,7 +60,7 @@ impl HubAddress {
                 None => (text, None),
             }
         };
-        // The root of all names may be written, but certificates and tokens do not name it.
+        // A trailing dot is allowed, but certificates and tokens do not have it.
         let name = name.strip_suffix('.').unwrap_or(name);
         if name.is_empty() {
             return Err(HubAddressError::Empty);
@@ -83,7 +83,7 @@ impl HubAddress {
         })
     }
 
-    /// A host name with a port of its own.
+    /// The same host name with another port.
     pub fn with_port(&self, port: u16) -> Self {
         Self {
             name: self.name.clone(),
@@ -91,7 +91,7 @@ impl HubAddress {
         }
     }
 
-    /// The host name alone: what TLS certificates and SAS tokens name.
+    /// The host name alone, as in TLS certificates and SAS tokens.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -106,7 +106,7 @@ impl HubAddress {
         self.port.unwrap_or(HTTPS_PORT)
     }
 
-    /// The name as it stands in a URL, IPv6 in brackets.
+    /// The name as in a URL, IPv6 in brackets.
     pub fn url_host(&self) -> String {
         if self.name.contains(':') {
             format!("[{}]", self.name)
@@ -115,7 +115,7 @@ impl HubAddress {
         }
     }
 
-    /// The first label of the host name: how IoT Hub calls the hub itself.
+    /// The first label of the host name, which IoT Hub uses as the name of the hub.
     pub fn hub_name(&self) -> &str {
         self.name.split('.').next().unwrap_or(&self.name)
     }

@@ -1,4 +1,4 @@
-//! The names of things, parsed once at the edge and valid ever after.
+//! Ids and names, which are validated once, when they are parsed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ pub enum IdentityError {
         what: &'static str,
         /// The character at fault.
         found: char,
-        /// The characters that are allowed, for a person to read.
+        /// The allowed characters, for display.
         allowed: &'static str,
     },
-    /// `.` and `..` would be folded away by URL handling.
+    /// `.` and `..` would be removed by URL normalisation.
     #[error("the {what} may not be \".\" or \"..\"")]
     Dots {
         /// Which name was parsed.
@@ -82,13 +82,13 @@ macro_rules! name_type {
             /// Checks the text against the grammar.
             ///
             /// # Errors
-            /// [`IdentityError`] names the rule that the text breaks.
+            /// [`IdentityError`] names the rule that the text violates.
             pub fn parse(text: &str) -> Result<Self, IdentityError> {
                 check($what, text, $allowed, $check)?;
                 Ok(Self(text.into()))
             }
 
-            /// The name as text, exactly as it was given.
+            /// The name as text, unchanged.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -131,15 +131,15 @@ name_type!(
     is_id_character
 );
 name_type!(
-    /// A stream's name: a label that must survive raw in an MQTT topic level and
-    /// in a URL path, because no client decodes it (`docs/protocol.md`, "Names and topics").
+    /// A stream's name. It must be valid without encoding in an MQTT topic level and in a URL path,
+    /// because no client decodes it (`docs/protocol.md`, "Names and topics").
     StreamName,
     "stream name",
     "ASCII letters, digits and - . _",
     |c| c.is_ascii_alphanumeric() || "-._".contains(c)
 );
 
-/// A device, or one module on a device: what can hold a hub session.
+/// A device, or one module on a device: either can hold a hub session.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct DeviceIdentity {
     /// The device.
@@ -149,7 +149,7 @@ pub struct DeviceIdentity {
 }
 
 impl DeviceIdentity {
-    /// The identity of a whole device.
+    /// The identity of a device.
     pub fn of_device(device: DeviceId) -> Self {
         Self {
             device,
@@ -185,14 +185,13 @@ impl fmt::Display for DeviceIdentity {
     }
 }
 
-/// Names one request (of a stream, or of a twin) on one identity's hub session; short
-/// decimal text is the safest choice for foreign parsers (`docs/protocol.md`, "Names and topics").
+/// Names one request (for a stream or a twin) on one identity's hub session. Short decimal text is
+/// the safest choice for the SDKs' parsers (`docs/protocol.md`, "Names and topics").
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct RequestId(String);
 
 impl RequestId {
-    /// Takes a request id as it came in a topic: any non-empty text without
-    /// topic separators.
+    /// Reads a request id from a topic: any non-empty text without separators.
     pub fn parse(text: &str) -> Option<Self> {
         let fits = !text.is_empty()
             && text.len() <= crate::limits::ID_LENGTH
@@ -219,8 +218,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Names one stream at the streaming endpoint: 128 random bits, unguessable,
-/// written as 32 hex digits.
+/// Names one stream at the streaming endpoint: 128 random bits, written as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(u128);
 
@@ -238,10 +236,10 @@ impl StreamId {
         u128::from_str_radix(text, 16).ok().map(Self)
     }
 
-    /// Reads the id out of a streaming endpoint's URL, in either form that was seen
-    /// (`docs/protocol.md`, "Streaming endpoints"). `None`: this hub's URLs name no id.
+    /// Reads the id from a streaming endpoint's URL, in either known form (`docs/protocol.md`,
+    /// "Streaming endpoints"). `None` if the URL has no id.
     pub fn of_url(url: &str) -> Option<Self> {
-        // The device's id stands before it, and may look like one.
+        // The last one: the device's id precedes it, and may look like one.
         url.rsplit('/').find_map(Self::parse)
     }
 }
@@ -328,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn stream_names_survive_raw_in_topics_and_urls() {
+    fn stream_names_need_no_encoding_in_topics_and_urls() {
         assert!(StreamName::parse("TestStream").is_ok());
         for bad in ["a/b", "a+b", "a#", "a b", "a%20b", "a?b", "a&b", "a=b", ""] {
             assert!(StreamName::parse(bad).is_err(), "{bad}");

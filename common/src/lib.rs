@@ -1,19 +1,17 @@
-//! The words and the wire: everything that at least two of hub, device-proxy
-//! and service-proxy must agree on.
+//! Types, wire formats and behaviour that at least two of hub, device-proxy and service-proxy
+//! share.
 //!
 //! Read in this order:
 //!
-//! 1. [`identity`], [`secret`], [`hub_address`], [`connection_string`],
-//!    [`sas_token`]: who is who, and how they prove it.
-//! 2. [`wire`]: every message of the device-streams handshake, written and
-//!    read by the same code.
-//! 3. [`tls`], [`net`], [`streaming_hosts`], [`websocket`], [`mqtt`]: how bytes
-//!    reach the hub.
-//! 4. [`tunnel`]: how bytes move between a local socket and a stream; [`session`]: how
-//!    many connections share a stream and outlive it.
-//! 5. [`limits`], [`backoff`], [`shutdown`], [`telemetry`], [`repeats`],
-//!    [`network`], [`report`]: the manners all programs share.
-//! 6. [`settings`]: where the values of options come from.
+//! 1. [`identity`], [`secret`], [`hub_address`], [`connection_string`], [`sas_token`]: identities,
+//!    and how they authenticate.
+//! 2. [`wire`]: every message of the device streams handshake, written and read by the same code.
+//! 3. [`tls`], [`net`], [`streaming_hosts`], [`websocket`], [`mqtt`]: connections to the hub.
+//! 4. [`tunnel`]: copies bytes between a local socket and a stream; [`session`]: many connections
+//!    that share a stream and outlive it.
+//! 5. [`limits`], [`backoff`], [`shutdown`], [`telemetry`], [`repeats`], [`network`], [`report`]:
+//!    common behaviour of all programs.
+//! 6. [`settings`]: the sources of settings.
 
 pub mod backoff;
 pub mod clock;

@@ -1,5 +1,5 @@
-//! Timeouts, queue depths and size caps that two crates share, each with its reason. Sizes are
-//! bytes. What one program alone has is in its own `limits.rs`.
+//! Timeouts, queue depths and size limits that several crates share, each with its reason. Sizes
+//! are bytes. Limits of a single program are in its own `limits.rs`.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ pub const ID_LENGTH: usize = 128;
 
 // --- Handshakes ---
 
-/// Whole stream handshake, from the service's POST to its answer; also the most
-/// that each time limit header may ask for (`docs/protocol.md`, "Time limits").
+/// Whole stream handshake, from the service's POST to its answer; also the maximum of each time
+/// limit header (`docs/protocol.md`, "Time limits").
 pub const STREAM_HANDSHAKE: Duration = Duration::from_secs(60);
 /// TCP connect to a hub or a streaming endpoint.
 pub const TCP_CONNECT: Duration = Duration::from_secs(10);
@@ -30,41 +30,41 @@ pub const SESSION_WRITE: Duration = Duration::from_secs(15);
 
 // --- Credentials ---
 
-/// Clock difference that a hub forgives a SAS token, as the C# SDK's checker does.
+/// Clock difference that a hub tolerates in a SAS token, as the C# SDK's checker does.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(300);
-/// Life of the SAS tokens that our clients mint; the SDKs' usual value.
+/// Lifetime of the SAS tokens that our clients mint; the SDKs' usual value.
 pub const SAS_TOKEN_LIFE: Duration = Duration::from_secs(3600);
 
 // --- Endings ---
 
-/// After the local end of input: how long the peer may stay silent before a plain
-/// stream, which has no half-close, is closed.
+/// After the end of local input: how long the peer may stay silent before a plain stream, which has
+/// no half-close, is closed.
 pub const HALF_CLOSE_LINGER: Duration = Duration::from_secs(5);
-/// What was received before an end is delivered, however slowly it is taken; after so long without
-/// a byte that moved the reader is given up, and a connection of a peer that has vanished with it.
+/// Bytes that were received before an end are delivered, however slowly the reader takes them.
+/// After this long without progress the connection is closed, since the peer may have vanished.
 pub const LEG_DELIVER: Duration = Duration::from_secs(25);
 /// Grace for open tunnels when a program has to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
 // --- Sizes on the data path ---
 
-/// What TLS takes at once from a WebSocket: all that this may have gathered, and so in one write to
-/// the system, and nothing that stays behind and keeps a whole message in memory.
+/// What TLS takes at once from a WebSocket: all that may be queued there. So it is one write to the
+/// system, and no rest keeps a whole message in memory.
 pub const TLS_WRITE_BUFFER: usize = WRITE_BUFFER + STREAM_MESSAGE + 64;
 
 // --- Session mode (`docs/session-protocol.md`) ---
 
-/// How long both ends keep a detached session, unless configured otherwise: a lid that is
-/// closed on Friday is opened on Monday.
+/// How long both ends keep a detached session by default: a laptop that is closed on Friday may be
+/// opened on Monday.
 pub const SESSION_GRACE: Duration = Duration::from_secs(72 * 3600);
 
 // --- MQTT ---
 
 /// Largest MQTT packet of a device: 256 KiB of telemetry and its topic.
 pub const MQTT_PACKET: usize = (256 << 10) + (4 << 10);
-/// Largest WebSocket message under MQTT: SDKs send one packet in each, or some small ones.
+/// Largest WebSocket message with MQTT: SDKs send one packet in each, or some small ones.
 pub const MQTT_WEBSOCKET_MESSAGE: usize = MQTT_PACKET + (4 << 10);
-/// Read chunk of an MQTT session.
+/// Read size of an MQTT session.
 pub const MQTT_READ: usize = 4 << 10;
 
 // --- HTTP ---

@@ -1,9 +1,9 @@
-//! Locks that outlive a panic.
+//! Locks that remain usable after a panic.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Takes a lock, which is held for a moment only. No code of ours panics while it holds one; if
-/// some did, what it guards would still be whole, and the other tasks can go on.
+/// Takes a lock, which must be held only briefly. No code panics while it holds one; if it did, the
+/// guarded data would still be consistent, and other tasks can continue.
 #[inline]
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,14 +1,14 @@
-//! Who counts as one where peers are distinguished by their address.
+//! Which addresses count as one peer.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// An IPv4 address, or the /64 of an IPv6 address: one host may have every address in that.
+/// An IPv4 address, or the /64 of an IPv6 address: one host may have all addresses in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network(IpAddr);
 
 impl Network {
-    /// No peer has it: it can stand for those that cannot be distinguished.
+    /// No peer has it: it represents peers that cannot be distinguished.
     pub const UNSPECIFIED: Self = Self(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
 
     /// The network of an address. An IPv4 address in IPv6 form counts as the IPv4 address.
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_as_they_are_shown() {
+    fn networks_are_displayed() {
         for (address, shown) in [
             ("192.0.2.1", "192.0.2.1"),
             ("::ffff:192.0.2.1", "192.0.2.1"),

@@ -1,6 +1,6 @@
-//! A future that there may be or not, as an arm of `select!`.
+//! An optional future, as an arm of `select!`.
 
-/// Waits for the future; for ever where there is none. May be dropped if the future may.
+/// Waits for the future, or forever if there is none. May be dropped if the future may.
 pub async fn or_never<F: Future>(future: Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
@@ -13,10 +13,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn nothing_never_comes() {
+    async fn without_a_future_it_never_ends() {
         tokio::select! {
             biased;
-            () = or_never(None::<std::future::Ready<()>>) => panic!("it came"),
+            () = or_never(None::<std::future::Ready<()>>) => panic!("it ended"),
             seven = or_never(Some(std::future::ready(7))) => assert_eq!(seven, 7),
         }
     }

@@ -1,6 +1,6 @@
-//! Lines for the readers of standard output and standard error. Traffic and shutdown never wait for
-//! them: a full pipe, a terminal that is held with Ctrl-S or a window in which somebody selects
-//! text blocks a thread that has nothing else to do. What then does not fit is dropped, and
+//! Lines on standard output and standard error. Traffic and shutdown never wait for their readers:
+//! a full pipe, a terminal that is paused with Ctrl-S or a selection in a terminal window blocks
+//! only a thread that has no other work. Lines that do not fit in its queue are dropped and
 //! counted.
 
 use std::io::{self, Write};
@@ -11,21 +11,21 @@ use std::time::{Duration, Instant};
 
 use crate::outside;
 
-/// Texts that wait for a reader, at most: some hundred KiB.
+/// The most texts that wait for a reader: some hundred KiB.
 const WAITING: usize = 1024;
-/// The most that the end of a program waits for a reader.
+/// How long the end of a program waits for a reader.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Between two looks whether there is room.
+/// Time between checks for room in the queue.
 const LOOK: Duration = Duration::from_millis(5);
-/// Between two reports of lost lines: a reader that is a little too slow all the time would
-/// otherwise read one behind every line.
+/// Time between reports of lost lines: with a reader that is slightly too slow, there would
+/// otherwise be one after every line.
 const REPORT: Duration = Duration::from_secs(60);
-/// So many reports are made at once before that.
+/// The number of first reports without that delay.
 const FIRST: u32 = 5;
 
 enum Message {
     Text(Vec<u8>),
-    /// Answered when all before it is written.
+    /// Answered when all earlier texts are written.
     Flush(SyncSender<()>),
 }
 
@@ -35,22 +35,22 @@ pub struct Output {
     lost: &'static AtomicU64,
 }
 
-/// Standard error: the log, and messages for a person.
+/// Standard error: the log, and messages to the user.
 pub fn stderr() -> &'static Output {
     static OUTPUT: OnceLock<Output> = OnceLock::new();
     static LOST: AtomicU64 = AtomicU64::new(0);
     OUTPUT.get_or_init(|| Output::start("stderr", io::stderr(), &LOST))
 }
 
-/// Standard output, where it is not a tunnel's.
+/// Standard output, unless a tunnel uses it.
 pub fn stdout() -> &'static Output {
     static OUTPUT: OnceLock<Output> = OnceLock::new();
     static LOST: AtomicU64 = AtomicU64::new(0);
     OUTPUT.get_or_init(|| Output::start("stdout", io::stdout(), &LOST))
 }
 
-/// Waits until all that was printed is written, for a second and output at most. For the end of
-/// a program. Blocks.
+/// Waits until everything printed is written, at most one second for each output. For the end of a
+/// program. Blocks.
 pub fn finish() {
     stdout().flush();
     stderr().flush();
@@ -59,7 +59,7 @@ pub fn finish() {
 impl Output {
     fn start(name: &str, writer: impl Write + Send + 'static, lost: &'static AtomicU64) -> Self {
         let (sender, receiver) = sync_channel(WAITING);
-        // It ends with the process: a write that blocks cannot be called back.
+        // The thread ends with the process: a write that blocks cannot be cancelled.
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || write_all(&receiver, writer, lost));
@@ -69,12 +69,12 @@ impl Output {
         }
     }
 
-    /// Prints a line, without characters that change how it reads but the line ends in it.
+    /// Prints a line without unprintable characters; line ends in it stay.
     pub fn line(&self, line: &str) {
         self.text(&format!("{line}\n"));
     }
 
-    /// Prints whole lines, without characters that change how they read.
+    /// Prints whole lines without unprintable characters.
     pub fn text(&self, text: &str) {
         self.send(&outside::printable_lines(text));
     }
@@ -105,7 +105,7 @@ impl Output {
 
 fn write_all(receiver: &Receiver<Message>, mut writer: impl Write, lost: &AtomicU64) {
     let mut reports = Reports::default();
-    // A reader that is gone is no reason to end: the program may serve on.
+    // Continues without a reader, since the program may still have work.
     loop {
         let received = match lost.load(Relaxed) {
             0 => receiver.recv().map_err(RecvTimeoutError::from),
@@ -131,7 +131,7 @@ fn write_all(receiver: &Receiver<Message>, mut writer: impl Write, lost: &Atomic
     }
 }
 
-/// When lost lines are reported.
+/// Decides when lost lines are reported.
 #[derive(Default)]
 struct Reports {
     last: Option<Instant>,
@@ -139,7 +139,7 @@ struct Reports {
 }
 
 impl Reports {
-    /// Whether one may be made now.
+    /// Whether a report may be written now.
     fn may(&mut self, now: Instant) -> bool {
         let passed = self.last.map_or(Duration::MAX, |last| now - last);
         if passed >= 2 * REPORT {
@@ -154,11 +154,11 @@ impl Reports {
     }
 }
 
-/// Standard error as a writer of a log that gives each line at once. Characters that change how a
-/// line reads are left out, within it line ends, too; only the log's own colours stay.
+/// Standard error as the writer of the log, which writes each line at once. Unprintable characters
+/// are removed, including line ends inside a line; the log's own colours stay.
 pub struct Log {
-    /// Whether it has colours: what then is left of others' escape characters is up to the log,
-    /// which writes them out.
+    /// Whether the log has colours. Escape characters then stay: the log itself escapes those of
+    /// messages and fields.
     pub is_coloured: bool,
 }
 
@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    /// Blocks on each write until it is let go; then passes it on.
+    /// Blocks on each write until it is released, and records what was written.
     struct Held {
         go: Receiver<()>,
         written: Sender<String>,
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_stopped_stops_nobody_and_learns_what_it_missed() {
+    fn a_stopped_reader_blocks_nothing_and_gets_the_number_of_lost_lines() {
         static LOST: AtomicU64 = AtomicU64::new(0);
         let (go, held) = channel();
         let (written, lines) = channel();
@@ -222,7 +222,7 @@ mod tests {
         for number in 0..WAITING + 100 {
             output.line(&number.to_string());
         }
-        // Neither the lines nor the end of the program wait for ever.
+        // Neither the lines nor the end of the program wait forever.
         output.flush();
         assert!(started.elapsed() < 3 * PATIENCE);
         drop(go);
@@ -264,7 +264,7 @@ mod tests {
         };
         assert_eq!(made(&mut reports, 0, 60), 5);
         assert_eq!(made(&mut reports, 60, 660), 10);
-        // After some quiet minutes they are reported at once again.
+        // After some minutes without a report, the first ones are written at once again.
         assert_eq!(made(&mut reports, 900, 960), 5);
     }
 }

@@ -1,11 +1,11 @@
-//! Text from outside, for a terminal or a log: nothing in it may change how a line reads, and no
-//! secret in it may be repeated.
+//! External text for a terminal or a log: it must not change how a line reads, and secrets in it
+//! must not be repeated.
 
 use std::borrow::Cow;
 
 pub use device_stream_websocket::text::{is_unprintable, printable};
 
-/// The same of several lines: their ends stay.
+/// The same for text of several lines: line ends stay.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     let is_bad = |c: char| c != '\n' && is_unprintable(c);
     if text.chars().any(is_bad) {
@@ -15,14 +15,14 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// JSON that says the same without [unprintable](is_unprintable) characters; line ends between its
-/// parts stay.
+/// Equivalent JSON without [unprintable](is_unprintable) characters; line ends between its parts
+/// stay.
 pub fn printable_json(json: &str) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
         if c != '\n' && is_unprintable(c) {
-            // They stand in strings only.
+            // They can only occur in strings.
             for unit in c.encode_utf16(&mut [0; 2]) {
                 let _ = write!(text, "\\u{unit:04x}");
             }
@@ -33,15 +33,15 @@ pub fn printable_json(json: &str) -> String {
     text
 }
 
-/// What stands for a secret.
+/// Replaces a secret.
 const MASK: &str = "***";
 /// Names whose values are secrets, in connection strings and SAS tokens.
 const SECRET_NAMES: [&str; 4] = ["sharedaccesskey=", "sharedaccesssignature=", "sig=", "key="];
-/// Shortest text that is taken for a key: 16 bytes, IoT Hub's shortest, in base64.
+/// Shortest text that may be a key: 16 bytes, IoT Hub's shortest, in base64.
 const KEY_LENGTH: usize = 24;
 
-/// The text with all that looks like a key, a token or the secret part of a connection string
-/// masked: for what a person has put into the wrong place.
+/// The text with everything masked that looks like a key, a token or the secret part of a
+/// connection string: users sometimes give them in the wrong place.
 pub fn masked(text: &str) -> Cow<'_, str> {
     let mut masked = String::with_capacity(text.len());
     let mut is_changed = false;
@@ -78,7 +78,7 @@ fn secret_at(text: &str) -> Option<(usize, usize)> {
             continue;
         }
         let value = text.get(name.len()..)?;
-        // A token as a value has blanks and `&` in it.
+        // A token as a value contains blanks and `&`.
         let is_token = value
             .get(..TOKEN.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(TOKEN));
@@ -99,7 +99,7 @@ fn secret_at(text: &str) -> Option<(usize, usize)> {
 
 const TOKEN: &str = "SharedAccessSignature ";
 
-/// A word that could be a key in base64: long, and not what people make up.
+/// Whether a word could be a key in base64: long, and with the characters of random base64.
 fn looks_like_key(word: &str) -> bool {
     let body = word.trim_end_matches('=');
     let has = |test: fn(&char) -> bool| body.chars().any(|c| test(&c));
@@ -118,7 +118,7 @@ mod tests {
     const KEY: &str = "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
 
     #[test]
-    fn several_lines_and_json_keep_what_they_say() {
+    fn lines_and_json_keep_their_meaning() {
         assert_eq!(printable_lines("a\u{1b}b\r\nc\u{202e}\n"), "ab\nc\n");
         assert!(matches!(printable_lines("a\nb"), Cow::Borrowed(_)));
         let value =
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_masked_wherever_they_stand() {
+    fn secrets_are_masked_anywhere_in_a_text() {
         let token = "SharedAccessSignature sr=h&sig=abc%3D&se=1&skn=p";
         for text in [
             format!("HostName=h;DeviceId=d;SharedAccessKey={KEY}"),

@@ -1,19 +1,19 @@
-//! Percent-encoding, and lists of `name=value` with `&` between them: URLs, SAS tokens and MQTT
-//! topics have both.
+//! Percent-encoding, and lists of `name=value` separated by `&`, as in URLs, SAS tokens and MQTT
+//! topics.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
-/// What `encodeURIComponent` leaves alone is letters, digits and `- . _ ~`; this is the rest.
+/// Everything but letters, digits and `- . _ ~`, which RFC 3986 calls unreserved.
 pub const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-/// What must not stand in a value of an MQTT topic: the C parser accepts the rest literally, and
-/// no parser misreads it.
+/// Everything that is encoded in a value of an MQTT topic: the C parser accepts only the rest
+/// literally, and no parser misreads it.
 pub const TOPIC_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
-/// Names and values of `name=value&name=value`, as they stand there; what has no `=` is skipped.
+/// Names and values of `name=value&name=value`, not decoded; items without `=` are skipped.
 pub fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.split('&').filter_map(|pair| pair.split_once('='))
 }

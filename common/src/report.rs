@@ -1,4 +1,4 @@
-//! How a program tells a person that it could not do its job.
+//! How a program reports to the user that it failed.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use crate::{output, outside, telemetry};
 
-/// Exit code of wrong usage, as the command line parser's own.
+/// Exit code of invalid usage, the same as that of the command line parser.
 pub const USAGE: u8 = 2;
 
-/// One line from an error and its causes: `what: why: why`. None of our errors repeats its cause in
-/// its own text.
+/// One line from an error and its causes: `what: why: why`. Our errors do not repeat their cause in
+/// their own text.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     for cause in iter::successors(error.source(), |cause| (*cause).source()) {
@@ -20,31 +20,30 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Prints the error on stderr and gives the exit code of a failure.
+/// Prints the error on stderr and returns the exit code of a failure.
 pub fn failure(error: &dyn Error) -> ExitCode {
     print(error);
     ExitCode::FAILURE
 }
 
-/// Prints the error on stderr and gives the exit code of wrong usage.
+/// Prints the error on stderr and returns the exit code of invalid usage.
 pub fn usage(error: &dyn Error) -> ExitCode {
     print(error);
     ExitCode::from(USAGE)
 }
 
-/// Prints on stdout that a configuration which was only to be checked is valid, and gives the exit
-/// code of success.
+/// Prints on stdout that a checked configuration is valid, and returns the exit code of success.
 pub fn valid() -> ExitCode {
     output::stdout().line("the configuration is valid");
     output::finish();
     ExitCode::SUCCESS
 }
 
-/// Nothing from outside may change how the line reads, or be a secret in it.
+/// Prints the error on stderr, without unprintable characters and secrets.
 fn print(error: &dyn Error) {
     let text = chain(error);
     let text = outside::printable(&text);
-    // What was counted belongs before the last word.
+    // Reports of repeated log lines come before the error.
     telemetry::flush();
     output::stderr().line(&format!("error: {}", outside::masked(&text)));
     output::finish();
@@ -59,7 +58,7 @@ mod tests {
     struct Outer(#[source] std::io::Error);
 
     #[test]
-    fn causes_follow_what_they_caused() {
+    fn causes_follow_their_error() {
         let error = Outer(std::io::Error::other("inner"));
         assert_eq!(chain(&error), "outer: inner");
         assert_eq!(chain(&std::io::Error::other("outer")), "outer");

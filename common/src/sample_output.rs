@@ -1,5 +1,5 @@
-//! What both proxies print of the official samples' lines, for scripts that wait for
-//! them (`docs/protocol.md`, "The official samples' lines").
+//! Lines of the official samples that both proxies print, for scripts that wait for them
+//! (`docs/protocol.md`, "The official samples' lines").
 
 use std::convert::Infallible;
 
@@ -9,7 +9,7 @@ use tokio::time::{Duration, sleep};
 
 use crate::tunnel::Traffic;
 
-/// How often traffic is counted, as in the C sample.
+/// How often traffic is printed, as in the C sample.
 const TRAFFIC_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One traffic line of the C sample; counts are since the last line.
@@ -22,8 +22,8 @@ pub fn traffic_line(at: OffsetDateTime, sent: u64, received: u64) -> String {
     format!("[{at}] Network traffic (in bytes) (sent={sent}; received={received})")
 }
 
-/// Prints a traffic line every 10 s while there is traffic, for ever: drop the future
-/// when the tunnel has ended.
+/// Prints a traffic line every 10 s while there is traffic. It never ends: drop the future when the
+/// tunnel has ended.
 pub async fn traffic_lines(traffic: &Traffic, print: impl Fn(&str)) -> Infallible {
     let (mut sent, mut received) = (0, 0);
     loop {
@@ -37,8 +37,7 @@ pub async fn traffic_lines(traffic: &Traffic, print: impl Fn(&str)) -> Infallibl
     }
 }
 
-/// Stream data for a line: text as it is; everything else escaped, since it goes to a
-/// terminal.
+/// Stream data for display: printable text unchanged, everything else escaped.
 pub fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(crate::outside::is_unprintable) => text.to_owned(),

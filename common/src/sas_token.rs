@@ -1,5 +1,5 @@
-//! SAS tokens: minting and verifying, by the rules of `docs/protocol.md`, "SAS tokens and policies"
-//! The clock is an argument.
+//! SAS tokens, minted and verified (`docs/protocol.md`, "SAS tokens and policies"). The time is an
+//! argument.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ use crate::secret::{Secret, SharedKey};
 /// The scheme word in front of every SAS token.
 const SCHEME: &str = "SharedAccessSignature";
 
-/// Mints a token for a resource, `host[/devices/d[/modules/m]]`, that ends at
-/// `expiry` (Unix seconds). With a policy's key, name the policy.
+/// Mints a token for a resource, `host[/devices/d[/modules/m]]`, that expires at `expiry` (Unix
+/// seconds). With a policy's key, name the policy.
 pub fn mint(resource: &str, key: &SharedKey, policy: Option<&str>, expiry: u64) -> Secret {
     let sr = utf8_percent_encode(resource, COMPONENT).to_string();
     let signature = STANDARD.encode(key.sign(format!("{sr}\n{expiry}").as_bytes()));
@@ -36,7 +36,7 @@ pub enum SasTokenError {
     /// `sr`, `sig` or `se` is missing.
     #[error("the token has no `{0}`")]
     Missing(&'static str),
-    /// A known field stands there twice.
+    /// A known field occurs twice.
     #[error("the token has `{0}` twice")]
     Repeated(&'static str),
     /// `se` is no decimal number.
@@ -50,7 +50,7 @@ pub enum SasTokenError {
     BadResource,
 }
 
-/// A SAS token, taken apart but not yet believed.
+/// A SAS token that is parsed but not verified.
 #[derive(Clone)]
 pub struct SasToken {
     /// `sr` exactly as written: the signature covers this text.
@@ -64,11 +64,11 @@ pub struct SasToken {
 }
 
 impl SasToken {
-    /// Takes a token apart: any order of fields, any of the encodings that SDKs
-    /// write; unknown fields are ignored, repeated known ones refused.
+    /// Parses a token: in any order of fields, and in any encoding that SDKs write. Unknown fields
+    /// are ignored, repeated known ones refused.
     ///
     /// # Errors
-    /// [`SasTokenError`] says which part is wrong and repeats nothing of it.
+    /// [`SasTokenError`] names the invalid part and repeats nothing of it.
     pub fn parse(text: &str) -> Result<Self, SasTokenError> {
         let fields = text
             .strip_prefix(SCHEME)
@@ -108,7 +108,7 @@ impl SasToken {
         })
     }
 
-    /// When the token ends, Unix seconds.
+    /// When the token expires, Unix seconds.
     pub fn expiry(&self) -> u64 {
         self.expiry
     }
@@ -124,9 +124,8 @@ impl SasToken {
         key.verify(message.as_bytes(), &self.signature)
     }
 
-    /// Whether the token's resource is `path` on this hub, or a prefix of it that
-    /// ends at a segment border. The host is compared without case and port, the
-    /// rest with case.
+    /// Whether the token's resource is `path` on this hub, or a prefix of it that ends at a segment
+    /// boundary. The host is compared without case and port, the rest with case.
     pub fn covers(&self, hub: &HubAddress, path: &str) -> bool {
         self.scope(hub).is_some_and(|scope| {
             scope.is_empty()
@@ -142,7 +141,7 @@ impl SasToken {
         self.scope(hub) == Some(path)
     }
 
-    /// What follows the host, if that is this hub.
+    /// The part after the host, if the host is this hub.
     fn scope(&self, hub: &HubAddress) -> Option<&str> {
         let (host, scope) = match self.resource.split_once('/') {
             Some((host, scope)) => (host, scope.trim_end_matches('/')),
@@ -151,7 +150,7 @@ impl SasToken {
         hub.is_named_by(host).then_some(scope)
     }
 
-    /// Whether the token names nothing but the host.
+    /// Whether the token names only the host.
     pub fn names_only_host(&self) -> bool {
         self.resource
             .split_once('/')
@@ -229,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn every_dialect_of_the_same_device_is_accepted() {
+    fn tokens_of_all_sdks_for_the_same_device_are_accepted() {
         for text in [d1().as_str(), D2, D3] {
             let token = SasToken::parse(text).unwrap();
             assert!(token.is_signed_by(&k1()), "{text}");
             assert!(!token.is_signed_by(&k2()), "{text}");
             assert!(token.covers(&hub(), "devices/dev1"));
             assert!(token.covers(&hub(), "devices/dev1/modules/m"));
-            assert!(!token.covers(&hub(), "devices/dev10"), "segment border");
+            assert!(!token.covers(&hub(), "devices/dev10"), "segment boundary");
             assert!(!token.covers(&hub(), "devices/DEV1"), "ids have case");
             assert_eq!((token.expiry(), token.policy()), (1_700_000_003, None));
         }
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn minting_gives_the_vectors() {
+    fn minting_gives_the_test_vectors() {
         let token = mint("myhub.example.net/devices/dev1", &k1(), None, 1_700_000_003);
         assert_eq!(token.expose(), d1());
         let service = mint("myhub.example.net", &k2(), Some("service"), 1_700_000_002);

@@ -1,4 +1,4 @@
-//! Secrets: they print nothing, compare in constant time and are wiped on drop.
+//! Secrets: they are not printed, are compared in constant time, and are wiped when dropped.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use aws_lc_rs::{constant_time, digest, hmac};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-/// A text that must never reach a log: a key, a token, a connection string.
+/// A text that must never be logged: a key, a token, a connection string.
 #[derive(Clone, Default)]
 pub struct Secret(Zeroizing<String>);
 
@@ -16,7 +16,7 @@ impl Secret {
         Self(Zeroizing::new(text.into()))
     }
 
-    /// The text itself: only for the wire, or for the person who asked for it.
+    /// The text itself: only for the wire, or for a user who requested it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -42,7 +42,7 @@ impl From<&str> for Secret {
     }
 }
 
-/// Lets command line parsers read a secret without ever printing it.
+/// For command line parsers, which then never print the secret.
 impl std::str::FromStr for Secret {
     type Err = std::convert::Infallible;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -56,7 +56,7 @@ pub enum KeyError {
     /// The text is empty.
     #[error("it is empty")]
     Empty,
-    /// The text contains a line break or a blank: a usual paste mistake.
+    /// The text contains a line break or a blank, often from pasting.
     #[error("it contains a line break or a blank (was it pasted in pieces?)")]
     Blank,
     /// The text is not base64.
@@ -72,7 +72,7 @@ impl SharedKey {
     /// Decodes the base64 text of connection strings and of the registry.
     ///
     /// # Errors
-    /// [`KeyError`] says what is wrong, without repeating the text.
+    /// [`KeyError`] states the reason, without repeating the text.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         if text.is_empty() {
             return Err(KeyError::Empty);
@@ -113,7 +113,7 @@ impl SharedKey {
         hmac::verify(&key, message, signature).is_ok()
     }
 
-    /// A digest that tells keys apart without being a key.
+    /// A digest that identifies the key without revealing it.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut fingerprint = [0u8; 32];
         fingerprint.copy_from_slice(digest::digest(&digest::SHA256, &self.0).as_ref());
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_output_is_silent() {
+    fn debug_output_hides_secrets() {
         let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
         let shown = format!(
             "{:?} {:?}",

@@ -1,11 +1,11 @@
-//! Whether session mode is used, as an operator chooses it.
+//! Whether session mode is used: the value of `--session`.
 
 use clap::ValueEnum;
 
-/// Whether connections may outlive the streams that carry them.
+/// Whether connections use sessions, and so outlive their streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SessionMode {
-    /// With peers that can.
+    /// With peers that support it.
     Auto,
     /// Never in a plain stream.
     Always,

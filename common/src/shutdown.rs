@@ -1,26 +1,26 @@
-//! Signals become one cancellation; the first asks, the second insists. And what else tells that
-//! a program is no longer wanted.
+//! Signals that stop a program: the first one cancels a token, the second one ends the program at
+//! once. Also other signs that a program should stop.
 
 use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A second signal came: the program is to end at once, without waiting for anything.
+/// A second signal was received: the program must end at once, without waiting for anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interrupted;
 
 impl From<Interrupted> for ExitCode {
-    /// That of a program which SIGINT has ended.
+    /// The exit code of a program that SIGINT has ended.
     fn from(_: Interrupted) -> Self {
         Self::from(128 + 2)
     }
 }
 
 /// Runs a program with a token that the first SIGINT, SIGTERM or Ctrl-C cancels. The second one
-/// drops the program where it is. A signal that was ignored at the start stays ignored, as `nohup`
-/// and shells want it for what they start in the background. Once in a process; dropped, it drops
-/// the program.
+/// drops the program. A signal that was ignored at the start stays ignored, as `nohup` and shells
+/// expect it of background programs. Call it once in a process. Dropping the future drops the
+/// program.
 ///
 /// # Errors
 /// [`Interrupted`] after the second signal.
@@ -28,7 +28,7 @@ pub async fn with_signals<F: Future>(
     program: impl FnOnce(CancellationToken) -> F,
 ) -> Result<F::Output, Interrupted> {
     let stop = CancellationToken::new();
-    // A task of its own: while the program runs, looking at its handle costs next to nothing.
+    // In a task of its own: polling its handle costs almost nothing while the program runs.
     let mut insisted = AbortOnDropHandle::new(tokio::spawn(second_signal(stop.clone())));
     tokio::select! {
         biased;
@@ -61,7 +61,7 @@ mod unix {
 
     use crate::optional::or_never;
 
-    /// The signals that end a program, but for those that it was started to ignore.
+    /// The signals that stop a program, except those that were ignored at its start.
     pub(super) struct Signals {
         interrupt: Option<Signal>,
         terminate: Option<Signal>,
@@ -83,7 +83,7 @@ mod unix {
         }
     }
 
-    /// Takes a signal over, unless the program was started to ignore it.
+    /// Handles a signal, unless it was ignored at the start.
     fn unless_ignored(kind: SignalKind) -> Option<Signal> {
         if is_ignored(kind) {
             return None;
@@ -95,8 +95,8 @@ mod unix {
         or_never(signal.as_mut().map(Signal::recv)).await;
     }
 
-    /// Whether the signal is ignored now. The system call that asks for it is an unsafe one;
-    /// Linux tells it in a file, and elsewhere no signal counts as ignored.
+    /// Whether the signal is ignored now. The system call for this is unsafe, so Linux's status
+    /// file is read; elsewhere no signal counts as ignored.
     fn is_ignored(kind: SignalKind) -> bool {
         let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
             return false;
@@ -109,18 +109,18 @@ mod unix {
             .is_some_and(|mask| mask & (1 << number) != 0)
     }
 
-    /// Ends when the terminal that started us hangs up; never without such a signal, or where it
-    /// was ignored at the start. Once it was polled, the signal no longer ends the process.
-    ///
-    /// May be dropped.
+    /// Waits until the controlling terminal is closed (SIGHUP); forever if the signal was ignored
+    /// at the start. Once this was polled, the signal no longer ends the process. The future may be
+    /// dropped.
     pub async fn hangup() {
         received(&mut unless_ignored(SignalKind::hangup())).await;
     }
 
-    /// Ends when nothing can read standard output any more: its pipe has no reader, or its
-    /// terminal is gone. Never for a file, nor once standard output was closed. May be dropped.
+    /// Waits until nothing can read standard output any more: its pipe has no reader, or its
+    /// terminal is closed. Forever for a file, and if standard output is closed. The future may be
+    /// dropped.
     pub async fn output_gone() {
-        // Not a copy of the descriptor, which would keep a pipe open.
+        // Not a duplicate of the descriptor, which would keep a pipe open.
         #[expect(
             deprecated,
             reason = "its successor is unsafe, for descriptors that may be closed meanwhile"
@@ -160,13 +160,13 @@ impl Signals {
     }
 }
 
-/// Ends when the terminal that started us hangs up; never where there is no such signal.
+/// Waits forever: there is no such signal. The future may be dropped.
 #[cfg(not(unix))]
 pub async fn hangup() {
     std::future::pending().await
 }
 
-/// Ends when nothing can read standard output any more; here only a write tells that.
+/// Waits forever: here only a failed write shows this. The future may be dropped.
 #[cfg(not(unix))]
 pub async fn output_gone() {
     std::future::pending().await

@@ -1,11 +1,10 @@
-//! Numbers that follow from their place and look like chance (SplitMix64): for bytes that are to
-//! tell where they belong, and for tests that can be played again. Not for secrets.
+//! Reproducible pseudo-random numbers (SplitMix64), for test patterns in which each byte depends on
+//! its offset, and for simulations that can be repeated. Not for secrets.
 
-/// How far one state is from the next.
+/// The difference between consecutive states.
 pub const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// The number that belongs to this state, a multiple of [`STEP`] or any other. No two states have
-/// the same.
+/// The number for a state, usually a multiple of [`STEP`]. Different states have different numbers.
 #[inline]
 pub fn number(state: u64) -> u64 {
     let mut z = state;

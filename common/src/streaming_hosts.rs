@@ -1,6 +1,6 @@
-//! Which hosts a hub may name as streaming endpoints. The hub chooses where both proxies
-//! connect to, and their machine may reach what the hub cannot: without a rule a hub could
-//! have any port of an internal network spoken to.
+//! Which hosts a hub may name as streaming endpoints. The hub chooses the host to which both
+//! proxies connect, and they may reach networks that the hub cannot: without this check, a hub
+//! could make them connect to any port of an internal network.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,15 +9,14 @@ use std::str::FromStr;
 use crate::hub_address::HubAddress;
 use crate::wire::streaming_endpoint::{StreamingEndpoint, StreamingEndpointError};
 
-/// Domains of clouds whose hubs have their streaming endpoints at other names of the same
-/// domain, as `{hub}.{region}.streams.azure-devices.net` (`docs/protocol.md`, "Streaming
-/// endpoints").
+/// Domains of clouds whose hubs have their streaming endpoints at other names in the same domain,
+/// such as `{hub}.{region}.streams.azure-devices.net` (`docs/protocol.md`, "Streaming endpoints").
 const CLOUDS: [&str; 3] = ["azure-devices.net", "azure-devices.cn", "azure-devices.us"];
 
 /// Why a streaming endpoint is not dialled.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
-    /// The URL is not one of a streaming endpoint. It is not repeated: it may carry secrets.
+    /// The URL is not that of a streaming endpoint. It is not repeated: it may contain secrets.
     #[error("the streaming endpoint's URL is not a wss:// URL with a host")]
     BadUrl,
     /// The host is not allowed.
@@ -34,14 +33,14 @@ pub enum EndpointError {
     },
 }
 
-/// The rule: the hub's own host and, for a hub in a cloud's domain, that domain; or the
-/// patterns that were given instead.
+/// The allowed hosts: the hub's own host and, for a hub in a cloud's domain, that domain; or the
+/// configured patterns instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamingHosts(Vec<Pattern>);
 
 impl StreamingHosts {
-    /// For a device or service that knows its hub by these addresses, of which a device has
-    /// a second one when it connects through a gateway.
+    /// For a device or service that uses these addresses of its hub; a device that connects through
+    /// a gateway has two.
     pub fn new<'a>(
         hubs: impl IntoIterator<Item = &'a HubAddress>,
         instead: Option<&Patterns>,
@@ -69,7 +68,7 @@ impl StreamingHosts {
         Self(allowed)
     }
 
-    /// Reads a streaming endpoint's URL, if it may be dialled.
+    /// Parses a streaming endpoint's URL, if its host is allowed.
     ///
     /// # Errors
     /// [`EndpointError`].
@@ -101,12 +100,12 @@ impl fmt::Display for StreamingHosts {
     }
 }
 
-/// Why a text is no list of hosts.
+/// A text is not a list of hosts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not NAME[:PORT], *.DOMAIN[:PORT] or * (IPv6 in brackets)")]
 pub struct PatternError(String);
 
-/// What `--streaming-hosts` says: hosts with commas between them. None is as good as no
+/// The value of `--streaming-hosts`: hosts separated by commas. An empty list is the same as no
 /// option.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Patterns(Vec<Pattern>);
@@ -173,7 +172,7 @@ enum Hosts {
     All,
     /// This one.
     One(Host),
-    /// All names that end in this domain, itself not.
+    /// All names below this domain, but not the domain itself.
     Below(String),
 }
 
@@ -187,8 +186,7 @@ impl Hosts {
     }
 }
 
-/// A host as it is compared: names in lower case and without the dot of the root, addresses
-/// by their value.
+/// A host for comparison: names in lower case and without a trailing dot, addresses by value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
     Address(IpAddr),
@@ -245,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_of_ones_own_names_itself() {
+    fn a_self_hosted_hub_may_name_only_itself() {
         let own = rule("hub.example.net:8443", "");
         for (url, expected) in [
             ("wss://hub.example.net:8443/bridges/x", true),
@@ -259,14 +257,14 @@ mod tests {
             ("wss://127.0.0.1:22/", false),
             ("wss://[::1]:22/", false),
             ("wss://169.254.169.254/", false),
-            // Resolvers read these as addresses.
+            // Resolvers parse these as addresses.
             ("wss://2130706433/", false),
             ("wss://0x7f.1/", false),
             ("wss://localhost:8443/", false),
             ("wss://myhub.azure-devices.net/", false),
             ("wss://hub%2eexample.net/", false),
         ] {
-            // What cannot be read at all is not dialled either.
+            // Invalid URLs are refused too.
             let found = own.check(url).is_ok();
             assert_eq!(found, expected, "{url}");
         }
@@ -280,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_in_a_cloud_names_hosts_of_its_domain() {
+    fn a_hub_in_a_cloud_may_name_hosts_of_its_domain() {
         let cloud = rule("MyHub.azure-devices.net", "");
         for (url, expected) in [
             (
@@ -312,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn only_wss_and_nobody_s_name_before_the_host() {
+    fn only_wss_without_a_user_name_is_allowed() {
         let all = rule("hub.example.net", "*");
         assert!(allows(&all, "wss://anything:1/"));
         for url in [

@@ -1,5 +1,5 @@
-//! Text as people's tools write it: with a byte order mark, in UTF-16, with CRLF, in quotes. One
-//! reader for the files and variables of all programs.
+//! Text as common tools write it: with a byte order mark, in UTF-16, with CRLF, in quotes. All
+//! programs read their files and variables with this code.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -8,16 +8,16 @@ use std::path::Path;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-/// Largest file that is read: a bundle of all the world's CAs fits several times.
+/// Largest file that is read: several times the size of a complete CA bundle.
 const FILE: u64 = 4 << 20;
 
-/// Why a file gives no text. Neither variant repeats any of it.
+/// Why a file cannot be read as text. No variant repeats any of it.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     /// It cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is larger than any file of its kind.
+    /// It is too large.
     #[error("it is larger than {} MiB", FILE >> 20)]
     TooLarge,
     /// It is neither UTF-8 nor UTF-16.
@@ -28,7 +28,7 @@ pub enum TextError {
 /// Reads a text file of at most 4 MiB. Blocks.
 ///
 /// # Errors
-/// [`TextError`]; the file's name is the caller's to tell.
+/// [`TextError`], which does not name the file.
 pub fn read(path: &Path) -> Result<Zeroizing<String>, TextError> {
     let mut bytes = Zeroizing::new(Vec::new());
     File::open(path)?.take(FILE + 1).read_to_end(&mut bytes)?;
@@ -50,16 +50,15 @@ pub fn decode(bytes: &[u8]) -> Option<String> {
         [0xEF, 0xBB, 0xBF, rest @ ..] => std::str::from_utf8(rest).ok().map(str::to_owned),
         [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xFE, 0xFF, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        // No text of ours begins with a character outside ASCII, and none has a NUL in it.
+        // UTF-16 without a mark: our texts begin with ASCII and contain no NUL.
         [first, 0, ..] if *first != 0 => utf16(bytes, u16::from_le_bytes),
         [0, second, ..] if *second != 0 => utf16(bytes, u16::from_be_bytes),
         _ => std::str::from_utf8(bytes).ok().map(str::to_owned),
     }
 }
 
-/// The one value that a file or variable holds, without what stands around it: blanks and line
-/// ends, quotes (docker's `--env-file` keeps them), and az's JSON, a text or an object with
-/// `connectionString` in it.
+/// The value in a file or variable, without what tools add around it: blanks and line ends, quotes
+/// (docker's `--env-file` keeps them), and az's JSON, a text or an object with `connectionString`.
 pub fn value(text: &str) -> Zeroizing<String> {
     let mut text = trimmed(text);
     if let Some(inner) = from_json(text) {
@@ -76,7 +75,7 @@ pub fn value(text: &str) -> Zeroizing<String> {
     Zeroizing::new(text.to_owned())
 }
 
-/// The value of an environment variable. One that is empty, or blank, is not set.
+/// The value of an environment variable; `None` if it is empty or blank.
 pub fn variable(text: &str) -> Option<Zeroizing<String>> {
     Some(value(text)).filter(|value| !value.is_empty())
 }
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_write_a_text_is_read() {
+    fn all_encodings_are_read() {
         let marked = format!("\u{feff}{TEXT}");
         for bytes in [
             TEXT.as_bytes().to_vec(),
@@ -143,7 +142,7 @@ mod tests {
         ] {
             assert_eq!(value(&around).as_str(), TEXT, "{around}");
         }
-        // A quote at one end only is part of it.
+        // A quote at one end only is part of the value.
         assert_eq!(value("\"abc").as_str(), "\"abc");
         assert_eq!(value("{\"a\":1}").as_str(), "{\"a\":1}");
         for nothing in ["", " ", "\r\n", "\"\"", "\u{feff}"] {
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_bounded() {
+    fn the_size_of_files_is_limited() {
         let folder = std::env::temp_dir().join(format!("text-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("f");

@@ -1,13 +1,13 @@
-//! What to do about a failure that stands in the way: errors say so by a method `verdict`.
+//! What to do about a failure: errors have a method `verdict`.
 
-/// What can cure a failure.
+/// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Time: the next attempt may succeed.
+    /// Retry: the next attempt may succeed.
     Retry,
-    /// A person: a key, a token or a clock is wrong. Attempts go on where somebody may set it right
-    /// meanwhile, but rarely.
+    /// A person must correct a key, a token or a clock. If that may happen while the program runs,
+    /// it retries, but rarely.
     AskPerson,
-    /// Nothing: another attempt comes to the same end.
+    /// Give up: another attempt would fail in the same way.
     Never,
 }

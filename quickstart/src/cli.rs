@@ -1,4 +1,4 @@
-//! Arguments; without any, everything has a default.
+//! Arguments; all of them have defaults.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub struct Cli {
     #[arg(long, value_name = "ID", default_value = "MyDevice")]
     pub device: DeviceId,
 
-    /// What streams to the device reach.
+    /// The TCP service to which streams connect.
     #[arg(long, value_name = "HOST:PORT", default_value = "localhost:22")]
     pub target: String,
 
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_definition_is_valid() {
         Cli::command().debug_assert();
     }
 }

@@ -1,7 +1,7 @@
 //! Hub, device-proxy and service-proxy in one process on loopback, for a first look:
 //! `cargo run --release -p quickstart`, then `ssh` to a local port.
 
-/// Prints a line that nothing waits for.
+/// Prints a line on stdout; a reader that is slow or gone does not matter.
 macro_rules! say {
     ($($text:tt)*) => { common::output::stdout().line(&format!($($text)*)) };
 }
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Err(error) => return report::failure(&error),
     };
     let result = runtime.block_on(shutdown::with_signals(|stop| run(&cli, stop)));
-    // What the hub's database is writing is written, unless a second signal has come.
+    // Lets the hub's database finish its writes, unless a second signal has come.
     match result {
         Ok(_) => runtime.shutdown_timeout(limits::DRAIN),
         Err(_) => runtime.shutdown_background(),
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> {
-    // A mistake is reported before anything is started.
+    // An invalid target is reported before anything is started.
     Targets::parse(std::slice::from_ref(&cli.target), true)?;
     let tasks = TaskTracker::new();
     let stop_hub = CancellationToken::new();
@@ -109,7 +109,7 @@ async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> 
         let user = ["USER", "USERNAME"]
             .iter()
             .find_map(|name| std::env::var(name).ok());
-        // Without it ssh takes the name of the user who types.
+        // Without it ssh uses the name of the current user.
         let user = user.map(|name| name + "@").unwrap_or_default();
         say!("Now type, in another terminal:\n");
         say!(
@@ -127,14 +127,14 @@ async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> 
     say!("Ctrl-C ends everything.");
 
     tokio::select! {
-        // A stop ends the device-proxy too: its handle is then awaited below, and once.
+        // A stop ends the device-proxy too, and its handle may be awaited only once: below.
         biased;
         () = stop.cancelled() => {}
         ended = &mut device_run => return ended_early(ended),
     }
     say!("\nstopping");
     stop.cancel();
-    // The hub goes last: the proxies say Close to it.
+    // The hub stops last, so that the proxies can close their streams in order.
     let _ = tokio::join!(listener, device_run);
     stop_hub.cancel();
     tasks.close();

@@ -1,4 +1,4 @@
-//! The three programs, configured for each other.
+//! The three programs, configured to work together.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,7 +33,7 @@ use tokio::task::JoinError;
 /// The usual port of a self-hosted hub that runs without privileges.
 const HTTPS_PORT: u16 = 8443;
 
-/// Why the quickstart could not go on.
+/// Why the quickstart could not continue.
 #[derive(Debug, thiserror::Error)]
 pub enum QuickstartError {
     /// The hub.
@@ -76,9 +76,9 @@ pub enum QuickstartError {
     Part(#[from] JoinError),
 }
 
-/// A hub on loopback: the usual ports, or free ones where those are taken.
+/// A hub on loopback: on the usual ports, or on free ones where those are taken.
 ///
-/// Dropped, it leaves no more than files in the folder.
+/// The future may be dropped: only files in the folder remain.
 pub async fn hub(data_dir: &Path) -> Result<Server, QuickstartError> {
     let bind = async |https: u16, mqtts: u16| {
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -101,7 +101,7 @@ pub async fn hub(data_dir: &Path) -> Result<Server, QuickstartError> {
     }
 }
 
-/// Where the hub's MQTT listens, for a person.
+/// The address of the hub's MQTT listener, for display.
 pub fn mqtts(server: &Server) -> String {
     match server.mqtts_address() {
         Ok(Some(address)) => address.to_string(),
@@ -116,7 +116,7 @@ pub fn ca_file(server: &Server) -> PathBuf {
 
 /// The device, registered if it is not.
 ///
-/// Dropped, the device may be registered already; the next call finds it.
+/// The future may be dropped: the device may be registered then, and the next call finds it.
 pub async fn device(
     server: &Server,
     id: &DeviceId,
@@ -159,7 +159,7 @@ pub async fn service(server: &Server) -> Result<ServiceConnectionString, Quickst
     })
 }
 
-/// A device-proxy with the echo target, and with this one if it is given.
+/// The configuration of a device-proxy with the echo target, and with `target` if it is given.
 pub fn device_config(
     connection: DeviceConnectionString,
     ca_file: &Path,
@@ -197,7 +197,7 @@ fn hub_config(service: &ServiceConnectionString, ca_file: &Path) -> HubConfig {
 
 /// A listener on the given local port, or on a free one where that is taken.
 ///
-/// The future may be dropped: the ports are free again.
+/// The future may be dropped: the ports are then free again.
 pub async fn listener(
     service: &ServiceConnectionString,
     ca_file: &Path,
@@ -229,7 +229,7 @@ pub async fn listener(
     }
 }
 
-/// What opens single streams.
+/// Opens single streams, for the echo test.
 pub fn opener(
     service: &ServiceConnectionString,
     ca_file: &Path,
@@ -245,7 +245,7 @@ pub fn name(text: &str) -> Result<StreamName, QuickstartError> {
     Ok(StreamName::parse(text)?)
 }
 
-/// The device-proxy has ended without being asked to.
+/// The result of a device-proxy that ended by itself.
 pub fn ended_early(ended: Result<Result<(), Fatal>, JoinError>) -> Result<(), QuickstartError> {
     Ok(ended??)
 }

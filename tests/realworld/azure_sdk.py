@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """Unmodified IoT Hub SDKs against our hub.
 
-SDKs know no other ports than 443 and 8883 and want a host name with a dot. So all
-of this runs in a network namespace of its own, with a hosts file of its own, and
-disturbs nothing on the machine. Needs root for that.
+SDKs know no ports other than 443 and 8883 and want a host name with a dot. So all of this runs in a
+network namespace with its own hosts file, and changes nothing on the machine.
 """
 
 import logging
@@ -33,7 +32,7 @@ def main(lab):
     except ImportError as missing:
         raise harness.Skip(f"{missing} (from PyPI, see requirements.txt)") from None
 
-    # It tells every connection that ends, also those that shall.
+    # It reports every connection that ends, intended ends included.
     logging.getLogger("azure").setLevel(logging.CRITICAL)
     hub = harness.Hub(lab, hostname=HOST, https=443, mqtts=8883).start()
     proxy_string = hub.create_device("Proxy")
@@ -109,7 +108,7 @@ def python_devices(lab, hub, sdk):
 
 
 def twin_of(client):
-    """The SDK itself waits for ever for an answer that does not come."""
+    """The SDK itself waits without a limit for an answer that does not arrive."""
     answers = queue.Queue()
     threading.Thread(target=lambda: answers.put(client.get_twin()), daemon=True).start()
     try:
@@ -119,7 +118,7 @@ def twin_of(client):
 
 
 def python_reconnects(lab, hub, sdk):
-    """It subscribes once in the client's life, and counts on the hub's memory."""
+    """It subscribes once in the client's lifetime, and relies on the hub's persistent session."""
 
     def connected(**options):
         client = sdk.IoTHubDeviceClient.create_from_connection_string(
@@ -201,7 +200,7 @@ def node_reconnects(lab, hub):
 
 
 def use(hub, client, sdk, stays=0, c2d=False):
-    """Connects, sends telemetry, and stays for a while without a break."""
+    """Connects, sends telemetry, and stays connected for a while."""
     states = []
     client.on_connection_state_change = lambda: states.append(client.connected)
     try:
@@ -338,7 +337,7 @@ def fails(operation, statuses, what):
     statuses = statuses if isinstance(statuses, tuple) else (statuses,)
     try:
         operation()
-    except Exception as error:  # the SDK has several kinds
+    except Exception as error:  # the SDK has several kinds of error
         status = getattr(getattr(error, "response", None), "status_code", None)
         check(status in statuses, f"{what}: expected status {statuses}, saw {status}: {error}")
     else:
@@ -370,13 +369,13 @@ def node_service(lab, hub):
 
 
 def node_amqp(lab, hub):
-    """The hub does not speak AMQP: clients of it are refused at once, in words."""
+    """The hub does not implement AMQP: its clients are refused at once, with an explanation."""
     modules = harness.WORK / "npm" / "node_modules"
     with lab.step("npm packages over AMQP, TCP and WebSocket: they give up at once and say what to use"):
         node = harness.need("node")
         if not (modules / "azure-iot-device-amqp").is_dir():
             raise harness.Skip("azure-iot-device-amqp from npm is not installed")
-        # Without a refusal that they understand they try for four minutes.
+        # Without a refusal that they understand they retry for four minutes.
         result = lab.run(
             [node, AMQP_JS],
             timeout=60,

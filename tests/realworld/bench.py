@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
-"""The measuring works: `bench/compare` and `bench/hub` on small volumes. No speed is
-asserted here, only that every figure is there and nothing failed on the way.
-"""
+"""Checks that the measurements work: `bench/compare` and `bench/hub` on small volumes. No speed is
+asserted here, only that every figure is there and nothing failed."""
 
 import json
 import os
@@ -35,7 +34,7 @@ def main(lab):
             equal(chain["errors"], [], f"errors of {name}")
             for figure in FIGURES:
                 value = chain["figures"].get(figure.key)
-                # Of the programs between, there are none in a direct connection.
+                # A direct connection has no programs in between.
                 if name == "direct" and (figure.kind in ("memory", "idle") or "cpu" in figure.key):
                     continue
                 check(value and value["values"], f"{name} has no {figure.title}")

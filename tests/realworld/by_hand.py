@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The protocol spoken by foreign libraries, step by step.
+"""The protocol with third-party libraries, step by step.
 
 paho-mqtt plays a device on one MQTT connection, http.client the service, and two
 different WebSocket clients the legs of the stream: `websocket-client` for the
@@ -344,7 +344,7 @@ def service_leg(hub, answer, subprotocol=None):
 
 
 def upgrade_status(hub, url, token):
-    """The status that refuses a leg; 101 if it was let in."""
+    """The status that refuses a leg; 101 if it was accepted."""
     try:
         with device_leg(hub, url, token):
             return 101
@@ -412,7 +412,7 @@ def going_away(leg):
     leg.send_close(1001, b"going away")
 
 
-# --- service-proxy with a device of another make
+# --- service-proxy with a third-party device
 
 
 def official_echo_device(lab, hub, device):
@@ -449,7 +449,7 @@ def official_echo_device(lab, hub, device):
         device.request()
 
 
-# --- Two connections of one identity; bad ones
+# --- Two connections of one identity; wrong ones
 
 
 def takeover(lab, hub, service, parts):
@@ -531,7 +531,7 @@ def garble(port, garbage, ca):
             connection.recv(1000)
 
 
-# --- The parts played by hand
+# --- The parts played by this suite
 
 
 def parse(connection_string):
@@ -715,7 +715,7 @@ class Later:
     def _run(self, function):
         try:
             self.value = function()
-        except Exception as error:  # handed to whoever waits
+        except Exception as error:  # given to the waiting caller
             self.error = error
 
     def result(self, timeout=75):

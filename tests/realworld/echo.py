@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
-"""The command lines as a person meets them: the walk-through of the README, every
-way to give a connection string, the echo test, and a throughput test.
-"""
+"""The command lines as a user meets them: the walk-through of the README, every way to give a
+connection string, the echo test, and a throughput test."""
 
 import os
 import re
@@ -87,7 +86,7 @@ def several(lab, hub):
 
 
 def configuration(lab, hub, target):
-    """The samples' own arguments and variables, and which wins."""
+    """The samples' own arguments and variables, and their precedence."""
     string = hub.create_device("Sample")
     service_string = hub.service_string()
     address = ["localhost", str(target.port)]

@@ -1,9 +1,7 @@
 #!/usr/bin/env python3
-"""What goes wrong in the world: processes killed, keys and certificates that do
-not fit, ports in use, devices disabled, two hundred clients at once, readers
-that stop. Each ends in a clear error or an aborted connection, never in a hang,
-and disturbs nothing else.
-"""
+"""Faults: processes killed, keys and certificates that do not match, ports in use, devices
+disabled, two hundred clients at once, readers that stop. Each ends in a clear error or an aborted
+connection, never in a hang, and disturbs nothing else."""
 
 import base64
 import concurrent.futures
@@ -20,16 +18,16 @@ import time
 import harness
 from harness import DEVICE, check, echoes, equal
 
-ABORT_SECONDS = 15  # until the other ends of a killed program's tunnels are gone
-FROZEN_SECONDS = 30  # until pings have told that nobody is there
+ABORT_SECONDS = 15  # until the other ends of a killed program's tunnels are closed
+FROZEN_SECONDS = 30  # until pings have detected a lost peer
 RECOVERY_SECONDS = 15  # until idle proxies are back after the hub is
-REVOKE_SECONDS = 2  # the promise is one second; a busy machine gets another
+REVOKE_SECONDS = 2  # the documented limit is one second; a busy machine gets another
 AT_ONCE = 200
-IDLE_SECONDS = 45  # until connections kept for a next request are given up
+IDLE_SECONDS = 45  # until idle HTTP connections are closed
 
 
 def main(lab):
-    # What a fault does to a plain stream; suite `session` tells what it does to a session.
+    # What a fault does to a plain stream; suite `session` checks what it does to a session.
     os.environ["SERVICE_PROXY_SESSION"] = "never"
     hub = harness.Hub(lab).start()
     target = harness.TcpServer(harness.echo_back)
@@ -128,7 +126,7 @@ def backpressure(hub):
 
 
 class Flow:
-    """One tunnel with data flowing both ways without end; it tells how each side ended."""
+    """One tunnel with endless data in both directions, which records how each side ended."""
 
     def __init__(self, hub, device, device_string):
         self.at_target = queue.Queue()
@@ -154,8 +152,8 @@ class Flow:
 
 
 def flow_until_end(connection, received=None):
-    """Writes and reads until the end. The kernel tells an abort once, to the writer or
-    to the reader, and tells it from a close that was merely written into (EPIPE)."""
+    """Writes and reads until the end. The kernel reports an abort once, to the writer or to the
+    reader, and distinguishes it from writing into a closed connection (EPIPE)."""
     seen = []
 
     def write():
@@ -176,8 +174,8 @@ def flow_until_end(connection, received=None):
 
 
 def how_it_ends(connection, received=None):
-    """`reset` or `closed`: to the reader of a file these are the difference between
-    'the transfer broke' and 'that was all'."""
+    """`reset` or `closed`: to the reader of a file, the difference between a failed and a complete
+    transfer."""
     try:
         while data := connection.recv(65536):
             if received is not None:
@@ -225,7 +223,7 @@ def kills(lab, hub):
             check(name in names, f"{name} is not in the list: {names}")
 
 
-# --- Processes that hang, and lines that are dead: connections that nobody ends
+# --- Processes that hang, and links that are dead: connections that neither side ends
 
 
 def frozen(lab, hub):
@@ -328,7 +326,7 @@ def idle_recovery(lab, hub):
     echo.close()
 
 
-# --- Rights withdrawn
+# --- Rights revoked
 
 
 def revocation(lab, hub):
@@ -378,7 +376,7 @@ def clocks(lab):
         device = hub.device_proxy(device_string, "--echo", name="device-behind")
         device.wait_for(r"(?i)clock is .*behind")
         check(device.running(), f"device-proxy gave up: {device.tail()}")
-        # The same device long before the certificate was made: a board without a battery, before NTP.
+        # The same device with a clock long before the certificate was made: no battery, before NTP.
         past = [faketime, "--exclude-monotonic", "-f", "-8760h"]
         early = hub.device_proxy(device_string, "--echo", name="device-unset", under=past)
         early.wait_for(r"(?i)not valid yet.*clock")

@@ -1,5 +1,5 @@
-"""What every real-world suite needs: the three programs started, watched and
-ended as processes, and a report of what was checked.
+"""What every real-world suite needs: it starts, watches and ends the three programs as processes,
+and reports what was checked.
 
 Standard library only. A suite is a file with a `main(lab)` and the line
 `harness.run(main)`; it can be run alone:
@@ -39,8 +39,8 @@ TOOLS_DIR = pathlib.Path(os.environ.get("TOOLS_DIR", BIN_DIR)).resolve()
 VOLUME_MIB = int(os.environ.get("VOLUME_MIB", "32"))
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL", "") not in ("", "0")
 
-# Measured figures are held against their bounds only where the full volumes are asked
-# for: on a busy machine they say more of the machine.
+# Measured figures are compared with their limits only with the full volumes: on a busy machine they
+# are not reliable.
 FULL = VOLUME_MIB >= 1024
 SKIPPED = 77  # exit code of a suite that could not run, as in automake
 MIB = 1024 * 1024
@@ -49,8 +49,8 @@ DEVICE = "MyDevice"  # mixed case on purpose: device ids are case-sensitive
 # A transfer slower than this is a defect too, even on a busy two-core machine.
 SLOWEST_MIB_PER_SECOND = 2
 
-# What must never be in a log, whatever the keys of this run are. The words alone
-# may be: a hint may name `SharedAccessKey` without showing one.
+# What must never be in a log, whatever the keys of this run are. The names alone may appear: a hint
+# may mention `SharedAccessKey` without showing one.
 SECRET_PATTERNS = [
     re.compile(rb"SharedAccessSignature\s+\w+="),
     re.compile(rb"SharedAccessKey=[A-Za-z0-9+/]"),
@@ -60,16 +60,16 @@ SECRET_PATTERNS = [
 
 
 class Failure(Exception):
-    """A check that did not hold, told in one sentence."""
+    """A check that failed, with one sentence about it."""
 
 
 class Skip(Exception):
-    """Something this suite needs is not there."""
+    """A requirement of this suite that is missing."""
 
 
 class Impossible(Skip):
-    """Something this suite needs is not there, and nothing that can be installed brings
-    it: a skip also where a missing tool is a failure."""
+    """A requirement of this suite that is missing and cannot be installed: a skip also where a
+    missing tool is a failure."""
 
 
 def check(condition, message):
@@ -104,7 +104,7 @@ def use_venv():
 
 
 def wait_until(condition, timeout, what, pause=0.02):
-    """The first true value of `condition()`; a condition, never a guess at a time."""
+    """The first true value of `condition()`; waits for a condition, not for a time."""
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
@@ -148,7 +148,7 @@ def random_file(path, mib):
 
 
 def clean_environment():
-    """This process's environment without what would configure the programs."""
+    """This process's environment without the variables that configure the programs."""
     ours = ("IOTHUB_", "STREAM_HUB_", "STREAMING_TARGET_", "REMOTE_HOST_", "REMOTE_PORT", "PROXY_PORT")
     return {
         name: value
@@ -158,8 +158,7 @@ def clean_environment():
 
 
 class StopSignals:
-    """What tells this program to stop raises SystemExit, so that `finally` ends what was
-    started."""
+    """Lets signals that stop this program raise SystemExit, so that `finally` cleans up."""
 
     def __init__(self):
         self.held = False
@@ -177,7 +176,7 @@ class StopSignals:
     @contextlib.contextmanager
     def later(self):
         """A signal that arrives within the block raises at its end."""
-        # Handlers run in the main thread: no other is ever interrupted.
+        # Signal handlers run in the main thread: no other thread is interrupted.
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -259,7 +258,7 @@ class Process:
         self.popen.wait()
 
     def stop(self):
-        """An orderly end, and a hard one when that takes too long."""
+        """Ends the program in an orderly way, or by SIGKILL when that takes too long."""
         self.signal(signal.SIGTERM)
         try:
             self.popen.wait(10)
@@ -281,7 +280,7 @@ class Process:
 
 
 class Lab:
-    """One suite's place: a folder, the programs it started, what it found out."""
+    """The environment of one suite: a folder, the programs it started, and its results."""
 
     def __init__(self, name):
         self.name = name
@@ -302,7 +301,7 @@ class Lab:
 
     @contextlib.contextmanager
     def step(self, title):
-        """One check. What fails is told, and the suite goes on with the next."""
+        """One check. A failure is reported, and the suite continues with the next."""
         started = time.monotonic()
         try:
             yield
@@ -322,15 +321,15 @@ class Lab:
 
     def start(self, name, argv, **options):
         number = self.counts[name] = self.counts.get(name, 0) + 1
-        # A stop between the start and the list would leave a program that nobody ends.
+        # A stop between the start and the list would leave a program running.
         with STOP.later():
             process = Process(name if number == 1 else f"{name}-{number}", argv, self.logs, **options)
             self.processes.append(process)
         return process
 
     def start_ours(self, program, *arguments, name=None, log_level="trace", under=(), **options):
-        """One of the three programs, at the most talkative level unless asked otherwise;
-        `under` is a command that runs it."""
+        """One of the three programs, at the most detailed log level by default; `under` is a
+        command that runs it."""
         level = ["--log-level", log_level] if log_level else []
         process = self.start(name or program, [*under, binary(program), *arguments, *level], **options)
         self.ours.append(process)
@@ -377,7 +376,7 @@ class Lab:
         )
 
     def leaked_secrets(self):
-        """Every place in our programs' logs where a secret stands."""
+        """Every line in our programs' logs that contains a secret."""
         places = []
         for process in self.ours:
             for path in (process.stdout_path, process.stderr_path):
@@ -439,7 +438,7 @@ def output_of(program, *arguments, timeout=20):
 
 
 class Hub:
-    """A stream-hub with a data folder of its own: on loopback, or where `listen` says,
+    """A stream-hub with its own data folder: on loopback or where `listen` says, and optionally
     under a command such as a network namespace's."""
 
     def __init__(self, lab, name="hub", hostname="localhost", https=None, mqtts=None, listen="127.0.0.1", under=()):
@@ -463,7 +462,7 @@ class Hub:
         return self.host if self.https == 443 else f"{self.host}:{self.https}"
 
     def start(self, under=(), pause=0.02, **options):
-        """`pause` is how often it is looked whether it is ready."""
+        """`pause` is the interval of the checks whether it is ready."""
         self.process = self.lab.start_ours(
             "stream-hub", "serve",
             "--data-dir", self.data,
@@ -573,7 +572,7 @@ def receive_exactly(connection, size):
 
 
 def connect(port, timeout=40):
-    """To a local port; longer than the proxies' own limits, so that theirs show."""
+    """A connection to a local port. Its time-out exceeds the proxies' own, so that theirs apply."""
     return socket.create_connection(("127.0.0.1", port), timeout=timeout)
 
 
@@ -594,7 +593,7 @@ def run(main):
     """Runs a suite and ends the program with its result."""
     name = pathlib.Path(sys.argv[0]).stem
     STOP.install()
-    # Everything here is on loopback; no library shall ask a proxy for it.
+    # Everything here is on loopback; no library may use a proxy for it.
     for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[variable]
     lab = Lab(name)

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
-"""The lines that other suites stand on: they are as late and as slow as they were
-asked to be, a frozen one is silent and a cut one is not; and hub and proxies work
-across them, at a distance.
-"""
+"""Checks the links that other suites rely on: delay and rate are as configured, a frozen link
+delivers nothing and a cut one resets; and hub and proxies work across them."""
 
 import contextlib
 import errno
@@ -17,7 +15,7 @@ from harness import DEVICE, check, equal
 
 DELAY_MS = 25
 FREEZE_SECONDS = 3
-CUT_SECONDS = 1  # the promise, for both ends
+CUT_SECONDS = 1  # the documented limit, for both ends
 ECHO_SECONDS = 20
 
 
@@ -66,7 +64,7 @@ def main(lab):
 def takes(namespace, world, milliseconds):
     trips = [trip for trip in namespace.ping(world.hub_address) if trip is not None]
     check(len(trips) == 20, f"{20 - len(trips)} of 20 pings were lost")
-    # A busy machine is late now and then; a line that is late is so always.
+    # A busy machine is late occasionally; a wrong delay is late always.
     median = statistics.median(trips) * 1000
     print(f"        round trip {median:.2f} ms, {min(trips) * 1000:.2f} to {max(trips) * 1000:.2f}")
     check(abs(median - milliseconds) <= 1.5, f"a round trip takes {median:.2f} ms instead of {milliseconds}")
@@ -117,7 +115,7 @@ def cut(world):
     ends = queue.Queue()
 
     def watch(connection, name):
-        """Waits for the end of a connection and tells what it was, and when."""
+        """Waits for the end of a connection; returns its kind and its time."""
         try:
             while connection.recv(65536):
                 pass
@@ -198,11 +196,11 @@ def across(lab, world):
                 second = time.monotonic() - began
         shown = ", ".join(f"{seconds * 1000:.0f}" for seconds in first)
         print(f"        first echoed byte after {shown} ms; a round trip then {second * 1000:.1f} ms")
-        # Four times 25 ms is what two lines take; less is impossible.
+        # Four times 25 ms is the minimum for two links.
         check(second * 1000 >= 4 * DELAY_MS - 1, "a byte was faster than the lines")
 
     with lab.step("a cut between hub and device ends a plain tunnel, and a new one works when it is mended"):
-        # In a session the connection would wait for the line.
+        # In a session the connection would wait for the link.
         plain, [port] = hub.listen(
             "", arguments=["--session", "never"], name="service-proxy-plain", under=world.service.exec_prefix
         )

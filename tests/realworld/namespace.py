@@ -1,7 +1,7 @@
-"""A network namespace for a suite that wants well-known ports or a name of its own.
+"""A network namespace for a suite that needs well-known ports or a host name of its own.
 
-The suite's file is run again inside it: only loopback is there, every port is free,
-and /etc/hosts is a file of its own. It is taken away after the suite.
+The suite's file is run again inside it: only loopback is there, every port is free, and /etc/hosts
+is a file of its own. The namespace is removed after the suite.
 """
 
 import os

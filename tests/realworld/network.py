@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
-"""A little world for a suite: a service, a hub and a device, each in a network
-namespace of its own, and between them two lines of known delay and rate that can be
-frozen and cut.
+"""Simulated networks for a suite: a service, a hub and a device, each in a network namespace of its
+own, and two links of known delay and rate between them that can be frozen and cut.
 
     with network.World(lab, delay_ms=25) as world:
         hub = harness.Hub(lab, **world.hub_options).start()
         hub.device_proxy(string, "--echo", under=world.device.exec_prefix)
         world.device_link.cut()
 
-The lines are `stream-link`, which stands between a TUN interface of either namespace.
-Run by hand, this file makes a world and measures it:
+The links are `stream-link` processes between the TUN interfaces of two namespaces. Run by hand,
+this file creates such a network and measures it:
 
     python3 tests/realworld/network.py --delay-ms 60 --rate 1gbit
 """
@@ -47,12 +46,12 @@ worlds = itertools.count()
 
 
 class World:
-    """Namespaces `service`, `hub` and `device`; lines `service_link` and `device_link`
-    from the hub to the others. Left behind, all of it and what runs in it is gone.
+    """Namespaces `service`, `hub` and `device`; links `service_link` and `device_link` from the hub
+    to the others. On exit all of it is removed, with the programs in it.
 
-    `rate` is each line's, like "100mbit"; `tcp_memory_mib` lets the kernels' windows
-    grow further than by default, which one fast connection over a long line needs;
-    `congestion` is the kernels' congestion control, where the machine's is not meant."""
+    `rate` is that of each link, like "100mbit"; `tcp_memory_mib` raises the limit of the kernels'
+    windows, which one fast connection over a long link needs; `congestion` selects the kernels'
+    congestion control, by default the machine's."""
 
     def __init__(self, lab, delay_ms=0, rate=None, mtu=1500, queue=None, tcp_memory_mib=None, congestion=None):
         self.lab = lab
@@ -87,7 +86,7 @@ class World:
         self.close()
 
     def close(self):
-        # A second signal to stop must not leave half of it behind.
+        # A second signal must not interrupt the removal.
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
@@ -109,7 +108,7 @@ class World:
                 namespace.set("net/ipv4/tcp_congestion_control", self.congestion)
             setattr(self, role, namespace)
         self.stack.callback(self._stop_inhabitants)
-        # Nobody reaches the service or the device but from the hub itself.
+        # Only the hub can reach the service and the device.
         self.hub.set("net/ipv4/ip_forward", "0")
         self.hub.ip("address", "add", f"{self.hub_address}/32", "dev", "lo")
         self.service_link = self._line("s", self.service, SERVICE_NET, number)
@@ -126,7 +125,7 @@ class World:
             (self.hub, names[1], namespace.role, far),
         ):
             run_ip("link", "set", name, "netns", owner.name, "name", final)
-            # Its solicitations would be packets that nobody asked for.
+            # Its router solicitations would be unexpected packets.
             owner.set(f"net/ipv6/conf/{final}/disable_ipv6", "1", needed=False)
             owner.ip("address", "add", f"{address}/{net.prefixlen}", "dev", final)
             owner.ip("link", "set", final, "up")
@@ -169,7 +168,7 @@ class Namespace:
         run_ip("-n", self.name, *words)
 
     def run(self, argv, timeout=60, **options):
-        """A command from beginning to end inside, and its result, with text."""
+        """Runs a command inside to its end; its result, with text."""
         options.setdefault("stdin", subprocess.DEVNULL)
         try:
             return subprocess.run(
@@ -180,7 +179,7 @@ class Namespace:
 
     @contextlib.contextmanager
     def inside(self):
-        """This thread is inside meanwhile: sockets that it makes stay there for ever."""
+        """Moves this thread inside; sockets that it creates there stay there."""
         with open("/proc/thread-self/ns/net") as outside, open(f"/run/netns/{self.name}") as there:
             enter(there)
             try:
@@ -207,7 +206,7 @@ class Namespace:
                     raise
 
     def ping(self, host, count=20, timeout=1.0):
-        """Round trips in seconds, one after the other; None for each that got lost."""
+        """Round trips in seconds, one after the other; None for each that was lost."""
         with self.inside():
             icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         with icmp:
@@ -215,8 +214,8 @@ class Namespace:
 
 
 class Link:
-    """A line, as `stream-link` makes it. A direction is "forward" from the service or
-    the device to the hub, "backward", or None for both."""
+    """A link, as `stream-link` creates it. A direction is "forward" from the service or the device
+    to the hub, "backward", or None for both."""
 
     def __init__(self, name, lab, names, delay_ms, rate, mtu, queue):
         self.log = lab.logs / f"{name}.stderr"
@@ -250,7 +249,7 @@ class Link:
             self.process.stdout.close()
 
     def freeze(self, direction=None):
-        """Packets vanish, without a word to anybody; those on the way too."""
+        """Packets are dropped silently, those in flight too."""
         self.command("freeze", direction)
 
     def thaw(self, direction=None):
@@ -264,7 +263,7 @@ class Link:
         self.command("rate", rate or "none", direction)
 
     def cut(self):
-        """Both ends of each TCP connection see a reset at once; new ones are refused."""
+        """Both ends of each TCP connection receive a reset at once; new ones are refused."""
         self.command("cut")
 
     def mend(self):
@@ -303,7 +302,7 @@ class Link:
 
 
 def remove_leftovers():
-    """What a world left whose suite was killed."""
+    """Removes what a killed suite left behind."""
     for path in pathlib.Path("/run/netns").glob("streams-*"):
         match = NAME.fullmatch(path.name)
         if match and not os.path.exists(f"/proc/{match[1]}"):
@@ -372,7 +371,7 @@ def throughput(sender, receiver, address, seconds=4.0, warm_up=1.5):
             time.sleep(seconds)
             bits = (received[0] - before) * 8 / (time.perf_counter() - began)
             ended.set()
-            # Not an orderly end: megabytes may still be on their way.
+            # Not an orderly end: megabytes may still be in flight.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.shutdown(socket.SHUT_RDWR)
             thread.join(5)

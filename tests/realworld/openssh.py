@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""OpenSSH through a device stream: what people will do all day.
+"""OpenSSH through a device stream, as users work with it.
 
 An sshd of its own (port, keys and configuration), behind a device-proxy; the
 clients are the system's ssh, scp and rsync.
@@ -65,7 +65,7 @@ def main(lab):
         with lab.step("a session that says nothing for two minutes is still there"):
             with long_session(ssh, client, me) as ask:
                 equal(ask("before"), "before\n", "answer")
-                time.sleep(130)  # twice the life of a streaming token
+                time.sleep(130)  # twice the lifetime of a streaming token
                 equal(ask("after"), "after\n", "answer")
 
     with lab.step("rsync of a tree, and again after a change"):
@@ -125,7 +125,7 @@ class Sshd:
             Subsystem sftp internal-sftp
             """.replace("            ", "")
         )
-        # As root sshd insists on this folder; on a machine that never ran it, it is missing.
+        # As root sshd requires this folder, which is missing where it has never run.
         if os.geteuid() == 0:
             pathlib.Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         process = lab.start(f"{name}d", [*under, sshd, "-D", "-e", "-f", folder / "sshd_config"])
@@ -168,7 +168,7 @@ def long_session(ssh, client, me):
 
 @contextlib.contextmanager
 def opened(argv, limit=240):
-    """A session with pipes; ended by a timer, so that no read waits for ever."""
+    """A session with pipes, ended by a timer so that no read waits without a limit."""
     session = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     timer = threading.Timer(limit, session.kill)
     timer.start()
@@ -181,7 +181,7 @@ def opened(argv, limit=240):
 
 
 def many_sessions(ssh, client, me):
-    """Each session prints numbers of its own: nothing may be lost or mixed up."""
+    """Each session prints numbers of its own: none may be lost or mixed up."""
     command = "for n in $(seq 2000); do echo {0}-$n; done"
     running = [
         subprocess.Popen([ssh, *client, me, command.format(name)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -198,7 +198,7 @@ def many_sessions(ssh, client, me):
 
 
 def make_tree(folder):
-    """Many small files, some large, an empty one, and names that need care."""
+    """Many small files, some large, an empty one, and names that need quoting."""
     for sub in range(5):
         (folder / str(sub)).mkdir(parents=True)
         for number in range(40):

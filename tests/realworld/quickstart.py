@@ -33,7 +33,7 @@ def main(lab):
         with started(lab) as quickstart:
             line = quickstart.wait_for(LINE, 40)[0]
             check(f"HostKeyAlias={DEVICE}" in line, f"no HostKeyAlias in {line!r}")
-            # What a person has in their home folder is given by options here.
+            # Options replace what a user would have in the home folder.
             words = shlex.split(line.strip().strip("`"))
             result = lab.run([ssh, *server.client_options, *words[1:], "echo by the line"])
             equal(result.stdout, "by the line\n", "output of ssh")

@@ -122,7 +122,7 @@ class Screen:
         try:
             yield Session(self, name, process)
         finally:
-            # Told to end, FreeRDP prints a stack trace; this way it is gone at once.
+            # FreeRDP prints a stack trace on SIGTERM; SIGKILL ends it at once.
             process.kill()
 
 
@@ -145,7 +145,7 @@ class Session:
         return self.tool(*argv, text=False).stdout
 
     def login_screen(self):
-        """The picture once it shows something and has come to rest."""
+        """The picture once it shows something and is stable."""
         last = b""
 
         def at_rest():

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
-"""Session mode on one machine: a TCP session outlives the hub, a half-close arrives as
-one, and only the first connection asks the hub for anything.
-"""
+"""Session mode on one machine: a TCP session survives a restart of the hub, a half-close arrives as
+one, and only the first connection sends requests to the hub."""
 
 import pathlib
 import re
@@ -15,7 +14,7 @@ from harness import VOLUME_MIB, check, equal
 
 DOWN_SECONDS = 3
 ROUNDS = 5
-BACK_SECONDS = 1.0  # the promise is 100 ms; a busy machine gets more, and it is printed
+BACK_SECONDS = 1.0  # the documented limit is 100 ms; a busy machine gets more, and the value is printed
 PROMPT_SECONDS = 10
 CONNECTIONS = 100
 
@@ -81,7 +80,7 @@ def words(options):
 
 
 def answer_after_the_end(connection):
-    """A target that says nothing before it has seen the end of the request."""
+    """A target that sends nothing before it has seen the end of the request."""
     request = b""
     while piece := connection.recv(4096):
         request += piece
@@ -99,7 +98,7 @@ def recovery(tunnel, pulse, seconds):
     killed = time.monotonic()
     ready = tunnel.kill_hub(seconds)
     pulse.after(ready)
-    # What was on its way when the hub was killed does not count.
+    # What was in flight when the hub was killed does not count.
     return next(at for _, at in pulse.since(killed + seconds)) - ready
 
 
@@ -163,7 +162,7 @@ def never(lab, tunnel):
     with lab.step("--session never at the device: ssh works, in plain streams"):
         tunnel.device.stop()
         tunnel.start_device("--session", "never")
-        # A service-proxy that knew it as it was before, and one that did not.
+        # A service-proxy that read its earlier report, and one that did not.
         other, [port] = tunnel.hub.listen("ssh", name="service-new")
         for process, at in ((tunnel.service, tunnel.ports["ssh"]), (other, port)):
             ssh_plain(tunnel, process, at)

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""Session mode at a distance: 50 ms of round trip on either side of the hub. Copies and
-shells outlive a line that is cut and one that is frozen; how soon that is noticed, how
-soon bytes flow again, and what it takes to open a connection.
-"""
+"""Session mode over long links: 50 ms of round trip on either side of the hub. Copies and shells
+survive a link that is cut or frozen. Measures how soon that is detected, how soon bytes flow again,
+and how long opening a connection takes."""
 
 import contextlib
 import itertools
@@ -20,13 +19,13 @@ LEG = 2 * DELAY_MS / 1000  # a round trip on one side of the hub
 END_TO_END = 2 * LEG
 
 CUT_SECONDS = 30 if FULL else 6
-# The other end's silence must be noticed meanwhile, which takes up to 20 s.
+# The other end's silence must be detected meanwhile, which takes up to 20 s.
 FREEZE_SECONDS = 30 if FULL else 25
 NOTICED_SECONDS = 20
 
 LATER_SLACK = 0.005  # of a later connection, beyond one round trip from end to end
 BACK_SLACK = 0.1  # and this many round trips of one side:
-BACK_TRIPS = {"service": 8, "device": 12}  # the device's hub session is lost with its line
+BACK_TRIPS = {"service": 8, "device": 12}  # the device's hub session is lost with its link
 CUT_ROUNDS = 8 if FULL else 4
 FREEZE_ROUNDS = 3 if FULL else 1
 CONNECTIONS = 30
@@ -42,7 +41,7 @@ def main(lab):
     original = harness.random_file(lab.folder / "original", VOLUME_MIB)
     with contextlib.ExitStack() as stack:
         cases = []
-        # The worlds are made one after the other, since names are given in that order.
+        # The networks are created one after the other, since names are given in that order.
         for line, fault in itertools.product(("service", "device"), ("cut", "freeze")):
             world = stack.enter_context(network.World(lab, delay_ms=DELAY_MS))
             cases.append(Case(lab, world, line, fault, original))
@@ -95,11 +94,11 @@ def plain_opening(lab, world):
     tunnel.close()
 
 
-# --- Lines that fail
+# --- Links that fail
 
 
 class Case:
-    """One world, one of its lines, and what happens to that line."""
+    """One simulated network, one of its links, and what happens to that link."""
 
     def __init__(self, lab, world, line, fault, original):
         self.lab, self.line, self.fault, self.original = lab, line, fault, original
@@ -175,7 +174,7 @@ class Case:
             mend()
 
     def print_noticed(self, began):
-        """How soon either end knew; both must have known within 20 s."""
+        """How soon either end detected it; both must do so within 20 s."""
         said = []
         for program, words in (("service-proxy", "session interrupted"), ("device-proxy", "session detached")):
             at = sessions.when(self.tunnel.processes(program), words, began - 0.1)

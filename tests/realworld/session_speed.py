@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
-"""What a session does to speed: how long a keystroke takes beside a bulk copy in the same
-session, and how fast that copy is, against a plain TCP connection over the same line.
-"""
+"""The speed of a session: the latency of a keystroke beside a bulk copy in the same session, and
+the rate of that copy against plain TCP over the same link."""
 
 import contextlib
 import json
@@ -17,11 +16,11 @@ from harness import FULL, Failure, check
 
 TRAFFIC = pathlib.Path(__file__).with_name("traffic.py")
 
-LEG_DELAY_MS = 12.5  # one way, on each of the two lines: 50 ms of round trip in all
+LEG_DELAY_MS = 12.5  # one way, on each of the two links: 50 ms of round trip in all
 RATE = "100mbit"
 KEYS = 1000 if FULL else 300
 GAP_MS = 10
-KEY_SLACK_MS = 20  # the promise: by so much the p99 beside a bulk copy may be longer
+KEY_SLACK_MS = 20  # the limit: how much longer the p99 beside a bulk copy may be
 WARM_UP = 3.0
 
 FAT_DELAY_MS = 60
@@ -40,7 +39,7 @@ def main(lab):
             for name, result in results.items():
                 more = result["p99"] - idle
                 if len(BULKS[name]) > 1:
-                    # A goal beside the promise, which is of one copy.
+                    # A goal without a limit: the limit is for one copy.
                     print(f"        {name}: p99 {more:.1f} ms longer than idle; the goal is {KEY_SLACK_MS}")
                     continue
                 check(more <= KEY_SLACK_MS or not FULL, f"{name}: p99 is {more:.1f} ms longer than idle, not {KEY_SLACK_MS} at most")
@@ -62,8 +61,8 @@ BULKS = {"idle": [], "upload": ["up"], "download": ["down"], "both": ["up", "dow
 
 
 class Place:
-    """A session to `traffic.py serve` at the device, and another one of them at the hub
-    for plain TCP over the same line."""
+    """A session to `traffic.py serve` at the device, and another `serve` at the hub for plain TCP
+    over the same link."""
 
     def __init__(self, lab, world, name):
         self.lab, self.world = lab, world

@@ -1,7 +1,6 @@
 """What the suites of session mode share: a tunnel with an sshd behind it, a terminal, a
-copy that is watched while it runs, a pulse that shows when bytes flow again, and what
-the programs' logs and sockets tell.
-"""
+copy that is watched while it runs, probes that show when bytes flow again, and what the programs'
+logs and sockets show."""
 
 import calendar
 import contextlib
@@ -106,7 +105,7 @@ class Tunnel:
         return Copy(self, original, to_device, name)
 
     def kill_hub(self, seconds):
-        """`kill -9`, and a start after some seconds; the moment at which it was ready."""
+        """`kill -9`, and a start some seconds later; returns when it was ready."""
         self.hub.process.kill()
         time.sleep(seconds)
         self.hub.start(pause=0.001, log_level=self.log_level)
@@ -117,7 +116,7 @@ class Tunnel:
 
 
 class Shell:
-    """An interactive ssh at a terminal of ours."""
+    """An interactive ssh at a pseudo-terminal."""
 
     def __init__(self, argv, lab):
         self.terminal, inner = pty.openpty()
@@ -125,7 +124,7 @@ class Shell:
         number = lab.counts["shell"] = lab.counts.get("shell", 0) + 1
         self.log = lab.logs / f"shell-{number}.stderr"
         with open(self.log, "wb") as log:
-            # A shell that neither edits lines nor echoes them.
+            # A shell without line editing and echo.
             self.process = subprocess.Popen(
                 list(map(str, [*argv, "stty -echo; exec env PS1= sh"])),
                 stdin=inner, stdout=inner, stderr=log, start_new_session=True,
@@ -141,7 +140,7 @@ class Shell:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             os.write(self.terminal, b"exit\n")
             self.process.wait(5)
-            # Killed, its ProxyCommand would leave a session behind.
+            # Killing it would leave its ProxyCommand's session behind.
             deadline = time.monotonic() + 5
             while time.monotonic() < deadline:
                 os.killpg(self.process.pid, 0)
@@ -169,7 +168,7 @@ class Shell:
         return text.strip()
 
     def read(self, timeout):
-        """Takes what there is; whether there was something in time."""
+        """Reads what there is; whether there was something in time."""
         readable, _, _ = select.select([self.terminal], [], [], max(0, timeout))
         if not readable:
             return False
@@ -216,7 +215,7 @@ class Copy:
 
 
 class Pulse:
-    """Sends its clock every 5 ms to an echo, and notes when what came back."""
+    """Sends its clock every 5 ms to an echo, and records when each answer arrived."""
 
     def __init__(self, connection):
         self.connection = connection
@@ -254,8 +253,8 @@ class Pulse:
                 self.error = error
 
     def after(self, moment, timeout=60):
-        """When the first pulse came back after a moment, and when the first came that
-        was sent after it; in seconds after it."""
+        """Seconds after a moment at which the first probe came back, and the first that was sent
+        after it."""
 
         def found():
             check(not self.error, f"the pulse ended: {self.error}")
@@ -288,7 +287,7 @@ def log_lines(process, begin=0.0, end=float("inf")):
 
 
 def events(lines, text):
-    """How many events with this text these lines tell of: one that is summed up tells of many."""
+    """How many events with this text these lines report: a summary line counts for several."""
     numbers = (re.search(r" repeated=(\d+) ", line) for line in lines if text in line)
     return sum(int(number.group(1)) if number else 1 for number in numbers)
 
@@ -301,14 +300,14 @@ def when(processes, pattern, begin):
 
 
 def timeline(tunnel, begin, end, title):
-    """Prints what all programs of a tunnel said between two moments (of time.time)."""
+    """Prints the log of all programs of a tunnel between two moments (of time.time)."""
     lines = []
     for program in ("hub", "device-proxy", "service-proxy"):
         for process in tunnel.processes(program):
             lines += [(at, program, level, text) for at, level, text in log_lines(process, begin, end)]
     print(f"        {title}:")
     for at, program, level, text in sorted(lines)[:60]:
-        # A look at the path ends before its TLS handshake.
+        # A check of the path ends before its TLS handshake.
         if level != "TRACE" and "tls handshake eof" not in text:
             print(f"          {(at - begin) * 1000:7.1f} ms  {program:13} {text[:150]}")
 
@@ -352,7 +351,7 @@ def milliseconds(values):
 
 
 def first_echo(tunnel, target="pulse"):
-    """How long a new connection takes to its first echoed byte."""
+    """The time from a new connection to its first echoed byte."""
     began = time.monotonic()
     with tunnel.connect(target) as connection:
         connection.sendall(b"x")

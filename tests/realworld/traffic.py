@@ -23,7 +23,7 @@ MESSAGE = 64
 
 
 def serve(host="127.0.0.1"):
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that served
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # finished threads are not joined
     listener = socket.create_server((host, 0), backlog=64)
     print(listener.getsockname()[1], flush=True)
     while True:

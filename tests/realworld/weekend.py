@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""From Friday to Monday: a program that stands still, a hub that is away and a clock that jumps
-cost no connection. A shell without alive messages, a client with its state in the connection
-and a request whose answer takes long go on, and soon.
+"""From Friday to Monday: a stopped program, a hub that is down and a clock that jumps end no
+connection. A shell without keep-alives, a client with its state in the connection and a request
+whose answer takes long all continue soon.
 
 An outage takes half a minute, and ten minutes with the full volumes.
 
-A clock that counts on while the machine sleeps, as Windows' does, only ever goes forwards; the
-clock on the wall is set back, too.
+A clock that counts on while the machine sleeps, as Windows' does, only ever moves forwards; the
+system's clock is set back, too.
 """
 
 import os
@@ -20,9 +20,9 @@ import harness
 import sessions
 from harness import FULL, check, equal
 
-# Longer than the silence of a session, and than the pings of a leg.
+# Longer than the silence of a session, and than the ping interval of a leg.
 OUTAGE_SECONDS = 600 if FULL else 25
-# What a program that wakes or a hub that is back may cost. A few seconds are usual.
+# Time to recover after a program wakes or a hub is back. A few seconds are usual.
 BACK_SECONDS = 15
 JUMP = "+60h"
 
@@ -57,7 +57,7 @@ def main(lab):
             for user in users:
                 user.check_quiet()
     finally:
-        # What stands still cannot be told to end.
+        # A stopped process does not handle SIGTERM.
         for tunnel in tunnels:
             for process in (tunnel.service, tunnel.device):
                 process.signal(signal.SIGCONT)
@@ -74,7 +74,7 @@ def main(lab):
 
 
 def add_up(connection):
-    """A target whose state is in the connection: adds up the numbers that it is sent."""
+    """A target with its state in the connection: adds up the numbers that it receives."""
     total = 0
     for line in connection.makefile("r"):
         total += int(line)
@@ -82,15 +82,15 @@ def add_up(connection):
 
 
 def answer_late(connection, released):
-    """A request that is answered when there is something to tell."""
+    """A request that is answered when a result is available."""
     connection.recv(4096)
     released.wait()
     connection.sendall(b"an event\n")
 
 
 class User:
-    """Somebody with a shell, a client that keeps its state in the connection, and a request
-    that waits."""
+    """A user's shell, a client that keeps its state in the connection, and a request that waits for
+    its answer."""
 
     def __init__(self, tunnel):
         self.tunnel = tunnel
@@ -118,7 +118,7 @@ class User:
         self.poll.settimeout(BACK_SECONDS)
         equal(self.poll.recv(100), b"an event\n", "the answer to the request that waited")
         check(time.monotonic() - back < BACK_SECONDS, "that took too long")
-        # And everything else works, too.
+        # Everything else works, too.
         equal(self.tunnel.run_ssh("echo next").stdout, "next\n", "the next ssh")
 
     def check_quiet(self):
@@ -126,11 +126,11 @@ class User:
             return [text for _, _, text in sessions.log_lines(self.tunnel.service)]
 
         if sessions.events(logged(), "session interrupted") >= 5:
-            # More than these would be counted, and reported after a minute.
+            # More lines than these would be summed up, and reported after a minute.
             time.sleep(61)
         lines = logged()
         interruptions = sessions.events(lines, "session interrupted")
-        # One for each target, and once more for one that meets the device before it is awake.
+        # One for each target, and once more for one that reaches the device before it runs again.
         check(interruptions <= 8, f"{interruptions} interruptions")
         attempts = sessions.events(lines, "still interrupted")
         print(f"        {self.tunnel.name}: {interruptions} interruptions, {attempts} attempts that failed")

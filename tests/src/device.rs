@@ -72,10 +72,10 @@ impl Drop for TestDevice {
     }
 }
 
-/// A device-proxy that can be killed: everything of it is on threads of its own.
-pub struct MortalDevice(Option<Runtime>);
+/// A device-proxy that can be killed: all its tasks run on threads of its own.
+pub struct KillableDevice(Option<Runtime>);
 
-impl MortalDevice {
+impl KillableDevice {
     /// Starts one as [`TestDevice::start`] does.
     pub async fn start(
         hub: &TestHub,
@@ -97,11 +97,11 @@ impl MortalDevice {
         Self(Some(runtime))
     }
 
-    /// Ends it without a chance to say Close: its sockets are closed, and no more.
+    /// Ends it without a Close: only its sockets are closed.
     pub fn kill(self) {}
 }
 
-impl Drop for MortalDevice {
+impl Drop for KillableDevice {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();

@@ -1,12 +1,12 @@
-//! What this process holds: to see that it does not grow. Descriptors and memory are
-//! the whole process's, so a story that looks at them has a test binary for itself.
+//! The descriptors and the memory of this process, to check that they do not grow. They belong to
+//! the whole process, so a test that measures them has a test binary of its own.
 
-/// Open descriptors; zero where the system does not tell.
+/// Number of open descriptors; zero where the system does not report it.
 pub fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-/// Lets this process open so many, if it may.
+/// Raises this process's soft limit of descriptors to `count`, as far as the hard limit permits.
 pub fn allow_descriptors(count: u64) {
     #[cfg(unix)]
     {
@@ -21,12 +21,12 @@ pub fn allow_descriptors(count: u64) {
     let _ = count;
 }
 
-/// Resident memory in bytes; zero where the system does not tell.
+/// Resident memory in bytes; zero where the system does not report it.
 pub fn memory() -> u64 {
     resident("self")
 }
 
-/// Resident memory of another process in bytes; zero where the system does not tell.
+/// Resident memory of another process in bytes; zero where the system does not report it.
 pub fn memory_of(process: u32) -> u64 {
     resident(&process.to_string())
 }
@@ -38,20 +38,21 @@ fn resident(process: &str) -> u64 {
     kib.map_or(0, |kib| kib.trim().parse::<u64>().unwrap() << 10)
 }
 
-/// Tasks of this runtime that are not at their end.
+/// Number of live tasks in this runtime.
 pub fn tasks() -> usize {
     tokio::runtime::Handle::current()
         .metrics()
         .num_alive_tasks()
 }
 
-/// MiB that the volume checks move, and `default` without a wish; 1024 with `--full`.
+/// MiB that the volume tests transfer: `VOLUME_MIB`, or `default` where that is not set. `--full`
+/// sets it to 1024.
 pub fn volume_mib(default: u64) -> u64 {
     let wish = std::env::var("VOLUME_MIB").ok();
     wish.map_or(default, |mib| mib.parse().unwrap())
 }
 
-/// Whether the full figures are wanted.
+/// Whether the tests run with the full volume.
 pub fn is_full() -> bool {
     volume_mib(0) >= 1024
 }

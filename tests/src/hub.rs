@@ -24,13 +24,13 @@ use crate::slow_link::{self, SlowLink};
 
 /// A running hub; dropped, it stops.
 pub struct TestHub {
-    /// Its handles, to look inside.
+    /// Its state, for inspection.
     pub state: HubState,
-    /// Where clients find HTTPS: the listener, or the link before it.
+    /// Address of HTTPS for clients: the listener's, or that of the link before it.
     pub https: SocketAddr,
-    /// Where clients find MQTT over TLS: the listener, or the link before it.
+    /// Address of MQTT over TLS for clients: the listener's, or that of the link before it.
     pub mqtts: SocketAddr,
-    /// Where AMQP over TLS is refused.
+    /// Address where AMQP over TLS is refused.
     pub amqps: SocketAddr,
     folder: Arc<TempDir>,
     stop: CancellationToken,
@@ -62,15 +62,14 @@ impl TestHub {
         Self::start_with(Limits::default()).await
     }
 
-    /// The same with other limits than a hub has by itself.
+    /// As [`TestHub::start`], with limits other than the defaults.
     pub async fn start_with(limits: Limits) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         Self::start_limited(folder, "localhost", limits).await
     }
 
-    /// Starts a hub that everybody reaches through links: MQTT over TLS through one,
-    /// all else, which is the device's MQTT over WebSocket, the service's requests and
-    /// both legs of the streams, through the other.
+    /// Starts a hub that is reached only through links: one for MQTT over TLS, the other for MQTT
+    /// over WebSocket, the service's requests and both legs of the streams.
     pub async fn start_behind(settings: slow_link::Settings) -> (Self, Links) {
         let links = Links {
             https: SlowLink::start(None, settings).await,
@@ -117,14 +116,14 @@ impl TestHub {
         }
     }
 
-    /// Stops the hub, and starts one in the same folder, on other ports.
+    /// Stops the hub and starts one in the same folder, on other ports.
     pub async fn restart(self) -> Self {
         let folder = Arc::clone(&self.folder);
         self.shut_down().await;
         Self::start_in(folder, "localhost").await
     }
 
-    /// The same for a hub behind links: known and reached by the same addresses.
+    /// As [`TestHub::restart`], for a hub behind links: its name and addresses stay the same.
     pub async fn restart_behind(self, links: &Links) -> Self {
         let folder = Arc::clone(&self.folder);
         let address = self.state.address.to_string();
@@ -165,7 +164,7 @@ impl TestHub {
         self.create_with(id, Authentication::random_keys()).await
     }
 
-    /// Registers an identity with this proof.
+    /// Registers an identity with this authentication.
     pub async fn create_with(
         &self,
         id: &str,

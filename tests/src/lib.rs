@@ -1,16 +1,15 @@
-//! The harness of the stories in `tests/`: real sockets on loopback, free ports, no
-//! sleeping.
-//!
-//! A story starts a [`TestHub`], gives it devices, and lets a [`device::TestDevice`]
-//! and a [`service::TestService`] meet; or a [`RawDevice`] and a [`RawService`], which
-//! say what ours never would. A [`SlowLink`] before the hub is late, silent or gone
-//! when a story wants it so. Whatever must come true is awaited with [`wait`], whose
-//! deadline fails the story with a message. Everything ends when it is dropped.
+//! The harness of the tests in `tests/`: real sockets on loopback and free ports. A test starts a
+//! [`TestHub`], creates devices on it, and connects a [`device::TestDevice`] and a
+//! [`service::TestService`], or a [`RawDevice`] and a [`RawService`], which send what the real
+//! programs never would. A [`SlowLink`] before the hub delays, freezes or resets connections. Tests
+//! wait for conditions with [`wait`], whose deadline fails the test with a message. Everything
+//! stops when it is dropped.
 
 pub mod device;
 pub mod holdings;
 pub mod hub;
 pub mod logs;
+pub mod messages;
 pub mod noise;
 pub mod program_hub;
 pub mod programs;
@@ -19,7 +18,7 @@ pub mod raw_hub;
 pub mod raw_service;
 pub mod raw_session;
 pub mod service;
-pub mod session_story;
+pub mod session_setup;
 pub mod slow_link;
 pub mod target;
 pub mod wait;
@@ -31,7 +30,7 @@ pub use raw_hub::RawHub;
 pub use raw_service::RawService;
 pub use raw_session::RawSession;
 pub use service::TestService;
-pub use session_story::SessionStory;
+pub use session_setup::SessionSetup;
 pub use slow_link::SlowLink;
 pub use target::Target;
 pub use wait::{soon, wait};

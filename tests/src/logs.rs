@@ -1,6 +1,5 @@
-//! What the programs in this process log, for stories in which a sentence matters. All
-//! stories of a test binary share the log: each finds its own lines by names that no
-//! other story uses.
+//! What the programs in this process log. All tests of a test binary share the log; each finds its
+//! own lines by names that no other test uses.
 
 use std::io;
 use std::sync::{Mutex, Once};
@@ -25,7 +24,7 @@ impl io::Write for Keeper {
     }
 }
 
-/// Keeps what is logged from now on; asked again, it changes nothing.
+/// Records the log from now on; further calls have no effect.
 pub fn keep() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

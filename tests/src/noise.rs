@@ -1,4 +1,4 @@
-//! Bytes by chance that two places can make alike, and their hash.
+//! Pseudo-random bytes that both ends can generate from a seed, and their hash.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};

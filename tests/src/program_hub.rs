@@ -1,4 +1,4 @@
-//! A hub and its proxies as the real programs, for stories in which a process must die.
+//! A hub and its proxies as the real programs, for tests that kill a process.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ pub struct ProgramHub {
     pub https: u16,
     /// Its port for MQTT over TLS.
     pub mqtts: u16,
-    /// Of all three programs.
+    /// Environment of all three programs.
     log_level: &'static str,
-    /// What the hub may have.
+    /// The hub's limit of descriptors.
     descriptors: Option<u32>,
     /// The running hub.
     pub program: Program,
 }
 
-/// A port that nothing listens on now. Not one of those that systems give to outgoing
-/// connections, of which other stories open many: it stays free until it is bound.
+/// A port that nothing listens on. It lies outside the range that systems give to outgoing
+/// connections, so that it stays free until it is bound.
 pub async fn free_port() -> u16 {
     loop {
         let port = fastrand::u16(10_000..32_000);
@@ -39,17 +39,17 @@ impl ProgramHub {
         Self::start_as("localhost").await
     }
 
-    /// Starts one that goes by this name.
+    /// Starts one with this host name.
     pub async fn start_as(hostname: &str) -> Self {
         Self::start_with(hostname, "trace", None).await
     }
 
-    /// Starts one that logs what programs log by default, as its proxies do.
+    /// Starts one with the default log level, which its proxies get as well.
     pub async fn start_quiet() -> Self {
         Self::start_with("localhost", "info", None).await
     }
 
-    /// Starts one that may have only so many descriptors.
+    /// Starts one with a limit of descriptors.
     #[cfg(unix)]
     pub async fn start_limited(descriptors: u32) -> Self {
         Self::start_with("localhost", "trace", Some(descriptors)).await
@@ -103,7 +103,7 @@ impl ProgramHub {
         program
     }
 
-    /// Starts it again after its end, in the same place.
+    /// Starts it again after its end, with the same folder and ports.
     pub async fn start_again(&mut self) {
         self.program = Self::serve(
             &self.folder,
@@ -131,7 +131,7 @@ impl ProgramHub {
         format!("{}/tls/ca.pem", self.data_dir())
     }
 
-    /// Runs an admin command, which must succeed; its stdout.
+    /// Runs an admin command, which must succeed, and returns its stdout.
     pub fn admin(&self, arguments: &[&str]) -> String {
         let data_dir = self.data_dir();
         let line = [arguments, &["--data-dir", &data_dir]].concat();
@@ -158,7 +158,7 @@ impl ProgramHub {
         )
     }
 
-    /// A service-proxy and the port that it listens on.
+    /// A service-proxy and the port on which it listens.
     pub async fn service(&self, arguments: &[&str]) -> (Program, u16) {
         let program = self.service_program(arguments);
         let line = program.line("listening on 127.0.0.1:").await;
@@ -167,12 +167,12 @@ impl ProgramHub {
         (program, port)
     }
 
-    /// A service-proxy that carries one connection on stdin and stdout.
+    /// A service-proxy that carries one connection over stdin and stdout.
     pub fn connect(&self, arguments: &[&str]) -> Program {
         self.service_program(&[&["connect"], arguments].concat())
     }
 
-    /// A command of service-proxy, to be started with other pipes than [`Program`]'s.
+    /// A command of service-proxy, for pipes other than [`Program`]'s.
     pub fn service_command(&self, name: &str, arguments: &[&str]) -> tokio::process::Command {
         let connection = self.admin(&["policy", "connection-string", "service"]);
         let mut command = tokio::process::Command::new(binary("service-proxy"));
@@ -185,7 +185,7 @@ impl ProgramHub {
         command
     }
 
-    /// TLS that trusts it.
+    /// TLS that trusts this hub.
     pub fn tls(&self) -> Arc<ClientConfig> {
         common::tls::client_config(Some(self.ca_file().as_ref()), None).unwrap()
     }

@@ -1,5 +1,5 @@
-//! The real binaries, for stories in which a process must die. They are found beside
-//! this test's own executable, and built if they are not there.
+//! The real binaries, for tests that kill a process. They are built if need be, and found beside
+//! the test's own executable.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -18,12 +18,12 @@ fn folder() -> &'static PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let mut folder = std::env::current_exe().unwrap();
-        // …/target/PROFILE/deps/story-0123 → …/target/PROFILE
+        // …/target/PROFILE/deps/test-0123 → …/target/PROFILE
         folder.pop();
         folder.pop();
         let is_release = folder.ends_with("release");
-        // Always asked, so that no story runs yesterday's binaries. For the whole workspace, as the
-        // tests are built: features of fewer packages would compile every dependency again.
+        // Always built, so that no test runs outdated binaries. For the whole workspace, as the tests
+        // are: with the features of fewer packages, every dependency would be compiled again.
         let mut cargo = Command::new(env!("CARGO"));
         cargo
             .args(["build", "--quiet", "--workspace", "--bins"])
@@ -51,19 +51,19 @@ pub struct Program {
     output: Arc<Mutex<Vec<String>>>,
 }
 
-/// A story that fails prints what its programs have written.
+/// Prints the output of the program when its test fails.
 impl Drop for Program {
     fn drop(&mut self) {
         if std::thread::panicking()
             && let Ok(lines) = self.output.lock()
         {
-            eprintln!("--- {} said:\n{}", self.name, lines.join("\n"));
+            eprintln!("--- output of {}:\n{}", self.name, lines.join("\n"));
         }
     }
 }
 
 impl Program {
-    /// Starts a program with arguments and environment; all that it prints is kept.
+    /// Starts a program with arguments and environment, and records its output.
     pub fn start(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         Self::start_command(
             name,
@@ -73,7 +73,7 @@ impl Program {
         )
     }
 
-    /// The same where the system lets it have only so many descriptors.
+    /// As [`Program::start`], with a limit of descriptors.
     #[cfg(unix)]
     pub fn start_limited(
         name: &str,
@@ -113,7 +113,7 @@ impl Program {
         }
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id().unwrap()
     }
@@ -142,35 +142,28 @@ impl Program {
         lines.iter().filter(|line| line.contains(text)).count()
     }
 
-    /// Gives it something to read on stdin, which is open and empty otherwise.
-    pub async fn say(&mut self, text: &str) {
+    /// Writes to its stdin, which is open and empty otherwise.
+    pub async fn write(&mut self, text: &str) {
         let stdin = self.child.stdin.as_mut().unwrap();
         stdin.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// Tells it that its terminal is gone (SIGHUP).
-    /// Its stdin is given out, to be kept open: who waits for a program's end closes what it
-    /// has of that, and an end of input is another story.
+    /// Sends SIGHUP, as when its terminal is closed. Returns its stdin for the caller to keep open:
+    /// waiting for the program's end would close it, and the end of the input is another event.
     #[cfg(unix)]
     #[must_use]
     pub fn hang_up(&mut self) -> Option<ChildStdin> {
-        use rustix::process::{Pid, Signal, kill_process};
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        let id = id.and_then(Pid::from_raw).unwrap();
-        kill_process(id, Signal::HUP).unwrap();
+        signal(&self.child, rustix::process::Signal::HUP);
         self.child.stdin.take()
     }
 
-    /// Asks it to end (SIGTERM).
+    /// Sends SIGTERM.
     #[cfg(unix)]
     pub fn terminate(&self) {
-        use rustix::process::{Pid, Signal, kill_process};
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        let id = id.and_then(Pid::from_raw).unwrap();
-        kill_process(id, Signal::TERM).unwrap();
+        signal(&self.child, rustix::process::Signal::TERM);
     }
 
-    /// Kills it without a chance to say Close (SIGKILL).
+    /// Sends SIGKILL: the program ends without a Close.
     pub async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
@@ -181,12 +174,12 @@ impl Program {
         ended.unwrap().code()
     }
 
-    /// Waits for its end: whether it succeeded, and its last words.
+    /// Waits for its end: whether it succeeded, and its last line.
     pub async fn ended(&mut self) -> (bool, String) {
         let status = crate::soon("the program's end", self.child.wait())
             .await
             .unwrap();
-        // What it printed last may still be on its way through the pipes.
+        // Its last output may still be in the pipes.
         let mut length = 0;
         wait("the rest of its output", || {
             let now = self.output().len();
@@ -197,7 +190,7 @@ impl Program {
     }
 }
 
-/// Keeps the lines that come, as they come but for their ends.
+/// Records lines as they arrive, without their line ends.
 fn keep(from: impl AsyncRead + Send + Unpin + 'static, output: Arc<Mutex<Vec<String>>>) {
     tokio::spawn(async move {
         let mut lines = BufReader::new(from).split(b'\n');
@@ -208,7 +201,15 @@ fn keep(from: impl AsyncRead + Send + Unpin + 'static, output: Arc<Mutex<Vec<Str
     });
 }
 
-/// Runs a program to its end: whether it succeeded, stdout and stderr.
+/// Sends a signal to a program.
+#[cfg(unix)]
+pub fn signal(program: &Child, signal: rustix::process::Signal) {
+    let id = program.id().and_then(|id| i32::try_from(id).ok());
+    let id = id.and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(id, signal).unwrap();
+}
+
+/// Runs a program to its end: whether it succeeded, its stdout and its stderr.
 pub fn run(name: &str, arguments: &[&str]) -> (bool, String, String) {
     let output = Command::new(binary(name)).args(arguments).output().unwrap();
     (

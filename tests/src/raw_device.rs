@@ -1,8 +1,7 @@
-//! A hand-driven device: MQTT packet by packet.
+//! A device that a test drives by hand, MQTT packet by packet.
 
 use std::future::poll_fn;
 
-use bytes::Bytes;
 use common::clock::unix_now;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::mqtt::{
@@ -10,7 +9,7 @@ use common::mqtt::{
 };
 use common::net::{self, Dialer};
 use common::sas_token;
-use common::websocket::{Data, Incoming, WebSocket};
+use common::websocket::{Incoming, WebSocket};
 use common::wire::stream::{REQUEST_FILTER, RESPONSE_FILTER, StreamAnswer, StreamRequest};
 use common::wire::streaming_endpoint::StreamingEndpoint;
 use common::wire::topics;
@@ -18,22 +17,15 @@ use common::wire::twin::{self, BootId, SessionReport, TwinResponse};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::{TestHub, soon};
+use crate::{TestHub, messages, soon};
 
 /// A leg of the device.
 pub type DeviceLeg = WebSocket<TlsStream<TcpStream>>;
 
-/// Says something on a leg.
-pub async fn say(leg: &mut DeviceLeg, bytes: Bytes) {
-    poll_fn(|cx| leg.poll_ready(cx)).await.unwrap();
-    leg.start_send(Data::binary(bytes)).unwrap();
-    poll_fn(|cx| leg.poll_flush(cx)).await.unwrap();
-}
-
-/// Sends back what comes, to the end of the leg.
+/// Echoes what arrives until the leg ends.
 pub async fn echo(mut leg: DeviceLeg) {
     while let Ok(Incoming::Data(data)) = poll_fn(|cx| leg.poll_incoming(cx)).await {
-        say(&mut leg, data.into_bytes()).await;
+        messages::send(&mut leg, data.into_bytes()).await;
     }
 }
 
@@ -44,7 +36,7 @@ pub struct RawDevice {
     tls: std::sync::Arc<rustls::ClientConfig>,
 }
 
-/// A SAS token for this identity with any life.
+/// A SAS token for this identity that expires at the given time.
 pub fn password(connection: &DeviceConnectionString, expiry: u64) -> String {
     let DeviceCredential::Key { key, .. } = &connection.credential else {
         panic!("no key")
@@ -74,7 +66,7 @@ impl RawDevice {
         }
     }
 
-    /// Sends CONNECT for a clean session with this password and returns the hub's verdict.
+    /// Sends CONNECT for a clean session with this password and returns the hub's return code.
     pub async fn hello(
         &mut self,
         connection: &DeviceConnectionString,
@@ -83,7 +75,7 @@ impl RawDevice {
         self.hello_with(connection, password, true).await.0
     }
 
-    /// A device that is connected, and whether the hub knows its session.
+    /// A connected device, and whether the hub had a session of it.
     pub async fn resume(
         hub: &TestHub,
         connection: &DeviceConnectionString,
@@ -158,7 +150,7 @@ impl RawDevice {
         }
     }
 
-    /// Subscribes the filter for answers about the twin.
+    /// Subscribes the filter for responses about the twin.
     pub async fn subscribe_twin(&mut self) {
         let options = SubOpts::new().set_qos(Qos::AtMostOnce);
         let subscribe = packet::Subscribe::builder()
@@ -187,7 +179,7 @@ impl RawDevice {
         self.io.write(&bytes).await.unwrap();
     }
 
-    /// The next answer about the twin, and its payload.
+    /// The next response about the twin, and its payload.
     pub async fn twin_response(&mut self) -> (TwinResponse, Vec<u8>) {
         match self.packet().await {
             Packet::Publish(publish) => {
@@ -200,7 +192,7 @@ impl RawDevice {
         }
     }
 
-    /// Says in its twin that it knows sessions.
+    /// Reports support of session mode in its twin.
     pub async fn report_sessions(&mut self) {
         self.subscribe_twin().await;
         let report = SessionReport {
@@ -214,21 +206,21 @@ impl RawDevice {
         assert!(response.is_success());
     }
 
-    /// Sends these bytes, whatever they are.
+    /// Sends raw bytes.
     pub async fn send(&mut self, bytes: &[u8]) {
         self.io.write(bytes).await.unwrap();
     }
 
-    /// The same on a connection that the hub may have ended.
+    /// As [`RawDevice::send`], on a connection that the hub may have closed.
     ///
     /// # Errors
-    /// The connection's.
+    /// When the connection is closed.
     pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.io.write(bytes).await
     }
 
-    /// Whether a ping that was sent is answered, not the end of the connection. Other packets
-    /// on the way do not count.
+    /// Whether a ping that was sent is answered before the connection ends. Other packets are
+    /// skipped.
     pub async fn answers_ping(&mut self) -> bool {
         soon("an answer to a ping, or the end", async {
             loop {
@@ -242,7 +234,7 @@ impl RawDevice {
         .await
     }
 
-    /// What the hub says to a CONNECT; `None` when it only ends the connection.
+    /// The return code for a CONNECT; `None` when the hub only closes the connection.
     pub async fn verdict(&mut self) -> Option<ConnectReturnCode> {
         match soon("the hub's verdict", self.io.read()).await {
             Ok(Some(Packet::Connack(answer))) => Some(answer.return_code()),
@@ -259,7 +251,7 @@ impl RawDevice {
         }
     }
 
-    /// Waits for the hub to end the connection; packets on the way do not count.
+    /// Waits until the hub closes the connection; packets that arrive before are skipped.
     pub async fn ended(&mut self) {
         soon("the end of the session", async {
             while let Ok(Some(_)) = self.io.read().await {}
@@ -275,7 +267,7 @@ impl RawDevice {
         }
     }
 
-    /// Accepts or rejects.
+    /// Accepts or rejects a stream request.
     pub async fn answer(&mut self, request: &StreamRequest, accepted: bool) {
         let answer = StreamAnswer {
             request_id: request.request_id.clone(),

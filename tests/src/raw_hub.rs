@@ -1,4 +1,4 @@
-//! A hub in whose place a story speaks: TLS with a CA of its own, MQTT and HTTP by hand.
+//! A hub whose part a test plays: TLS with a CA of its own, MQTT and HTTP by hand.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl RawHub {
         Self::start_in(folder, made.certificates, made.key).await
     }
 
-    /// One that shows this certificate, and has no CA.
+    /// One with this certificate, and without a CA.
     pub async fn start_with(
         certificate: CertificateDer<'static>,
         key: PrivateKeyDer<'static>,
@@ -68,18 +68,18 @@ impl RawHub {
         self.folder.path().join("tls/ca.pem")
     }
 
-    /// Where it takes HTTPS.
+    /// Address of HTTPS.
     pub fn https_port(&self) -> u16 {
         self.https.local_addr().unwrap().port()
     }
 
-    /// Where it takes MQTT over TLS.
+    /// Address of MQTT over TLS.
     pub fn mqtts_port(&self) -> u16 {
         self.mqtts.local_addr().unwrap().port()
     }
 
-    /// Takes a device: its CONNECT, its SUBSCRIBE and its first report are answered. `None` when it
-    /// left before.
+    /// Accepts a device: answers its CONNECT, its SUBSCRIBE and its first report. `None` when it
+    /// disconnected before that.
     pub async fn device(&self) -> Option<PacketIo<Stream>> {
         let (socket, _) = soon("a device", self.mqtts.accept()).await.unwrap();
         let mut io = PacketIo::new(self.tls.accept(socket).await.ok()?, 1 << 20);
@@ -102,7 +102,7 @@ impl RawHub {
             .build()
             .unwrap();
         io.write(&suback.to_continuous_buffer()).await.ok()?;
-        // Its report on sessions, which stream requests wait for.
+        // Its session report; stream requests are taken only after it.
         let Ok(Some(Packet::Publish(report))) = io.read().await else {
             return None;
         };
@@ -112,12 +112,11 @@ impl RawHub {
         Some(io)
     }
 
-    /// The next HTTP request, to its body, and the connection that it came on. Waits for as long
-    /// as it takes.
+    /// The next HTTP request up to its body, and its connection. Waits without a limit.
     pub async fn request(&self) -> (Stream, String) {
         loop {
             let (socket, _) = self.https.accept().await.unwrap();
-            // Some connections are made ahead, and say nothing.
+            // Some connections are opened in advance and send nothing.
             if let Ok(mut stream) = self.tls.accept(socket).await
                 && let Some(head) = head(&mut stream).await
             {
@@ -158,7 +157,7 @@ pub fn switching(head: &str) -> String {
     )
 }
 
-/// A PUBLISH with QoS 0, whatever its topic is.
+/// A PUBLISH with QoS 0 and any topic.
 pub fn publish(topic: &[u8]) -> Vec<u8> {
     let mut rest = topic.len() + 2;
     let mut bytes = vec![0x30];

@@ -1,4 +1,4 @@
-//! A hand-driven service: HTTP request by request.
+//! A service that a test drives by hand, HTTP request by request.
 
 use common::clock::unix_now;
 use common::connection_string::{ServiceConnectionString, ServiceCredential};
@@ -26,7 +26,7 @@ pub struct RawService {
     tls: std::sync::Arc<rustls::ClientConfig>,
 }
 
-/// A SAS token of this policy with any life.
+/// A SAS token of this policy that expires at the given time.
 pub fn token(connection: &ServiceConnectionString, expiry: u64) -> String {
     let ServiceCredential::Key(key) = &connection.credential else {
         panic!("no key")
@@ -53,7 +53,7 @@ impl RawService {
         Self::with_token(hub, token)
     }
 
-    /// A service that shows this token.
+    /// A service that authenticates with this token.
     pub fn with_token(hub: &TestHub, token: String) -> Self {
         Self::at(hub.https.port(), hub.tls(), token)
     }
@@ -114,7 +114,7 @@ impl RawService {
     }
 }
 
-/// Where an accepted stream's service leg goes.
+/// URL and token of an accepted stream's service leg.
 pub fn accepted(response: &Response) -> (String, Secret) {
     assert_eq!(response.status(), 200);
     match InitiationResult::from_headers(response.headers()).unwrap() {
@@ -123,7 +123,8 @@ pub fn accepted(response: &Response) -> (String, Secret) {
     }
 }
 
-/// Status and error code of a refusal; the name in the header and the body's number agree.
+/// Status and error code of a refusal. Checks that the name in the header and the number in the
+/// body agree.
 pub async fn refusal(response: Response) -> (u16, u32) {
     let status = response.status().as_u16();
     let name = response.headers()["iothub-errorcode"]

@@ -1,4 +1,4 @@
-//! A hand-driven end of a session: the service's.
+//! The service's end of a session, driven by a test.
 
 use std::time::Duration;
 
@@ -6,33 +6,37 @@ use common::limits;
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, GreetError};
 use common::session::proof::ResumeSecret;
-use common::session::{CarrierEnd, CarrierId, Role, SessionId, SharedSession, drive_carrier};
-use tokio::net::TcpStream;
+use common::session::{
+    CarrierEnd, CarrierId, ConnectionEnd, Role, SessionId, SharedSession, drive_carrier,
+    run_connection,
+};
+use common::tunnel::{Outcome, Traffic};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
 
 use crate::raw_service::accepted;
 use crate::{RawService, soon};
 
-/// A stream that may come to carry a session.
+/// A stream on which the session handshake has not been done yet.
 pub type Opening = Exchange<TlsStream<TcpStream>>;
 
 /// The service's end of a session with a device-proxy.
 pub struct RawSession {
     /// Its connections.
     pub live: SharedSession,
-    /// Its name.
+    /// Its id.
     pub id: SessionId,
-    /// Who knows it may go on with the session.
+    /// The key that proves the right to resume it.
     pub secret: ResumeSecret,
-    /// What the device sent first.
+    /// The device's greeting.
     pub greeting: Greeting,
-    /// Its present stream; aborted, it is lost.
+    /// The task of its present carrier; aborting it loses the stream.
     pub carrying: JoinHandle<CarrierEnd>,
 }
 
 impl RawService {
-    /// A stream to this target that is for a session.
+    /// Opens a stream to this target with the prefix of session mode.
     pub async fn opening(&self, device: &str, target: &str) -> Opening {
         let name = format!("_session.{target}");
         let response = self.initiate(device, &name, 10.0, 10.0).await;
@@ -42,7 +46,7 @@ impl RawService {
 }
 
 impl RawSession {
-    /// Begins one with this target.
+    /// Begins a session with this target.
     pub async fn begin(service: &RawService, device: &str, target: &str) -> Self {
         let mut opening = service.opening(device, target).await;
         let greeting = opening.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
@@ -61,11 +65,11 @@ impl RawSession {
         }
     }
 
-    /// Asks to go on with it over another stream.
+    /// Resumes the session over another stream.
     ///
     /// # Errors
-    /// Why the device did not want to.
-    pub async fn go_on(
+    /// Why the device refused.
+    pub async fn resume(
         &mut self,
         service: &RawService,
         device: &str,
@@ -84,14 +88,29 @@ impl RawSession {
         Ok(())
     }
 
-    /// Loses its stream, without a word.
+    /// Loses its stream without a Close.
     pub async fn lose(&mut self) {
         self.carrying.abort();
         let _ = (&mut self.carrying).await;
         self.live.freeze();
     }
 
-    /// Waits for the end of its stream.
+    /// Opens a connection as service-proxy would: the client's end, and the task that copies.
+    pub async fn connect(&self) -> (TcpStream, JoinHandle<Outcome<ConnectionEnd>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let live = self.live.clone();
+        let id = live.open().unwrap();
+        let copying = tokio::spawn(async move {
+            let traffic = Traffic::default();
+            run_connection(&live, id, socket, &traffic).await
+        });
+        (client, copying)
+    }
+
+    /// Waits for the end of its carrier.
     pub async fn carried(self) -> CarrierEnd {
         soon("the carrier's end", self.carrying).await.unwrap()
     }

@@ -1,16 +1,21 @@
 //! A service-proxy in this process.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Parser as _;
 use common::connection_string::ServiceConnectionString;
+use common::net::Dialer;
+use common::wire::twin::SessionReport;
 use service_proxy::cli::Cli;
 use service_proxy::config::{self, Config, resolve};
+use service_proxy::hub_api::HubApi;
 use service_proxy::local::tcp::Listener;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::hub::identity;
 use crate::{TestHub, soon};
 
 /// A listening service-proxy; dropped, it stops.
@@ -77,4 +82,29 @@ impl Drop for TestService {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// A service-proxy's client of the hub's REST API, with this policy.
+pub async fn hub_api(hub: &TestHub, policy: &str) -> HubApi {
+    HubApi::new(&hub.policy(policy).await, None, &Dialer::new(&hub.tls()))
+}
+
+/// The session report in this identity's twin.
+pub async fn session_report(hub: &TestHub, id: &str) -> Option<SessionReport> {
+    let api = hub_api(hub, "service").await;
+    api.session_report(&identity(id)).await.unwrap()
+}
+
+/// Waits until the session report satisfies a condition.
+pub async fn wait_for_report(
+    hub: &TestHub,
+    id: &str,
+    condition: impl Fn(Option<SessionReport>) -> bool,
+) {
+    soon("the session report", async {
+        while !condition(session_report(hub, id).await) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }

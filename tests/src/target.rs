@@ -1,4 +1,4 @@
-//! What a device-proxy dials: services with good and bad manners.
+//! Targets of a device-proxy: TCP services that behave well or badly.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use tokio::task::JoinSet;
 
 /// How a target behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
-    /// Sends back what comes, and ends when its client does.
+pub enum Behaviour {
+    /// Echoes what arrives, and ends when its client does.
     Echo,
-    /// Takes connections and does nothing with them.
+    /// Accepts connections and does nothing with them.
     Silent,
     /// Sends without end, and never reads.
     Flood,
     /// Closes each connection at once.
     CloseAtOnce,
-    /// Reads, and counts the connections that ended in order.
+    /// Reads, and counts the connections that ended in an orderly way.
     Sink,
 }
 
@@ -30,7 +30,7 @@ pub struct Counters {
     pub sent: AtomicU64,
     /// Bytes it has received and not sent back.
     pub received: AtomicU64,
-    /// Connections that ended in order.
+    /// Connections that ended in an orderly way.
     pub ends: AtomicU64,
     /// Connections it has now.
     pub connections: AtomicU64,
@@ -43,7 +43,7 @@ impl Counters {
     }
 }
 
-/// A local TCP service; dropped, it is gone.
+/// A local TCP service; dropped, it stops.
 pub struct Target {
     /// Where it listens.
     pub address: SocketAddr,
@@ -54,7 +54,7 @@ pub struct Target {
 
 impl Target {
     /// Starts a service on a free port.
-    pub async fn start(manner: Manner) -> Self {
+    pub async fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let counters = Arc::new(Counters::default());
@@ -65,7 +65,7 @@ impl Target {
                 let counters = Arc::clone(&shared);
                 counters.connections.fetch_add(1, Relaxed);
                 tasks.spawn(async move {
-                    serve(socket, manner, &counters).await;
+                    serve(socket, behaviour, &counters).await;
                     counters.connections.fetch_sub(1, Relaxed);
                 });
             }
@@ -84,28 +84,28 @@ impl Target {
     }
 }
 
-async fn serve(mut socket: TcpStream, manner: Manner, counters: &Counters) {
-    match manner {
-        Manner::Echo => {
+async fn serve(mut socket: TcpStream, behaviour: Behaviour, counters: &Counters) {
+    match behaviour {
+        Behaviour::Echo => {
             let (mut reader, mut writer) = socket.split();
             let _ = tokio::io::copy(&mut reader, &mut writer).await;
             let _ = writer.shutdown().await;
         }
-        // Reads nothing, but notices the end of the connection.
-        Manner::Silent => {
+        // Reads nothing, but detects the end of the connection.
+        Behaviour::Silent => {
             let mut byte = [0];
             while socket.peek(&mut byte).await.is_ok_and(|count| count > 0) {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         }
-        Manner::Flood => {
+        Behaviour::Flood => {
             let noise = [0x5a; 64 << 10];
             while let Ok(count) = socket.write(&noise).await {
                 counters.sent.fetch_add(count as u64, Relaxed);
             }
         }
-        Manner::CloseAtOnce => {}
-        Manner::Sink => {
+        Behaviour::CloseAtOnce => {}
+        Behaviour::Sink => {
             let mut scrap = vec![0; 64 << 10];
             loop {
                 match socket.read(&mut scrap).await {

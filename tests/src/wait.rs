@@ -2,24 +2,24 @@
 
 use std::time::Duration;
 
-/// What may take longest in a story that goes well, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Upper limit of every wait; a successful test stays below it on a busy machine too.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// Waits for a future.
 ///
 /// # Panics
-/// When it takes too long; `what` says what was awaited.
+/// When it takes too long; `what` names what was awaited.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
+    match tokio::time::timeout(TIME_LIMIT, future).await {
         Ok(value) => value,
         Err(_) => panic!("waited too long for: {what}"),
     }
 }
 
-/// Looks again and again until a condition holds.
+/// Polls until a condition holds.
 ///
 /// # Panics
-/// When it takes too long; `what` says what was awaited.
+/// When it takes too long; `what` names what was awaited.
 pub async fn wait(what: &str, mut condition: impl FnMut() -> bool) {
     soon(what, async {
         while !condition() {

@@ -1,4 +1,4 @@
-//! Who may come in, and who must leave.
+//! Which connections and requests the hub admits, and when it disconnects a device.
 
 use common::clock::unix_now;
 use common::connection_string::DeviceConnectionString;
@@ -47,7 +47,7 @@ async fn devices_are_let_in_by_their_own_fresh_token_only() {
         no,
         "expired"
     );
-    assert_eq!(verdict(&hub, &device, "rubbish").await, no);
+    assert_eq!(verdict(&hub, &device, "malformed").await, no);
     let skewed = password(&device, unix_now() - 60);
     assert_eq!(
         verdict(&hub, &device, &skewed).await,
@@ -75,7 +75,7 @@ async fn devices_are_let_in_by_their_own_fresh_token_only() {
 }
 
 #[tokio::test]
-async fn a_module_may_use_its_devices_key_and_nobody_elses() {
+async fn a_module_may_use_its_devices_key_and_no_other() {
     let hub = TestHub::start().await;
     let device = hub.create("d").await;
     let module = hub.create("d/m").await;
@@ -93,7 +93,7 @@ async fn a_module_may_use_its_devices_key_and_nobody_elses() {
         password(&token, later)
     };
     for module in [&module, &bare] {
-        // As Azure's clients do: for the module, or for its device.
+        // As Azure's clients do: a token for the module, or for its device.
         assert_eq!(verdict(&hub, module, &signed(module, &device)).await, yes);
         assert_eq!(verdict(&hub, module, &password(&device, later)).await, yes);
         assert_eq!(verdict(&hub, module, &signed(module, &other)).await, no);
@@ -103,7 +103,7 @@ async fn a_module_may_use_its_devices_key_and_nobody_elses() {
     assert_eq!(verdict(&hub, &module, &password(&module, later)).await, yes);
     assert_eq!(verdict(&hub, &device, &password(&module, later)).await, no);
     assert_eq!(verdict(&hub, &device, &signed(&device, &module)).await, no);
-    // A disabled device's modules may not come either.
+    // The modules of a disabled device are refused too.
     hub.set_status("d", Status::Disabled).await;
     assert_eq!(verdict(&hub, &module, &password(&module, later)).await, no);
     assert_eq!(verdict(&hub, &bare, &signed(&bare, &device)).await, no);
@@ -223,7 +223,7 @@ async fn services_need_a_policy_that_allows_it() {
     for bad in [
         token(&forged, later),
         token(&unknown, later),
-        "rubbish".into(),
+        "malformed".into(),
         String::new(),
     ] {
         let service = RawService::with_token(&hub, bad);

@@ -1,12 +1,12 @@
-//! `service-proxy connect` as other programs use it: uploads, pipes whose reader is gone, and
-//! signals that it was started to ignore.
+//! `service-proxy connect` as other programs use it: uploads, pipes without a reader, and signals
+//! that are ignored at its start.
 
 use std::process::Stdio;
 use std::time::Duration;
 
 use tests::program_hub::ProgramHub as Hub;
 use tests::programs::Program;
-use tests::target::Manner;
+use tests::target::Behaviour;
 use tests::{Target, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -15,7 +15,7 @@ use tokio::process::Child;
 const MODES: [&str; 2] = ["always", "never"];
 
 /// A hub and a device-proxy with this target.
-async fn story(target: &str) -> (Hub, Program) {
+async fn setup(target: &str) -> (Hub, Program) {
     let hub = Hub::start().await;
     let connection = hub.admin(&["device", "create", "MyDevice"]);
     let device = hub.device(&connection, target);
@@ -34,7 +34,7 @@ async fn succeeded(child: &mut Child) -> bool {
 async fn an_upload_goes_on_after_the_target_has_ended_its_side() {
     const BYTES: usize = 20_000_000;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (hub, _device) = story(&listener.local_addr().unwrap().to_string()).await;
+    let (hub, _device) = setup(&listener.local_addr().unwrap().to_string()).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("upload");
     std::fs::write(&path, vec![0x5a; BYTES]).unwrap();
@@ -57,11 +57,11 @@ async fn an_upload_goes_on_after_the_target_has_ended_its_side() {
     }
 }
 
-/// A target that takes the first bytes only: the rest is an upload cut short.
+/// A target that reads only the first bytes, so that the upload is incomplete.
 #[tokio::test]
 async fn input_that_was_not_sent_is_a_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (hub, _device) = story(&listener.local_addr().unwrap().to_string()).await;
+    let (hub, _device) = setup(&listener.local_addr().unwrap().to_string()).await;
     for mode in MODES {
         let mut connect = hub
             .service_command("connect", &["MyDevice", "--session", mode])
@@ -86,7 +86,7 @@ async fn input_that_was_not_sent_is_a_failure() {
 #[tokio::test]
 async fn the_reader_of_the_output_sees_its_end_while_the_input_goes_on() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (hub, _device) = story(&listener.local_addr().unwrap().to_string()).await;
+    let (hub, _device) = setup(&listener.local_addr().unwrap().to_string()).await;
     let mut connect = hub
         .service_command("connect", &["MyDevice", "--session", "always"])
         .stdin(Stdio::piped())
@@ -119,7 +119,7 @@ async fn the_reader_of_the_output_sees_its_end_while_the_input_goes_on() {
 #[tokio::test]
 async fn connect_ends_when_nothing_reads_its_output() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (hub, _device) = story(&listener.local_addr().unwrap().to_string()).await;
+    let (hub, _device) = setup(&listener.local_addr().unwrap().to_string()).await;
     for mode in MODES {
         let mut connect = hub
             .service_command("connect", &["MyDevice", "--session", mode])
@@ -129,7 +129,7 @@ async fn connect_ends_when_nothing_reads_its_output() {
             .spawn()
             .unwrap();
         let (mut socket, _) = soon("the connection", listener.accept()).await.unwrap();
-        // As when whoever started it closes its pipes, or is killed. The target does not end.
+        // As when the parent process closes the pipes or is killed. The target does not end.
         drop((connect.stdin.take(), connect.stdout.take()));
         let status = soon("the end of connect", connect.wait()).await.unwrap();
         assert_eq!(status.code(), Some(128 + 13), "{mode}");
@@ -139,17 +139,17 @@ async fn connect_ends_when_nothing_reads_its_output() {
             }
         };
         soon("the end at the target", reset).await;
-        let mut words = String::new();
+        let mut text = String::new();
         let mut stderr = connect.stderr.take().unwrap();
-        stderr.read_to_string(&mut words).await.unwrap();
-        assert_eq!(words, "", "nobody is there to read it");
+        stderr.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "", "nothing may be written to stderr");
     }
 }
 
 #[cfg(unix)]
 #[tokio::test]
 async fn an_echo_test_ends_when_nothing_reads_its_output() {
-    let (hub, _device) = story("127.0.0.1:9").await;
+    let (hub, _device) = setup("127.0.0.1:9").await;
     let mut echo = hub.service_command("echo", &["MyDevice", "--interval", "1000"]);
     let mut echo = echo.stdout(Stdio::piped()).spawn().unwrap();
     let mut output = echo.stdout.take().unwrap();
@@ -161,13 +161,13 @@ async fn an_echo_test_ends_when_nothing_reads_its_output() {
     assert!(!succeeded(&mut echo).await);
 }
 
-/// What `nohup`, and a shell that starts something in the background, ask for.
+/// The signals that `nohup`, and a shell that starts a background job, ignore.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn signals_that_were_ignored_at_the_start_stay_ignored() {
     use rustix::process::{Pid, Signal, kill_process};
-    let target = Target::start(Manner::Echo).await;
-    let (hub, _device) = story(&target.address.to_string()).await;
+    let target = Target::start(Behaviour::Echo).await;
+    let (hub, _device) = setup(&target.address.to_string()).await;
     let plain = hub.service_command("connect", &["MyDevice", "--session", "always"]);
     let mut shell = tokio::process::Command::new("sh");
     shell

@@ -1,5 +1,5 @@
-//! How plain streams end beside peers with a WebSocket library of their own, and beside readers
-//! that take their time: what has arrived is delivered, and no loss looks like an end.
+//! How plain streams end with peers that use another WebSocket library, and with slow readers: what
+//! has arrived is delivered, and no loss looks like an orderly end.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -22,19 +22,19 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 type Leg = WebSocketStream<TlsStream<TcpStream>>;
 
-/// More than the buffers of the sockets on the way: most of it waits when the peer ends.
+/// More than the socket buffers in between hold: most of it waits when the peer ends.
 const BYTES: usize = 3_000_000;
 
-/// How a peer ends, having sent all.
+/// How a peer ends after it has sent everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// As the official Node samples.
+    /// As the official Node samples do.
     CloseWithoutCode,
-    /// As a program that is stopped.
+    /// As a program that is stopped does.
     CloseAway,
-    /// As the official C# samples.
+    /// As the official C# samples do.
     TlsEnd,
-    /// As the official C samples.
+    /// As the official C samples do.
     TcpEnd,
 }
 
@@ -68,7 +68,7 @@ impl Ending {
             Self::TlsEnd => leg.get_mut().shutdown().await.unwrap(),
             Self::TcpEnd => leg.get_mut().get_mut().0.shutdown().await.unwrap(),
         }
-        // Reads, as a socket that is closed with bytes unread would send RST.
+        // Reads, because a socket that is closed with unread bytes sends RST.
         while let Some(Ok(_)) = leg.next().await {}
     }
 }
@@ -77,7 +77,7 @@ fn pattern() -> Vec<u8> {
     (0..BYTES).map(|place| (place % 249) as u8).collect()
 }
 
-/// A leg by another WebSocket library than ours.
+/// A leg with a WebSocket library other than ours.
 async fn foreign_leg(hub: &TestHub, url: &str, token: &Secret) -> Leg {
     let stream = Dialer::new(&hub.tls())
         .tls("localhost", hub.https.port())
@@ -92,7 +92,7 @@ async fn foreign_leg(hub: &TestHub, url: &str, token: &Secret) -> Leg {
     leg
 }
 
-/// Takes little at a time, and has no large buffer in the system either.
+/// Reads little at a time, with a small receive buffer.
 async fn read_slowly(mut socket: TcpStream) -> (Vec<u8>, Result<(), ErrorKind>) {
     let mut all = Vec::new();
     let mut piece = vec![0; 32 << 10];
@@ -102,7 +102,7 @@ async fn read_slowly(mut socket: TcpStream) -> (Vec<u8>, Result<(), ErrorKind>) 
             Ok(count) => all.extend_from_slice(&piece[..count]),
             Err(error) => return (all, Err(error.kind())),
         }
-        // A reader's pace, not a wait for something.
+        // The rate of a slow reader, not a wait for a condition.
         tokio::time::sleep(Duration::from_millis(8)).await;
     }
 }
@@ -168,7 +168,7 @@ async fn accept(device: &mut RawDevice) -> StreamRequest {
     request
 }
 
-/// The local side has sent all and waits: what becomes of its connection?
+/// The local side has sent everything and waits for the end of its connection.
 async fn end_of(mut socket: TcpStream) -> Result<(), ErrorKind> {
     socket.write_all(b"all of it").await.unwrap();
     socket.shutdown().await.unwrap();
@@ -184,7 +184,7 @@ async fn an_upload_is_complete_only_when_its_close_is_answered() {
     let mut device = RawDevice::connect(&hub, &connection).await;
     let service = TestService::listen(&hub, &["--session", "never", "d", "0"]).await;
 
-    // An official device: it reads all, answers nothing, and ends TLS in order.
+    // An official device: it reads everything, sends nothing, and ends TLS in an orderly way.
     let local = tokio::spawn(end_of(service.connect().await));
     let request = accept(&mut device).await;
     let mut leg = foreign_leg(&hub, &request.url, &request.token).await;
@@ -196,7 +196,7 @@ async fn an_upload_is_complete_only_when_its_close_is_answered() {
     drop(stream);
     assert_eq!(soon("the local end", local).await.unwrap(), Ok(()));
 
-    // A device that is gone before it has read anything.
+    // A device that is lost before it has read anything.
     let local = tokio::spawn(end_of(service.connect().await));
     let request = accept(&mut device).await;
     let leg = foreign_leg(&hub, &request.url, &request.token).await;
@@ -212,7 +212,7 @@ async fn a_stream_whose_device_never_comes_is_no_upload() {
     let connection = hub.create("d").await;
     let mut device = RawDevice::connect(&hub, &connection).await;
     let service = TestService::listen(&hub, &["--session", "never", "d", "0"]).await;
-    // Nothing is sent, so that the Close is the first that the hub hears.
+    // Nothing is sent, so that the Close is the first message that the hub receives.
     let mut socket = service.connect().await;
     let _request = accept(&mut device).await;
     socket.shutdown().await.unwrap();
@@ -223,7 +223,7 @@ async fn a_stream_whose_device_never_comes_is_no_upload() {
     );
 }
 
-/// A target that reads only when it can write, and a service that does not read and vanishes.
+/// A target that reads only when it can write, and a service that does not read and disconnects.
 #[tokio::test]
 async fn a_vanished_service_frees_a_target_that_waits_to_be_read() {
     let hub = TestHub::start().await;
@@ -239,7 +239,7 @@ async fn a_vanished_service_frees_a_target_that_waits_to_be_read() {
         let (mut reader, mut writer) = socket.split();
         tokio::io::copy(&mut reader, &mut writer).await
     });
-    // Until nothing moves any more in either direction.
+    // Until no more bytes move in either direction.
     let piece = Message::binary(vec![7; 60_000]);
     while tokio::time::timeout(Duration::from_millis(500), leg.send(piece.clone()))
         .await

@@ -1,17 +1,17 @@
-//! The same exit code for the same fault in all three programs: 2 for what was given, 1 for what
-//! happened, 0 for success, 130 after a second signal.
+//! All three programs have the same exit code for the same kind of fault: 2 for wrong input, 1 for
+//! a failure at run time, 0 for success, 130 after a second signal.
 
 use std::process::{Command, Stdio};
 
 use tests::program_hub::ProgramHub;
 use tests::programs::{Program, binary};
-use tests::target::Manner;
+use tests::target::Behaviour;
 use tests::{Target, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-/// A root that any machine can read, so that none needs roots of its own.
+/// A CA certificate, so that no test needs the root certificates of its machine.
 const CA: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../device-proxy/testdata/ca.pem"
@@ -20,7 +20,7 @@ const DEVICE: &str = "device-proxy";
 const SERVICE: &str = "service-proxy";
 const HUB: &str = "stream-hub";
 
-/// The exit code of a short run, and what it printed.
+/// The exit code of a short run, and its output.
 fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
     let output = Command::new(binary(program))
         .args(arguments)
@@ -33,11 +33,11 @@ fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (i32,
     (output.status.code().unwrap(), text)
 }
 
-/// A fault: its name, and how each program meets it.
+/// A fault: its name, and how each program is brought to it.
 type Fault<'a> = (&'a str, Vec<(&'a str, Vec<&'a str>)>);
 
 #[test]
-fn what_was_given_is_at_fault() {
+fn wrong_input_exits_with_2() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (none, data) = (path("none"), path("data"));
@@ -213,7 +213,7 @@ fn what_was_given_is_at_fault() {
 }
 
 #[test]
-fn what_was_only_to_be_checked_or_shown_is_success() {
+fn checks_and_displays_exit_with_0() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let device = format!("HostName=h.example;DeviceId=d;SharedAccessKey={KEY}");
@@ -256,7 +256,7 @@ fn what_was_only_to_be_checked_or_shown_is_success() {
 }
 
 #[tokio::test]
-async fn what_happened_is_at_fault() {
+async fn failures_at_run_time_exit_with_1() {
     let hub = ProgramHub::start().await;
     let good = hub.admin(&["device", "create", "MyDevice"]);
     let policy = hub.admin(&["policy", "connection-string", "service"]);
@@ -352,7 +352,7 @@ async fn what_happened_is_at_fault() {
 async fn a_second_signal_ends_a_program_at_once() {
     let mut hub = ProgramHub::start().await;
     let connection = hub.admin(&["device", "create", "MyDevice"]);
-    let target = Target::start(Manner::Echo).await;
+    let target = Target::start(Behaviour::Echo).await;
     let device = hub.device(&connection, &target.address.to_string());
     device.line("connected").await;
     let (_service, port) = hub.service(&["--session", "never", "MyDevice", "0"]).await;
@@ -371,7 +371,7 @@ async fn a_second_signal_ends_a_program_at_once() {
     );
 }
 
-/// The proxies end by themselves at the first.
+/// The proxies end at the first signal.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_signal_ends_a_program_with_success() {

@@ -1,5 +1,5 @@
-//! Programs with few file descriptors and many clients: what they have taken they keep, also
-//! through a restart of the hub, since some descriptors are kept for their own connections.
+//! Programs with few file descriptors and many clients keep the connections they have accepted,
+//! also through a restart of the hub: some descriptors are reserved for outgoing connections.
 
 #![cfg(unix)]
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tests::program_hub::{ProgramHub, free_port};
 use tests::programs::binary;
-use tests::target::Manner;
+use tests::target::Behaviour;
 use tests::{Target, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 const DESCRIPTORS: u32 = 64;
 const CLIENTS: usize = 100;
 
-/// Starts a program that may have few descriptors, and whose soft limit is lower still.
+/// Starts a program with a low hard limit of descriptors and a still lower soft limit.
 fn start(name: &str, arguments: &[&str], variable: (&str, &str)) -> Child {
     Command::new("sh")
         .args([
@@ -47,11 +47,11 @@ async fn echoes(socket: &mut TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn who_is_served_survives_a_restart_of_the_hub() {
+async fn accepted_connections_survive_a_restart_of_the_hub() {
     let mut hub = ProgramHub::start().await;
     let connection = hub.admin(&["device", "create", "d"]);
     let service = hub.admin(&["policy", "connection-string", "service"]);
-    let target = Target::start(Manner::Echo).await;
+    let target = Target::start(Behaviour::Echo).await;
     let address = target.address.to_string();
     let ca_file = hub.ca_file();
     let _device = start(
@@ -106,7 +106,7 @@ async fn who_is_served_survives_a_restart_of_the_hub() {
     for (number, socket) in served.iter_mut().enumerate() {
         let back = async {
             while !echoes(socket).await {
-                // What was asked before the hub was back is answered later, and in order.
+                // Requests sent before the hub was back are answered later, in order.
             }
         };
         soon(&format!("echo {number} after the restart"), back).await;

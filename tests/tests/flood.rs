@@ -1,5 +1,5 @@
-//! What others can make the programs do, hold and write: a hub that leads streams elsewhere,
-//! strangers by the thousand, refusals without an end.
+//! Limits against peers that send too much: a hub with endpoints elsewhere, thousands of
+//! unauthenticated connections, endless refusals.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ async fn a_hub_cannot_have_a_device_speak_to_another_host() {
         token: Secret::new("t"),
         initiator: None,
     };
-    // For sessions, too.
+    // In session mode too.
     for name in ["led-astray", "_session.echo"] {
         streams.request(request(name, "127.0.0.1"));
         let answer = soon("an answer", outbox.recv()).await.unwrap();
@@ -47,7 +47,8 @@ async fn a_hub_cannot_have_a_device_speak_to_another_host() {
     let line = logs::line(&["led-astray", "streaming endpoint", "--streaming-hosts"]).await;
     assert!(line.contains(&format!("127.0.0.1:{port}")), "{line}");
     assert!(line.contains("only localhost may be"), "{line}");
-    // It was not asked for anything: an accepted stream is, while its answer is sent.
+    // No connection was made for the refused ones; an accepted stream dials while its answer is
+    // sent.
     streams.request(request("as-it-should-be", "localhost"));
     let answer = soon("an answer", outbox.recv()).await.unwrap();
     assert!(answer.accepted);

@@ -1,5 +1,5 @@
-//! Many who connect and do not show who they are: they have a share of a hub's descriptors and
-//! little of its memory, and who is refused again and again waits for it.
+//! Many clients that connect and do not authenticate: they take a limited share of a hub's
+//! descriptors and little of its memory, and clients that are refused repeatedly are answered late.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use common::mqtt::{ConnectReturnCode, Packet, packet};
 use common::net::Dialer;
 use rustls::ClientConfig;
 use tests::program_hub::ProgramHub;
-use tests::target::Manner;
+use tests::target::Behaviour;
 use tests::{RawDevice, Target, TestHub, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -19,10 +19,10 @@ const UPGRADE: &[u8] =
     b"GET /$iothub/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
-/// A masked binary message of 4,000 bytes, whose CONNECT of 3,990 is not whole.
+/// A masked binary message of 4,000 bytes with an incomplete CONNECT of 3,990.
 const MESSAGE: &[u8] = &[0x82, 0xfe, 0x0f, 0xa0, 0, 0, 0, 0, 0x10, 0x93, 0x1f];
 
-/// What a stranger does before it says no more.
+/// What a client sends before it stops sending.
 #[derive(Clone, Copy)]
 enum Stage {
     Connected,
@@ -96,10 +96,10 @@ async fn stranger(stage: Stage, hub: &ProgramHub, tls: &Arc<ClientConfig>) -> St
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_keep_nobody_out() {
+async fn half_open_connections_lock_no_client_out() {
     let hub = ProgramHub::start_limited(256).await;
     let tls = hub.tls();
-    let echo = Target::start(Manner::Echo).await;
+    let echo = Target::start(Behaviour::Echo).await;
     let first = hub.admin(&["device", "create", "first"]);
     let second = hub.admin(&["device", "create", "second"]);
     let target = echo.address.to_string();
@@ -116,7 +116,7 @@ async fn strangers_keep_nobody_out() {
         };
         strangers.push(stranger(stage, &hub, &tls).await);
     }
-    // Long before the strangers' time is up,
+    // Long before the handshake time-out,
     let entering = async {
         let device = hub.device(&second, &target);
         device.line("connected").await;
@@ -132,7 +132,7 @@ async fn strangers_keep_nobody_out() {
     timeout(hub::limits::STRANGER * 2 / 3, entering)
         .await
         .expect("strangers keep others out");
-    // who came first has gone, and who came last is there.
+    // the oldest connection is closed, and the newest is kept.
     let mut over = Vec::new();
     for stranger in &mut strangers {
         over.push(stranger.is_over().await);
@@ -141,7 +141,7 @@ async fn strangers_keep_nobody_out() {
     assert!(over.iter().rev().take(10).all(|over| !over), "{over:?}");
 }
 
-/// Memory of a process that belongs to it alone, in bytes.
+/// Private memory of a process, in bytes.
 #[cfg(target_os = "linux")]
 fn memory(process: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
@@ -155,15 +155,15 @@ fn memory(process: u32) -> usize {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_hold_little_memory() {
+async fn half_open_connections_hold_little_memory() {
     const COUNT: usize = 200;
-    /// Sixteen for each on average, and what is rounded up.
+    /// 16 KiB for each on average, and an allowance for rounding.
     const MOST: usize = 18 << 10;
     tests::holdings::allow_descriptors(4 * COUNT as u64 + 400);
     let hub = ProgramHub::start().await;
     let tls = hub.tls();
     let process = hub.program.id();
-    // What the first of each kind costs is the program's.
+    // One-time allocations of the program do not count.
     for stage in [Stage::HalfHello, Stage::HalfMessage, Stage::HalfConnect] {
         drop(stranger(stage, &hub, &tls).await);
     }
@@ -179,7 +179,7 @@ async fn strangers_hold_little_memory() {
             strangers.push(stranger(stage, &hub, &tls).await);
         }
     }
-    // A message that no CONNECT needs ends its connection at once.
+    // A message too large for any CONNECT ends its connection at once.
     for _ in 0..COUNT {
         let mut stream = Dialer::new(&tls).tls("localhost", hub.https).await.unwrap();
         stream.write_all(UPGRADE).await.unwrap();
@@ -199,7 +199,7 @@ async fn strangers_hold_little_memory() {
     }
 }
 
-/// The status line and heads of the next answer.
+/// The status line and the headers of the next response.
 async fn answer(stream: &mut TlsStream<TcpStream>) -> Option<String> {
     stream
         .write_all(b"GET /devices?api-version=2021-04-12 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -240,7 +240,7 @@ async fn refusals_end_a_connection_and_slow_an_address_down() {
     let heads = refused().await;
     let lasts: Vec<bool> = heads.iter().map(is_last).collect();
     assert_eq!(lasts, [false, false, false, false, false, false, true]);
-    // Many connections from one address: in the end each has one answer, some now and then more.
+    // Many connections from one address: in the end each gets one answer, some occasionally more.
     let mut flood = tokio::task::JoinSet::new();
     for _ in 0..20 {
         let config = Arc::clone(&config);
@@ -256,7 +256,7 @@ async fn refusals_end_a_connection_and_slow_an_address_down() {
         while refused().await.len() > 1 {}
     })
     .await;
-    // A device with a wrong key waits as well,
+    // A device with a wrong key is delayed as well,
     soon("a late CONNACK", async {
         loop {
             let mut stranger = RawDevice::open(&hub).await;
@@ -269,7 +269,7 @@ async fn refusals_end_a_connection_and_slow_an_address_down() {
         }
     })
     .await;
-    // and one with a right key comes in meanwhile, and stays.
+    // and one with a right key is admitted meanwhile and stays connected.
     let other = hub.create("other").await;
     let _other = soon("a device", RawDevice::connect(&hub, &other)).await;
     let ping = packet::Pingreq::builder().build().unwrap();

@@ -1,30 +1,9 @@
-//! Stream initiation as a foreign device and a foreign service see it.
+//! Stream initiation with a device and a service driven by hand.
 
-use std::future::poll_fn;
-
-use bytes::Bytes;
-use common::websocket::{Data, Incoming, WebSocket};
 use reqwest::Method;
+use tests::messages::{receive, send};
 use tests::raw_service::{accepted, refusal};
 use tests::{RawDevice, RawService, TestHub, soon, wait};
-use tokio::io::{AsyncRead, AsyncWrite};
-
-async fn say<S: AsyncRead + AsyncWrite + Unpin>(leg: &mut WebSocket<S>, text: &'static str) {
-    poll_fn(|cx| leg.poll_ready(cx)).await.unwrap();
-    leg.start_send(Data::binary(Bytes::from_static(text.as_bytes())))
-        .unwrap();
-    poll_fn(|cx| leg.poll_flush(cx)).await.unwrap();
-}
-
-async fn hear<S: AsyncRead + AsyncWrite + Unpin>(leg: &mut WebSocket<S>) -> Bytes {
-    match soon("a message", poll_fn(|cx| leg.poll_incoming(cx)))
-        .await
-        .unwrap()
-    {
-        Incoming::Data(data) => data.into_bytes(),
-        other => panic!("{other:?} instead of a message"),
-    }
-}
 
 #[tokio::test]
 async fn a_stream_from_request_to_bytes() {
@@ -48,11 +27,11 @@ async fn a_stream_from_request_to_bytes() {
     );
     let mut theirs = service.leg(&url, &token).await;
     // The echo samples send at once, before the other leg is there.
-    say(&mut theirs, "first").await;
+    send(&mut theirs, "first").await;
     let mut ours = device.leg(&request).await;
-    assert_eq!(hear(&mut ours).await, "first");
-    say(&mut ours, "back").await;
-    assert_eq!(hear(&mut theirs).await, "back");
+    assert_eq!(receive(&mut ours).await, "first");
+    send(&mut ours, "back").await;
+    assert_eq!(receive(&mut theirs).await, "back");
 }
 
 #[tokio::test]
@@ -64,15 +43,15 @@ async fn the_devices_leg_may_come_before_its_accept() {
     let (response, mut ours) = tokio::join!(service.initiate("d", "s", 5.0, 5.0), async {
         let request = device.request().await;
         let mut leg = device.leg(&request).await;
-        say(&mut leg, "early").await;
+        send(&mut leg, "early").await;
         device.answer(&request, true).await;
         leg
     });
     let (url, token) = accepted(&response);
     let mut theirs = service.leg(&url, &token).await;
-    assert_eq!(hear(&mut theirs).await, "early");
-    say(&mut theirs, "hello").await;
-    assert_eq!(hear(&mut ours).await, "hello");
+    assert_eq!(receive(&mut theirs).await, "early");
+    send(&mut theirs, "hello").await;
+    assert_eq!(receive(&mut ours).await, "hello");
 }
 
 #[tokio::test]
@@ -106,7 +85,7 @@ async fn refusals_have_iot_hubs_codes() {
     );
     assert_eq!(refusal(module.send().await.unwrap()).await, (404, 404_010));
 
-    // Zero means: do not wait.
+    // Zero means: do not wait for the device.
     let at_once = soon("a refusal", service.initiate("offline", "s", 0.0, 30.0)).await;
     assert_eq!(refusal(at_once).await, (404, 404_103));
     assert_eq!(
@@ -143,7 +122,7 @@ async fn a_silent_device_times_out() {
     let (response, request) = tokio::join!(service.initiate("d", "s", 5.0, 0.3), device.request());
     assert_eq!(refusal(response).await, (504, 504_101));
     assert_eq!(hub.state.legs.count(), 0);
-    // An answer long after means nothing, and disturbs nothing.
+    // A late answer has no effect.
     device.answer(&request, true).await;
     let refused = service.try_leg(&request.url, &request.token).await;
     assert!(refused.is_err(), "the stream is over");
@@ -212,7 +191,7 @@ async fn a_service_that_gives_up_leaves_nothing_behind() {
     let mut device = RawDevice::connect(&hub, &connection).await;
     let service = RawService::new(&hub).await;
     let request = tokio::select! {
-        _ = service.initiate("d", "s", 30.0, 30.0) => panic!("nobody answered"),
+        _ = service.initiate("d", "s", 30.0, 30.0) => panic!("an answer without the device"),
         request = device.request() => request,
     };
     drop(service);

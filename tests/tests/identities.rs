@@ -1,5 +1,5 @@
-//! Identities as clients work with them: the modules of a device by the device itself, the
-//! set-up of Azure's C end-to-end tests call by call, and when an identity was last here.
+//! Identities as clients manage them: a device's modules by the device itself, the setup of Azure's
+//! C end-to-end tests call by call, and the time of last activity.
 
 use common::clock::unix_now;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
@@ -29,7 +29,7 @@ fn caller(hub: &TestHub, resource: &str, key: &SharedKey) -> RawService {
 }
 
 async fn call(caller: &RawService, method: Method, path: &str, body: Value) -> Response {
-    // As clients do it: `If-Match` on updates and deletions only.
+    // As clients do: `If-Match` on updates and deletions only.
     let mut request = caller.call(method.clone(), &format!("{path}?{VERSION}"));
     if method == Method::PUT {
         request = request.body(body.to_string());
@@ -91,7 +91,7 @@ async fn a_devices_credential_is_good_for_nothing_else() {
     hub.create("dev/m").await;
     let own = caller(&hub, "localhost/devices/dev", &key(&device));
     for (method, path) in [
-        // Itself, others, all.
+        // Its own identity, others, and all.
         (Method::GET, "/devices/dev"),
         (Method::PUT, "/devices/dev"),
         (Method::DELETE, "/devices/dev"),
@@ -103,7 +103,7 @@ async fn a_devices_credential_is_good_for_nothing_else() {
         (Method::GET, "/twins/dev/modules/m"),
         (Method::POST, "/twins/dev/streams/s"),
         (Method::POST, "/twins/dev/modules/m/streams/s"),
-        // Modules of others, by every disguise of the name.
+        // Other devices' modules, with every spelling of the name.
         (Method::GET, "/devices/dev2/modules"),
         (Method::GET, "/devices/dev2/modules/m"),
         (Method::PUT, "/devices/dev2/modules/new"),
@@ -121,7 +121,7 @@ async fn a_devices_credential_is_good_for_nothing_else() {
     }
     let query = call(&own, Method::POST, "/devices/query", json!({})).await;
     assert!(query.status().is_client_error());
-    // A slash in the module's name makes it no other resource.
+    // A slash in the module's name does not name another resource.
     let bent = call(
         &own,
         Method::GET,
@@ -171,7 +171,7 @@ async fn only_the_devices_own_credential_will_do() {
     }
     let expired = RawService::with_token(&hub, password(&device, unix_now() - 3600));
     assert_eq!(refusal(get(&expired).await).await, (401, 401_003));
-    // The name of a policy makes it a policy's token.
+    // A token with a policy's name is checked as that policy's.
     let policy = sas_token::mint(
         "localhost/devices/dev",
         &own,
@@ -180,7 +180,7 @@ async fn only_the_devices_own_credential_will_do() {
     );
     let policy = RawService::with_token(&hub, policy.expose().to_owned());
     assert_eq!(refusal(get(&policy).await).await, NO);
-    // Services may do what they could before.
+    // The rights of services are unchanged.
     let reader = RawService::with_policy(&hub, "registryRead").await;
     assert_eq!(get(&reader).await.status(), 200);
     let change = call(&reader, Method::DELETE, path, Value::Null).await;
@@ -195,7 +195,7 @@ async fn only_the_devices_own_credential_will_do() {
     hub.delete("dev").await;
     assert_eq!(refusal(get(&good).await).await, NO);
 
-    // A device without keys has no token.
+    // A device without keys has no valid token.
     for authentication in [Authentication::None, Authentication::CertificateAuthority] {
         hub.create_with("keyless", authentication).await;
         let caller = caller(&hub, "localhost/devices/keyless", &own);
@@ -206,8 +206,8 @@ async fn only_the_devices_own_credential_will_do() {
     }
 }
 
-/// What `iothubclient_mqtt_mod_ds_e2e` of Azure's C SDK does before and in its tests, with
-/// the bodies that its service client writes.
+/// The calls of `iothubclient_mqtt_mod_ds_e2e` of Azure's C SDK, with the bodies that its service
+/// client writes.
 #[tokio::test]
 async fn the_set_up_of_azures_c_tests() {
     let hub = TestHub::start().await;
@@ -295,7 +295,7 @@ async fn the_set_up_of_azures_c_tests() {
 }
 
 #[tokio::test]
-async fn when_an_identity_was_last_here_outlives_the_hub() {
+async fn the_last_activity_of_an_identity_survives_the_hub() {
     const NEVER: &str = "0001-01-01T00:00:00Z";
     let hub = TestHub::start().await;
     let connection = hub.create("d").await;
@@ -323,12 +323,12 @@ async fn when_an_identity_was_last_here_outlives_the_hub() {
     let [state, connected, active] = times(&hub).await;
     assert_eq!(state, "Connected");
     assert!(NEVER < connected.as_str() && connected <= active);
-    // It does something: only the second time moves.
+    // Activity while connected: only the second time changes.
     device.subscribe_twin().await;
     let [_, same, later] = times(&hub).await;
     assert_eq!(same, connected);
     assert!(active < later, "{active} {later}");
-    // A ping is a sign of life, but no message.
+    // A ping is activity, but no message.
     device.io.write(&[0xc0, 0]).await.unwrap();
     device.packet().await;
     assert_eq!(times(&hub).await[2], later);
@@ -342,7 +342,7 @@ async fn when_an_identity_was_last_here_outlives_the_hub() {
     let hub = hub.restart().await;
     assert_eq!(times(&hub).await, before);
 
-    // One that is connected when the hub stops has left by then.
+    // A device that is connected when the hub stops is stored as disconnected.
     let device = RawDevice::connect(&hub, &connection).await;
     let hub = hub.restart().await;
     let after = times(&hub).await;
@@ -350,7 +350,7 @@ async fn when_an_identity_was_last_here_outlives_the_hub() {
     assert!(before[1] < after[1] && before[2] < after[2]);
     drop(device);
 
-    // A hub that was killed could not store that the device has left.
+    // A hub that was killed could not store that the device was disconnected.
     let found = hub.state.registry.identity(&connection.identity).await;
     let mut found = found.unwrap().unwrap();
     found.activity.connected = true;
@@ -372,7 +372,7 @@ async fn when_an_identity_was_last_here_outlives_the_hub() {
         "when this hub has started, at the latest"
     );
 
-    // Made anew, it was never here.
+    // A new identity of the same name has no activity.
     hub.delete("d").await;
     hub.create("d").await;
     assert_eq!(times(&hub).await, ["Disconnected", NEVER, NEVER]);

@@ -1,12 +1,12 @@
-//! What people and their tools write: files from Windows, quotes, line ends, values in the wrong
-//! place. What is meant is understood, and no mistake repeats a secret.
+//! Input as people and their tools write it: files from Windows, quotes, line ends, values in the
+//! wrong place. Harmless variations are accepted, and no error message contains a secret.
 
 use std::path::Path;
 
 use hub::registry::{Authentication, IdentitySettings, IfMatch};
 use tests::program_hub::ProgramHub;
 use tests::programs::{Program, run};
-use tests::target::Manner;
+use tests::target::Behaviour;
 use tests::{Target, TestDevice, TestHub, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -20,8 +20,8 @@ fn utf16(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// A text in every dress that tools give it.
-fn dressed(text: &str) -> Vec<Vec<u8>> {
+/// Variations of a text that tools produce.
+fn variations(text: &str) -> Vec<Vec<u8>> {
     vec![
         format!("\u{feff}{text}\r\n").into_bytes(),
         utf16(&format!("{text}\r\n")),
@@ -44,7 +44,7 @@ async fn files_from_other_tools_are_read_by_both_proxies() {
     };
     let ca = std::fs::read_to_string(hub.ca_file()).unwrap();
     let ca_file = file("ca.pem", &utf16(&ca.replace('\n', "\r\n")));
-    for (of_device, of_service) in dressed(&device).into_iter().zip(dressed(&service)) {
+    for (of_device, of_service) in variations(&device).into_iter().zip(variations(&service)) {
         let of_device = file("device.cs", &of_device);
         let of_service = file("service.cs", &of_service);
         let options = [
@@ -54,7 +54,7 @@ async fn files_from_other_tools_are_read_by_both_proxies() {
             "--ca-file",
             &ca_file,
         ];
-        // An empty variable is none: neither a level of the log nor anything else.
+        // An empty variable counts as unset, for the log level too.
         let nothing = [("DEVICE_PROXY_LOG", ""), ("DEVICE_PROXY_SESSION", "")];
         let mut device = Program::start("device-proxy", &options, &nothing);
         device.line("connected").await;
@@ -253,13 +253,13 @@ fn mistakes_are_named() {
 async fn a_changed_connection_string_is_read_again() {
     let hub = ProgramHub::start().await;
     let connection = hub.admin(&["device", "create", "MyDevice"]);
-    let target = Target::start(Manner::Echo).await;
+    let target = Target::start(Behaviour::Echo).await;
     let device = hub.device(&connection, &target.address.to_string());
     device.line("connected").await;
     let old = hub.admin(&["policy", "connection-string", "service"]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("service.cs");
-    // With a key that the hub does not know, as after its rotation.
+    // With a key that the hub does not accept, as after a rotation.
     let (rest, _) = old.rsplit_once("SharedAccessKey=").unwrap();
     std::fs::write(&file, format!("{rest}SharedAccessKey={KEY}")).unwrap();
     let options = [
@@ -290,7 +290,7 @@ async fn a_changed_connection_string_is_read_again() {
     service.line("read a changed connection string").await;
 }
 
-/// The trailing dot of a full name is no part of the name that certificates and tokens have.
+/// The trailing dot of a fully qualified name is not part of the name in certificates and tokens.
 #[tokio::test]
 async fn a_host_name_may_end_with_a_dot() {
     let hub = TestHub::start().await;

@@ -1,4 +1,4 @@
-//! The streaming endpoint: tokens, legs that do not come, legs that go.
+//! The streaming endpoint: tokens, legs that never connect, legs that are lost.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-struct Story {
+struct Setup {
     hub: TestHub,
     device: RawDevice,
     service: RawService,
@@ -28,7 +28,7 @@ struct Story {
 }
 
 /// An accepted stream without legs.
-async fn story() -> Story {
+async fn setup() -> Setup {
     let hub = TestHub::start().await;
     let connection = hub.create("d").await;
     let mut device = RawDevice::connect(&hub, &connection).await;
@@ -39,7 +39,7 @@ async fn story() -> Story {
         request
     });
     let (url, token) = accepted(&response);
-    Story {
+    Setup {
         hub,
         device,
         service,
@@ -62,14 +62,14 @@ async fn close_frame<S: AsyncRead + AsyncWrite + Unpin>(leg: &mut WebSocket<S>) 
 
 #[tokio::test]
 async fn a_token_works_once_and_only_for_its_leg() {
-    let Story {
+    let Setup {
         hub,
         device,
         service,
         request,
         url,
         token,
-    } = story().await;
+    } = setup().await;
     assert!(
         unauthorised(service.try_leg(&url, &request.token).await),
         "the device's token"
@@ -79,7 +79,7 @@ async fn a_token_works_once_and_only_for_its_leg() {
         "the service's token"
     );
     assert!(unauthorised(
-        service.try_leg(&url, &Secret::new("rubbish")).await
+        service.try_leg(&url, &Secret::new("malformed")).await
     ));
     let other = url.replace("/sid/", "/sid/0");
     assert!(
@@ -94,30 +94,30 @@ async fn a_token_works_once_and_only_for_its_leg() {
         unauthorised(service.try_leg(&request.url, &request.token).await),
         "used"
     );
-    // And the stream has not been disturbed.
+    // And the stream is not disturbed.
     assert_eq!(hub.state.legs.count(), 1);
 }
 
 #[tokio::test]
-async fn a_token_of_another_hub_means_nothing() {
-    let Story {
+async fn a_token_of_another_hub_is_refused() {
+    let Setup {
         hub: _hub,
         service,
         url,
         ..
-    } = story().await;
-    let other = story().await;
+    } = setup().await;
+    let other = setup().await;
     assert!(unauthorised(service.try_leg(&url, &other.token).await));
 }
 
 #[tokio::test]
 async fn a_leg_whose_partner_never_comes_is_closed() {
-    let Story {
+    let Setup {
         hub,
         device,
         request,
         ..
-    } = story().await;
+    } = setup().await;
     let mut leg = device.leg(&request).await;
     let in_time = Instant::now() + hub::limits::LEG_ARRIVAL - Duration::from_secs(5);
     hub.state.legs.expire(in_time);
@@ -131,13 +131,13 @@ async fn a_leg_whose_partner_never_comes_is_closed() {
 
 #[tokio::test]
 async fn a_stream_without_any_leg_expires() {
-    let Story {
+    let Setup {
         hub,
         service,
         url,
         token,
         ..
-    } = story().await;
+    } = setup().await;
     hub.state
         .legs
         .expire(Instant::now() + hub::limits::LEG_ARRIVAL);
@@ -148,14 +148,14 @@ async fn a_stream_without_any_leg_expires() {
 #[tokio::test]
 async fn the_end_of_one_leg_reaches_the_other_and_leaves_nothing() {
     for normal in [true, false] {
-        let Story {
+        let Setup {
             hub,
             device,
             service,
             request,
             url,
             token,
-        } = story().await;
+        } = setup().await;
         let mut ours = device.leg(&request).await;
         let theirs = service.leg(&url, &token).await;
         let code = if normal {
@@ -179,14 +179,14 @@ async fn the_end_of_one_leg_reaches_the_other_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_lost_leg_reaches_the_other() {
-    let Story {
+    let Setup {
         hub: _hub,
         device,
         service,
         request,
         url,
         token,
-    } = story().await;
+    } = setup().await;
     let ours = device.leg(&request).await;
     let mut theirs = service.leg(&url, &token).await;
     drop(ours);
@@ -195,13 +195,13 @@ async fn a_lost_leg_reaches_the_other() {
 
 #[tokio::test]
 async fn urls_name_leg_and_port_and_no_secret() {
-    let Story {
+    let Setup {
         hub,
         request,
         url,
         token,
         ..
-    } = story().await;
+    } = setup().await;
     for (url, leg) in [(&url, Leg::Service), (&request.url, Leg::Device)] {
         assert!(url.starts_with(&format!("wss://localhost:{}/bridges/", hub.https.port())));
         assert!(url.ends_with(&format!("/r/{leg}")) && !url.contains('?'));
@@ -211,8 +211,8 @@ async fn urls_name_leg_and_port_and_no_secret() {
     }
 }
 
-/// Connections of one program to its hub, opened at once; how many shook hands in full.
-/// Each has heard something afterwards, and so has its tickets.
+/// Opens connections of one program to its hub at the same time; returns how many did a full TLS
+/// handshake. Each has received data afterwards, and with it its session tickets.
 async fn full_handshakes(hub: &TestHub, tls: &Arc<ClientConfig>, count: usize) -> usize {
     let mut connecting = JoinSet::new();
     for _ in 0..count {

@@ -1,4 +1,4 @@
-//! What an operator tunes is obeyed.
+//! Limits that an operator configures take effect.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ async fn a_hub_keeps_to_its_number_of_streams() {
     let connection = hub.create("d").await;
     let _device = TestDevice::start(&hub, &connection, &["--echo"]).await;
     let service = RawService::new(&hub).await;
-    // Their service's legs never come: the streams are held until they expire.
+    // The service's legs never connect: the streams are held until they expire.
     assert_eq!(initiate(&service).await, 200);
     assert_eq!(initiate(&service).await, 200);
     assert_eq!(initiate(&service).await, 429);
@@ -43,7 +43,7 @@ async fn a_hub_keeps_to_its_number_of_requests_for_one_device() {
     .await;
     hub.create("d").await;
     let service = RawService::new(&hub).await;
-    // The device is not there: the first waits for it, the second has no room.
+    // The device is not connected: the first request waits for it, the second finds no room.
     let first = service.initiate("d", "x", 3.0, 1.0);
     let second = async {
         tests::wait("the first request", || hub.state.legs.count() == 1).await;

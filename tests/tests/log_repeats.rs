@@ -1,5 +1,5 @@
-//! What repeats without an end is summed up in the log: the first few lines are as ever, and the
-//! number of the others is exact, also at the end of the programs.
+//! Repeated log lines are summed up: the first few are written as usual, and the number of the
+//! others is exact, also at the end of the program.
 #![cfg(unix)]
 
 use common::clock::unix_now;
@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-/// What the log says of events with all of these: in how many lines, and how many there were.
+/// Log lines about events with all of these fields: the number of lines, and of events.
 fn summed(output: &str, parts: &[&str]) -> (usize, usize) {
     let lines = output
         .lines()
@@ -29,7 +29,7 @@ fn summed(output: &str, parts: &[&str]) -> (usize, usize) {
     })
 }
 
-/// The first five, and a line for each minute that it may take.
+/// The first five, and one line for each minute that the test may take.
 const HANDFUL: usize = 8;
 
 /// The program's whole log, after SIGTERM.
@@ -54,8 +54,8 @@ async fn thousands_of_refusals_and_rejected_streams_are_a_handful_of_lines() {
     );
     device.line("connected; streams reach").await;
 
-    // A stranger, on connections of its own: one that is refused again and again is closed, and
-    // an address, too, is answered late in the end.
+    // Each request on a connection of its own: a connection that is refused repeatedly is closed,
+    // and in the end its address is answered late.
     let refused = 60;
     for _ in 0..refused {
         let stranger = RawService::at(hub.https, hub.tls(), "nonsense".into());
@@ -64,7 +64,7 @@ async fn thousands_of_refusals_and_rejected_streams_are_a_handful_of_lines() {
         assert_eq!(answer.status(), 401);
     }
 
-    // A device with a wrong key, and one that comes back again and again.
+    // A device with a wrong key, and one that reconnects again and again.
     for _ in 0..20 {
         let mut wrong = RawDevice::at(hub.mqtts, hub.tls()).await;
         let verdict = wrong
@@ -128,7 +128,7 @@ async fn thousands_of_refusals_and_rejected_streams_are_a_handful_of_lines() {
         assert!((6..=HANDFUL).contains(&lines), "{parts:?}\n{output}");
         assert_eq!(sum, right, "{parts:?}\n{output}");
     }
-    // Who was here is in the log each time.
+    // Each successful connection is in the log.
     for what in ["device connected", "device disconnected"] {
         let (lines, sum) = summed(&output, &[what, "device=Other"]);
         assert_eq!((lines, sum), (20, 20), "{output}");
@@ -161,7 +161,7 @@ async fn malformed_stream_requests_are_summed_up() {
     io.write(&raw_hub::publish(b"$iothub/streams/POST/last"))
         .await
         .unwrap();
-    // Another message is not hidden by those before it.
+    // Another message is not suppressed by those before it.
     device.line("does not have five levels").await;
     let malformed = "ignored a malformed stream request: the stream request has no";
     wait("the first lines", || device.count(malformed) == 5).await;
@@ -171,7 +171,7 @@ async fn malformed_stream_requests_are_summed_up() {
     assert_eq!(sum, 3_000, "{output}");
 }
 
-/// A host that has many addresses is not many peers for ever.
+/// A host with many addresses does not take up the table of peers for ever.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn strangers_from_many_addresses_are_counted_together() {

@@ -1,5 +1,5 @@
-//! MQTT as devices speak it: sessions that outlive their connections, where telemetry goes,
-//! and what the hub does not let pass.
+//! MQTT with devices: sessions that persist across connections, where telemetry goes, and what the
+//! hub refuses.
 
 use common::clock::unix_now;
 use common::mqtt::{ConnectReturnCode, Packet};
@@ -9,14 +9,14 @@ use tests::{RawDevice, RawService, TestHub};
 
 const TWIN_GET: &str = "$iothub/twin/GET/?$rid=1";
 
-/// Asks for the twin, and gets it.
+/// Requests the twin and receives it.
 async fn reads_twin(device: &mut RawDevice) {
     device.publish(TWIN_GET, b" ").await;
     let (response, _) = device.twin_response().await;
     assert_eq!((response.request_id.as_str(), response.status), ("1", 200));
 }
 
-/// What is asked before the answers are subscribed is never answered.
+/// A request sent before the response topic is subscribed is never answered.
 async fn reads_no_twin(device: &mut RawDevice) {
     device.publish(TWIN_GET, b" ").await;
     device.subscribe_twin().await;
@@ -25,7 +25,7 @@ async fn reads_no_twin(device: &mut RawDevice) {
     assert_eq!(response.request_id.as_str(), "2");
 }
 
-/// UNSUBSCRIBE of the twin's answers.
+/// UNSUBSCRIBE of the twin's response topic.
 async fn unsubscribe_twin(device: &mut RawDevice) {
     let filter = twin::RESPONSE_FILTER.as_bytes();
     let mut bytes = vec![0xa2, 4 + filter.len() as u8, 0, 9, 0, filter.len() as u8];
@@ -222,7 +222,7 @@ async fn what_is_not_mqtt_ends_the_session() {
     ] {
         let (mut device, _) = RawDevice::resume(&hub, &connection, true).await;
         device.send(&bytes).await;
-        // Behind it, what the hub would answer if it had not ended the session.
+        // Then a packet that the hub would answer if it had not ended the session.
         let _ = device.try_send(&[0xc0, 0]).await;
         assert!(!device.answers_ping().await, "{what}");
     }
@@ -248,7 +248,7 @@ async fn what_official_clients_send_passes() {
             device.send(&[0xc0, 0]).await;
             assert!(device.answers_ping().await, "{topic}");
         }
-        // A repeated message with QoS 1, and one that is retained.
+        // A duplicate with QoS 1, and a retained message.
         let topic = format!("{own}/messages/events/");
         for first in [0x3a, 0x31] {
             let rest: &[u8] = if first == 0x3a { &[0, 5] } else { &[] };
@@ -268,7 +268,7 @@ async fn what_official_clients_send_passes() {
     }
 }
 
-/// CONNECT with these flags, and another client id or further fields before the user name.
+/// CONNECT with these flags, and another client id or more fields before the user name.
 fn hello(
     connection: &common::connection_string::DeviceConnectionString,
     flags: u8,

@@ -1,4 +1,4 @@
-//! The fuzz targets of parsers and of the hub on their corpora: what fuzzing has found stays found.
+//! Runs the fuzz targets of the parsers and of the hub on their corpora, as regression tests.
 
 use harness::corpus::play;
 use harness::parsers;

@@ -1,17 +1,17 @@
-//! The real binaries: kills without a Close, restarts, first words and last words,
-//! and no secret in any of them.
+//! The real binaries: kills without a Close, restarts, first and last lines of output, and no
+//! secret in any of them.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tests::program_hub::ProgramHub as Hub;
 use tests::programs::Program;
-use tests::target::Manner;
+use tests::target::Behaviour;
 use tests::{Target, soon, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Whether a byte makes its way there and back through this port.
+/// Whether a byte is echoed through this port.
 async fn echoes(port: u16) -> bool {
     let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)).await else {
         return false;
@@ -24,7 +24,7 @@ async fn echoes(port: u16) -> bool {
 async fn both_proxies_recover_when_the_hub_is_killed_and_started_again() {
     let mut hub = Hub::start().await;
     let connection = hub.admin(&["device", "create", "MyDevice"]);
-    let target = Target::start(Manner::Echo).await;
+    let target = Target::start(Behaviour::Echo).await;
     let device = hub.device(&connection, &target.address.to_string());
     device.line("connected").await;
     let (service, port) = hub.service(&["--session", "never", "MyDevice", "0"]).await;
@@ -33,7 +33,7 @@ async fn both_proxies_recover_when_the_hub_is_killed_and_started_again() {
     hub.program.kill().await;
     device.line("connecting again").await;
     assert!(!soon("a refusal", echoes(port)).await, "there is no hub");
-    // What was acknowledged before the kill is there after it.
+    // What was acknowledged before the kill is stored.
     hub.start_again().await;
     soon("the proxies to recover", async {
         while !echoes(port).await {
@@ -54,12 +54,12 @@ async fn both_proxies_recover_when_the_hub_is_killed_and_started_again() {
     drop(service);
 }
 
-/// In session mode the connection itself goes on.
+/// In session mode the connection itself continues.
 #[tokio::test]
 async fn a_connection_outlives_the_hub_that_carried_it() {
     let mut hub = Hub::start().await;
     let connection = hub.admin(&["device", "create", "MyDevice"]);
-    let target = Target::start(Manner::Echo).await;
+    let target = Target::start(Behaviour::Echo).await;
     let device = hub.device(&connection, &target.address.to_string());
     device.line("connected").await;
     let options = ["--session", "always", "MyDevice", "0"];
@@ -82,11 +82,11 @@ async fn a_connection_outlives_the_hub_that_carried_it() {
     assert_eq!(target.counters.connections(), 1);
 }
 
-/// As when the person at ssh's terminal is gone: the device, and its target, hear of it.
+/// As when the user closes ssh's terminal: the device and its target learn of it.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_hangup_ends_connect_and_its_connection_at_the_device() {
-    // Under nohup all that is started here lives on, as it shall.
+    // Under nohup the programs started here ignore SIGHUP, as intended.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.map(|bits| u64::from_str_radix(bits.trim(), 16).unwrap());
@@ -95,11 +95,11 @@ async fn a_hangup_ends_connect_and_its_connection_at_the_device() {
     }
     let hub = Hub::start().await;
     let connection = hub.admin(&["device", "create", "MyDevice"]);
-    let target = Target::start(Manner::Echo).await;
+    let target = Target::start(Behaviour::Echo).await;
     let device = hub.device(&connection, &target.address.to_string());
     device.line("connected").await;
     let mut connect = hub.connect(&["--session", "always", "MyDevice"]);
-    connect.say("a line\n").await;
+    connect.write("a line\n").await;
     connect.line("a line").await;
     assert_eq!(target.counters.connections(), 1);
     assert_eq!(device.count("connection broken: "), 0);
@@ -111,14 +111,14 @@ async fn a_hangup_ends_connect_and_its_connection_at_the_device() {
     wait("the end at the target", gone).await;
 }
 
-/// While data flows, a kill of any of the three is an aborted connection at both ends of
-/// a plain stream, not a hang and not an end.
+/// A kill of any of the three programs while data flows aborts a plain stream at both ends: neither
+/// a hang nor an orderly end.
 #[tokio::test]
 async fn a_kill_while_data_flows_aborts_both_ends() {
     for victim in ["hub", "device-proxy", "service-proxy"] {
         let mut hub = Hub::start().await;
         let connection = hub.admin(&["device", "create", "MyDevice"]);
-        let target = Target::start(Manner::Flood).await;
+        let target = Target::start(Behaviour::Flood).await;
         let mut device = hub.device(&connection, &target.address.to_string());
         device.line("connected").await;
         let (mut service, port) = hub.service(&["--session", "never", "MyDevice", "0"]).await;
@@ -149,13 +149,13 @@ async fn a_kill_while_data_flows_aborts_both_ends() {
     }
 }
 
-/// The same upwards: the target of a truncated upload sees a failure, not an end.
+/// As above for an upload: the target of a truncated upload sees a failure, not an end.
 #[tokio::test]
 async fn a_kill_during_an_upload_is_no_end_of_input() {
     for victim in ["hub", "device-proxy", "service-proxy"] {
         let mut hub = Hub::start().await;
         let connection = hub.admin(&["device", "create", "MyDevice"]);
-        let target = Target::start(Manner::Sink).await;
+        let target = Target::start(Behaviour::Sink).await;
         let mut device = hub.device(&connection, &target.address.to_string());
         device.line("connected").await;
         let (mut service, port) = hub.service(&["--session", "never", "MyDevice", "0"]).await;
@@ -187,13 +187,13 @@ async fn refused_starts_end_with_one_sentence() {
     let wrong_key = good.replace(&key(&good), &key(&other));
     let unknown = good.replace("MyDevice", "Nobody");
     let disabled = hub.admin(&["device", "connection-string", "Disabled"]);
-    for (connection, ca_file, words) in [
+    for (connection, ca_file, message) in [
         (wrong_key, Some(&ca), "the clocks agree"),
         (unknown, Some(&ca), "does not exist"),
         (disabled, Some(&ca), "disabled"),
         (good.clone(), None, "--ca-file"),
         (service, Some(&ca), "service's connection string"),
-        ("rubbish".to_owned(), Some(&ca), "connection string"),
+        ("malformed".to_owned(), Some(&ca), "connection string"),
     ] {
         let mut arguments = vec!["localhost", "22"];
         if let Some(ca_file) = ca_file {
@@ -209,8 +209,8 @@ async fn refused_starts_end_with_one_sentence() {
             .filter(|line| line.starts_with("error: "))
             .collect();
         assert!(
-            sentences.len() == 1 && sentences[0].contains(words),
-            "{words}: {output}"
+            sentences.len() == 1 && sentences[0].contains(message),
+            "{message}: {output}"
         );
     }
 
@@ -225,7 +225,7 @@ async fn refused_starts_end_with_one_sentence() {
         .await;
     assert!(!success && output.contains("another host name"), "{output}");
 
-    // A service's mistakes.
+    // Wrong input to a service-proxy.
     let device_for_service = Program::start(
         "service-proxy",
         &["MyDevice", "0"],
@@ -239,7 +239,7 @@ async fn refused_starts_end_with_one_sentence() {
 }
 
 #[tokio::test]
-async fn a_taken_port_or_folder_is_said() {
+async fn a_taken_port_or_folder_is_reported() {
     let hub = Hub::start().await;
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = folder.path().join("d");
@@ -279,7 +279,7 @@ async fn admin_commands_work_on_a_running_hub() {
     let connection = hub.admin(&["device", "create", "MyDevice"]);
     let address = format!("HostName=localhost:{};DeviceId=MyDevice;", hub.https);
     assert!(connection.starts_with(&address), "{connection}");
-    let target = Target::start(Manner::Echo).await;
+    let target = Target::start(Behaviour::Echo).await;
     let device = hub.device(&connection, &target.address.to_string());
     device.line("connected").await;
     let (_service, port) = hub.service(&["--session", "never", "MyDevice", "0"]).await;
@@ -294,7 +294,7 @@ async fn admin_commands_work_on_a_running_hub() {
     let cut = soon("the tunnel's end", socket.read(&mut byte)).await;
     assert!(cut.is_err());
     device.line("it is disabled").await;
-    // It waits, and comes back by itself.
+    // It keeps running and reconnects by itself.
     hub.admin(&["device", "enable", "MyDevice"]);
     wait("the device to come back", || {
         device.count(" connected; streams reach") == 2
@@ -321,7 +321,7 @@ async fn no_secret_is_printed_in_mode(mode: &str) {
     let hub = Hub::start().await;
     let connection = hub.admin(&["device", "create", "MyDevice"]);
     let policy = hub.admin(&["policy", "connection-string", "service"]);
-    let target = Target::start(Manner::Echo).await;
+    let target = Target::start(Behaviour::Echo).await;
     let device = hub.device(&connection, &target.address.to_string());
     device.line("connected").await;
     let options = ["--session", mode, "MyDevice", "0"];
@@ -351,7 +351,7 @@ async fn no_secret_is_printed_in_mode(mode: &str) {
         let key = connection.split("SharedAccessKey=").nth(1).unwrap();
         assert!(!all.contains(key), "a key is in the logs");
     }
-    // SAS tokens, JWTs and their carriers.
+    // SAS tokens, JWTs and the headers and parameters that carry them.
     for trace in [
         "sig=",
         "SharedAccessSignature",

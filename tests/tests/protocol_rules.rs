@@ -1,5 +1,5 @@
-//! What the protocols under IoT Hub's own demand: HTTP's and WebSocket's rules at their edges, and
-//! parts of the REST API that are not there.
+//! Rules of the protocols below IoT Hub's own: edge cases of HTTP and WebSocket, and parts of the
+//! REST API that are not implemented.
 
 use common::clock::unix_now;
 use common::identity::Leg;
@@ -19,7 +19,7 @@ async fn tls(hub: &TestHub) -> TlsStream<TcpStream> {
         .unwrap()
 }
 
-/// Sends a request as it stands, and reads the head of the answer.
+/// Sends raw bytes as a request, and reads the head of the response.
 async fn head(stream: &mut TlsStream<TcpStream>, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut head = Vec::new();
@@ -109,7 +109,7 @@ const PLANNED: [(Method, &str); 20] = [
 ];
 
 #[tokio::test]
-async fn what_is_missing_says_so_to_who_may_call() {
+async fn missing_parts_answer_authorised_callers_with_501() {
     let hub = TestHub::start().await;
     hub.create("d").await;
     let owner = RawService::with_policy(&hub, "iothubowner").await;
@@ -123,7 +123,7 @@ async fn what_is_missing_says_so_to_who_may_call() {
 }
 
 #[tokio::test]
-async fn a_stranger_does_not_learn_what_there_is() {
+async fn unauthenticated_callers_do_not_learn_which_routes_exist() {
     let hub = TestHub::start().await;
     let device = hub.create("d").await;
     let mut policy = hub.policy("service").await;
@@ -152,7 +152,7 @@ async fn a_stranger_does_not_learn_what_there_is() {
     }
 }
 
-/// One masked frame, as a client sends it, final or not.
+/// A masked frame of a client, final or not.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![
         first,
@@ -171,7 +171,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The code of the Close that comes next; other frames are passed over.
+/// The code of the next Close; other frames are skipped.
 async fn close_code(stream: &mut TlsStream<TcpStream>) -> u16 {
     soon("a Close", async {
         loop {
@@ -187,7 +187,7 @@ async fn close_code(stream: &mut TlsStream<TcpStream>) -> u16 {
     .await
 }
 
-/// A service's leg of an accepted stream, as bytes.
+/// A service's leg of an accepted stream, after the upgrade.
 async fn leg(hub: &TestHub, url: &str, token: &Secret) -> TlsStream<TcpStream> {
     let path = &url[url.find("/bridges").unwrap()..];
     let headers = format!(
@@ -250,7 +250,7 @@ async fn broken_rules_of_mqtt_end_its_websocket_with_1002() {
     }
 }
 
-/// A header of AMQP 1.0 and an Open that says next to nothing of its sender.
+/// A header of AMQP 1.0 and a minimal Open.
 const AMQP_OPEN: &[u8] = b"AMQP\0\x01\0\0\0\0\0\x10\x02\0\0\0\0\x53\x10\xc0\x03\x01\xa1\0";
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Connections in a session begin and end as TCP connections do: every end arrives as
-//! what it is.
+//! Connections in a session begin and end as TCP connections do: every kind of end arrives as the
+//! same kind.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use common::session::SessionId;
 use common::session::frame::Frame;
 use common::session::inner::{ConnectionId, Inner};
 use common::session::proof::ResumeSecret;
-use tests::raw_device::say;
-use tests::session_story::{DEVICE, break_off, pass, reset, rest, talk};
+use tests::messages::send;
+use tests::session_setup::{DEVICE, break_off, pass, reset, rest, talk};
 use tests::{
-    RawService, SessionStory, Target, TestDevice, TestHub, TestService, logs, noise, soon,
+    RawService, SessionSetup, Target, TestDevice, TestHub, TestService, logs, noise, soon,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -20,13 +20,13 @@ use tokio::task::JoinSet;
 
 #[tokio::test]
 async fn a_half_close_of_the_client_arrives_as_one() {
-    let story = SessionStory::start("half-close").await;
-    let (mut here, mut there) = story.pair().await;
+    let setup = SessionSetup::start("half-close").await;
+    let (mut here, mut there) = setup.pair().await;
     // As `printf … | nc -N` does.
     here.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
     here.shutdown().await.unwrap();
     assert_eq!(rest(&mut there).await, b"GET / HTTP/1.0\r\n\r\n");
-    // The other way is open as long as the target likes.
+    // The other direction stays open until the target ends it.
     for _ in 0..3 {
         pass(&mut there, &mut here, b"a line of the answer").await;
     }
@@ -36,8 +36,8 @@ async fn a_half_close_of_the_client_arrives_as_one() {
 
 #[tokio::test]
 async fn a_half_close_of_the_target_arrives_as_one() {
-    let story = SessionStory::start("half-close").await;
-    let (mut here, mut there) = story.pair().await;
+    let setup = SessionSetup::start("half-close").await;
+    let (mut here, mut there) = setup.pair().await;
     there.shutdown().await.unwrap();
     assert_eq!(rest(&mut here).await, b"");
     let (sent, received) = soon("the bytes after it", async {
@@ -52,55 +52,55 @@ async fn a_half_close_of_the_target_arrives_as_one() {
 
 #[tokio::test]
 async fn a_reset_arrives_as_a_reset() {
-    let story = SessionStory::start("reset").await;
-    let (mut here, mut there) = story.pair().await;
+    let setup = SessionSetup::start("reset").await;
+    let (mut here, mut there) = setup.pair().await;
     talk(&mut here, &mut there).await;
     break_off(here);
     reset(&mut there).await;
 
-    let (mut here, mut there) = story.pair().await;
+    let (mut here, mut there) = setup.pair().await;
     talk(&mut here, &mut there).await;
     break_off(there);
     reset(&mut here).await;
-    // And also after the other's half-close.
-    let (mut here, mut there) = story.pair().await;
+    // Also after a half-close by the other side.
+    let (mut here, mut there) = setup.pair().await;
     here.shutdown().await.unwrap();
     assert_eq!(rest(&mut there).await, b"");
     break_off(there);
     reset(&mut here).await;
-    // The session goes on.
-    let (mut here, mut there) = story.pair().await;
+    // The session continues.
+    let (mut here, mut there) = setup.pair().await;
     talk(&mut here, &mut there).await;
 }
 
 #[tokio::test]
-async fn a_connection_without_a_byte_ends_in_due_form() {
-    let story = SessionStory::start("zero").await;
-    let (here, mut there) = story.pair().await;
+async fn a_connection_without_a_byte_ends_in_order() {
+    let setup = SessionSetup::start("zero").await;
+    let (here, mut there) = setup.pair().await;
     drop(here);
     assert_eq!(rest(&mut there).await, b"");
-    let (mut here, there) = story.pair().await;
+    let (mut here, there) = setup.pair().await;
     drop(there);
     assert_eq!(rest(&mut here).await, b"");
-    // Gone before the connection can be open anywhere.
-    drop(story.service.connect().await);
-    let (mut there, _) = soon("the target's connection", story.target.accept())
+    // Closed before the connection can be open anywhere.
+    drop(setup.service.connect().await);
+    let (mut there, _) = soon("the target's connection", setup.target.accept())
         .await
         .unwrap();
     assert_eq!(rest(&mut there).await, b"");
 }
 
 #[tokio::test]
-async fn either_side_may_speak_first() {
-    let story = SessionStory::start("first").await;
-    let (mut here, mut there) = story.pair().await;
+async fn either_side_may_send_first() {
+    let setup = SessionSetup::start("first").await;
+    let (mut here, mut there) = setup.pair().await;
     pass(&mut there, &mut here, b"220 ready\r\n").await;
     pass(&mut here, &mut there, b"EHLO\r\n").await;
-    // Also what is said before the connection is open.
-    let mut here = story.service.connect().await;
+    // Also with bytes sent before the connection is open.
+    let mut here = setup.service.connect().await;
     here.write_all(b"early").await.unwrap();
     here.shutdown().await.unwrap();
-    let (mut there, _) = soon("the target's connection", story.target.accept())
+    let (mut there, _) = soon("the target's connection", setup.target.accept())
         .await
         .unwrap();
     assert_eq!(rest(&mut there).await, b"early");
@@ -108,9 +108,9 @@ async fn either_side_may_speak_first() {
 
 #[tokio::test]
 async fn what_was_sent_before_a_close_arrives() {
-    let story = SessionStory::start("linger").await;
+    let setup = SessionSetup::start("linger").await;
     for number in 0..8 {
-        let (mut here, mut there) = story.pair().await;
+        let (mut here, mut there) = setup.pair().await;
         let send = async {
             let hash = noise::send(&mut here, number, 1 << 20).await;
             drop(here);
@@ -121,14 +121,14 @@ async fn what_was_sent_before_a_close_arrives() {
         })
         .await;
         assert_eq!(received, (1 << 20, sent));
-        // Nobody is there for the answer.
+        // The client is gone, so writing fails in the end.
         while there.write_all(b"an answer").await.is_ok() {
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// A port to this target, and what the client of a connection to it sees: a reset.
+/// Opens a port to this target; the client of a connection to it must see a reset.
 async fn refused(name: &str, target: &str) {
     logs::keep();
     let hub = TestHub::start().await;
@@ -162,7 +162,7 @@ async fn a_target_that_cannot_be_reached_is_named() {
     .await;
 }
 
-/// A port with a full queue: the system answers no more connection requests.
+/// A port with a full queue: the system answers no further connection requests.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_target_that_does_not_answer_is_named() {
@@ -181,11 +181,11 @@ async fn a_target_that_does_not_answer_is_named() {
 
 #[tokio::test]
 async fn sixty_four_at_once_of_all_sizes() {
-    let story = SessionStory::start("many").await;
+    let setup = SessionSetup::start("many").await;
     let target = async {
         let mut tasks = JoinSet::new();
         for _ in 0..64 {
-            let (mut there, _) = story.target.accept().await.unwrap();
+            let (mut there, _) = setup.target.accept().await.unwrap();
             tasks.spawn(async move {
                 let (mut reader, mut writer) = there.split();
                 tokio::io::copy(&mut reader, &mut writer).await.unwrap();
@@ -195,7 +195,7 @@ async fn sixty_four_at_once_of_all_sizes() {
         tasks.join_all().await;
     };
     let mut clients = JoinSet::new();
-    let address = story.service.addresses[0];
+    let address = setup.service.addresses[0];
     for number in 0..64_u64 {
         clients.spawn(async move {
             let mut here = TcpStream::connect(address).await.unwrap();
@@ -213,9 +213,9 @@ async fn sixty_four_at_once_of_all_sizes() {
 }
 
 #[tokio::test]
-async fn a_reader_that_stalls_stops_nobody_else() {
-    let story = SessionStory::start("stall").await;
-    let (mut stalled, mut flood) = story.pair().await;
+async fn a_reader_that_stalls_stops_no_other() {
+    let setup = SessionSetup::start("stall").await;
+    let (mut stalled, mut flood) = setup.pair().await;
     let flooding = tokio::spawn(async move {
         let piece = vec![0; 64 << 10];
         let mut sent = 0;
@@ -224,12 +224,12 @@ async fn a_reader_that_stalls_stops_nobody_else() {
         }
         sent
     });
-    // The flood comes to rest somewhere.
+    // The flood stops when the buffers are full.
     let mut first = [0; 4096];
     soon("the flood", stalled.read_exact(&mut first))
         .await
         .unwrap();
-    let (mut here, mut there) = story.pair().await;
+    let (mut here, mut there) = setup.pair().await;
     for _ in 0..20 {
         talk(&mut here, &mut there).await;
     }
@@ -241,14 +241,14 @@ async fn a_reader_that_stalls_stops_nobody_else() {
     })
     .await;
     assert_eq!(received, (8 << 20, sent));
-    assert!(!flooding.is_finished(), "64 MiB were buffered for nobody");
+    assert!(!flooding.is_finished(), "64 MiB were buffered");
     break_off(stalled);
     let sent = soon("the flood's end", flooding).await.unwrap();
     assert!(sent < 64 << 20, "its writer was reset");
 }
 
-/// A service that ends a session whose connections are open: everything of them ends at the
-/// device, as soon as what had come is delivered, and their permits are free.
+/// A service that ends a session with open connections: at the device all of them end as soon as
+/// what had arrived is delivered, and their permits are free.
 #[tokio::test]
 async fn the_end_of_a_session_ends_its_connections() {
     let hub = TestHub::start().await;
@@ -268,28 +268,26 @@ async fn the_end_of_a_session_ends_its_connections() {
         Inner::Open.encode(ConnectionId(number), &mut bytes);
         Inner::Data(Bytes::from_static(b"last words")).encode(ConnectionId(number), &mut bytes);
     }
-    // One of them has said all.
+    // One of them has half-closed.
     Inner::Fin.encode(ConnectionId(1), &mut bytes);
     let frames = Frame::Data {
         offset: 0,
         bytes: bytes.freeze(),
         wants_ack: false,
     };
-    say(&mut leg, frames.encode()).await;
+    send(&mut leg, frames.encode()).await;
     let mut targets = Vec::new();
     for _ in 0..2 {
         targets.push(soon("the target", target.accept()).await.unwrap().0);
     }
     for there in &mut targets {
-        let mut words = [0; 10];
-        soon("the words", there.read_exact(&mut words))
-            .await
-            .unwrap();
+        let mut text = [0; 10];
+        soon("the text", there.read_exact(&mut text)).await.unwrap();
     }
-    say(&mut leg, Frame::End.encode()).await;
+    send(&mut leg, Frame::End.encode()).await;
     for mut there in targets {
         soon("the target to be cut off", async {
-            // It reads what there is, an end perhaps, and writes on, as if somebody listened.
+            // Reads what there is, perhaps an end, and keeps writing.
             while there.write_all(b"an answer").await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

@@ -1,15 +1,15 @@
-//! What a device keeps for a session that nobody uses over a weekend. A story of its own,
-//! because it counts what the whole process holds.
+//! What a device keeps for idle sessions. A test binary of its own, because it measures the whole
+//! process.
 
 use std::time::Duration;
 
-use tests::session_story::DEVICE;
+use tests::session_setup::DEVICE;
 use tests::{RawService, RawSession, TestDevice, TestHub, holdings, logs, wait};
 use tokio::time::sleep;
 
-/// Each with one open connection, as an idle shell; half of all sessions that there may be.
+/// Each has one open connection, as an idle shell does; half of the limit of sessions.
 const SESSIONS: usize = 500;
-/// So much may each take at most. It is printed what it takes.
+/// Upper limit for each. The measured value is printed.
 const MOST: u64 = 32 << 10;
 
 #[tokio::test]
@@ -20,10 +20,10 @@ async fn a_detached_idle_session_is_small() {
     let connection = hub.create(DEVICE).await;
     let _device = TestDevice::start(&hub, &connection, &["--echo"]).await;
     let service = RawService::new(&hub).await;
-    // What is made once is not counted.
-    leave(&service, 20).await;
+    // One-time allocations do not count.
+    leave_detached(&service, 20).await;
     let (memory, tasks) = (settled().await, holdings::tasks());
-    leave(&service, SESSIONS).await;
+    leave_detached(&service, SESSIONS).await;
     wait("the sessions to be detached", || {
         logs::lines(&["session detached"]).len() == SESSIONS + 20
     })
@@ -34,8 +34,8 @@ async fn a_detached_idle_session_is_small() {
     assert!(each < MOST, "{each} bytes");
 }
 
-/// Begins so many sessions, opens a connection in each, and is gone.
-async fn leave(service: &RawService, count: usize) {
+/// Begins sessions, opens a connection in each, and disconnects.
+async fn leave_detached(service: &RawService, count: usize) {
     for _ in 0..count {
         let mut session = RawSession::begin(service, DEVICE, "echo").await;
         session.live.open().unwrap();
@@ -48,7 +48,7 @@ async fn leave(service: &RawService, count: usize) {
     }
 }
 
-/// Resident memory, once it stays as it is.
+/// Resident memory, once it is stable.
 async fn settled() -> u64 {
     let mut before = 0;
     loop {

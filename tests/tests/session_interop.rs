@@ -1,17 +1,15 @@
-//! Session mode with peers that know nothing of it, that are told not to use it, or that
-//! say they know it and do not.
-
-use std::time::Duration;
+//! Session mode with peers that do not support it, that are configured not to use it, or that
+//! report it and do not support it.
 
 use bytes::Bytes;
 use common::connection_string::DeviceConnectionString;
 use common::wire::stream::StreamRequest;
-use service_proxy::hub_api::HubApi;
-use tests::hub::identity;
-use tests::raw_device::{DeviceLeg, echo, say};
+use tests::messages::send;
+use tests::raw_device::{DeviceLeg, echo};
 use tests::raw_service::accepted;
-use tests::session_story::{break_off, reset};
-use tests::target::Manner;
+use tests::service::wait_for_report;
+use tests::session_setup::{break_off, reset};
+use tests::target::Behaviour;
 use tests::{RawDevice, RawService, Target, TestDevice, TestHub, TestService, logs, soon, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -24,7 +22,7 @@ async fn hub_with(id: &str) -> (TestHub, DeviceConnectionString) {
     (hub, connection)
 }
 
-/// Bytes go there and come back.
+/// Checks that bytes are echoed.
 async fn echoes(mut socket: TcpStream) -> TcpStream {
     let mut back = [0; 5];
     socket.write_all(b"hello").await.unwrap();
@@ -35,21 +33,7 @@ async fn echoes(mut socket: TcpStream) -> TcpStream {
     socket
 }
 
-async fn reported(hub: &TestHub, id: &str) {
-    let api = HubApi::new(
-        &hub.policy("service").await,
-        None,
-        &common::net::Dialer::new(&hub.tls()),
-    );
-    soon("the session report", async {
-        while api.session_report(&identity(id)).await.unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
-
-/// What a device does that reports session mode and does not know it.
+/// Behaviours of a device that reports session mode and does not support it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pretender {
     Silent,
@@ -60,8 +44,8 @@ enum Pretender {
 }
 
 impl Pretender {
-    /// Answers a request for a session's stream; what must stay open is returned.
-    async fn meet(self, device: &mut RawDevice, request: &StreamRequest) -> Option<DeviceLeg> {
+    /// Answers a request for a session's stream; returns what must stay open.
+    async fn respond(self, device: &mut RawDevice, request: &StreamRequest) -> Option<DeviceLeg> {
         if self == Self::Rejects {
             device.answer(request, false).await;
             return None;
@@ -75,20 +59,20 @@ impl Pretender {
             Self::Silent => Some(leg),
             Self::Banner => {
                 let banner = Bytes::from_static(b"SSH-2.0-OpenSSH_9.2\r\n");
-                say(&mut leg, banner).await;
+                send(&mut leg, banner).await;
                 Some(leg)
             }
             _ => None,
         }
     }
 
-    /// Whether this says what is wrong with it.
+    /// Whether this message names the fault.
     fn is_shown_in(self, text: &str) -> bool {
         let shown = match self {
             Self::Silent | Self::NeverComes => "said nothing within 10 s",
             Self::Banner => "does not speak session mode: it sent \"SSH-2.0-OpenSSH_9.2",
             Self::Rejects => "rejected",
-            // When the service's leg was there first; or when it was not.
+            // Depends on whether the service's leg was there first.
             Self::ClosesAtOnce if text.contains("the stream was closed") => return true,
             Self::ClosesAtOnce => "the WebSocket upgrade with 401",
         };
@@ -96,8 +80,8 @@ impl Pretender {
     }
 }
 
-/// A connection to a device that is not what it reports arrives all the same, soon, and
-/// the next one need not find out again.
+/// A connection to a device that reports session mode wrongly succeeds soon all the same, and the
+/// next one need not detect it again.
 async fn falls_back(id: &str, pretender: Pretender) {
     let (hub, connection) = hub_with(id).await;
     let mut device = RawDevice::connect(&hub, &connection).await;
@@ -106,7 +90,7 @@ async fn falls_back(id: &str, pretender: Pretender) {
     let first = tokio::spawn(echoes(service.connect().await));
     let request = device.request().await;
     assert_eq!(request.name, "_session.x");
-    let kept = pretender.meet(&mut device, &request).await;
+    let kept = pretender.respond(&mut device, &request).await;
     let request = device.request().await;
     assert_eq!(request.name, "x");
     device.answer(&request, true).await;
@@ -120,7 +104,7 @@ async fn falls_back(id: &str, pretender: Pretender) {
     device.answer(&request, true).await;
     let echo_second = tokio::spawn(echo(device.leg(&request).await));
     let second = second.await.unwrap();
-    // A plain stream lingers after an orderly end; nobody waits for that here.
+    // A plain stream lingers after an orderly end; the test does not wait for that.
     break_off(first);
     break_off(second);
     soon("the echoes' ends", async {
@@ -133,7 +117,7 @@ async fn falls_back(id: &str, pretender: Pretender) {
     let of_device = format!("device={id} name=");
     let warnings = logs::lines(&["WARN", "session mode", &of_device]);
     let may_be_unknown = match pretender {
-        // Perhaps it has no such target; that is not held against it for an hour.
+        // The target may not exist there; the fallback is not remembered for an hour.
         Pretender::Rejects => true,
         Pretender::ClosesAtOnce => warnings.is_empty(),
         _ => false,
@@ -153,15 +137,15 @@ async fn falls_back(id: &str, pretender: Pretender) {
     assert!(warnings[0].contains(&shown), "{warnings:?}");
 }
 
-/// And if only a session will do, the client is reset, and the person told why.
-async fn says_what_is_wrong(id: &str, pretender: Pretender) {
+/// With `--session always` the client is reset, and the reason is logged.
+async fn names_the_fault(id: &str, pretender: Pretender) {
     let (hub, connection) = hub_with(id).await;
     let mut device = RawDevice::connect(&hub, &connection).await;
     let service = TestService::listen(&hub, &["--session", "always", id, "0:x"]).await;
     let mut socket = service.connect().await;
     let request = device.request().await;
     assert_eq!(request.name, "_session.x");
-    let _kept = pretender.meet(&mut device, &request).await;
+    let _kept = pretender.respond(&mut device, &request).await;
     reset(&mut socket).await;
     let why = logs::line(&["WARN", "peer=", &format!("stream to {id} (x)")]).await;
     assert!(pretender.is_shown_in(&why), "{why}");
@@ -170,31 +154,31 @@ async fn says_what_is_wrong(id: &str, pretender: Pretender) {
 #[tokio::test]
 async fn a_silent_pretender() {
     falls_back("silent", Pretender::Silent).await;
-    says_what_is_wrong("silent-always", Pretender::Silent).await;
+    names_the_fault("silent-always", Pretender::Silent).await;
 }
 
 #[tokio::test]
-async fn a_pretender_that_answers_rubbish() {
+async fn a_pretender_that_sends_a_banner() {
     falls_back("banner", Pretender::Banner).await;
-    says_what_is_wrong("banner-always", Pretender::Banner).await;
+    names_the_fault("banner-always", Pretender::Banner).await;
 }
 
 #[tokio::test]
 async fn a_pretender_that_rejects() {
     falls_back("rejects", Pretender::Rejects).await;
-    says_what_is_wrong("rejects-always", Pretender::Rejects).await;
+    names_the_fault("rejects-always", Pretender::Rejects).await;
 }
 
 #[tokio::test]
 async fn a_pretender_that_closes_at_once() {
     falls_back("closes", Pretender::ClosesAtOnce).await;
-    says_what_is_wrong("closes-always", Pretender::ClosesAtOnce).await;
+    names_the_fault("closes-always", Pretender::ClosesAtOnce).await;
 }
 
 #[tokio::test]
 async fn a_pretender_that_accepts_and_never_comes() {
     falls_back("never-comes", Pretender::NeverComes).await;
-    says_what_is_wrong("never-comes-always", Pretender::NeverComes).await;
+    names_the_fault("never-comes-always", Pretender::NeverComes).await;
 }
 
 #[tokio::test]
@@ -214,7 +198,7 @@ async fn a_stock_device_is_never_asked_for_a_session() {
 }
 
 #[tokio::test]
-async fn a_service_that_must_not_asks_for_no_session() {
+async fn a_service_without_sessions_asks_for_none() {
     let (hub, connection) = hub_with("never-here").await;
     let mut device = RawDevice::connect(&hub, &connection).await;
     device.report_sessions().await;
@@ -229,9 +213,9 @@ async fn a_service_that_must_not_asks_for_no_session() {
 }
 
 #[tokio::test]
-async fn a_device_that_must_not_takes_plain_streams_only() {
+async fn a_device_without_sessions_takes_plain_streams_only() {
     let (hub, connection) = hub_with("never-there").await;
-    let target = Target::start(Manner::Echo).await;
+    let target = Target::start(Behaviour::Echo).await;
     let option = format!("never-there={}", target.address);
     let options = ["--target", &option, "--session", "never"];
     let _device = TestDevice::start(&hub, &connection, &options).await;
@@ -241,7 +225,7 @@ async fn a_device_that_must_not_takes_plain_streams_only() {
     }
     let asked = logs::lines(&["session mode may not be used", "_session.never-there"]);
     assert!(asked.is_empty(), "{asked:?}");
-    // Asked all the same, it says no.
+    // Asked all the same, it refuses.
     let options = ["--session", "always", "never-there", "0:never-there"];
     let service = TestService::listen(&hub, &options).await;
     reset(&mut service.connect().await).await;
@@ -257,8 +241,8 @@ async fn a_device_that_wants_sessions_only_rejects_plain_streams() {
     let service = TestService::listen(&hub, &["--session", "never", "always-there", "0"]).await;
     reset(&mut service.connect().await).await;
     logs::line(&["plain streams may not be used"]).await;
-    // In sessions it can be reached.
-    reported(&hub, "always-there").await;
+    // In sessions the target can be reached.
+    wait_for_report(&hub, "always-there", |report| report.is_some()).await;
     let service = TestService::listen(&hub, &["always-there", "0"]).await;
     echoes(service.connect().await).await;
 }
@@ -267,7 +251,7 @@ async fn a_device_that_wants_sessions_only_rejects_plain_streams() {
 async fn both_ends_as_they_are_use_one_stream_for_many_connections() {
     let (hub, connection) = hub_with("auto").await;
     let _device = TestDevice::start(&hub, &connection, &["--echo"]).await;
-    reported(&hub, "auto").await;
+    wait_for_report(&hub, "auto", |report| report.is_some()).await;
     let service = TestService::listen(&hub, &["auto", "0"]).await;
     let mut sockets = Vec::new();
     for _ in 0..8 {
@@ -280,7 +264,7 @@ async fn both_ends_as_they_are_use_one_stream_for_many_connections() {
         sockets.push(echoes(plain.connect().await).await);
     }
     assert_eq!(hub.state.legs.count(), 3);
-    // One port's sessions are ended in order when it stops without connections.
+    // When one port without connections stops, its sessions end in an orderly way.
     sockets.into_iter().for_each(break_off);
     wait("the plain streams' ends", || hub.state.legs.count() == 1).await;
     service.shut_down().await;
@@ -293,14 +277,14 @@ async fn both_ends_as_they_are_use_one_stream_for_many_connections() {
 }
 
 #[tokio::test]
-async fn a_device_that_came_without_sessions_is_noticed() {
+async fn a_device_restarted_without_sessions_is_detected() {
     let (hub, connection) = hub_with("changed").await;
     let first = TestDevice::start(&hub, &connection, &["--echo"]).await;
-    reported(&hub, "changed").await;
+    wait_for_report(&hub, "changed", |report| report.is_some()).await;
     let service = TestService::listen(&hub, &["changed", "0"]).await;
     drop(echoes(service.connect().await).await);
     first.shut_down().await.unwrap();
-    // Its report is still believed; its no is.
+    // The service still trusts the first report; the refusal corrects that.
     let options = ["--echo", "--session", "never"];
     let _second = TestDevice::start(&hub, &connection, &options).await;
     echoes(service.connect().await).await;

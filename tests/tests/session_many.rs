@@ -1,14 +1,14 @@
-//! One short connection after the other, and nothing is left behind. A story of its
-//! own, because it counts what the whole process holds. With `--full`, which sets
-//! VOLUME_MIB to 1024, there are 100,000.
+//! Many short connections one after the other leave nothing behind. A test binary of its own,
+//! because it measures the whole process. With `--full`, which sets VOLUME_MIB to 1024, there are
+//! 100,000.
 
-use tests::session_story::{pass, rest};
-use tests::{SessionStory, holdings, wait};
+use tests::session_setup::{pass, rest};
+use tests::{SessionSetup, holdings, wait};
 use tokio::io::AsyncWriteExt as _;
 
-/// A question, an answer, and the end; who closes first changes.
-async fn short(story: &SessionStory, number: u32) {
-    let (mut here, mut there) = story.pair().await;
+/// A request, a response, and the end; both sides in turn close first.
+async fn short(setup: &SessionSetup, number: u32) {
+    let (mut here, mut there) = setup.pair().await;
     if number % 4 == 3 {
         // Nothing at all.
         drop(here);
@@ -30,13 +30,13 @@ async fn short(story: &SessionStory, number: u32) {
 
 #[tokio::test]
 async fn many_short_connections_leave_nothing() {
-    let story = SessionStory::start("short").await;
+    let setup = SessionSetup::start("short").await;
     let count = if holdings::is_full() { 100_000 } else { 2_000 };
     for number in 0..100 {
-        short(&story, number).await;
+        short(&setup, number).await;
     }
     let held = || (holdings::tasks(), holdings::descriptors());
-    // Both ends of the last one are on their way out.
+    // Both ends of the last connection may still be closing.
     let mut before = held();
     wait("the first ones to be gone", || {
         let now = held();
@@ -45,7 +45,7 @@ async fn many_short_connections_leave_nothing() {
     .await;
     let memory = holdings::memory();
     for number in 0..count {
-        short(&story, number).await;
+        short(&setup, number).await;
     }
     wait("tasks and descriptors to be as many as before", || {
         let now = held();

@@ -1,22 +1,22 @@
-//! How sessions end when they cannot, or must not, go on: the connections in them are
-//! reset at both ends, at once, and somebody says why.
+//! How sessions end when they cannot, or must not, be resumed: their connections are reset at both
+//! ends at once, and the reason is logged.
 
 use std::time::Duration;
 
 use hub::registry::Status;
-use tests::device::MortalDevice;
-use tests::session_story::{DEVICE, reset, talk};
-use tests::{SessionStory, TestDevice, TestHub, TestService, logs, slow_link, soon, wait};
+use tests::device::KillableDevice;
+use tests::session_setup::{DEVICE, reset, talk};
+use tests::{SessionSetup, TestDevice, TestHub, TestService, logs, slow_link, soon, wait};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 #[tokio::test]
-async fn a_session_that_nobody_can_reach_expires_at_both_ends() {
+async fn an_unreachable_session_expires_at_both_ends() {
     logs::keep();
     let (hub, links) = TestHub::start_behind(slow_link::Settings::default()).await;
     let options = ["--session-grace", "1"];
-    let story = SessionStory::on(hub, "expires", &options, &options).await;
-    let (mut here, mut there) = story.pair().await;
+    let setup = SessionSetup::on(hub, "expires", &options, &options).await;
+    let (mut here, mut there) = setup.pair().await;
     talk(&mut here, &mut there).await;
     links.https.refuse().await;
     links.https.reset_all();
@@ -35,9 +35,9 @@ async fn a_session_that_nobody_can_reach_expires_at_both_ends() {
         "name=expires",
     ])
     .await;
-    // The next connection begins another one.
+    // The next connection begins a new session.
     links.https.allow().await;
-    let (mut here, mut there) = story.pair().await;
+    let (mut here, mut there) = setup.pair().await;
     talk(&mut here, &mut there).await;
 }
 
@@ -49,7 +49,7 @@ async fn a_device_proxy_that_was_killed_and_started_anew_is_known_at_once() {
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let option = format!("anew={}", target.local_addr().unwrap());
     let options = ["--target", &option];
-    let first = MortalDevice::start(&hub, &connection, &options).await;
+    let first = KillableDevice::start(&hub, &connection, &options).await;
     let service = TestService::listen(&hub, &["--session", "always", DEVICE, "0:anew"]).await;
     let pair = async || {
         let here = service.connect().await;
@@ -60,7 +60,7 @@ async fn a_device_proxy_that_was_killed_and_started_anew_is_known_at_once() {
     talk(&mut here, &mut there).await;
     first.kill();
     reset(&mut there).await;
-    // Until somebody comes who does not know the session it may still be there.
+    // Until a peer that does not know the session answers, it may still exist.
     let waiting = logs::line(&["session interrupted", "name=anew"]).await;
     assert!(waiting.contains("connections=1"), "{waiting}");
     let _second = TestDevice::start(&hub, &connection, &options).await;
@@ -74,10 +74,10 @@ async fn a_device_proxy_that_was_killed_and_started_anew_is_known_at_once() {
 #[tokio::test]
 async fn a_device_proxy_that_stops_resets_its_clients_at_once() {
     logs::keep();
-    let story = SessionStory::start("device-stops").await;
-    let (mut here, mut there) = story.pair().await;
+    let setup = SessionSetup::start("device-stops").await;
+    let (mut here, mut there) = setup.pair().await;
     talk(&mut here, &mut there).await;
-    let stopping = tokio::spawn(story.device.shut_down());
+    let stopping = tokio::spawn(setup.device.shut_down());
     reset(&mut here).await;
     reset(&mut there).await;
     stopping.await.unwrap().unwrap();
@@ -86,22 +86,22 @@ async fn a_device_proxy_that_stops_resets_its_clients_at_once() {
         "name=device-stops",
     ])
     .await;
-    wait("no stream", || story.hub.state.legs.count() == 0).await;
+    wait("no stream", || setup.hub.state.legs.count() == 0).await;
 }
 
 #[tokio::test]
 async fn a_service_proxy_that_stops_resets_its_targets_at_once() {
     logs::keep();
-    let story = SessionStory::start("service-stops").await;
-    let (mut here, mut there) = story.pair().await;
+    let setup = SessionSetup::start("service-stops").await;
+    let (mut here, mut there) = setup.pair().await;
     talk(&mut here, &mut there).await;
-    let stopping = tokio::spawn(story.service.shut_down());
+    let stopping = tokio::spawn(setup.service.shut_down());
     reset(&mut there).await;
     reset(&mut here).await;
     stopping.await.unwrap();
-    // Its connections first, and then a session without any.
+    // First one with connections, then one without any.
     logs::line(&["session closed", "connections=", "name=service-stops"]).await;
-    wait("no stream", || story.hub.state.legs.count() == 0).await;
+    wait("no stream", || setup.hub.state.legs.count() == 0).await;
 }
 
 #[tokio::test]
@@ -113,18 +113,18 @@ async fn each_program_stops_while_its_session_is_interrupted() {
             "dark-service"
         };
         let (hub, links) = TestHub::start_behind(slow_link::Settings::default()).await;
-        let story = SessionStory::on(hub, name, &[], &[]).await;
-        let (mut here, mut there) = story.pair().await;
+        let setup = SessionSetup::on(hub, name, &[], &[]).await;
+        let (mut here, mut there) = setup.pair().await;
         talk(&mut here, &mut there).await;
         links.https.refuse().await;
         links.https.reset_all();
         links.https.is_empty().await;
         if device_first {
-            let stopping = tokio::spawn(story.device.shut_down());
+            let stopping = tokio::spawn(setup.device.shut_down());
             reset(&mut there).await;
             soon("its end", stopping).await.unwrap().unwrap();
         } else {
-            let stopping = tokio::spawn(story.service.shut_down());
+            let stopping = tokio::spawn(setup.service.shut_down());
             reset(&mut here).await;
             soon("its end", stopping).await.unwrap();
         }
@@ -134,18 +134,18 @@ async fn each_program_stops_while_its_session_is_interrupted() {
 #[tokio::test]
 async fn a_device_that_is_disabled_ends_the_session() {
     logs::keep();
-    let story = SessionStory::start("disabled").await;
-    let (mut here, mut there) = story.pair().await;
+    let setup = SessionSetup::start("disabled").await;
+    let (mut here, mut there) = setup.pair().await;
     talk(&mut here, &mut there).await;
     // Its streams end with it.
-    story.hub.set_status(DEVICE, Status::Disabled).await;
+    setup.hub.set_status(DEVICE, Status::Disabled).await;
     logs::line(&["session interrupted", "name=disabled"]).await;
-    // The hub lets the first request wait for a while, and then says no more than that the
-    // device is not there.
+    // The hub holds the first request for a while, and then reports only that the device is not
+    // connected.
     reset(&mut here).await;
     let why = logs::line(&["session lost:", "name=disabled"]).await;
     assert!(why.contains("the device MyDevice is disabled"), "{why}");
-    // The device does not know why it is refused: its end keeps the session.
+    // The device does not learn why it is refused, so it keeps its end of the session.
     let kept = there.try_read(&mut [0]).unwrap_err();
     assert_eq!(kept.kind(), std::io::ErrorKind::WouldBlock);
 }
@@ -153,10 +153,10 @@ async fn a_device_that_is_disabled_ends_the_session() {
 #[tokio::test]
 async fn a_device_that_is_deleted_ends_the_session() {
     logs::keep();
-    let story = SessionStory::start("deleted").await;
-    let (mut here, mut there) = story.pair().await;
+    let setup = SessionSetup::start("deleted").await;
+    let (mut here, mut there) = setup.pair().await;
     talk(&mut here, &mut there).await;
-    story.hub.delete(DEVICE).await;
+    setup.hub.delete(DEVICE).await;
     reset(&mut here).await;
     let why = logs::line(&["session lost:", "name=deleted"]).await;
     assert!(why.contains("the hub knows no device `MyDevice`"), "{why}");
@@ -164,16 +164,16 @@ async fn a_device_that_is_deleted_ends_the_session() {
 
 #[tokio::test]
 async fn the_end_of_one_service_proxy_is_not_the_others() {
-    let story = SessionStory::start("two-ports").await;
-    let port = format!("0:{}", story.name);
+    let setup = SessionSetup::start("two-ports").await;
+    let port = format!("0:{}", setup.name);
     let options = ["--session", "always", DEVICE, &port];
-    let other = TestService::listen(&story.hub, &options).await;
-    let (mut here, mut there) = story.pair().await;
+    let other = TestService::listen(&setup.hub, &options).await;
+    let (mut here, mut there) = setup.pair().await;
     let mut here_too = other.connect().await;
-    let (mut there_too, _) = soon("the target", story.target.accept()).await.unwrap();
+    let (mut there_too, _) = soon("the target", setup.target.accept()).await.unwrap();
     talk(&mut here, &mut there).await;
     talk(&mut here_too, &mut there_too).await;
-    assert_eq!(story.hub.state.legs.count(), 2);
+    assert_eq!(setup.hub.state.legs.count(), 2);
     other.shut_down().await;
     reset(&mut there_too).await;
     talk(&mut here, &mut there).await;

@@ -1,26 +1,26 @@
-//! A path that is cut again and again, milliseconds after it works: not one byte is
-//! lost, doubled or out of order, and nothing is left behind. A story of its own,
-//! because it counts what the whole process holds.
+//! A path that is reset again and again, milliseconds after it works: no byte is lost, duplicated
+//! or reordered, and nothing is left behind. A test binary of its own, because it measures the
+//! whole process.
 //!
-//! By default 16 MiB go each way under resets, before the 1,000 over which is counted;
-//! with `--full`, which sets VOLUME_MIB to 1024, it is 1 GiB.
+//! By default 16 MiB go each way under resets, before the 1,000 resets over which growth is
+//! measured; with `--full`, which sets VOLUME_MIB to 1024, it is 1 GiB.
 
 use std::time::Duration;
 
-use tests::session_story::pass;
-use tests::slow_link::Ambush;
-use tests::{SessionStory, holdings, noise, wait};
+use tests::session_setup::pass;
+use tests::slow_link::RandomReset;
+use tests::{SessionSetup, holdings, noise, wait};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The handshakes of TLS and WebSocket are through: session data has begun to flow.
+/// After the handshakes of TLS and WebSocket: session data has begun to flow.
 const HANDSHAKES: u64 = 10_000;
 
-/// Over so many is counted what is held, after so many to warm up.
+/// Growth is measured over so many resets, after others to warm up.
 const RESETS: u64 = 1_000;
 const WARM_UP: u64 = 100;
 
-/// Sends and receives so much over one end of a connection.
+/// Sends and receives this volume over one end of a connection.
 async fn exchange(
     socket: TcpStream,
     seed: u64,
@@ -34,9 +34,9 @@ async fn exchange(
     (sent, received, reader.reunite(writer).unwrap())
 }
 
-/// So much each way at once over a fresh connection, every byte compared.
-async fn volume(story: &SessionStory, seed: u64, bytes: u64) {
-    let (here, there) = story.pair().await;
+/// Sends this volume in both directions at once over a new connection, and compares it.
+async fn volume(setup: &SessionSetup, seed: u64, bytes: u64) {
+    let (here, there) = setup.pair().await;
     let both = async {
         tokio::join!(
             tokio::spawn(exchange(here, seed, bytes)),
@@ -52,26 +52,26 @@ async fn volume(story: &SessionStory, seed: u64, bytes: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_path_that_lives_for_milliseconds_carries_every_byte() {
+async fn a_path_that_works_for_milliseconds_carries_every_byte() {
     let bytes = holdings::volume_mib(16) << 20;
-    let (story, links) = SessionStory::behind_links("volume").await;
-    // An idle one lives through all of it.
-    let (mut here, mut there) = story.pair().await;
+    let (setup, links) = SessionSetup::behind_links("volume").await;
+    // An idle connection survives all of it.
+    let (mut here, mut there) = setup.pair().await;
     pass(&mut here, &mut there, b"before").await;
 
-    links.https.reset_after(Some(Ambush {
+    links.https.reset_after(Some(RandomReset {
         after_bytes: HANDSHAKES,
         within_ms: 5..8,
     }));
     links.https.reset_all();
-    volume(&story, 1, bytes).await;
+    volume(&setup, 1, bytes).await;
     let resets = links.https.counts().resets;
     assert!(resets > 10, "the link was not cut: {resets}");
 
     let mut seed = 3;
     let mut more = async |resets: u64| {
         while links.https.counts().resets < resets {
-            volume(&story, seed, 1 << 20).await;
+            volume(&setup, seed, 1 << 20).await;
             seed += 2;
         }
     };
@@ -86,8 +86,8 @@ async fn a_path_that_lives_for_milliseconds_carries_every_byte() {
     let before = held();
     let first = links.https.counts().resets;
     more(first + RESETS).await;
-    // What a reset leaves for a moment, such as a leg that is being closed, may be
-    // there in one count and not in the other; what grows, grows with the resets.
+    // What a reset leaves for a moment, such as a leg that is being closed, may be in one count and
+    // not in the other; a leak grows with the number of resets.
     let slack = usize::try_from(RESETS / 20).unwrap();
     wait("tasks and descriptors to be as many as before", || {
         let now = held();

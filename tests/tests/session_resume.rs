@@ -1,15 +1,15 @@
-//! A session outlives its stream: whatever is cut, restarted or frozen between both
-//! proxies, the connections go on. Recovery times are printed, and only bounded.
+//! A session outlives its stream: whatever is cut, restarted or frozen between both proxies, the
+//! connections continue.
 
 use std::time::Duration;
 
-use tests::session_story::{break_off, pass, reset, rest, talk};
-use tests::{SessionStory, logs, noise, soon, wait};
+use tests::session_setup::{break_off, pass, reset, rest, talk};
+use tests::{SessionSetup, logs, noise, soon, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-/// A keystroke is through, after the path was cut, and so is its echo.
+/// Passes a keystroke and its echo after the path was cut.
 async fn recovers(here: &mut TcpStream, there: &mut TcpStream) {
     pass(here, there, b"k").await;
     pass(there, here, b"k").await;
@@ -17,19 +17,19 @@ async fn recovers(here: &mut TcpStream, there: &mut TcpStream) {
 
 #[tokio::test]
 async fn a_cut_stream_is_opened_again_unnoticed() {
-    let (story, links) = SessionStory::behind_links("cut").await;
-    let (mut here, mut there) = story.pair().await;
+    let (setup, links) = SessionSetup::behind_links("cut").await;
+    let (mut here, mut there) = setup.pair().await;
     talk(&mut here, &mut there).await;
     for _ in 0..5 {
         links.https.reset_all();
         recovers(&mut here, &mut there).await;
     }
-    // Also with the device's hub session. One that has held for a second is opened again
-    // at once, so somebody types for a while.
+    // The device's hub session is reset as well. One that has lasted for a second is opened again
+    // at once, so bytes are passed for a while first.
     for _ in 0..3 {
-        let identity = &story.connection.identity;
+        let identity = &setup.connection.identity;
         wait("the device's hub session", || {
-            story.hub.state.presence.is_subscribed(identity)
+            setup.hub.state.presence.is_subscribed(identity)
         })
         .await;
         let typing = Instant::now();
@@ -40,13 +40,13 @@ async fn a_cut_stream_is_opened_again_unnoticed() {
         links.mqtts.reset_all();
         recovers(&mut here, &mut there).await;
     }
-    assert_eq!(story.hub.state.legs.count(), 1);
+    assert_eq!(setup.hub.state.legs.count(), 1);
 }
 
 #[tokio::test]
 async fn a_path_that_is_gone_for_a_while() {
-    let (story, links) = SessionStory::behind_links("gone").await;
-    let (mut here, mut there) = story.pair().await;
+    let (setup, links) = SessionSetup::behind_links("gone").await;
+    let (mut here, mut there) = setup.pair().await;
     talk(&mut here, &mut there).await;
     for link in [&links.https, &links.mqtts] {
         link.refuse().await;
@@ -56,33 +56,33 @@ async fn a_path_that_is_gone_for_a_while() {
         links.https.counts().connections == 0 && links.mqtts.counts().connections == 0
     })
     .await;
-    // Typed meanwhile, on both sides; and somebody comes meanwhile.
-    here.write_all(b"typed in the dark").await.unwrap();
-    there.write_all(b"printed in the dark").await.unwrap();
-    let mut newcomer = story.service.connect().await;
+    // Bytes sent meanwhile, in both directions, and a new connection.
+    here.write_all(b"typed meanwhile").await.unwrap();
+    there.write_all(b"printed meanwhile").await.unwrap();
+    let mut newcomer = setup.service.connect().await;
     newcomer.write_all(b"hello").await.unwrap();
     for link in [&links.https, &links.mqtts] {
         link.allow().await;
     }
-    let mut arrived = [0; 17];
+    let mut arrived = [0; 15];
     soon("what was typed", there.read_exact(&mut arrived))
         .await
         .unwrap();
-    assert_eq!(&arrived, b"typed in the dark");
-    let mut arrived = [0; 19];
+    assert_eq!(&arrived, b"typed meanwhile");
+    let mut arrived = [0; 17];
     here.read_exact(&mut arrived).await.unwrap();
-    assert_eq!(&arrived, b"printed in the dark");
-    let (mut welcome, _) = soon("the newcomer", story.target.accept()).await.unwrap();
+    assert_eq!(&arrived, b"printed meanwhile");
+    let (mut welcome, _) = soon("the newcomer", setup.target.accept()).await.unwrap();
     pass(&mut welcome, &mut newcomer, b"welcome").await;
 }
 
 #[tokio::test]
 async fn a_hub_that_restarts_in_the_middle_of_a_copy() {
-    let (mut story, links) = SessionStory::behind_links("restart").await;
-    let (mut shell, mut shell_there) = story.pair().await;
+    let (mut setup, links) = SessionSetup::behind_links("restart").await;
+    let (mut shell, mut shell_there) = setup.pair().await;
     talk(&mut shell, &mut shell_there).await;
-    let (mut here, mut there) = story.pair().await;
-    // Nobody reads before the restart, so that it cannot be done by then.
+    let (mut here, mut there) = setup.pair().await;
+    // Nothing is read before the restart, so that the transfer cannot be complete by then.
     let bytes = 48 << 20;
     let sending = tokio::spawn(async move { (noise::send(&mut here, 1, bytes).await, here) });
     let begun = links.https.counts().bytes_forward + (1 << 20);
@@ -90,7 +90,7 @@ async fn a_hub_that_restarts_in_the_middle_of_a_copy() {
         links.https.counts().bytes_forward > begun
     })
     .await;
-    story.hub = story.hub.restart_behind(&links).await;
+    setup.hub = setup.hub.restart_behind(&links).await;
     assert!(!sending.is_finished(), "all of it was buffered");
     recovers(&mut shell, &mut shell_there).await;
     let copied = timeout(Duration::from_secs(60), noise::receive(&mut there)).await;
@@ -99,27 +99,27 @@ async fn a_hub_that_restarts_in_the_middle_of_a_copy() {
 }
 
 #[tokio::test]
-async fn a_frozen_path_is_noticed_and_goes_on_when_it_thaws() {
+async fn a_frozen_path_is_detected_and_used_again_afterwards() {
     logs::keep();
-    let (story, links) = SessionStory::behind_links("frozen").await;
-    let (mut here, mut there) = story.pair().await;
+    let (setup, links) = SessionSetup::behind_links("frozen").await;
+    let (mut here, mut there) = setup.pair().await;
     talk(&mut here, &mut there).await;
     links.https.freeze();
     here.write_all(b"into the ice").await.unwrap();
     let noticed = async {
-        for said in [
+        for expected in [
             [
                 "session interrupted: the other end was silent",
                 "name=frozen",
             ],
             ["session detached: the other end was silent", "name=frozen"],
         ] {
-            while logs::lines(&said).is_empty() {
+            while logs::lines(&expected).is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
     };
-    // 20 s, and what a busy machine takes.
+    // 20 s, and an allowance for a busy machine.
     timeout(Duration::from_secs(40), noticed)
         .await
         .expect("silence is noticed");
@@ -134,9 +134,9 @@ async fn a_frozen_path_is_noticed_and_goes_on_when_it_thaws() {
 
 #[tokio::test]
 async fn a_session_interrupted_under_way_closes_what_is_closed_meanwhile() {
-    let (story, links) = SessionStory::behind_links("ends-in-the-dark").await;
-    let (mut first, mut first_there) = story.pair().await;
-    let (second, mut second_there) = story.pair().await;
+    let (setup, links) = SessionSetup::behind_links("ends-in-the-dark").await;
+    let (mut first, mut first_there) = setup.pair().await;
+    let (second, mut second_there) = setup.pair().await;
     links.https.refuse().await;
     links.https.reset_all();
     links.https.is_empty().await;

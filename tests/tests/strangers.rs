@@ -1,5 +1,5 @@
-//! Rude strangers: garbage, silence, excess. Each is shown the door, and a device that
-//! is connected meanwhile notices nothing.
+//! Unauthenticated peers that send garbage, nothing, or too much: each is disconnected, and a
+//! device that is connected meanwhile is not disturbed.
 
 use common::identity::DeviceIdentity;
 use common::limits;
@@ -23,7 +23,7 @@ async fn is_well(device: &mut RawDevice) {
     assert!(matches!(device.packet().await, Packet::Pingresp));
 }
 
-/// Reads to the end; a reset is an end too.
+/// Reads to the end; a reset counts as an end.
 async fn read_all<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> Vec<u8> {
     let mut all = Vec::new();
     let _ = stream.read_to_end(&mut all).await;
@@ -58,7 +58,7 @@ async fn garbage_on_each_port() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_is_not_waited_for() {
+async fn silent_connections_are_closed() {
     let hub = TestHub::start_with(Limits {
         handshake: Duration::from_secs(3),
         ..Limits::default()
@@ -72,7 +72,7 @@ async fn who_says_nothing_is_not_waited_for() {
         tokio::join!(read_all(&mut plain), read_all(&mut inside));
     };
     let both = async { tokio::join!(silent(https), silent(mqtts)) };
-    soon("the silent ones' end", both).await;
+    soon("the ends of the silent connections", both).await;
     is_well(&mut device).await;
 }
 
@@ -106,7 +106,7 @@ async fn oversized_http_head_and_body() {
 async fn oversized_mqtt_packets() {
     let hub = TestHub::start().await;
     let (mut device, _) = bystander(&hub).await;
-    // A first packet that claims to be larger than any CONNECT.
+    // A first packet that declares more than any CONNECT can have.
     let mut stranger = RawDevice::open(&hub).await;
     stranger
         .io
@@ -114,7 +114,7 @@ async fn oversized_mqtt_packets() {
         .await
         .unwrap();
     stranger.ended().await;
-    // A known device that sends more than a message may have.
+    // A known device that sends more than a message may contain.
     let connection = hub.create("d").await;
     let mut known = RawDevice::connect(&hub, &connection).await;
     let publish = packet::Publish::builder()

@@ -1,13 +1,13 @@
-//! The lines of one stream have one id in the logs of the programs that it goes through.
+//! All programs that carry a stream log it with the same id.
 
-use tests::target::Manner;
+use tests::target::Behaviour;
 use tests::{Target, TestDevice, TestHub, TestService, logs, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// A program, as its lines name it, and what one of them says.
+/// A program, as its lines name it, and part of the text of one line.
 type Line = (&'static str, &'static str);
 
-/// The id that the hub's line of an accepted stream of this device has.
+/// The id in the hub's line about an accepted stream of this device.
 async fn id_of(device: &str) -> String {
     let accepted = logs::line(&["stream accepted", &format!("device={device} ")]).await;
     let (_, id) = accepted.split_once(" stream=").expect(&accepted);
@@ -16,13 +16,13 @@ async fn id_of(device: &str) -> String {
     id
 }
 
-/// A connection to a device of this name is opened and closed; then these lines are found by the
-/// id of its stream.
+/// Opens and closes a connection to a device of this name, and finds these lines by the id of its
+/// stream.
 async fn found_by_id(device: &str, session: &str, lines: &[Line]) {
     logs::keep();
     let hub = TestHub::start().await;
     let connection = hub.create(device).await;
-    let target = Target::start(Manner::Echo).await;
+    let target = Target::start(Behaviour::Echo).await;
     let to = target.address.to_string();
     let _device = TestDevice::start(&hub, &connection, &["--target", &to]).await;
     let service = TestService::listen(&hub, &["--session", session, device, "0:ssh"]).await;

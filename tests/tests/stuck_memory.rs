@@ -1,6 +1,6 @@
-//! Streams that neither side reads, while both sides send without end: what they hold in the real
-//! programs is bounded, and goes back to the system when they are gone. Resident memory, which
-//! Linux tells.
+//! Streams that neither side reads while both sides send: the memory that they hold in the real
+//! programs is bounded, and is returned to the system after their end. Measured as resident memory,
+//! on Linux.
 
 #![cfg(target_os = "linux")]
 
@@ -17,14 +17,14 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-/// Streams at once; the environment may ask for more.
+/// Number of simultaneous streams; the environment may set more.
 const STREAMS: usize = 24;
-/// So much may each hold in the hub, both directions together.
+/// Upper limit for each stream in the hub, both directions together.
 const MOST: u64 = 256 << 10;
-/// How long freed memory may take to go back.
+/// Time limit for the return of freed memory.
 const RETURN: Duration = Duration::from_secs(20);
 
-/// Small buffers of the system: what is stuck shall be so in the programs.
+/// Small socket buffers, so that undelivered bytes stay in the programs.
 fn socket() -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 << 10).unwrap();
@@ -32,7 +32,7 @@ fn socket() -> TcpSocket {
     socket
 }
 
-/// Sends without end and never reads; dropped, it resets the connection.
+/// Sends endlessly and never reads; dropped, it resets the connection.
 async fn flood(mut socket: TcpStream, sent: Arc<AtomicU64>) {
     socket.set_zero_linger().unwrap();
     let noise = [0x5a; 64 << 10];
@@ -41,12 +41,12 @@ async fn flood(mut socket: TcpStream, sent: Arc<AtomicU64>) {
     }
 }
 
-/// Waits until nothing moves any more.
+/// Waits until no more bytes move.
 async fn rest(sent: &AtomicU64) {
     let begun = Instant::now();
     let resting = tokio::time::timeout(Duration::from_secs(60), async {
         let (mut before, mut still) = (u64::MAX, 0);
-        // One look alone may fall into a pause of a busy machine.
+        // A single check may fall into a pause of a busy machine.
         while still < 6 {
             sleep(Duration::from_millis(100)).await;
             let now = sent.load(Relaxed);
@@ -62,8 +62,8 @@ async fn rest(sent: &AtomicU64) {
     );
 }
 
-/// Opens so many streams to the port, and returns when all are full in both directions.
-async fn stick(port: u16, target: &TcpListener, count: usize) -> JoinSet<()> {
+/// Opens streams to the port, and returns when all are full in both directions.
+async fn fill(port: u16, target: &TcpListener, count: usize) -> JoinSet<()> {
     let sent = Arc::new(AtomicU64::new(0));
     let mut sockets = Vec::new();
     for _ in 0..count {
@@ -80,7 +80,7 @@ async fn stick(port: u16, target: &TcpListener, count: usize) -> JoinSet<()> {
     floods
 }
 
-/// What one of the programs held.
+/// Memory of one program, before, during and after.
 struct Account<'a> {
     name: &'static str,
     program: &'a Program,
@@ -107,7 +107,7 @@ impl<'a> Account<'a> {
         self.during.saturating_sub(self.before)
     }
 
-    /// Whether three quarters of what had grown have gone back.
+    /// Whether three quarters of the growth have been returned.
     fn is_back(&self) -> bool {
         self.now().saturating_sub(self.before) <= self.grown() / 4
     }
@@ -129,8 +129,8 @@ async fn a_stuck_stream_holds_little_and_its_memory_goes_back() {
     let (service, port) = hub
         .service(&["listen", "d", "0", "--session", "never"])
         .await;
-    // What is made once is not counted.
-    drop(stick(port, &target, 2).await);
+    // One-time allocations do not count.
+    drop(fill(port, &target, 2).await);
     wait("the first streams' end", || {
         hub.program.count("stream closed") == 2
     })
@@ -140,7 +140,7 @@ async fn a_stuck_stream_holds_little_and_its_memory_goes_back() {
         Account::open("device-proxy", &device),
         Account::open("service-proxy", &service),
     ];
-    let floods = stick(port, &target, streams).await;
+    let floods = fill(port, &target, streams).await;
     for account in &mut accounts {
         account.during = account.now();
     }
@@ -169,7 +169,7 @@ async fn a_stuck_stream_holds_little_and_its_memory_goes_back() {
     }
     let each = accounts[0].grown() / streams as u64;
     assert!(each <= MOST, "{each} bytes of the hub for each");
-    // Elsewhere they have the system's allocator (docs/performance.md).
+    // On other systems the programs use the system's allocator (docs/performance.md).
     if !cfg!(all(target_env = "gnu", target_arch = "x86_64")) {
         return;
     }

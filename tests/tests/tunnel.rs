@@ -1,20 +1,20 @@
-//! Both proxies and the hub together: bytes arrive, both ways, large and small, many
-//! at once, and every kind of target and end is what it is.
+//! Both proxies and the hub together: bytes arrive in both directions, in small and large amounts
+//! and over many connections, and every kind of end arrives as the same kind.
 
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tests::target::Manner;
+use tests::target::Behaviour;
 use tests::{Target, TestDevice, TestHub, TestService, soon, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// What holds in plain streams holds in session mode too.
+/// Runs a test both with plain streams and in session mode.
 const MODES: [&str; 2] = ["never", "always"];
 
-struct Story {
+struct Setup {
     mode: &'static str,
     hub: TestHub,
     device: TestDevice,
@@ -22,16 +22,16 @@ struct Story {
     target: Target,
 }
 
-/// A device with one unnamed target of this manner, and a port that leads to it, in
-/// plain streams or in a session.
-async fn story(manner: Manner, mode: &'static str) -> Story {
+/// A device with one unnamed target of this kind, and a port that leads to it, with plain streams
+/// or in a session.
+async fn setup(behaviour: Behaviour, mode: &'static str) -> Setup {
     let hub = TestHub::start().await;
     let connection = hub.create("MyDevice").await;
-    let target = Target::start(manner).await;
+    let target = Target::start(behaviour).await;
     let address = target.address.to_string();
     let device = TestDevice::start(&hub, &connection, &["--target", &address]).await;
     let service = TestService::listen(&hub, &["--session", mode, "MyDevice", "0"]).await;
-    Story {
+    Setup {
         mode,
         hub,
         device,
@@ -44,7 +44,7 @@ fn pattern(length: usize, seed: usize) -> Vec<u8> {
     (0..length).map(|place| (place * 31 + seed) as u8).collect()
 }
 
-/// Sends bytes through an echo and compares what comes back.
+/// Sends bytes through an echo and compares the result.
 async fn round_trip(mut socket: TcpStream, data: Vec<u8>) {
     let (mut reader, mut writer) = socket.split();
     let write = async {
@@ -60,13 +60,13 @@ async fn round_trip(mut socket: TcpStream, data: Vec<u8>) {
     assert!(back == data, "the bytes are not the same");
 }
 
-async fn nothing_left(story: &Story) {
+async fn nothing_left(setup: &Setup) {
     // An unused session keeps its stream for a while.
-    let streams = usize::from(story.mode == "always");
-    let what = format!("the streams to end (session mode {})", story.mode);
-    wait(&what, || story.hub.state.legs.count() == streams).await;
+    let streams = usize::from(setup.mode == "always");
+    let what = format!("the streams to end (session mode {})", setup.mode);
+    wait(&what, || setup.hub.state.legs.count() == streams).await;
     wait("the target's connections to end", || {
-        story.target.counters.connections() == 0
+        setup.target.counters.connections() == 0
     })
     .await;
 }
@@ -74,9 +74,9 @@ async fn nothing_left(story: &Story) {
 #[tokio::test]
 async fn eight_mebibytes_there_and_back() {
     for mode in MODES {
-        let story = story(Manner::Echo, mode).await;
-        round_trip(story.service.connect().await, pattern(8 << 20, 1)).await;
-        nothing_left(&story).await;
+        let setup = setup(Behaviour::Echo, mode).await;
+        round_trip(setup.service.connect().await, pattern(8 << 20, 1)).await;
+        nothing_left(&setup).await;
     }
 }
 
@@ -102,10 +102,10 @@ async fn modules_too() {
 #[tokio::test]
 async fn two_hundred_connections_at_once_through_one_port() {
     for mode in MODES {
-        let story = story(Manner::Echo, mode).await;
+        let setup = setup(Behaviour::Echo, mode).await;
         let mut clients = JoinSet::new();
         for number in 0..200 {
-            let address = story.service.addresses[0];
+            let address = setup.service.addresses[0];
             clients.spawn(async move {
                 let socket = TcpStream::connect(address).await.unwrap();
                 round_trip(socket, pattern(10_000 + number, number)).await;
@@ -114,7 +114,7 @@ async fn two_hundred_connections_at_once_through_one_port() {
         while let Some(client) = clients.join_next().await {
             client.unwrap();
         }
-        nothing_left(&story).await;
+        nothing_left(&setup).await;
     }
 }
 
@@ -123,8 +123,8 @@ async fn names_select_targets_and_the_rest_is_rejected() {
     for mode in MODES {
         let hub = TestHub::start().await;
         let connection = hub.create("MyDevice").await;
-        let echo = Target::start(Manner::Echo).await;
-        let count = Target::start(Manner::Flood).await;
+        let echo = Target::start(Behaviour::Echo).await;
+        let count = Target::start(Behaviour::Flood).await;
         let (a, b) = (
             format!("a={}", echo.address),
             format!("b={}", count.address),
@@ -148,7 +148,7 @@ async fn names_select_targets_and_the_rest_is_rejected() {
                 .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         }
-        // And the listener goes on.
+        // And the listener still accepts.
         round_trip(connect(0).await, pattern(100, 2)).await;
     }
 }
@@ -173,47 +173,47 @@ async fn a_target_that_refuses_costs_one_connection() {
 #[tokio::test]
 async fn a_target_that_closes_at_once_is_a_normal_end() {
     for mode in MODES {
-        let story = story(Manner::CloseAtOnce, mode).await;
+        let setup = setup(Behaviour::CloseAtOnce, mode).await;
         let mut all = Vec::new();
         let end = soon(
             "the end",
-            story.service.connect().await.read_to_end(&mut all),
+            setup.service.connect().await.read_to_end(&mut all),
         )
         .await;
         assert_eq!(end.unwrap(), 0);
-        nothing_left(&story).await;
+        nothing_left(&setup).await;
     }
 }
 
 #[tokio::test]
 async fn a_target_that_hangs_is_left_when_the_client_leaves() {
     for mode in MODES {
-        let story = story(Manner::Silent, mode).await;
-        let socket = story.service.connect().await;
+        let setup = setup(Behaviour::Silent, mode).await;
+        let socket = setup.service.connect().await;
         wait("the target's connection", || {
-            story.target.counters.connections() == 1
+            setup.target.counters.connections() == 1
         })
         .await;
         drop(socket);
-        nothing_left(&story).await;
+        nothing_left(&setup).await;
     }
 }
 
 #[tokio::test]
 async fn a_reader_that_stops_stops_the_writer() {
     for mode in MODES {
-        let story = story(Manner::Flood, mode).await;
-        let mut socket = story.service.connect().await;
+        let setup = setup(Behaviour::Flood, mode).await;
+        let mut socket = setup.service.connect().await;
         let mut some = vec![0; 1 << 20];
         soon("the flood", socket.read_exact(&mut some))
             .await
             .unwrap();
-        // The flood comes to rest when the buffers in between are full.
+        // The flood stops when the buffers in between are full.
         let mut before = u64::MAX;
         let rest = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(300)).await;
-                let now = story.target.counters.sent.load(Relaxed);
+                let now = setup.target.counters.sent.load(Relaxed);
                 if now == before {
                     return now;
                 }
@@ -221,22 +221,22 @@ async fn a_reader_that_stops_stops_the_writer() {
             }
         };
         let sent = soon("the flood to come to rest", rest).await;
-        // And goes on when somebody reads.
+        // And continues when the client reads.
         let mut more = vec![0; sent as usize];
         soon("the flood to go on", socket.read_exact(&mut more))
             .await
             .unwrap();
         assert!(more.iter().all(|byte| *byte == 0x5a));
         drop(socket);
-        nothing_left(&story).await;
+        nothing_left(&setup).await;
     }
 }
 
 #[tokio::test]
 async fn bytes_after_the_local_end_of_input_still_arrive() {
     for mode in MODES {
-        let story = story(Manner::Echo, mode).await;
-        let mut socket = story.service.connect().await;
+        let setup = setup(Behaviour::Echo, mode).await;
+        let mut socket = setup.service.connect().await;
         socket.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
         socket.shutdown().await.unwrap();
         let mut back = [0; 18];
@@ -261,26 +261,26 @@ async fn an_offline_device_costs_one_connection() {
 
 #[tokio::test]
 async fn a_disabled_devices_tunnel_is_cut() {
-    let story = story(Manner::Echo, "never").await;
-    let mut socket = story.service.connect().await;
+    let setup = setup(Behaviour::Echo, "never").await;
+    let mut socket = setup.service.connect().await;
     socket.write_all(b"x").await.unwrap();
     let mut byte = [0];
     soon("the echo", socket.read_exact(&mut byte))
         .await
         .unwrap();
-    story
+    setup
         .hub
         .set_status("MyDevice", hub::registry::Status::Disabled)
         .await;
     let cut = soon("the cut", socket.read(&mut byte)).await;
     assert_eq!(cut.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    nothing_left(&story).await;
+    nothing_left(&setup).await;
 }
 
 #[tokio::test]
 async fn stopping_each_program_cuts_its_tunnels_and_ends() {
     for mode in MODES {
-        let first = story(Manner::Echo, mode).await;
+        let first = setup(Behaviour::Echo, mode).await;
         let mut socket = first.service.connect().await;
         socket.write_all(b"x").await.unwrap();
         let mut byte = [0];
@@ -294,7 +294,7 @@ async fn stopping_each_program_cuts_its_tunnels_and_ends() {
         first.service.shut_down().await;
         first.hub.shut_down().await;
 
-        let second = story(Manner::Echo, mode).await;
+        let second = setup(Behaviour::Echo, mode).await;
         let mut socket = second.service.connect().await;
         socket.write_all(b"x").await.unwrap();
         soon("the echo", socket.read_exact(&mut byte))

@@ -1,12 +1,11 @@
-//! Twins: what devices report, what services read, and what device-proxy says there of
-//! itself.
+//! Twins: what devices report, what services read, and what device-proxy reports about itself.
 
 use std::time::Duration;
 
 use common::clock::unix_now;
 use common::mqtt::{self, Packet};
 use common::wire::initiation::InitiationResult;
-use common::wire::twin::{SessionReport, TwinResponse};
+use common::wire::twin::TwinResponse;
 use hub::device_session::TWIN_REQUESTS;
 use hub::registry::{Authentication, Status};
 use reqwest::Method;
@@ -14,9 +13,10 @@ use serde_json::{Value, json};
 use service_proxy::hub_api::{HubApi, InitiateError, TwinError};
 use tests::hub::identity;
 use tests::raw_service::{refusal, token};
+use tests::service::{hub_api, wait_for_report};
 use tests::{RawDevice, RawService, TestDevice, TestHub, soon, wait};
 
-/// A device that takes answers about its twin.
+/// A device that receives responses about its twin.
 struct Device(RawDevice);
 
 impl Device {
@@ -92,7 +92,7 @@ async fn devices_and_modules_read_and_report() {
 }
 
 #[tokio::test]
-async fn bad_patches_are_told_and_change_nothing() {
+async fn bad_patches_are_refused_and_change_nothing() {
     let hub = TestHub::start().await;
     let mut device = Device::connect(&hub, "d").await;
     assert_eq!(device.patch(r#"{"a":1}"#).await, (204, 2));
@@ -120,7 +120,7 @@ async fn answers_go_to_subscribers_only_and_to_ids_that_fit() {
     let hub = TestHub::start().await;
     let connection = hub.create("d").await;
     let mut device = RawDevice::connect(&hub, &connection).await;
-    // No answer, but done all the same.
+    // Not answered, but carried out.
     device.publish("$iothub/twin/GET/?$rid=1", b"").await;
     let topic = "$iothub/twin/PATCH/properties/reported/?$rid=2";
     device.publish(topic, br#"{"a":1}"#).await;
@@ -131,7 +131,7 @@ async fn answers_go_to_subscribers_only_and_to_ids_that_fit() {
     }
     device.publish("$iothub/twin/GET/?$rid=3", b"").await;
     let (response, body) = device.twin_response().await;
-    // The first that could be answered: nothing was sent for the others.
+    // The first request that could be answered: no response was sent for the others.
     assert_eq!(response.request_id.as_str(), "3");
     let twin: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(twin["reported"], json!({ "a": 1, "$version": 2 }));
@@ -144,13 +144,13 @@ async fn an_id_that_cannot_stand_in_a_topic_does_no_harm() {
     for bad in ["a#", "+", "a\u{1}"] {
         let mut device = RawDevice::connect(&hub, &connection).await;
         device.subscribe_twin().await;
-        // Our own codec would not write it.
+        // Our own codec would not encode it.
         let topic = format!("$iothub/twin/GET/?$rid={bad}");
         let mut packet = vec![0x30, 2 + topic.len() as u8, 0, topic.len() as u8];
         packet.extend_from_slice(topic.as_bytes());
         packet.extend_from_slice(&[0xc0, 0]);
         device.io.write(&packet).await.unwrap();
-        // The ping behind it is answered, or the session ends; nothing else comes.
+        // The next ping is answered, or the session ends; nothing else arrives.
         let next = soon("the hub's reaction", device.io.read()).await;
         assert!(
             matches!(next, Ok(Some(Packet::Pingresp) | None) | Err(_)),
@@ -159,7 +159,7 @@ async fn an_id_that_cannot_stand_in_a_topic_does_no_harm() {
     }
 }
 
-/// Another process that keeps the registry to itself until it is dropped.
+/// Another process that locks the registry until it is dropped.
 struct Busy {
     _database: rusqlite::Connection,
 }
@@ -215,7 +215,7 @@ async fn requests_wait_in_their_order_and_more_than_a_few_are_not_read() {
         let patch = json!({ "n": rid }).to_string();
         packets.extend(mqtt::publish_with(&topic, patch.as_bytes()).unwrap());
     }
-    // Read in the end all the same, like the Close behind it.
+    // Read in the end all the same, like the Close after it.
     packets.extend([0xc0, 0]);
     device.io.write(&packets).await.unwrap();
     drop(busy);
@@ -241,7 +241,7 @@ async fn requests_wait_in_their_order_and_more_than_a_few_are_not_read() {
 }
 
 #[tokio::test]
-async fn what_was_said_before_a_goodbye_is_carried_out() {
+async fn packets_before_a_disconnect_are_carried_out() {
     let hub = TestHub::start().await;
     let mut device = Device::connect(&hub, "d").await.0;
     let busy = Busy::new(&hub);
@@ -267,7 +267,7 @@ async fn what_was_said_before_a_goodbye_is_carried_out() {
 }
 
 #[tokio::test]
-async fn only_service_policies_may_read_twins_and_nobody_may_write() {
+async fn only_service_policies_may_read_twins_and_none_may_write() {
     let hub = TestHub::start().await;
     hub.create("d").await;
     let service = RawService::new(&hub).await;
@@ -316,45 +316,25 @@ async fn twins_outlive_the_hub_and_go_with_their_identity() {
     assert_ne!(fresh["etag"], before["etag"]);
 }
 
-/// A service-proxy's client.
-async fn api(hub: &TestHub, policy: &str) -> HubApi {
-    HubApi::new(
-        &hub.policy(policy).await,
-        None,
-        &common::net::Dialer::new(&hub.tls()),
-    )
-}
-
-/// Waits for what the twin shall say of sessions.
-async fn report(hub: &TestHub, id: &str, wanted: impl Fn(Option<SessionReport>) -> bool) {
-    let api = api(hub, "service").await;
-    soon("the session report", async {
-        while !wanted(api.session_report(&identity(id)).await.unwrap()) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn device_proxies_report_while_they_run() {
     let hub = TestHub::start().await;
     for id in ["a+b@c%d", "a+b@c%d/m#1"] {
         let connection = hub.create(id).await;
-        let api = api(&hub, "service").await;
-        let said = async || api.session_report(&identity(id)).await.unwrap();
-        assert_eq!(said().await, None);
+        let api = hub_api(&hub, "service").await;
+        let report = async || api.session_report(&identity(id)).await.unwrap();
+        assert_eq!(report().await, None);
         let device = TestDevice::start(&hub, &connection, &["--echo"]).await;
-        report(&hub, id, |said| said.is_some_and(|s| s.version == 1)).await;
-        let first = said().await.unwrap();
+        wait_for_report(&hub, id, |report| report.is_some_and(|s| s.version == 1)).await;
+        let first = report().await.unwrap();
         device.shut_down().await.unwrap();
-        assert_eq!(said().await, None, "taken back before the end");
+        assert_eq!(report().await, None, "taken back before the end");
         let options = ["--echo", "--transport", "mqtt", "--session", "always"];
         let device = TestDevice::start(&hub, &connection, &options).await;
-        report(&hub, id, |said| said.is_some()).await;
-        assert_ne!(said().await.unwrap().boot_id, first.boot_id);
+        wait_for_report(&hub, id, |report| report.is_some()).await;
+        assert_ne!(report().await.unwrap().boot_id, first.boot_id);
         device.shut_down().await.unwrap();
-        assert_eq!(said().await, None);
+        assert_eq!(report().await, None);
     }
 }
 
@@ -362,33 +342,33 @@ async fn device_proxies_report_while_they_run() {
 async fn a_report_stays_when_the_session_is_cut_and_never_takes_it_back() {
     let hub = TestHub::start().await;
     let connection = hub.create("d").await;
-    let api = api(&hub, "service").await;
-    let said = async || api.session_report(&identity("d")).await.unwrap();
+    let api = hub_api(&hub, "service").await;
+    let report = async || api.session_report(&identity("d")).await.unwrap();
     let device = TestDevice::start(&hub, &connection, &["--echo"]).await;
-    report(&hub, "d", |said| said.is_some()).await;
-    let first = said().await;
+    wait_for_report(&hub, "d", |report| report.is_some()).await;
+    let first = report().await;
     hub.set_status("d", Status::Disabled).await;
     wait("the session's end", || {
         !hub.state.presence.is_connected(&connection.identity)
     })
     .await;
-    assert_eq!(said().await, first, "its sessions may live");
-    // It cannot come in to take it back.
+    assert_eq!(report().await, first, "its sessions may live");
+    // It cannot connect to withdraw the report.
     device.shut_down().await.unwrap();
-    assert_eq!(said().await, first);
+    assert_eq!(report().await, first);
 
     hub.set_status("d", Status::Enabled).await;
     let options = ["--echo", "--session", "never"];
     let device = TestDevice::start(&hub, &connection, &options).await;
-    report(&hub, "d", |said| said.is_none()).await;
+    wait_for_report(&hub, "d", |report| report.is_none()).await;
     device.shut_down().await.unwrap();
-    assert_eq!(said().await, None);
+    assert_eq!(report().await, None);
 }
 
 #[tokio::test]
-async fn twins_tell_who_is_disabled() {
+async fn twins_report_disabled_identities() {
     let hub = TestHub::start().await;
-    let api = api(&hub, "service").await;
+    let api = hub_api(&hub, "service").await;
     for id in ["d", "d/m"] {
         hub.create(id).await;
         assert!(!api.is_disabled(&identity(id)).await.unwrap());
@@ -407,7 +387,7 @@ async fn why_a_report_cannot_be_read() {
     let hub = TestHub::start().await;
     hub.create_with("d", Authentication::None).await;
     let why = async |api: &HubApi, id: &str| api.session_report(&identity(id)).await.unwrap_err();
-    let service = api(&hub, "service").await;
+    let service = hub_api(&hub, "service").await;
     assert_eq!(
         why(&service, "x").await,
         TwinError::Hub(InitiateError::UnknownDevice("x".to_owned()))
@@ -416,7 +396,7 @@ async fn why_a_report_cannot_be_read() {
         why(&service, "d/x").await,
         TwinError::Hub(InitiateError::UnknownModule("d/x".to_owned()))
     );
-    let reader = api(&hub, "registryRead").await;
+    let reader = hub_api(&hub, "registryRead").await;
     assert!(matches!(
         why(&reader, "d").await,
         TwinError::Hub(InitiateError::Unauthorised { .. })

@@ -1,20 +1,20 @@
-//! Programs whose output nobody reads, as behind a pipe that is not drained or a terminal that is
-//! held with Ctrl-S: they serve on, and end when they are told to.
+//! Programs whose output is not read, as with a full pipe or a terminal stopped by Ctrl-S: they
+//! continue to serve, and end when asked to.
 
 #![cfg(unix)]
 
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tests::program_hub::free_port;
-use tests::programs::{binary, run};
-use tests::target::Manner;
+use tests::programs::{binary, run, signal};
+use tests::target::Behaviour;
 use tests::{Target, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-/// Starts a program with pipes for its output that nothing reads: 64 KiB fit in each.
+/// Starts a program with output pipes that are not read: each holds 64 KiB.
 fn unread(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
     Command::new(binary(name))
         .args(arguments)
@@ -29,15 +29,14 @@ fn unread(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
 }
 
 async fn terminated(name: &str, child: &mut Child) {
-    let id = child.id().and_then(|id| i32::try_from(id).ok());
-    kill_process(id.and_then(Pid::from_raw).unwrap(), Signal::TERM).unwrap();
+    signal(child, Signal::TERM);
     soon(&format!("the end of {name}"), child.wait())
         .await
         .unwrap();
 }
 
 #[tokio::test]
-async fn nothing_waits_for_who_reads_the_log() {
+async fn programs_serve_while_nothing_reads_their_log() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let data = data.to_str().unwrap();
@@ -64,7 +63,7 @@ async fn nothing_waits_for_who_reads_the_log() {
     .await;
     let ca_file = format!("{data}/tls/ca.pem");
     let policy = ["policy", "connection-string", "service", "--data-dir", data];
-    // The port is there a moment before the name that it goes by is stored.
+    // The port opens a moment before the hub's name is stored.
     let service = soon("the hub's name", async {
         loop {
             let (ok, service, _) = run("stream-hub", &policy);
@@ -77,7 +76,7 @@ async fn nothing_waits_for_who_reads_the_log() {
     .await;
     let (ok, connection, talk) = run("stream-hub", &["device", "create", "d", "--data-dir", data]);
     assert!(ok, "{talk}");
-    let target = Target::start(Manner::Echo).await;
+    let target = Target::start(Behaviour::Echo).await;
     let address = target.address.to_string();
     let mut device = unread(
         "device-proxy",
@@ -133,7 +132,7 @@ async fn nothing_waits_for_who_reads_the_log() {
     terminated("service-proxy", &mut service).await;
     terminated("device-proxy", &mut device).await;
     terminated("stream-hub", &mut hub).await;
-    // They had blocked: what was printed until then is still there, and no more than a pipe holds.
+    // Writing had blocked: the output up to then is still there, at most what a pipe holds.
     let mut all = Vec::new();
     hub.stderr
         .take()

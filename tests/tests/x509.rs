@@ -1,4 +1,4 @@
-//! Devices that prove themselves with a TLS client certificate, by its thumbprint.
+//! Devices that authenticate with a TLS client certificate, by its thumbprint.
 
 use common::clock::unix_now;
 use common::connection_string::DeviceConnectionString;
@@ -46,7 +46,7 @@ impl Certificate {
     }
 }
 
-/// The sentence with which a device-proxy ends at its first start.
+/// The message with which a device-proxy ends at its first start.
 async fn refused(
     hub: &TestHub,
     connection: &DeviceConnectionString,
@@ -100,14 +100,14 @@ async fn another_certificate_or_none_of_that_kind_is_refused() {
     let connection = hub.create_with("d", proof).await;
     let sentence = refused(&hub, &connection, &other).await;
     assert!(sentence.contains("thumbprint"), "{sentence}");
-    // A device with keys is not let in by a certificate.
+    // A device with keys is not admitted by a certificate.
     let mut with_keys = hub.create("keys").await;
     with_keys.credential = common::connection_string::DeviceCredential::X509;
     let sentence = refused(&hub, &with_keys, &own).await;
     assert!(sentence.contains("thumbprint"), "{sentence}");
 }
 
-/// The status with which the hub answers a call that shows this certificate and token.
+/// The hub's status for a request with this certificate and token.
 async fn rest(hub: &TestHub, own: Option<&Certificate>, token: Option<&str>, path: &str) -> u16 {
     let identity = own.map(|own| {
         let file = |name: &str| own.folder.path().join(name);
@@ -155,7 +155,7 @@ async fn a_certificate_opens_its_devices_modules_and_a_token_does_not() {
     ] {
         assert_eq!(rest(&hub, Some(&own), None, path).await, 401, "{path}");
     }
-    // It has no key that a token could be signed with, and a bad token is not made good.
+    // It has no key to sign a token with, and the certificate does not make up for a bad token.
     let resource = "localhost/devices/d";
     let token = sas_token::mint(resource, &SharedKey::random(), None, unix_now() + 60);
     for own in [None, Some(&own)] {

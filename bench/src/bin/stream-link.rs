@@ -1,4 +1,4 @@
-//! A line of known delay and rate between two TUN interfaces; see `bench::link`.
+//! A link of known delay and rate between two TUN interfaces; see `bench::link`.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,13 +6,12 @@ use std::time::Duration;
 use bench::link::command::{parse_delay, parse_rate};
 use clap::Parser;
 
-/// Forwards IP packets between two new TUN interfaces, late and slowly, or not at all.
+/// Forwards IP packets between two new TUN interfaces with a delay and a rate, or drops them.
 ///
-/// Move the interfaces into two network namespaces once `ready` is printed. Commands
-/// come as lines on standard input, and each is answered with one line: freeze, thaw
-/// (packets vanish, or pass again), cut, mend (TCP connections are reset and refused,
-/// or pass again), delay 25ms, rate 100mbit, rate none, stats. The end of standard
-/// input ends the program, and the interfaces with it.
+/// Move the interfaces into two network namespaces once `ready` is printed. Commands are lines on
+/// standard input, and each is answered with one line: freeze, thaw (packets are dropped, or pass
+/// again), cut, mend (TCP connections are reset and refused, or pass again), delay 25ms, rate
+/// 100mbit, rate none, stats. The end of standard input ends the program and its interfaces.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -26,14 +25,14 @@ struct Cli {
     /// Rate in each direction, such as 100mbit, or none.
     #[arg(long, default_value = "none")]
     rate: String,
-    /// Bytes that may wait in each direction when there is a rate; the default is rate
-    /// times round trip, and 64 KiB at least.
+    /// Bytes that may wait in each direction when there is a rate; the default is rate times round
+    /// trip, at least 64 KiB.
     #[arg(long)]
     queue: Option<usize>,
     /// Largest IP packet in bytes.
     #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u16).range(576..))]
     mtu: u16,
-    /// Packets that the kernel keeps for this program, for each interface.
+    /// Packets that the kernel queues for this program, for each interface.
     #[arg(long, default_value_t = 10_000)]
     tx_queue: u32,
 }

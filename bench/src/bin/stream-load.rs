@@ -1,4 +1,4 @@
-//! Load for a chain of programs, and the daemon behind it; see `bench::load`.
+//! The load for a chain of programs, and the daemon behind it; see `bench::load`.
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-/// Measures what is between it and its own daemon, and checks every byte.
+/// Measures the path between itself and its own daemon, and checks every byte.
 ///
-/// The result is one JSON object on standard output. What holds something, or serves, says
-/// so with a first line of JSON, and ends when its standard input does.
+/// The result is one JSON object on standard output. Commands that hold something, or serve, print
+/// a first line of JSON when they are ready, and end when standard input ends.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
-    /// The whole measurement may take so many seconds.
+    /// Limit of the whole measurement, in seconds.
     #[arg(long, default_value_t = 300)]
     timeout: u64,
     #[command(subcommand)]
@@ -30,15 +30,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The daemon at the far end: echoes, takes and gives bytes, as it is asked.
+    /// The daemon at the far end: echoes, receives or sends bytes, as requested.
     Serve {
         /// Where to listen; port 0 picks one.
         #[arg(long)]
         listen: SocketAddr,
     },
-    /// How fast bytes go one way.
+    /// Throughput in one direction.
     Bulk {
-        /// Where the chain begins.
+        /// Address of the chain.
         #[arg(long)]
         to: SocketAddr,
         /// To the daemon, or from it.
@@ -47,56 +47,56 @@ enum Command {
         /// Connections that share the bytes.
         #[arg(long, default_value_t = 1)]
         connections: u32,
-        /// Bytes in all.
+        /// Total bytes.
         #[arg(long)]
         bytes: u64,
     },
     /// Round trips on one connection.
     Ping {
-        /// Where the chain begins.
+        /// Address of the chain.
         #[arg(long)]
         to: SocketAddr,
-        /// Bytes there and back.
+        /// Bytes of each message.
         #[arg(long, default_value_t = 1)]
         size: u32,
         /// Round trips.
         #[arg(long, default_value_t = 10_000)]
         count: u64,
     },
-    /// From connecting to the first echo, one connection after the other.
+    /// Time from the connect to the first echo, one connection after the other.
     Open {
-        /// Where the chain begins.
+        /// Address of the chain.
         #[arg(long)]
         to: SocketAddr,
         /// Connections.
         #[arg(long, default_value_t = 500)]
         count: u64,
     },
-    /// Connections opened in a second, each with an echo.
+    /// Connections opened per second, each with an echo.
     Opens {
-        /// Where the chain begins.
+        /// Address of the chain.
         #[arg(long)]
         to: SocketAddr,
-        /// So many at a time.
+        /// How many at a time.
         #[arg(long, default_value_t = 32)]
         concurrency: u32,
-        /// For so long.
+        /// Duration.
         #[arg(long, default_value_t = 3.0)]
         seconds: f64,
-        /// At most so many.
+        /// The most connections.
         #[arg(long, default_value_t = u64::MAX)]
         count: u64,
     },
     /// Idle connections, each with an echo at its beginning and its end.
     Hold {
-        /// Where the chain begins.
+        /// Address of the chain.
         #[arg(long)]
         to: SocketAddr,
         /// Connections.
         #[arg(long, default_value_t = 1000)]
         connections: usize,
     },
-    /// Idle devices, each with an MQTT session over TLS of its own.
+    /// Idle devices, each with its own MQTT session over TLS.
     Devices {
         #[command(flatten)]
         hub: HubArguments,
@@ -106,21 +106,21 @@ enum Command {
         /// Devices.
         #[arg(long, default_value_t = 10_000)]
         count: u32,
-        /// Connected at the same time.
+        /// How many connect at the same time.
         #[arg(long, default_value_t = 32)]
         concurrency: usize,
     },
-    /// Stream initiations in a second, each accepted by the device.
+    /// Stream initiations per second, each accepted by the device.
     Initiations {
         #[command(flatten)]
         hub: HubArguments,
         /// A file with a service's connection string.
         #[arg(long)]
         service_string_file: PathBuf,
-        /// So many at a time.
+        /// How many at a time.
         #[arg(long, default_value_t = 8)]
         concurrency: u32,
-        /// For so long.
+        /// Duration.
         #[arg(long, default_value_t = 3.0)]
         seconds: f64,
     },
@@ -169,7 +169,7 @@ async fn run(cli: Cli) -> Result<Value, LoadError> {
             let refused = |source| LoadError::Listen { at: listen, source };
             let listener = TcpListener::bind(listen).await.map_err(refused)?;
             let address = listener.local_addr().map_err(refused)?;
-            say(&json!({ "listening": address.to_string() }));
+            print_ready(&json!({ "listening": address.to_string() }));
             serve::run(listener, end_of_input()).await;
             Ok(json!({}))
         }
@@ -196,7 +196,7 @@ async fn run(cli: Cli) -> Result<Value, LoadError> {
             within(limit, "the openings", work).await
         }
         Command::Hold { to, connections } => {
-            let ready = || say(&json!({ "ready": connections }));
+            let ready = || print_ready(&json!({ "ready": connections }));
             let work = hold::run(to, connections, ready, end_of_input());
             within(limit, "opening and holding", work).await
         }
@@ -207,7 +207,7 @@ async fn run(cli: Cli) -> Result<Value, LoadError> {
             concurrency,
         } => {
             let hub = Hub::new(&hub)?;
-            let work = device::hold(hub, first, count, concurrency, say, end_of_input());
+            let work = device::hold(hub, first, count, concurrency, print_ready, end_of_input());
             within(limit, "connecting and holding", work).await
         }
         Command::Initiations {
@@ -226,24 +226,30 @@ async fn run(cli: Cli) -> Result<Value, LoadError> {
             count,
         } => {
             let hub = Hub::new(&hub)?;
-            let work = streams::hold(hub, &service_string_file, count, say, end_of_input());
+            let work = streams::hold(
+                hub,
+                &service_string_file,
+                count,
+                print_ready,
+                end_of_input(),
+            );
             within(limit, "opening and holding", work).await
         }
     }
 }
 
-/// A first line: what is held is there.
-fn say(result: &Value) {
+/// Prints the first line, when everything is ready.
+fn print_ready(result: &Value) {
     println!("{result}");
 }
 
-/// Over when standard input is: the program that started this one has ended.
+/// Waits for the end of standard input.
 async fn end_of_input() {
     let (sender, over) = oneshot::channel::<()>();
-    // Tokio's own standard input would keep the program from ending.
+    // Tokio's own standard input would prevent the program from ending.
     std::thread::spawn(move || {
-        let mut scrap = [0; 256];
-        while matches!(std::io::stdin().read(&mut scrap), Ok(1..)) {}
+        let mut discarded = [0; 256];
+        while matches!(std::io::stdin().read(&mut discarded), Ok(1..)) {}
         drop(sender);
     });
     let _ = over.await;

@@ -1,7 +1,6 @@
-//! The lines that a script sends: `freeze`, `thaw`, `cut`, `mend`, `delay 25ms`,
-//! `rate 100mbit`, `rate none`, `stats`. The first, second, fifth and sixth can end in
-//! `forward` (from the interface named first to the second) or `backward`; without,
-//! they are for both directions.
+//! The commands of a script: `freeze`, `thaw`, `cut`, `mend`, `delay 25ms`, `rate 100mbit`,
+//! `rate none`, `stats`. Freeze, thaw, delay and rate may be followed by `forward` (from the first
+//! interface to the second) or `backward`; otherwise they apply to both directions.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,51 +10,51 @@ use super::Side;
 /// One line from the script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// Packets vanish.
-    Freeze(Way),
-    /// They pass again.
-    Thaw(Way),
-    /// TCP connections are reset, and new ones refused.
+    /// Drop all packets.
+    Freeze(Directions),
+    /// Let packets pass again.
+    Thaw(Directions),
+    /// Reset TCP connections, and refuse new ones.
     Cut,
-    /// They pass again.
+    /// Let TCP connections pass again.
     Mend,
     /// A new one-way delay.
-    Delay(Duration, Way),
+    Delay(Duration, Directions),
     /// A new rate in bit/s, or none.
-    Rate(Option<u64>, Way),
-    /// What has been done so far.
+    Rate(Option<u64>, Directions),
+    /// Report the counters.
     Stats,
 }
 
-/// Which directions a command is for.
+/// The directions to which a command applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Directions {
     /// Both.
     Both,
-    /// What comes from this side.
+    /// From this side.
     From(Side),
 }
 
-impl Way {
-    /// Whether it is for what comes from this side.
+impl Directions {
+    /// Whether they include the direction from this side.
     pub fn includes(self, side: Side) -> bool {
         self == Self::Both || self == Self::From(side)
     }
 }
 
-/// What is wrong with a line or an option.
+/// Why a line or an option is invalid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CommandError {
-    /// No such command.
+    /// Not a command.
     #[error(
         "commands are: freeze, thaw, cut, mend, delay TIME, rate RATE, stats; \
          and forward or backward after freeze, thaw, delay and rate"
     )]
     Unknown,
-    /// No time.
+    /// Not a delay.
     #[error("a delay is a number with us, ms or s, such as 25ms, and at most 60s")]
     Delay,
-    /// No rate.
+    /// Not a rate.
     #[error("a rate is none, or a number with kbit, mbit or gbit, such as 100mbit")]
     Rate,
 }
@@ -66,16 +65,16 @@ impl FromStr for Command {
     fn from_str(line: &str) -> Result<Self, CommandError> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (words, way) = match words.as_slice() {
-            [words @ .., "forward"] => (words, Way::From(Side::First)),
-            [words @ .., "backward"] => (words, Way::From(Side::Second)),
-            words => (words, Way::Both),
+            [words @ .., "forward"] => (words, Directions::From(Side::First)),
+            [words @ .., "backward"] => (words, Directions::From(Side::Second)),
+            words => (words, Directions::Both),
         };
         match (words, way) {
             (["freeze"], way) => Ok(Self::Freeze(way)),
             (["thaw"], way) => Ok(Self::Thaw(way)),
-            (["cut"], Way::Both) => Ok(Self::Cut),
-            (["mend"], Way::Both) => Ok(Self::Mend),
-            (["stats"], Way::Both) => Ok(Self::Stats),
+            (["cut"], Directions::Both) => Ok(Self::Cut),
+            (["mend"], Directions::Both) => Ok(Self::Mend),
+            (["stats"], Directions::Both) => Ok(Self::Stats),
             (["delay", time], way) => Ok(Self::Delay(parse_delay(time)?, way)),
             (["rate", rate], way) => Ok(Self::Rate(parse_rate(rate)?, way)),
             _ => Err(CommandError::Unknown),
@@ -83,10 +82,10 @@ impl FromStr for Command {
     }
 }
 
-/// Reads `25ms`.
+/// Reads a delay such as `25ms`.
 ///
 /// # Errors
-/// What a delay looks like.
+/// [`CommandError::Delay`].
 pub fn parse_delay(text: &str) -> Result<Duration, CommandError> {
     let units = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0)];
     let seconds = number_with_unit(text, &units).ok_or(CommandError::Delay)?;
@@ -96,17 +95,17 @@ pub fn parse_delay(text: &str) -> Result<Duration, CommandError> {
     Duration::try_from_secs_f64(seconds).map_err(|_| CommandError::Delay)
 }
 
-/// Reads `100mbit` as bit/s, and `none`.
+/// Reads a rate such as `100mbit`, in bit/s, or `none`.
 ///
 /// # Errors
-/// What a rate looks like.
+/// [`CommandError::Rate`].
 pub fn parse_rate(text: &str) -> Result<Option<u64>, CommandError> {
     if text == "none" {
         return Ok(None);
     }
     let units = [("gbit", 1e9), ("mbit", 1e6), ("kbit", 1e3)];
     match number_with_unit(text, &units) {
-        // Saturates; the highest rates are as good as none.
+        // The conversion saturates; such rates have no effect.
         Some(rate) if rate >= 1.0 => Ok(Some(rate as u64)),
         _ => Err(CommandError::Rate),
     }
@@ -126,24 +125,30 @@ mod tests {
     #[test]
     fn every_command_is_read() {
         for (line, command) in [
-            ("freeze", Command::Freeze(Way::Both)),
-            ("thaw backward\n", Command::Thaw(Way::From(Side::Second))),
+            ("freeze", Command::Freeze(Directions::Both)),
+            (
+                "thaw backward\n",
+                Command::Thaw(Directions::From(Side::Second)),
+            ),
             ("cut", Command::Cut),
             ("mend", Command::Mend),
             (
                 "delay 25ms",
-                Command::Delay(Duration::from_millis(25), Way::Both),
+                Command::Delay(Duration::from_millis(25), Directions::Both),
             ),
             (
                 "delay 0.5ms forward",
-                Command::Delay(Duration::from_micros(500), Way::From(Side::First)),
+                Command::Delay(Duration::from_micros(500), Directions::From(Side::First)),
             ),
-            ("rate 100mbit", Command::Rate(Some(100_000_000), Way::Both)),
+            (
+                "rate 100mbit",
+                Command::Rate(Some(100_000_000), Directions::Both),
+            ),
             (
                 "rate 1.5gbit",
-                Command::Rate(Some(1_500_000_000), Way::Both),
+                Command::Rate(Some(1_500_000_000), Directions::Both),
             ),
-            ("rate none", Command::Rate(None, Way::Both)),
+            ("rate none", Command::Rate(None, Directions::Both)),
             ("stats", Command::Stats),
         ] {
             assert_eq!(line.parse(), Ok(command), "{line}");
@@ -151,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_is_told() {
+    fn invalid_commands_are_refused() {
         for (line, error) in [
             ("", CommandError::Unknown),
             ("melt", CommandError::Unknown),

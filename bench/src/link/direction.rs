@@ -1,30 +1,29 @@
-//! One direction of a line: packets wait in a bounded queue for their turn, take their
-//! time at the line's rate, and arrive a delay later, in order.
+//! One direction of a link: packets wait in a bounded queue, are sent at the link's rate, and
+//! arrive after its delay, in order.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The smallest default queue: what a router of the cheapest kind has.
+/// The smallest default queue: that of a cheap router.
 pub const SMALLEST_QUEUE: usize = 64 << 10;
 
-/// Bytes on the way in one direction, whatever rate and delay are: 1 Gbit/s for half
-/// a second.
-pub const MOST_ON_THE_WAY: usize = 64 << 20;
+/// The most bytes in flight in one direction, for any rate and delay: 1 Gbit/s for half a second.
+pub const MOST_IN_FLIGHT: usize = 64 << 20;
 
-/// Packets start on their way up to this much before their turn comes (which changes
-/// nothing in when they arrive), so that the loop need not wake up for each.
+/// Packets leave the queue up to this much early (without changing their arrival), so that the loop
+/// need not wake up for each.
 const AHEAD: Duration = Duration::from_millis(1);
 
-/// What one direction has done.
+/// The counters of one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Packets delivered.
     pub packets: u64,
     /// Bytes delivered.
     pub bytes: u64,
-    /// Packets dropped because the queue or the line was full.
+    /// Packets dropped because the queue or the link was full.
     pub overflowed: u64,
-    /// Packets that vanished because the direction was frozen or cut.
+    /// Packets dropped because the direction was frozen or cut.
     pub vanished: u64,
 }
 
@@ -44,8 +43,8 @@ pub struct Direction {
 }
 
 impl Direction {
-    /// A direction with this one-way delay and rate in bit/s; the queue's limit in
-    /// bytes is by default the product of rate and round trip.
+    /// A direction with this one-way delay and rate in bit/s. The queue's limit in bytes is by
+    /// default the product of rate and round trip.
     pub fn new(delay: Duration, rate: Option<u64>, queue_limit: Option<usize>) -> Self {
         Self {
             delay,
@@ -61,17 +60,17 @@ impl Direction {
         }
     }
 
-    /// Changes the delay for packets that start from now on.
+    /// Changes the delay for packets that leave the queue from now on.
     pub fn set_delay(&mut self, delay: Duration) {
         self.delay = delay;
     }
 
-    /// Changes the rate in bit/s, also for what waits.
+    /// Changes the rate in bit/s, also for waiting packets.
     pub fn set_rate(&mut self, rate: Option<u64>) {
         self.rate = rate;
     }
 
-    /// Lets every packet vanish, those on the way too; or lets them pass again.
+    /// Drops every packet, also those in flight; or lets packets pass again.
     pub fn set_frozen(&mut self, frozen: bool) {
         self.frozen = frozen;
         if frozen {
@@ -79,7 +78,7 @@ impl Direction {
         }
     }
 
-    /// Lets all that is on the way vanish.
+    /// Drops all packets in the queue and in flight.
     pub fn clear(&mut self) {
         self.counters.vanished += (self.waiting.len() + self.travelling.len()) as u64;
         self.waiting.clear();
@@ -89,17 +88,17 @@ impl Direction {
         self.free_at = None;
     }
 
-    /// Counts a packet that somebody else let vanish.
+    /// Counts a packet that the caller has dropped.
     pub fn count_vanished(&mut self) {
         self.counters.vanished += 1;
     }
 
-    /// What it has done so far.
+    /// The counters so far.
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// Bytes that are in the queue or on the way.
+    /// Bytes that are in the queue or in flight.
     pub fn bytes_inside(&self) -> usize {
         self.waiting_bytes + self.travelling_bytes
     }
@@ -110,12 +109,12 @@ impl Direction {
             let rate = u128::from(self.rate.unwrap_or(0));
             let product = rate * (2 * self.delay).as_nanos() / (8 * 1_000_000_000);
             usize::try_from(product)
-                .unwrap_or(MOST_ON_THE_WAY)
-                .clamp(SMALLEST_QUEUE, MOST_ON_THE_WAY)
+                .unwrap_or(MOST_IN_FLIGHT)
+                .clamp(SMALLEST_QUEUE, MOST_IN_FLIGHT)
         })
     }
 
-    /// A packet arrives at this end.
+    /// A packet enters the direction.
     pub fn offer(&mut self, now: Instant, packet: &[u8]) {
         if self.frozen {
             self.counters.vanished += 1;
@@ -124,7 +123,7 @@ impl Direction {
         self.start_travels(now);
         let queue_is_full =
             self.rate.is_some() && self.waiting_bytes + packet.len() > self.queue_limit();
-        if queue_is_full || self.bytes_inside() + packet.len() > MOST_ON_THE_WAY {
+        if queue_is_full || self.bytes_inside() + packet.len() > MOST_IN_FLIGHT {
             self.counters.overflowed += 1;
             return;
         }
@@ -147,7 +146,7 @@ impl Direction {
     /// When there is something to do next.
     pub fn next_event(&self) -> Option<Instant> {
         let arrival = self.travelling.front().map(|(due, _)| *due);
-        // With nothing waiting, the line's next free moment does not matter.
+        // Without a waiting packet, the time when the link is free does not matter.
         let start = match (self.waiting.front(), self.free_at) {
             (Some(_), Some(free_at)) => Some(free_at),
             _ => None,
@@ -169,7 +168,7 @@ impl Direction {
                 }
             };
             self.free_at = self.rate.map(|_| end);
-            // A shorter delay lets no packet overtake another.
+            // With a shorter delay, no packet overtakes another.
             let due = (end + self.delay).max(self.travelling.back().map_or(end, |(due, _)| *due));
             self.travelling_bytes += packet.len();
             self.travelling.push_back((due, packet));
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_line_saves_no_time_up() {
+    fn idle_time_gives_no_credit_to_later_packets() {
         let start = Instant::now();
         let mut line = Direction::new(Duration::ZERO, Some(800_000), None);
         line.offer(start, &[0; 1000]);
@@ -230,10 +229,10 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_drops_what_comes_last() {
+    fn a_full_queue_drops_the_last_packets() {
         let start = Instant::now();
         let mut line = Direction::new(MS, Some(8_000), Some(2000));
-        // The first is on its way at once; two fill the queue.
+        // The first leaves the queue at once; two more fill it.
         for number in 0..5 {
             line.offer(start, &[number; 1000]);
         }
@@ -246,13 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rate_memory_is_bounded_too() {
+    fn memory_is_limited_without_a_rate() {
         let start = Instant::now();
         let mut line = Direction::new(1000 * MS, None, None);
         for _ in 0..1100 {
             line.offer(start, &[0; 1 << 16]);
         }
-        assert_eq!(line.bytes_inside(), MOST_ON_THE_WAY);
+        assert_eq!(line.bytes_inside(), MOST_IN_FLIGHT);
         assert_eq!(line.counters().overflowed, 1100 - 1024);
     }
 
@@ -262,11 +261,11 @@ mod tests {
         assert_eq!(queue(60, Some(1_000_000_000)), 15_000_000);
         assert_eq!(queue(25, Some(1_000_000)), SMALLEST_QUEUE);
         assert_eq!(queue(25, None), SMALLEST_QUEUE);
-        assert_eq!(queue(60_000, Some(u64::MAX)), MOST_ON_THE_WAY);
+        assert_eq!(queue(60_000, Some(u64::MAX)), MOST_IN_FLIGHT);
     }
 
     #[test]
-    fn a_shorter_delay_lets_nobody_overtake() {
+    fn a_shorter_delay_keeps_the_order() {
         let start = Instant::now();
         let mut line = Direction::new(100 * MS, None, None);
         line.offer(start, b"first");
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn lifting_the_rate_lifts_it_for_those_who_wait() {
+    fn removing_the_rate_applies_to_waiting_packets() {
         let start = Instant::now();
         let mut line = Direction::new(MS, Some(8_000), Some(10_000));
         for _ in 0..3 {
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_line_loses_what_it_has_and_what_comes() {
+    fn a_frozen_direction_drops_packets_in_flight_and_new_ones() {
         let start = Instant::now();
         let mut line = Direction::new(25 * MS, None, None);
         line.offer(start, b"on the way");

@@ -1,4 +1,4 @@
-//! The TCP connections that cross the line: as much of each as is needed to reset it.
+//! The TCP connections that cross the link: as much of their state as is needed to reset them.
 
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
@@ -6,15 +6,15 @@ use std::net::SocketAddrV4;
 use super::Side;
 use super::segment::{Segment, flags};
 
-/// Connections that are remembered; with more, the longest silent ones are forgotten.
+/// Connections that are tracked; beyond that, those that were silent longest are dropped.
 const MOST: usize = 16 << 10;
 
-/// One end of a connection, as its own segments have shown it.
+/// One end of a connection, as known from its own segments.
 #[derive(Debug, Clone, Copy)]
 struct End {
     /// Its next sequence number.
     next: u32,
-    /// What it expects from the other end, once something has come from it.
+    /// The sequence number that it expects from the other end, if it has sent one.
     expects: Option<u32>,
 }
 
@@ -33,7 +33,7 @@ pub struct Flows {
 }
 
 impl Flows {
-    /// Looks at a segment that comes from this side.
+    /// Tracks a segment from this side.
     pub fn note(&mut self, from: Side, segment: &Segment) {
         let key = match from {
             Side::First => (segment.source, segment.destination),
@@ -49,7 +49,7 @@ impl Flows {
         }
         let flow = self.flows.entry(key).or_default();
         if segment.has(flags::SYN) && !segment.has(flags::ACK) {
-            // A new connection, maybe between the ports of an old one.
+            // A new connection, possibly between the ports of an old one.
             *flow = Flow::default();
         }
         flow.last_seen = self.segments;
@@ -69,20 +69,19 @@ impl Flows {
         };
     }
 
-    /// Connections that are remembered.
+    /// How many connections are tracked.
     pub fn len(&self) -> usize {
         self.flows.len()
     }
 
-    /// Whether none is remembered.
+    /// Whether none is tracked.
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty()
     }
 
-    /// The segments that reset every connection, and where each is to be sent. An end
-    /// that has acknowledged everything believes its reset at once. One that has not
-    /// yet acknowledged what it has got does so soon, and is also asked to; what it
-    /// says then is to be answered with [`Segment::refusal`].
+    /// The segments that reset every connection, and the side to which each must be sent. An end
+    /// that has acknowledged everything accepts its reset at once. An end that has not is probed
+    /// for an acknowledgement, which must be answered with [`Segment::refusal`].
     pub fn take_resets(&mut self) -> Vec<(Side, Segment)> {
         let mut resets = Vec::new();
         for ((first, second), flow) in self.flows.drain() {
@@ -105,7 +104,7 @@ impl Flows {
                     }
                     Some(expects) => {
                         resets.push((side, segment(expects, 0, flags::RST)));
-                        // Like a keepalive probe: out of the window, so it is answered.
+                        // Like a keepalive probe: outside the window, so it is answered.
                         let probe = segment(expects.wrapping_sub(1), end.next, flags::ACK);
                         resets.push((side, probe));
                     }
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retransmission_takes_nothing_back() {
+    fn a_retransmission_does_not_move_numbers_back() {
         let mut flows = established();
         flows.note(Side::First, &from_client(ACK, 100, 500, 5));
         let resets = flows.take_resets();
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn reset_connections_are_forgotten_and_ended_ones_do_no_harm() {
+    fn reset_connections_are_dropped_and_their_ports_can_be_reused() {
         let mut flows = established();
         flows.note(Side::Second, &from_server(RST, 500, 0, 0));
         assert!(flows.is_empty());
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_silent_are_forgotten_when_there_are_too_many() {
+    fn the_oldest_connections_are_dropped_when_there_are_too_many() {
         let mut flows = Flows::default();
         for number in 0..=MOST as u32 {
             let ip = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number);

@@ -1,6 +1,5 @@
-//! The loop that moves packets. One thread does all: it sleeps in `ppoll` until a
-//! packet or a command comes or a packet is due, so an idle line costs nothing, and
-//! neither packets nor timers need a lock.
+//! The loop that moves packets, in one thread: it sleeps in `ppoll` until a packet or a command
+//! arrives or a packet is due. So an idle link costs nothing, and no lock is needed.
 
 use std::io::{self, BufRead as _, StdinLock, Write as _};
 use std::os::fd::AsFd as _;
@@ -11,7 +10,7 @@ use rustix::io::Errno;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use super::Side;
-use super::command::{Command, Way};
+use super::command::{Command, Directions};
 use super::direction::Direction;
 use super::flows::Flows;
 use super::segment::Segment;
@@ -19,13 +18,13 @@ use super::segment::Segment;
 /// The largest IP packet.
 const LARGEST_PACKET: usize = 65535;
 
-/// Packets that are read from one side before the other has its turn.
+/// Packets that are read from one side before the other side is served.
 const BATCH: usize = 64;
 
-/// A command line longer than this is none.
+/// The longest command line.
 const LONGEST_LINE: usize = 1000;
 
-/// What to make the line of.
+/// The settings of a link.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Names of the two interfaces, at most 15 bytes each.
@@ -34,24 +33,24 @@ pub struct Settings {
     pub delay: Duration,
     /// Bit/s in each direction.
     pub rate: Option<u64>,
-    /// Bytes that may wait for their turn; `None`: rate times round trip.
+    /// Bytes that may wait in the queue; `None`: rate times round trip.
     pub queue: Option<usize>,
     /// Largest packet in bytes.
     pub mtu: u16,
-    /// Packets that the kernel keeps for this program, for each interface.
+    /// Packets that the kernel queues for this program, for each interface.
     pub tx_queue: u32,
 }
 
-/// Why there is no line, or none any more.
+/// Why a link could not be created, or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// No TUN interface.
+    /// A TUN interface cannot be created.
     #[error("the interface {0} cannot be made: {1}; it needs root and /dev/net/tun")]
     Make(String, io::Error),
     /// An interface is gone.
     #[error("the interface {0} is gone: {1}")]
     Gone(String, io::Error),
-    /// Waiting failed.
+    /// Polling failed.
     #[error("cannot wait for packets: {0}")]
     Wait(io::Error),
     /// The script is gone.
@@ -62,7 +61,7 @@ pub enum LinkError {
 struct End {
     name: String,
     device: SyncDevice,
-    /// What comes from here.
+    /// The direction from here.
     direction: Direction,
 }
 
@@ -73,10 +72,10 @@ struct Link {
     cut: bool,
 }
 
-/// Makes the interfaces, says `ready`, and forwards until standard input ends.
+/// Creates the interfaces, prints `ready`, and forwards until standard input ends.
 ///
 /// # Errors
-/// When an interface cannot be made or vanishes.
+/// When an interface cannot be created or disappears.
 pub fn run(settings: &Settings) -> Result<(), LinkError> {
     let [first, second] = &settings.names;
     let mut link = Link {
@@ -89,8 +88,8 @@ pub fn run(settings: &Settings) -> Result<(), LinkError> {
         input: io::stdin().lock(),
         line: Vec::new(),
     };
-    say("ready").map_err(LinkError::Talk)?;
-    let mut scrap = vec![0; LARGEST_PACKET];
+    print_line("ready").map_err(LinkError::Talk)?;
+    let mut buffer = vec![0; LARGEST_PACKET];
     loop {
         link.deliver()?;
         let ready = link.wait(&commands)?;
@@ -98,10 +97,10 @@ pub fn run(settings: &Settings) -> Result<(), LinkError> {
             return Ok(());
         }
         if ready.first {
-            link.take_in(Side::First, &mut scrap)?;
+            link.take_in(Side::First, &mut buffer)?;
         }
         if ready.second {
-            link.take_in(Side::Second, &mut scrap)?;
+            link.take_in(Side::Second, &mut buffer)?;
         }
     }
 }
@@ -135,8 +134,7 @@ impl End {
         LinkError::Gone(self.name.clone(), error)
     }
 
-    /// Hands a packet to the kernel. An interface that is down takes none: as a host
-    /// that is off, it is no reason to stop.
+    /// Gives a packet to the kernel. An interface that is down takes none, which is not an error.
     fn send(&self, packet: &[u8]) -> Result<(), LinkError> {
         match self.device.send(packet) {
             Err(error) if error.raw_os_error() == Some(Errno::BADFD.raw_os_error()) => {
@@ -195,14 +193,14 @@ impl Link {
         })
     }
 
-    fn take_in(&mut self, side: Side, scrap: &mut [u8]) -> Result<(), LinkError> {
+    fn take_in(&mut self, side: Side, buffer: &mut [u8]) -> Result<(), LinkError> {
         for _ in 0..BATCH {
-            let length = match self.end(side).device.recv(scrap) {
+            let length = match self.end(side).device.recv(buffer) {
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(self.end(side).gone(error)),
             };
-            let packet = scrap.get(..length).unwrap_or_default();
+            let packet = buffer.get(..length).unwrap_or_default();
             let segment = Segment::parse(packet);
             if self.cut {
                 self.end(side).direction.count_vanished();
@@ -214,13 +212,13 @@ impl Link {
             if let Some(segment) = segment {
                 self.flows.note(side, &segment);
             }
-            // Each has its own time: reading a batch takes a while on a busy machine.
+            // Each packet has its own time: reading a batch takes a while on a busy machine.
             self.end(side).direction.offer(Instant::now(), packet);
         }
         Ok(())
     }
 
-    fn obey(&mut self, command: Command) -> io::Result<String> {
+    fn execute(&mut self, command: Command) -> io::Result<String> {
         match command {
             Command::Freeze(way) => self.each(way, |direction| direction.set_frozen(true)),
             Command::Thaw(way) => self.each(way, |direction| direction.set_frozen(false)),
@@ -228,7 +226,7 @@ impl Link {
             Command::Rate(rate, way) => self.each(way, |direction| direction.set_rate(rate)),
             Command::Cut => {
                 self.cut = true;
-                self.each(Way::Both, Direction::clear);
+                self.each(Directions::Both, Direction::clear);
                 let connections = self.flows.len();
                 for (side, segment) in self.flows.take_resets() {
                     self.end(side)
@@ -243,7 +241,7 @@ impl Link {
         Ok("ok".to_owned())
     }
 
-    fn each(&mut self, way: Way, mut change: impl FnMut(&mut Direction)) {
+    fn each(&mut self, way: Directions, mut change: impl FnMut(&mut Direction)) {
         for side in [Side::First, Side::Second] {
             if way.includes(side) {
                 change(&mut self.end(side).direction);
@@ -275,16 +273,16 @@ struct Commands {
 }
 
 impl Commands {
-    /// Serves what has come; `false` when nothing will come any more.
+    /// Executes the commands that have arrived; `false` at the end of input.
     fn serve(&mut self, link: &mut Link) -> io::Result<bool> {
-        // All of it is taken: poll knows nothing of what a buffer holds.
-        let came = match self.input.fill_buf() {
-            Ok(came) => came.to_vec(),
+        // Reads everything: poll does not report bytes that are in a buffer.
+        let input = match self.input.fill_buf() {
+            Ok(input) => input.to_vec(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
             Err(error) => return Err(error),
         };
-        self.input.consume(came.len());
-        for byte in &came {
+        self.input.consume(input.len());
+        for byte in &input {
             if *byte != b'\n' {
                 if self.line.len() < LONGEST_LINE {
                     self.line.push(*byte);
@@ -294,15 +292,15 @@ impl Commands {
             let line = String::from_utf8_lossy(&self.line).into_owned();
             self.line.clear();
             match line.parse() {
-                Ok(command) => say(&link.obey(command)?)?,
-                Err(error) => say(&format!("error {error}"))?,
+                Ok(command) => print_line(&link.execute(command)?)?,
+                Err(error) => print_line(&format!("error {error}"))?,
             }
         }
-        Ok(!came.is_empty())
+        Ok(!input.is_empty())
     }
 }
 
-fn say(line: &str) -> io::Result<()> {
+fn print_line(line: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "{line}")?;
     output.flush()

@@ -1,10 +1,9 @@
-//! A line between two TUN interfaces.
+//! A link between two TUN interfaces.
 //!
-//! [`direction`] is one of its two directions: a rate, a queue before it, a delay
-//! after it. [`flows`] remembers the TCP connections that cross the line, so that a cut
-//! can end them with the [`segment`]s that a refusing host would send. [`command`] is
-//! how a script talks to it. All these are free of I/O; `forward` is the loop that
-//! moves packets, on Linux.
+//! [`direction`] is one of its two directions: a queue, a rate, and a delay. [`flows`] tracks the
+//! TCP connections that cross the link, so that a cut can end them with the [`segment`]s that a
+//! refusing host would send. [`command`] parses the commands of a script. All these have no I/O;
+//! `forward` is the loop that moves packets, on Linux.
 
 pub mod command;
 pub mod direction;
@@ -13,7 +12,7 @@ pub mod flows;
 pub mod forward;
 pub mod segment;
 
-/// An end of the line, as named on the command line.
+/// An end of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
     /// The interface that was named first.

@@ -1,5 +1,5 @@
-//! TCP segments in IPv4 packets: reading what matters here, and writing those without
-//! payload that end a connection.
+//! TCP segments in IPv4 packets: reads the fields that are needed here, and writes segments without
+//! payload, which end a connection.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -12,26 +12,26 @@ pub mod flags {
     pub const FIN: u8 = 0x01;
     /// The connection's first segment.
     pub const SYN: u8 = 0x02;
-    /// The connection is gone.
+    /// The connection is reset.
     pub const RST: u8 = 0x04;
-    /// The acknowledgement number counts.
+    /// The acknowledgement number is valid.
     pub const ACK: u8 = 0x10;
 }
 
 /// A TCP segment without its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
-    /// Who sent it.
+    /// Its source.
     pub source: SocketAddrV4,
-    /// Whom it is for.
+    /// Its destination.
     pub destination: SocketAddrV4,
     /// Its first sequence number.
     pub sequence: u32,
-    /// What the sender waits for, when `ACK` is set.
+    /// The next sequence number that the sender expects, when `ACK` is set.
     pub acknowledgement: u32,
     /// See [`flags`].
     pub flags: u8,
-    /// Sequence numbers that it takes: its payload, and one each for SYN and FIN.
+    /// Sequence numbers that it uses: its payload, and one each for SYN and FIN.
     pub length: u32,
 }
 
@@ -72,8 +72,8 @@ impl Segment {
         self.sequence.wrapping_add(self.length)
     }
 
-    /// What a host that knows nothing of the connection answers (RFC 9293 3.10.7.1):
-    /// its sequence number is the one expected, so that it is believed at once.
+    /// The answer of a host that does not know the connection (RFC 9293, 3.10.7.1). It has the
+    /// expected sequence number, so that it is accepted at once.
     pub fn refusal(&self) -> Option<Self> {
         if self.has(flags::RST) {
             return None;
@@ -96,7 +96,7 @@ impl Segment {
     /// The IP packet of a segment without payload.
     pub fn to_packet(self) -> [u8; HEADERS] {
         let (source, destination) = (self.source.ip().octets(), self.destination.ip().octets());
-        // Version 4, five words; length; no id; not to be fragmented; time to live.
+        // Version 4, five words; length; no id; do not fragment; time to live.
         let ip = [0x45, 0, 0, HEADERS as u8, 0, 0, 0x40, 0, 64, PROTOCOL_TCP];
         let no_checksum = [0, 0];
         let ip_checksum = checksum(&[&ip, &no_checksum, &source, &destination]);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn segments_round_trip() {
         for flags in [SYN, ACK, RST, SYN | ACK, FIN | ACK] {
             let packet = segment(flags).to_packet();
             assert_eq!(Segment::parse(&packet), Some(segment(flags)));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn payload_counts() {
+    fn payload_uses_sequence_numbers() {
         let mut packet = segment(ACK).to_packet().to_vec();
         packet.extend([0; 7]);
         packet[3] += 7;
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn other_packets_are_none() {
+    fn other_packets_are_ignored() {
         let good = segment(ACK).to_packet();
         assert_eq!(Segment::parse(&good[..30]), None);
         for (at, value) in [(0, 0x65), (9, 17), (7, 1), (0, 0x4f)] {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_the_one_that_is_believed() {
+    fn a_refusal_has_the_expected_sequence_number() {
         let refusal = segment(ACK).refusal().unwrap();
         assert_eq!((refusal.sequence, refusal.flags), (2000, RST));
         assert_eq!(refusal.destination, segment(ACK).source);

@@ -1,4 +1,4 @@
-//! Bulk transfer: how fast so many bytes arrive, all of them checked.
+//! Bulk transfer: the rate at which bytes arrive, with a check of every byte.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::protocol::{self, Header, Work};
 use super::statistics::round;
 use super::{LoadError, broken, connect};
 
-/// Which way the bytes go.
+/// The direction of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Direction {
     /// To the daemon.
@@ -24,8 +24,8 @@ pub enum Direction {
     Down,
 }
 
-/// Moves `bytes` over so many connections together, and tells the rate from the first byte
-/// that is sent to the last that is checked. All connections stand before that.
+/// Moves `bytes` over all connections together; returns the rate from the first byte sent to the
+/// last one checked. All connections are opened before that.
 ///
 /// # Errors
 /// [`LoadError`] of the first connection that fails.
@@ -76,7 +76,7 @@ pub async fn run(
     }))
 }
 
-/// When the first byte went out, and when the last was checked.
+/// When the first byte was sent, and when the last was checked.
 async fn one(
     to: SocketAddr,
     header: Header,
@@ -104,7 +104,7 @@ async fn upload(
     header: Header,
     pattern: &Pattern,
 ) -> Result<(), LoadError> {
-    // A verdict that comes early says why the rest cannot be sent.
+    // An early verdict states why the rest cannot be sent.
     let (mut reader, mut writer) = socket.split();
     let mut send = std::pin::pin!(async {
         let mut done = 0;
@@ -193,7 +193,7 @@ mod tests {
         }
     }
 
-    /// Passes bytes on, and changes one of them.
+    /// Forwards bytes, and changes one of them if `wanted`.
     async fn spoil(
         mut from: impl tokio::io::AsyncRead + Unpin,
         mut to: impl tokio::io::AsyncWrite + Unpin,

@@ -14,12 +14,12 @@ use super::protocol::{HEADER, Header, Work};
 use super::statistics::{round, summary};
 use super::{LoadError, broken, connect, within};
 
-/// Round trips before the first that counts.
+/// Round trips before the first that is measured.
 const WARM_UP: u64 = 50;
-/// The most that one opening may take.
+/// Limit of one opening.
 const OPEN: Duration = Duration::from_secs(20);
 
-/// So many round trips of `size` bytes on one connection.
+/// `count` round trips of `size` bytes on one connection.
 ///
 /// # Errors
 /// [`LoadError`].
@@ -63,7 +63,7 @@ async fn round_trip(
     pattern.check(0, position, echo)
 }
 
-/// A connection that will echo `length` bytes, of which the first is echoed already.
+/// Opens a connection that echoes `length` bytes, and waits for the echo of the first.
 ///
 /// # Errors
 /// [`LoadError`].
@@ -91,12 +91,12 @@ async fn open_one(to: SocketAddr) -> Result<Duration, LoadError> {
     let from = Instant::now();
     let socket = within(OPEN, "an opening", first_echo(to, 1)).await?;
     let time = from.elapsed();
-    // All was read: this is a FIN, not an RST.
+    // Everything was read, so this sends FIN, not RST.
     drop(socket);
     Ok(time)
 }
 
-/// So many openings, one after the other.
+/// `count` openings, one after the other.
 ///
 /// # Errors
 /// [`LoadError`] of the first that fails.
@@ -108,10 +108,10 @@ pub async fn open(to: SocketAddr, count: u64) -> Result<Value, LoadError> {
     Ok(summary(times))
 }
 
-/// Openings, so many at a time, for a while. Those that fail are counted.
+/// Openings, `concurrency` at a time, for `seconds`. Failures are counted.
 ///
 /// # Errors
-/// [`LoadError`] of the first when none came through.
+/// [`LoadError`] of the first failure when all failed.
 pub async fn opens(
     to: SocketAddr,
     concurrency: u32,
@@ -131,7 +131,7 @@ pub async fn opens(
                     Ok(time) => times.push(time),
                     Err(error) => errors.push(error),
                 }
-                // What is down stays down: it need not be asked for all of the time.
+                // The chain does not work: stop early.
                 if errors.len() > 100 {
                     break;
                 }
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nobody_listens_there_is_no_result() {
+    async fn without_a_listener_there_is_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let to = listener.local_addr().unwrap();
         drop(listener);

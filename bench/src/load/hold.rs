@@ -1,5 +1,4 @@
-//! Idle connections: opened, held while somebody looks at the memory they cost, and shown
-//! to be alive at the end.
+//! Idle connections, which are held while their memory is measured, and checked at the end.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,13 +11,13 @@ use tokio::task::JoinSet;
 use super::echo::first_echo;
 use super::{LoadError, broken};
 
-/// Opened at the same time.
+/// Connections that are opened at the same time.
 const TOGETHER: usize = 32;
 
-/// Opens the connections, calls `ready`, and holds them until `stop` is over.
+/// Opens the connections, calls `ready`, and holds them until `stop` ends.
 ///
 /// # Errors
-/// [`LoadError`] of the first that cannot be opened, or has died meanwhile.
+/// [`LoadError`] of the first that cannot be opened, or is not alive at the end.
 pub async fn run(
     to: SocketAddr,
     connections: usize,
@@ -53,7 +52,7 @@ async fn next(tasks: &mut JoinSet<Result<TcpStream, LoadError>>) -> Result<TcpSt
     }
 }
 
-/// The second and last byte of a connection.
+/// Echoes the second and last byte of a connection.
 async fn last_echo(mut socket: TcpStream) -> Result<(), LoadError> {
     let lost = broken("it was held");
     socket.write_all(&[0xa5]).await.map_err(&lost)?;
@@ -76,9 +75,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let to = listener.local_addr().unwrap();
         tokio::spawn(serve::run(listener, std::future::pending()));
-        let mut told = false;
-        let result = run(to, 100, || told = true, async {}).await.unwrap();
+        let mut is_ready = false;
+        let result = run(to, 100, || is_ready = true, async {}).await.unwrap();
         assert_eq!(result["alive"], 100);
-        assert!(told);
+        assert!(is_ready);
     }
 }

@@ -1,10 +1,10 @@
-//! The load that `stream-load` puts on a chain of programs, and the daemon behind it.
+//! The load of `stream-load` for a chain of programs, and the daemon behind it.
 //!
-//! [`protocol`] says what goes over a connection: a header that names the work and its length,
-//! since a plain device stream carries no half-close. Every byte is one of a known [`pattern`], and
-//! is checked at the far end. [`serve`] is the daemon; [`bulk`], [`echo`] and [`hold`] are what
-//! measures, and [`hub`] is for the hub alone. All of it runs on one thread for each process, so
-//! that it costs little beside what it measures.
+//! [`protocol`] defines what is sent on a connection: a header with the work and its length, since
+//! a plain device stream has no half-close. Every byte belongs to a known [`pattern`] and is
+//! checked at the far end. [`serve`] is the daemon; [`bulk`], [`echo`] and [`hold`] measure, and
+//! [`hub`] is for the hub alone. Each process uses one thread, so that it takes little of the
+//! machine.
 
 pub mod bulk;
 pub mod echo;
@@ -45,7 +45,7 @@ pub enum LoadError {
     /// A connection broke, or ended early.
     #[error("the connection broke while {doing}: {source}")]
     Broken {
-        /// What went on.
+        /// The current activity.
         doing: &'static str,
         /// The system's reason.
         source: io::Error,
@@ -62,15 +62,15 @@ pub enum LoadError {
     /// It took too long.
     #[error("{doing} took longer than {} s", limit.as_secs())]
     Late {
-        /// What went on.
+        /// The current activity.
         doing: &'static str,
-        /// The time there was.
+        /// The limit.
         limit: Duration,
     },
-    /// The hub does not do as it should, or its files are wrong.
+    /// The hub failed, or its files are invalid.
     #[error("the hub: {0}")]
     Hub(String),
-    /// The arguments do not fit together.
+    /// The arguments are invalid.
     #[error("{0}")]
     Usage(&'static str),
     /// A task of this program ended in an unexpected way.
@@ -78,12 +78,12 @@ pub enum LoadError {
     Lost,
 }
 
-/// Names what was going on when the system refused.
+/// Adds the current activity to an I/O error.
 pub(crate) fn broken(doing: &'static str) -> impl Fn(io::Error) -> LoadError {
     move |source| LoadError::Broken { doing, source }
 }
 
-/// What is not there by then is an error.
+/// Limits the time of a future.
 ///
 /// # Errors
 /// [`LoadError::Late`], or the future's own.
@@ -98,7 +98,7 @@ pub async fn within<T>(
     }
 }
 
-/// Connects, without waiting for company (`TCP_NODELAY`).
+/// Connects, with `TCP_NODELAY`.
 ///
 /// # Errors
 /// [`LoadError::Connect`].
@@ -109,14 +109,14 @@ pub async fn connect(to: SocketAddr) -> Result<TcpStream, LoadError> {
     Ok(socket)
 }
 
-/// As many descriptors as the system lets this process have.
+/// Raises the descriptor limit of this process to its maximum.
 pub fn raise_descriptor_limit() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{Resource, getrlimit, setrlimit};
         let mut limit = getrlimit(Resource::Nofile);
         limit.current = limit.maximum;
-        // Without it the first connection too many says so.
+        // If this fails, the first connection above the limit reports it.
         let _ = setrlimit(Resource::Nofile, limit);
     }
 }

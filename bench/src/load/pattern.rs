@@ -1,9 +1,9 @@
-//! The bytes that are sent, and the check of those that arrive: cheap, since a slice of
+//! The bytes that are sent, and the check of those that arrive. Both are cheap, since a slice of
 //! the stream is always a slice of one small table.
 //!
-//! The pattern repeats after a prime number of bytes, so that a block of 2^n bytes that is
-//! lost, doubled or swapped does not fit. Each connection starts at a phase of its own:
-//! bytes of another connection do not fit either.
+//! The pattern repeats after a prime number of bytes, so that a lost, doubled or swapped block of
+//! 2^n bytes is detected. Each connection starts at its own phase, so that bytes of another
+//! connection are detected too.
 
 use super::LoadError;
 
@@ -11,10 +11,10 @@ use super::LoadError;
 const PERIOD: usize = 4093;
 /// Largest piece that is written or read at once.
 pub const PIECE: usize = 256 << 10;
-/// Compared at once: the table's part then stays in the nearest cache.
+/// Bytes that are compared at once: this part of the table then stays in the L1 cache.
 const COMPARED: usize = 16 << 10;
 
-/// The pattern, several times over.
+/// The pattern, repeated several times.
 #[derive(Debug)]
 pub struct Pattern {
     table: Vec<u8>,
@@ -66,7 +66,7 @@ impl Pattern {
 
 fn start(phase: u32, position: u64) -> usize {
     let period = PERIOD as u64;
-    // Smaller than the period, and so than any usize.
+    // Below the period, so the conversion cannot fail.
     usize::try_from((position % period + u64::from(phase)) % period).unwrap_or_default()
 }
 
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sent_is_what_is_expected_wherever_it_is_cut() {
+    fn sent_bytes_are_accepted_in_pieces_of_any_size() {
         let pattern = Pattern::default();
         let mut sent = Vec::new();
         while sent.len() < 600_000 {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_byte_a_lost_block_and_another_connection_do_not_fit() {
+    fn a_wrong_byte_a_lost_block_and_another_connection_are_detected() {
         let pattern = Pattern::default();
         let mut bytes = pattern.at(0, 0, 100_000).to_vec();
         bytes[70_000] ^= 1;

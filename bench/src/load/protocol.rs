@@ -1,9 +1,8 @@
-//! What a connection begins with, and how the daemon answers.
+//! The beginning of a connection, and the daemon's answers.
 //!
-//! The client sends a header: what to do, for how many bytes, and the phase of the
-//! pattern. The daemon echoes at once; for bulk it first says [`READY`], which tells that
-//! the whole path stands, and after the last byte of an upload it sends a verdict. Nobody
-//! needs a half-close to know that all was sent.
+//! The client sends a header: what to do, for how many bytes, and the phase of the pattern. The
+//! daemon echoes at once. For bulk it first sends [`READY`], which means that the whole path works,
+//! and after the last byte of an upload it sends a verdict. So no half-close is needed.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -13,17 +12,17 @@ use super::{LoadError, broken};
 pub const HEADER: usize = 13;
 /// Bytes of a verdict.
 pub const VERDICT: usize = 9;
-/// The daemon is there and waits for the bytes, or for [`GO`].
+/// The daemon waits for the bytes, or for [`GO`].
 pub const READY: u8 = b'R';
-/// The client wants the bytes of a download.
+/// The client is ready for the bytes of a download.
 pub const GO: u8 = b'G';
 
 /// What the daemon does on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// Send back what comes.
+    /// Send received bytes back.
     Echo,
-    /// Check what comes.
+    /// Check received bytes.
     Sink,
     /// Send the pattern.
     Source,
@@ -36,12 +35,12 @@ pub struct Header {
     pub work: Work,
     /// For how many bytes.
     pub length: u64,
-    /// Where in the pattern they begin.
+    /// Their start in the pattern.
     pub phase: u32,
 }
 
 impl Header {
-    /// As it is sent.
+    /// Its encoding.
     pub fn to_bytes(self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         let work = match self.work {
@@ -61,7 +60,7 @@ impl Header {
     /// Reads it.
     ///
     /// # Errors
-    /// The connection's, or [`LoadError::Stranger`].
+    /// The error of the connection, or [`LoadError::Stranger`].
     pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Self, LoadError> {
         let lost = broken("its header was read");
         let work = match stream.read_u8().await.map_err(&lost)? {
@@ -80,10 +79,10 @@ impl Header {
     }
 }
 
-/// Says whether an upload arrived, and how much of it was right.
+/// Sends the verdict: whether an upload arrived, or how much of it was correct.
 ///
 /// # Errors
-/// The connection's.
+/// The error of the connection.
 pub async fn send_verdict(
     stream: &mut (impl AsyncWrite + Unpin),
     right: Result<u64, u64>,
@@ -103,7 +102,7 @@ pub async fn send_verdict(
 /// Waits for the verdict on an upload of this length.
 ///
 /// # Errors
-/// The connection's; [`LoadError::Wrong`] when the daemon saw other bytes.
+/// The error of the connection; [`LoadError::Wrong`] when the daemon received other bytes.
 pub async fn read_verdict(
     stream: &mut (impl AsyncRead + Unpin),
     length: u64,
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_verdict_tells_what_was_wrong() {
+    async fn a_verdict_has_the_position_of_the_error() {
         let mut sent = Vec::new();
         send_verdict(&mut sent, Ok(5)).await.unwrap();
         assert!(read_verdict(&mut sent.as_slice(), 5).await.is_ok());

@@ -1,4 +1,4 @@
-//! The daemon at the far end of a chain: does on each connection what its header says.
+//! The daemon at the far end of a chain: does on each connection what its header requests.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use super::pattern::{PIECE, Pattern};
 use super::protocol::{self, Header, Work};
 use super::{LoadError, broken};
 
-/// A connection that is silent for so long is given up.
+/// A connection that is silent for this long is closed.
 const SILENCE: Duration = Duration::from_secs(3600);
 /// How long the client's end is awaited after the last byte.
 const END: Duration = Duration::from_secs(60);
 
-/// Serves connections until `stop` is over. Complaints go to standard error.
+/// Serves connections until `stop` ends. Errors are printed on standard error.
 pub async fn run(listener: TcpListener, stop: impl Future<Output = ()>) {
     let pattern = Arc::new(Pattern::default());
     let accept = async {
@@ -47,7 +47,7 @@ pub async fn run(listener: TcpListener, stop: impl Future<Output = ()>) {
 async fn serve(mut socket: TcpStream, pattern: &Pattern) -> Result<(), LoadError> {
     socket.set_nodelay(true).map_err(broken("it was set up"))?;
     let mut first = [0];
-    // Programs look whether a target is there before they use it.
+    // Some programs connect to a target to check it, and send nothing.
     if !matches!(timeout(SILENCE, socket.peek(&mut first)).await, Ok(Ok(1..))) {
         return Ok(());
     }
@@ -57,7 +57,7 @@ async fn serve(mut socket: TcpStream, pattern: &Pattern) -> Result<(), LoadError
         Work::Sink => sink(&mut socket, pattern, header).await?,
         Work::Source => source(&mut socket, pattern, header).await?,
     }
-    // The client knows the length, too, and ends the connection.
+    // The client knows the length too, and ends the connection.
     let _ = timeout(END, socket.read(&mut first)).await;
     Ok(())
 }
@@ -83,7 +83,7 @@ async fn read(
 
 async fn echo(socket: &mut TcpStream, length: u64) -> Result<(), LoadError> {
     const DOING: &str = "echoing";
-    // An idle connection shall cost this daemon little.
+    // Small, since there are many idle connections.
     let mut buffer = vec![0; 4 << 10];
     let mut left = length;
     while left > 0 {

@@ -1,4 +1,4 @@
-//! The summary of many times: median, 99th percentile, mean.
+//! The summary of many durations: median, 99th percentile, mean.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn micros(time: Duration) -> f64 {
     round(time.as_secs_f64() * 1e6)
 }
 
-/// To a tenth.
+/// Rounds to a tenth.
 pub fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_times_that_were_seen() {
+    fn percentiles_are_measured_values() {
         let summary = summary((1..=200).rev().map(Duration::from_micros).collect());
         assert_eq!(summary["p50_us"], 100.0);
         assert_eq!(summary["p99_us"], 198.0);
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn of_nothing_there_is_nothing_to_tell() {
+    fn an_empty_summary_is_zero() {
         assert_eq!(summary(Vec::new())["p99_us"], 0.0);
     }
 }

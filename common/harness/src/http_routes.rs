@@ -3,8 +3,8 @@
 use http::Method;
 use hub::api::router::{self, Route};
 
-/// A request line of HTTP: any method and any path give a call or a refusal, and a device's own
-/// credential is never enough for what is not below that device.
+/// Routes a request line of HTTP. Any method and any path give a call or a refusal, and a device's
+/// own credential only permits calls below that device.
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;

@@ -1,14 +1,14 @@
-//! What the fuzz targets (`fuzz/`) do with their input, on the public items of the crates they are
-//! for. The tests here play the same from seeds and corpora. No part of any program.
+//! The code of the fuzz targets (`fuzz/`), which uses the public items of the tested crates. The
+//! tests here run the same code from seeds and corpora. Not part of any program.
 //!
 //! ```text
-//! session       session mode: both ends under any events, or one and a hostile peer
+//! session       session mode: both ends under any events, or one end and a hostile peer
 //! websocket     the WebSocket decoder on any bytes
 //! parsers       topics, SAS tokens and connection strings
 //! http_routes   the hub's router
-//! tables        the hub's pending requests and meeting legs, against a plain model
+//! tables        the hub's tables of pending requests and of legs, against a simple model
 //! mqtt_session  a device's MQTT session at the hub
-//! corpus        what fuzzing has found worth keeping
+//! corpus        reads the corpora
 //! ```
 
 #![allow(
@@ -16,7 +16,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "no part of any program: panics are its findings"
+    reason = "not part of any program: a panic is a finding"
 )]
 
 pub mod corpus;

@@ -12,8 +12,8 @@ use hub::device_session::mqtt::machine::{Effect, Machine};
 use hub::device_session::{DeviceCommand, DeviceEvent, TwinAnswer};
 use hub::registry::Subscriptions;
 
-/// A device's MQTT session after CONNECT, fed with these bytes: what is subscribed is what the
-/// device may have, and what the machine sends is what a device can read.
+/// Feeds a device's MQTT session after CONNECT with these bytes: it subscribes only to filters that
+/// the device may have, and sends only packets that a device can read.
 pub fn run(input: &[u8]) {
     let device = DeviceId::parse("a+b#c").expect("an id");
     let module = ModuleId::parse("m").expect("an id");
@@ -28,7 +28,7 @@ pub fn run(input: &[u8]) {
                 break;
             };
             for effect in effects {
-                play(&machine, effect);
+                check(&machine, effect);
             }
             for filter in machine.subscriptions().keys() {
                 let meaning = topics::device_filter(&identity, filter);
@@ -41,8 +41,8 @@ pub fn run(input: &[u8]) {
     }
 }
 
-/// What the machine wants done about a packet is in order.
-fn play(machine: &Machine, effect: Effect) {
+/// Checks an effect of a packet.
+fn check(machine: &Machine, effect: Effect) {
     let has = |filter: &str| machine.subscriptions().contains_key(filter);
     match effect {
         Effect::Send(bytes) => {
@@ -68,7 +68,7 @@ fn play(machine: &Machine, effect: Effect) {
         }) => {
             assert_eq!(is_answered, has(twin::RESPONSE_FILTER));
             let (TwinRequest::Get(request_id) | TwinRequest::PatchReported(request_id)) = request;
-            answered(machine, request_id, is_answered);
+            check_answer(machine, request_id, is_answered);
         }
         Effect::Event(DeviceEvent::StreamAnswer(_) | DeviceEvent::Telemetry)
         | Effect::Store { .. }
@@ -76,8 +76,9 @@ fn play(machine: &Machine, effect: Effect) {
     }
 }
 
-/// The answer to a twin request is sent to those who take it, and names the request.
-fn answered(machine: &Machine, request_id: RequestId, is_answered: bool) {
+/// The answer to a twin request is sent only to a device that has subscribed to answers, and names
+/// the request.
+fn check_answer(machine: &Machine, request_id: RequestId, is_answered: bool) {
     let answer = DeviceCommand::TwinAnswer(TwinAnswer {
         response: TwinResponse {
             request_id: request_id.clone(),
@@ -97,7 +98,7 @@ fn answered(machine: &Machine, request_id: RequestId, is_answered: bool) {
     }
 }
 
-/// The packets at the beginning of these bytes. What is in memory is read without waiting.
+/// The packets at the beginning of these bytes. Reading from memory never waits.
 fn packets(bytes: &[u8]) -> Vec<Packet> {
     let mut io = PacketIo::new(tokio::io::join(bytes, tokio::io::sink()), 1 << 16);
     let mut packets = Vec::new();

@@ -8,16 +8,15 @@ use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::topics;
 use common::wire::twin::TwinRequest;
 
-/// The input as text; what is no text never comes to these parsers.
+/// The input as text: these parsers only get UTF-8.
 fn text(input: &[u8]) -> Option<&str> {
     std::str::from_utf8(input).ok()
 }
 
-/// MQTT topics, filters and user names. What is read as a request or an answer is read as the same
-/// from what it is written as.
+/// Parses MQTT topics, filters and user names. Requests and answers round-trip.
 pub fn topics(input: &[u8]) {
     let Some(text) = text(input) else { return };
-    // Ids may have characters that mean something in filters.
+    // Ids may have characters that have a meaning in filters.
     let device = DeviceId::parse("a+b#c").expect("an id");
     let module = ModuleId::parse("m").expect("an id");
     for module in [None, Some(module)] {
@@ -48,7 +47,7 @@ pub fn topics(input: &[u8]) {
     }
 }
 
-/// SAS tokens: none is for another host than its own, and none shows its signature.
+/// Parses SAS tokens: no token is valid for two hosts.
 pub fn sas_token(input: &[u8]) {
     let Some(text) = text(input) else { return };
     let Ok(token) = SasToken::parse(text) else {
@@ -61,7 +60,7 @@ pub fn sas_token(input: &[u8]) {
     let _ = (token.expiry(), token.policy(), token.names_only_host());
 }
 
-/// Connection strings: what is read is read as the same from what it is written as.
+/// Parses connection strings, which round-trip.
 pub fn connection_string(input: &[u8]) {
     let Some(text) = text(input) else { return };
     if let Ok(parsed) = DeviceConnectionString::parse(text) {

@@ -1,5 +1,5 @@
-//! Histories of the hub's tables, against the plainest model of them: what the public items of the
-//! hub's rooms let happen, in any order.
+//! Random histories of the hub's tables of legs and of pending requests, compared with a simple
+//! model. Only public items of the hub are used.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use hub::limits::Limits;
 use hub::pending::{Asked, Pending, Progress};
 use hub::presence::{Presence, PresenceGuard};
 
-/// More steps show nothing new, and take longer.
+/// More steps find nothing new, and take longer.
 const STEPS: usize = 200;
 
 fn identity(number: u8) -> DeviceIdentity {
@@ -20,7 +20,7 @@ fn identity(number: u8) -> DeviceIdentity {
     DeviceIdentity::of_device(device)
 }
 
-/// A stream as it should be.
+/// The model of a stream.
 struct Stream {
     id: StreamId,
     device: DeviceIdentity,
@@ -34,7 +34,7 @@ struct Stream {
 struct Place {
     is_claimed: bool,
     place: Option<LegPlace<usize>>,
-    /// Kept: the first leg waits there.
+    /// Kept, since the first leg waits in it.
     meeting: Option<Meeting<usize>>,
 }
 
@@ -44,7 +44,7 @@ impl Stream {
     }
 }
 
-/// Streams and their legs. Two bytes are a step: what happens, and to which of the streams.
+/// Streams and their legs. Two bytes are a step: the event, and the stream.
 pub fn legs_table(input: &[u8]) {
     let legs = Legs::<usize>::new(Limits::default().streams);
     let mut streams: Vec<Stream> = Vec::new();
@@ -96,7 +96,7 @@ pub fn legs_table(input: &[u8]) {
         check(&legs, &streams);
     }
     drop(streams);
-    assert_eq!(legs.count(), 0, "who leaves, leaves nothing");
+    assert_eq!(legs.count(), 0, "all entries are removed");
 }
 
 fn happen(legs: &Legs<usize>, stream: &mut Stream, what: u8) {
@@ -174,16 +174,16 @@ fn check(legs: &Legs<usize>, streams: &[Stream]) {
     }
 }
 
-/// A request as it should be.
+/// The model of a request.
 struct Request {
     device: DeviceIdentity,
     asked: Option<Asked>,
     progress: Progress,
-    /// The hub session that was asked last.
+    /// The hub session on which it was sent last.
     sent_on: Option<usize>,
 }
 
-/// Requests that wait for a device. Two bytes are a step: what happens, and to whom.
+/// Requests that wait for a device. Two bytes are a step: the event, and its subject.
 pub fn pending_table(input: &[u8]) {
     let pending = Pending::new(Limits::default().pending_per_device);
     let presence = Presence::default();
@@ -204,7 +204,8 @@ pub fn pending_table(input: &[u8]) {
                 sessions.push(presence.admit(&principal));
             }
             2 if !sessions.is_empty() => {
-                // Any session may take any identity's: what is sent twice is what must not be.
+                // Sessions may take requests of any identity here: tested is only that none is sent
+                // twice on one session.
                 let number = usize::from(which) % sessions.len();
                 let device = identity(which);
                 let taken = pending.take_stream_requests(&device, sessions[number].connection);
@@ -290,12 +291,9 @@ fn ask(pending: &Pending, which: u8, requests: &mut BTreeMap<u64, Request>, is_c
                 progress: Progress::Waiting,
                 sent_on: None,
             };
-            assert!(
-                requests.insert(id, request).is_none(),
-                "a number of its own"
-            );
+            assert!(requests.insert(id, request).is_none(), "a unique number");
         }
-        // One that was not asked has no number; a full or a closed table takes none.
+        // A full or closed table assigns no number.
         (Err(_), None) => {}
         _ => panic!("asked without a number"),
     }
@@ -303,7 +301,7 @@ fn ask(pending: &Pending, which: u8, requests: &mut BTreeMap<u64, Request>, is_c
 
 fn nth(requests: &mut BTreeMap<u64, Request>, which: u8) -> (u64, &mut Request) {
     let number = usize::from(which) % requests.len();
-    let found = requests.iter_mut().nth(number).expect("there are so many");
+    let found = requests.iter_mut().nth(number).expect("below the length");
     (*found.0, found.1)
 }
 

@@ -10,11 +10,11 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 /// Largest message: small, so that a short input can exceed it.
 const LIMIT: usize = 4 << 10;
 
-/// Reads bytes as frames, whole and in pieces, and with another implementation: the same
-/// must come out. The first byte tells which end reads, four more the sizes of the pieces.
+/// Decodes bytes as frames, whole, in pieces, and with another implementation. All must give the
+/// same messages. The first byte selects the end that reads, four more are the sizes of the pieces.
 ///
 /// # Panics
-/// When it is not so.
+/// When they differ.
 pub fn frames(input: &[u8]) {
     let Some((first, rest)) = input.split_first() else {
         return;
@@ -23,28 +23,28 @@ pub fn frames(input: &[u8]) {
     let (sizes, bytes) = rest.split_at(rest.len().min(4));
     let whole = ours(is_server, bytes, &[]);
     assert_eq!(whole, ours(is_server, bytes, sizes));
-    let (said, violation) = whole;
-    let (heard, is_violation) = theirs(is_server, bytes);
+    let (received, violation) = whole;
+    let (other, is_violation) = theirs(is_server, bytes);
     if violation.is_none() && !is_violation {
-        assert_eq!(said, heard);
+        assert_eq!(received, other);
     } else {
-        // Who checks which rule first decides how much is seen before the end.
-        assert!(said.iter().zip(&heard).all(|(one, other)| one == other));
+        // The order of the checks determines how much is received before the violation.
+        assert!(received.iter().zip(&other).all(|(one, other)| one == other));
     }
 }
 
 /// What a peer has sent, up to its Close.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
+enum Received {
     Data(Kind, Bytes),
     Ping(Bytes),
     Pong,
     Close,
 }
 
-fn ours(is_server: bool, bytes: &[u8], sizes: &[u8]) -> (Vec<Said>, Option<ViolationError>) {
+fn ours(is_server: bool, bytes: &[u8], sizes: &[u8]) -> (Vec<Received>, Option<ViolationError>) {
     let mut decoder = Decoder::new(is_server, LIMIT, &[]);
-    let mut said = Vec::new();
+    let mut received = Vec::new();
     let mut rest = bytes;
     let mut sizes = sizes.iter().cycle();
     while !rest.is_empty() {
@@ -55,25 +55,25 @@ fn ours(is_server: bool, bytes: &[u8], sizes: &[u8]) -> (Vec<Said>, Option<Viola
         loop {
             match decoder.next_event() {
                 Ok(Some(Event::Data(data))) => {
-                    said.push(Said::Data(data.kind(), data.into_bytes()))
+                    received.push(Received::Data(data.kind(), data.into_bytes()))
                 }
                 Ok(Some(Event::Nothing)) => {}
-                Ok(Some(Event::Ping(payload))) => said.push(Said::Ping(payload)),
-                Ok(Some(Event::Pong)) => said.push(Said::Pong),
+                Ok(Some(Event::Ping(payload))) => received.push(Received::Ping(payload)),
+                Ok(Some(Event::Pong)) => received.push(Received::Pong),
                 Ok(Some(Event::Close(_))) => {
-                    said.push(Said::Close);
-                    return (said, None);
+                    received.push(Received::Close);
+                    return (received, None);
                 }
                 Ok(None) => break,
-                Err(violation) => return (said, Some(violation)),
+                Err(violation) => return (received, Some(violation)),
             }
             assert!(decoder.missing() >= 1);
         }
     }
-    (said, None)
+    (received, None)
 }
 
-/// Bytes to read; what is written goes nowhere.
+/// Bytes to read; written bytes are discarded.
 struct Recorded<'a>(Cursor<&'a [u8]>);
 
 impl Read for Recorded<'_> {
@@ -92,8 +92,8 @@ impl Write for Recorded<'_> {
     }
 }
 
-/// What it received, and whether it refused something.
-fn theirs(is_server: bool, bytes: &[u8]) -> (Vec<Said>, bool) {
+/// What the other implementation received, and whether it found a violation.
+fn theirs(is_server: bool, bytes: &[u8]) -> (Vec<Received>, bool) {
     let role = if is_server {
         Role::Server
     } else {
@@ -104,16 +104,16 @@ fn theirs(is_server: bool, bytes: &[u8]) -> (Vec<Said>, bool) {
         .max_frame_size(Some(LIMIT));
     let recorded = Recorded(Cursor::new(bytes));
     let mut socket = tungstenite::WebSocket::from_raw_socket(recorded, role, Some(config));
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     loop {
         match socket.read() {
-            Ok(Message::Binary(bytes)) => heard.push(Said::Data(Kind::Binary, bytes)),
-            Ok(Message::Text(text)) => heard.push(Said::Data(Kind::Text, text.into())),
-            Ok(Message::Ping(payload)) => heard.push(Said::Ping(payload)),
-            Ok(Message::Pong(_)) => heard.push(Said::Pong),
+            Ok(Message::Binary(bytes)) => received.push(Received::Data(Kind::Binary, bytes)),
+            Ok(Message::Text(text)) => received.push(Received::Data(Kind::Text, text.into())),
+            Ok(Message::Ping(payload)) => received.push(Received::Ping(payload)),
+            Ok(Message::Pong(_)) => received.push(Received::Pong),
             Ok(Message::Close(_)) => {
-                heard.push(Said::Close);
-                return (heard, false);
+                received.push(Received::Close);
+                return (received, false);
             }
             Ok(Message::Frame(_)) => {}
             Err(error) => {
@@ -123,12 +123,12 @@ fn theirs(is_server: bool, bytes: &[u8]) -> (Vec<Said>, bool) {
                         tungstenite::error::ProtocolError::ResetWithoutClosingHandshake
                     )
                 );
-                return (heard, !is_end);
+                return (received, !is_end);
             }
         }
-        // Messages without a byte mean nothing.
-        if matches!(heard.last(), Some(Said::Data(_, bytes)) if bytes.is_empty()) {
-            heard.pop();
+        // Our decoder ignores empty messages.
+        if matches!(received.last(), Some(Received::Data(_, bytes)) if bytes.is_empty()) {
+            received.pop();
         }
     }
 }
@@ -148,7 +148,7 @@ mod tests {
     proptest! {
         /// Frames of any kind in any order, and in any pieces.
         #[test]
-        fn any_frames_are_read_as_another_implementation_reads_them(
+        fn any_frames_are_decoded_as_by_another_implementation(
             is_server: bool,
             sizes: [u8; 4],
             pieces in prop::collection::vec(

@@ -1,13 +1,13 @@
-//! Session mode: many TCP connections in one device stream, and all of them outlive it.
-//! `docs/session-protocol.md` tells the protocol.
+//! Session mode: many TCP connections in one device stream, which outlive it.
+//! `docs/session-protocol.md` describes the protocol.
 //!
 //! ```text
-//! proto         the protocol, without I/O and clocks: the time comes in as an argument
+//! proto         the protocol, without I/O and clocks: the time is an argument
 //!   machine       Session: one end, through any number of carriers
 //! drive         tasks that run it over WebSockets and sockets
-//!   shared        a session that its carrier's and its connections' tasks share
+//!   shared        a session that the tasks of its carrier and its connections share
 //!   handshake     the first frames on a carrier
-//!   carrier       drives it over one carrier
+//!   carrier       the task of one carrier
 //!   connection    one connection: local socket ⇄ session
 //! limits        sizes and times, each with its reason
 //! ```
@@ -28,6 +28,6 @@ pub use proto::chunk::Chunk;
 pub use proto::codes::{Code, RefusedCode};
 pub use proto::connection::Inbound;
 pub use proto::inner::ConnectionId;
-pub use proto::machine::{CarrierId, Heard, Kept, Over, Role, Session, Violation};
+pub use proto::machine::{CarrierId, CarrierState, Kept, Over, Role, Session, Violation};
 pub use proto::proof::{STREAM_PREFIX, SessionId, target_of};
 pub use proto::{frame, inner, proof, window};

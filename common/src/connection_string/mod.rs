@@ -1,6 +1,6 @@
-//! Connection strings of devices and services, from and to text
-//! (`docs/protocol.md`, "Connection strings"): liberal about blanks, a trailing `;`, the
-//! case of key names and unknown keys; strict about conflicts and repetition.
+//! Connection strings of devices and services (`docs/protocol.md`, "Connection strings"). The
+//! parser is tolerant of blanks, a trailing `;`, the case of key names and unknown keys, and strict
+//! about conflicts and repetition.
 
 use std::fmt;
 
@@ -9,8 +9,7 @@ use crate::identity::{DeviceId, DeviceIdentity, IdentityError, ModuleId};
 use crate::sas_token;
 use crate::secret::{KeyError, Secret, SharedKey};
 
-/// Why a text is not the connection string that was asked for. No variant
-/// repeats a value that could be a secret.
+/// Why a text is not a valid connection string. No variant repeats a value that could be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionStringError {
     /// Nothing was given.
@@ -24,13 +23,13 @@ pub enum ConnectionStringError {
     /// A key has no value.
     #[error("`{0}` has no value in the connection string")]
     NoValue(&'static str),
-    /// The same key stands there twice.
+    /// The same key occurs twice.
     #[error("`{0}` stands in the connection string twice")]
     Repeated(&'static str),
-    /// A key that is needed is not there.
+    /// A required key is missing.
     #[error("the connection string has no `{0}`")]
     Missing(&'static str),
-    /// It ends behind its first item.
+    /// It ends after its first item.
     #[error(
         "the connection string ends behind `{0}`; a shell takes an unquoted `;` for the end of a command: put the connection string into quotes, or give a file or an environment variable"
     )]
@@ -56,35 +55,35 @@ pub enum ConnectionStringError {
         "this is a device's connection string (it has a `DeviceId`); service-proxy needs a service's, as `stream-hub policy connection-string service` prints it"
     )]
     DeviceForService,
-    /// The key is no key.
+    /// The key is invalid.
     #[error("`SharedAccessKey` in the connection string cannot be used")]
     BadKey(#[source] KeyError),
-    /// The ready-made token is no token.
+    /// The SAS token is invalid.
     #[error("`SharedAccessSignature` in the connection string is not a SAS token")]
     BadToken(#[source] sas_token::SasTokenError),
-    /// The host name is no host name.
+    /// The host name is invalid.
     #[error("`{0}` in the connection string cannot be used")]
     BadHost(&'static str, #[source] HubAddressError),
-    /// The id is no id.
+    /// The id is invalid.
     #[error("the connection string cannot be used")]
     BadId(#[from] IdentityError),
 }
 
 use ConnectionStringError as E;
 
-/// How a device proves who it is.
+/// How a device authenticates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceCredential {
-    /// A symmetric key; with a policy's name when it is a policy's key.
+    /// A symmetric key.
     Key {
         /// The key.
         key: SharedKey,
-        /// The shared access policy, when the key is not the device's own.
+        /// The shared access policy, if the key is a policy's and not the device's own.
         policy: Option<String>,
     },
-    /// A ready-made SAS token.
+    /// A SAS token.
     Token(Secret),
-    /// A TLS client certificate, given elsewhere.
+    /// A TLS client certificate, which is configured separately.
     X509,
 }
 
@@ -95,18 +94,18 @@ pub struct DeviceConnectionString {
     pub host: HubAddress,
     /// `DeviceId`, and `ModuleId` if there is one.
     pub identity: DeviceIdentity,
-    /// The proof of identity.
+    /// How it authenticates.
     pub credential: DeviceCredential,
-    /// `GatewayHostName`: connect there instead; the identity stays with `HostName`.
+    /// `GatewayHostName`: the host to connect to instead; the identity belongs to `HostName`.
     pub gateway: Option<HubAddress>,
 }
 
-/// How a service proves who it is.
+/// How a service authenticates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServiceCredential {
     /// The policy's key.
     Key(SharedKey),
-    /// A ready-made SAS token.
+    /// A SAS token.
     Token(Secret),
 }
 
@@ -117,11 +116,11 @@ pub struct ServiceConnectionString {
     pub host: HubAddress,
     /// `SharedAccessKeyName`.
     pub policy: String,
-    /// The proof of identity.
+    /// How it authenticates.
     pub credential: ServiceCredential,
 }
 
-/// The items of a connection string by name, before anything is required of them.
+/// The items of a connection string by name, before validation.
 #[derive(Default)]
 struct Items<'a> {
     host: Option<&'a str>,
@@ -145,7 +144,7 @@ impl<'a> Items<'a> {
             if item.is_empty() {
                 continue;
             }
-            // The first `=` only: keys end in `=`, ids may contain it.
+            // Split at the first `=`: keys may end in `=`, ids may contain it.
             let (name, value) = item.split_once('=').ok_or(E::NoEquals(index + 1))?;
             let (slot, name) = match name.trim().to_ascii_lowercase().as_str() {
                 "hostname" => (&mut items.host, "HostName"),
@@ -156,7 +155,7 @@ impl<'a> Items<'a> {
                 "sharedaccesskey" => (&mut items.key, "SharedAccessKey"),
                 "sharedaccesssignature" => (&mut items.token, "SharedAccessSignature"),
                 "x509" | "x509cert" => (&mut items.x509, "x509"),
-                // SDKs differ in what else they write (`CredentialType=…`).
+                // Some SDKs write further items (`CredentialType=…`).
                 _ => continue,
             };
             let value = value.trim();
@@ -170,7 +169,7 @@ impl<'a> Items<'a> {
         Ok(items)
     }
 
-    /// One item is what a shell leaves of an unquoted connection string.
+    /// Detects a single item, which is what a shell leaves of an unquoted connection string.
     fn check_length(&self, text: &str) -> Result<(), E> {
         if text.contains(';') {
             return Ok(());
@@ -248,12 +247,12 @@ impl DeviceConnectionString {
         })
     }
 
-    /// The host that TCP and TLS go to: the gateway if there is one.
+    /// The host for TCP and TLS: the gateway if there is one.
     pub fn connect_host(&self) -> &HubAddress {
         self.gateway.as_ref().unwrap_or(&self.host)
     }
 
-    /// The text form, which contains the key: for the person who asked for it.
+    /// The text form, which contains the key.
     pub fn to_secret_text(&self) -> Secret {
         let mut text = format!("HostName={};DeviceId={}", self.host, self.identity.device);
         if let Some(module) = &self.identity.module {
@@ -305,7 +304,7 @@ impl ServiceConnectionString {
         })
     }
 
-    /// The text form, which contains the key: for the person who asked for it.
+    /// The text form, which contains the key.
     pub fn to_secret_text(&self) -> Secret {
         let (name, value) = match &self.credential {
             ServiceCredential::Key(key) => ("SharedAccessKey", key.to_base64()),
@@ -321,7 +320,7 @@ impl ServiceConnectionString {
 }
 
 impl fmt::Display for DeviceConnectionString {
-    /// Who and where, without the credential.
+    /// Identity and host, without the credential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.identity, self.host)
     }

@@ -1,4 +1,4 @@
-//! Connection strings as the portal, az and people write them.
+//! Connection strings as the portal, az and users write them.
 
 use super::*;
 use proptest::prelude::*;
@@ -44,7 +44,7 @@ fn device_forms() {
 }
 
 #[test]
-fn liberal_in_form() {
+fn blanks_case_and_unknown_keys_are_tolerated() {
     let text = format!(" hostname = h:8443 ; DEVICEID=a=b ; Unknown=1; SharedAccessKey={KEY} ;");
     let parsed = DeviceConnectionString::parse(&text).unwrap();
     assert_eq!(parsed.identity.device.as_str(), "a=b");
@@ -52,10 +52,10 @@ fn liberal_in_form() {
 }
 
 #[test]
-fn every_mistake_is_named() {
+fn every_error_names_its_key() {
     let key = format!(";SharedAccessKey={KEY}");
     assert_eq!(DeviceConnectionString::parse(" "), Err(E::Empty));
-    assert_eq!(device(";rubbish"), Err(E::NoEquals(3)));
+    assert_eq!(device(";invalid"), Err(E::NoEquals(3)));
     assert_eq!(
         device(";SharedAccessKey="),
         Err(E::NoValue("SharedAccessKey"))

@@ -1,5 +1,5 @@
-//! MQTT 3.1.1 packets over any byte stream, for both ends; the packet codec is
-//! `mqtt-protocol-core`'s.
+//! MQTT 3.1.1 packets over any byte stream, for both ends. The codec is that of
+//! `mqtt-protocol-core`.
 
 use std::io;
 
@@ -17,7 +17,7 @@ use crate::limits;
 
 mod rules;
 
-/// A packet as it came from the peer.
+/// A packet that was received from the peer.
 #[derive(Debug)]
 pub enum Packet {
     /// First packet of a device.
@@ -26,28 +26,28 @@ pub enum Packet {
     Connack(packet::Connack),
     /// A message, either way.
     Publish(packet::Publish),
-    /// Receipt of a QoS 1 message.
+    /// Acknowledgement of a QoS 1 message.
     Puback(packet::Puback),
-    /// Filters a device wants.
+    /// Filters that a device subscribes.
     Subscribe(packet::Subscribe),
     /// The hub's answer to it.
     Suback(packet::Suback),
-    /// Filters a device no longer wants.
+    /// Filters that a device unsubscribes.
     Unsubscribe(packet::Unsubscribe),
     /// The hub's answer to it.
     Unsuback(packet::Unsuback),
-    /// Are you there?
+    /// A ping.
     Pingreq,
-    /// Yes.
+    /// The answer to a ping.
     Pingresp,
-    /// A device's Close.
+    /// A device ends the connection in order.
     Disconnect,
 }
 
 /// A SUBSCRIBE for these filters, all at QoS 0.
 ///
 /// # Errors
-/// [`MqttError`] when one of them is no topic filter.
+/// [`MqttError`] when one of them is not a topic filter.
 pub fn subscribe(packet_id: u16, filters: &[&str]) -> Result<Vec<u8>, MqttError> {
     let options = SubOpts::new().set_qos(Qos::AtMostOnce);
     let entries: Result<Vec<_>, _> = filters
@@ -81,12 +81,12 @@ pub enum ReadError {
     Malformed,
 }
 
-/// What a hub's end of MQTT runs over.
+/// The transport of MQTT at a hub.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
-    /// The peer broke a rule of MQTT: the end of the connection says so, where it can.
+    /// The peer violated MQTT: the connection is closed with a protocol error, if possible.
     fn break_off(&mut self) {}
 
-    /// Keeps of what the peer sends no more than packets of so many bytes need.
+    /// Buffers no more than packets of `packet` bytes need.
     fn set_limit(&mut self, _packet: usize) {}
 }
 
@@ -122,7 +122,7 @@ pub struct PacketIo<S> {
     limit: usize,
 }
 
-/// Read at once when little is expected, as on an idle session.
+/// Read size while little is expected, as on an idle session.
 const SMALL_READ: usize = 1024;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
@@ -136,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
         }
     }
 
-    /// Allows packets of another size from now on, and has what is below keep no more.
+    /// Limits packets to `limit` bytes from now on, and the buffers of the transport too.
     pub fn set_limit(&mut self, limit: usize)
     where
         S: Transport,
@@ -146,11 +146,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
         self.builder.set_maximum_packet_size(size(limit));
     }
 
-    /// The next packet; `None` when the peer has ended the connection between two.
-    /// Cancel-safe: bytes read so far are kept.
+    /// The next packet; `None` when the peer has ended the connection between two packets. The
+    /// future may be dropped: bytes read so far are kept.
     ///
     /// # Errors
-    /// [`ReadError`]; the connection is then of no more use.
+    /// [`ReadError`]; the connection cannot be used after it.
     pub async fn read(&mut self) -> Result<Option<Packet>, ReadError> {
         loop {
             if let Some(packet) = self.buffered()? {
@@ -200,25 +200,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
         }
     }
 
-    /// Writes encoded packets and flushes. Not cancel-safe.
+    /// Writes encoded packets and flushes. If the future is dropped, a packet may be truncated, and
+    /// the connection cannot be used any more.
     ///
     /// # Errors
-    /// The connection's.
+    /// The error of the connection.
     pub async fn write(&mut self, packets: &[u8]) -> io::Result<()> {
         self.stream.write_all(packets).await?;
         self.stream.flush().await
     }
 
-    /// Ends the connection in order.
-    ///
-    /// May be dropped: the connection is closed then with its stream.
+    /// Ends the connection in order. The future may be dropped: the connection is then closed with
+    /// its stream.
     pub async fn shutdown(&mut self) {
         let _ = self.stream.shutdown().await;
     }
 
-    /// Ends the connection of a peer that broke a rule of MQTT.
-    ///
-    /// May be dropped: the connection is closed then with its stream.
+    /// Ends the connection of a peer that violated MQTT. The future may be dropped: the connection
+    /// is then closed with its stream.
     pub async fn break_off(&mut self)
     where
         S: Transport,
@@ -232,7 +231,8 @@ fn size(limit: usize) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
-/// CONNECT begins with the protocol's name and level: `MQTT` and 4, if it is ours.
+/// Whether this is a CONNECT of another version. It begins with the protocol's name and level,
+/// which are `MQTT` and 4 for MQTT 3.1.1.
 fn is_other_version(raw: &RawPacket) -> bool {
     let data = raw.data_as_slice();
     let level = data
@@ -243,7 +243,7 @@ fn is_other_version(raw: &RawPacket) -> bool {
 }
 
 fn decode(raw: &RawPacket) -> Option<Packet> {
-    // Reserved flag bits must be as the specification says, or the packet is malformed.
+    // Reserved flag bits must have the specified values, or the packet is malformed.
     let flags = match raw.packet_type() {
         3 => raw.flags(),
         8 | 10 => 2,
@@ -295,7 +295,7 @@ fn decode(raw: &RawPacket) -> Option<Packet> {
     }
 }
 
-/// An encoded QoS 0 PUBLISH with an empty payload, as the stream handshake uses it.
+/// An encoded QoS 0 PUBLISH with an empty payload, as in the stream handshake.
 ///
 /// # Errors
 /// [`MqttError`] when the topic cannot be sent.

@@ -1,7 +1,7 @@
-//! Rules of MQTT 3.1.1 for packets of devices that the codec does not look at. A packet that
-//! is cut short is left to the codec, which refuses it.
+//! Rules of MQTT 3.1.1 for packets of devices that the codec does not check. A truncated packet is
+//! left to the codec, which refuses it.
 
-/// Whether the bytes behind a packet's fixed header keep the rules for its type.
+/// Whether the bytes after a packet's fixed header follow the rules for its type.
 pub(super) fn are_kept(packet_type: u8, data: &[u8]) -> bool {
     match packet_type {
         1 => connect(data),
@@ -39,7 +39,7 @@ fn connect(data: &[u8]) -> bool {
         let Some(topic) = field(&mut rest) else {
             return true;
         };
-        // 3.3.2.1 and 4.7.3: what may be published to.
+        // 3.3.2.1 and 4.7.3: topics of messages.
         if topic.is_empty() || topic.iter().any(|byte| matches!(byte, b'#' | b'+')) {
             return false;
         }
@@ -66,7 +66,7 @@ fn subscribe(data: &[u8]) -> bool {
     true
 }
 
-/// Takes off a text or binary value with its length before it.
+/// Takes a text or binary value, which is preceded by its length.
 fn field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, behind) = rest.split_first_chunk::<2>()?;
     let (value, behind) = behind.split_at_checked(u16::from_be_bytes(*length).into())?;

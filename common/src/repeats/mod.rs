@@ -1,6 +1,6 @@
-//! Events of the log that repeat: the first few are shown, the others are counted, and the number
-//! is reported once a minute, so that an outsider or a loop cannot fill a log. No clock, no I/O:
-//! time is an argument. `telemetry` puts this in front of the log.
+//! Repeated events of the log: the first few are written, the others are counted, and their number
+//! is reported once a minute, so that neither an outsider nor a loop can fill a log. No I/O and no
+//! clock. `telemetry` applies this to the log.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,22 +11,23 @@ use tracing::Level;
 
 use crate::network::Network;
 
-/// So many events of one kind, peer and message are shown before they are counted.
+/// How many events of one kind, peer and message are written before they are counted.
 pub const FIRST: u32 = 5;
-/// How long is counted until the number is reported; after as long without an event, the next
-/// one is a first one again.
+/// How long events are counted until their number is reported. After this long without an event,
+/// the next one is written again.
 pub const PERIOD: Duration = Duration::from_secs(60);
-/// Messages of one kind and peer that are counted each for itself. A peer may choose words of
-/// them, and then every message is another.
+/// Messages of one kind and peer that are counted separately. A peer may influence the text, so
+/// that every message differs.
 const MESSAGES: usize = 4;
-/// Peers of one kind that are counted each for itself: a host with addresses by the million fills
-/// neither memory, of which a kind takes some 300 KiB at most, nor log.
+/// Peers of one kind that are counted separately: a host with millions of addresses must not fill
+/// the log or the memory, of which a kind takes at most some 300 KiB.
 const PEERS: usize = 64;
-/// Bytes that are kept of a message, and of a field.
+/// Bytes that are kept of a message.
 const MESSAGE: usize = 400;
+/// Bytes that are kept of a field.
 const FIELD: usize = 100;
 
-/// The fields that a report repeats, where all events that it counts have the same.
+/// The fields of a report: those in which all counted events agree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fields {
     /// A device or module.
@@ -44,22 +45,22 @@ pub struct Fields {
 /// One event.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// How bad it is.
+    /// Its level.
     pub level: Level,
     /// Its text.
     pub message: String,
-    /// What is known beside it.
+    /// Its fields.
     pub fields: Fields,
 }
 
 /// What to do with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is one of the first.
+    /// Write it: it is one of the first.
     Show,
     /// It was counted; a report is due in [`PERIOD`] at the latest.
     Count {
-        /// The first that this report will count.
+        /// It is the first in this report.
         is_first: bool,
     },
 }
@@ -71,13 +72,13 @@ pub struct Report {
     pub level: Level,
     /// The message of the last of them.
     pub message: String,
-    /// What all of them have in common.
+    /// The fields in which all of them agree.
     pub fields: Fields,
-    /// They have different messages, or come from different peers.
+    /// They have different messages or peers.
     pub is_mixed: bool,
-    /// How many.
+    /// Their number.
     pub count: u64,
-    /// In which time.
+    /// The time in which they were counted.
     pub time: Duration,
 }
 
@@ -87,7 +88,7 @@ pub struct Repeats<K> {
     kinds: HashMap<K, Kind>,
 }
 
-/// Whom an event is about: the peer and the device of [`Fields`].
+/// The subject of an event: the peer and the device of [`Fields`].
 type Who = (Option<String>, Option<String>);
 
 #[derive(Debug, Default)]
@@ -99,7 +100,7 @@ struct Kind {
 
 #[derive(Debug, Default)]
 struct Peer {
-    /// By the hash of their message, in which no digit counts: times and ports change.
+    /// By the hash of their message without digits, since times and ports change.
     messages: HashMap<u64, Count>,
     /// Events with messages beyond the limit.
     others: Option<Count>,
@@ -109,9 +110,9 @@ struct Peer {
 struct Count {
     begun: Instant,
     shown: u32,
-    /// Counted since `begun`, and not reported.
+    /// Events since `begun` that are not reported.
     counted: u64,
-    /// The last one counted; its fields are those that all have in common.
+    /// The last counted event, with only the fields in which all agree.
     last: Option<Event>,
     message: u64,
     is_mixed: bool,
@@ -126,7 +127,7 @@ impl<K> Default for Repeats<K> {
 }
 
 impl<K: Eq + Hash> Repeats<K> {
-    /// Judges an event of this kind.
+    /// Decides whether an event of this kind is written or counted.
     pub fn note(&mut self, kind: K, mut event: Event, now: Instant) -> Verdict {
         shorten(&mut event.message, MESSAGE);
         let fields = &mut event.fields;
@@ -174,7 +175,7 @@ impl<K: Eq + Hash> Repeats<K> {
             .min()
     }
 
-    /// The reports that are due, the largest first. What has ended is forgotten.
+    /// The reports that are due, the largest first. Removes counts that have ended.
     pub fn take_due(&mut self, now: Instant) -> Vec<Report> {
         let reports = self.take(now, |count| now >= count.begun + PERIOD);
         self.kinds.retain(|_, kind| {
@@ -208,7 +209,7 @@ impl<K: Eq + Hash> Repeats<K> {
 }
 
 impl Peer {
-    /// Forgets what is over; whether something is left.
+    /// Removes counts that have ended; returns whether any are left.
     fn retain(&mut self, now: Instant) -> bool {
         self.messages.retain(|_, count| !count.is_over(now));
         self.others.take_if(|count| count.is_over(now));
@@ -295,8 +296,7 @@ impl Fields {
     }
 }
 
-/// What an address counts as: without its port, and for IPv6 the network, of which one host may
-/// have every address. Other text stays.
+/// The [`Network`] of an address with or without a port. Other text stays.
 fn network(peer: &str) -> String {
     let ip = match peer.parse::<SocketAddr>() {
         Ok(address) => address.ip(),

@@ -15,7 +15,7 @@ fn event(message: &str, peer: &str) -> Event {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Notes so many, and says how many were shown.
+/// Notes an event several times; returns how often it was shown.
 fn note(repeats: &mut Repeats<u8>, event: &Event, times: u32, now: Instant) -> u32 {
     (0..times)
         .filter(|_| repeats.note(1, event.clone(), now) == Verdict::Show)
@@ -32,7 +32,7 @@ fn the_first_are_shown_and_the_others_counted_by_the_minute() {
     assert_eq!(note(&mut repeats, &refused, 20_000, start), FIRST);
     assert_eq!(repeats.due(), Some(start + PERIOD));
     assert!(repeats.take_due(start + PERIOD - SECOND).is_empty());
-    // No other event is needed for it.
+    // A report needs no further event.
     let reports = repeats.take_due(start + PERIOD);
     assert_eq!(reports.len(), 1);
     let report = &reports[0];
@@ -43,20 +43,20 @@ fn the_first_are_shown_and_the_others_counted_by_the_minute() {
     assert!(!report.is_mixed);
     assert_eq!(repeats.due(), None);
 
-    // It goes on: none is shown, one report a minute.
+    // The events continue: none is shown, one report a minute.
     assert_eq!(note(&mut repeats, &refused, 7, start + PERIOD + SECOND), 0);
     assert_eq!(repeats.due(), Some(start + 2 * PERIOD));
     assert_eq!(repeats.take_due(start + 2 * PERIOD)[0].count, 7);
-    // A minute without: the next is a first one again.
+    // After a minute without an event, the next ones are shown again.
     assert!(repeats.take_due(start + 3 * PERIOD).is_empty());
-    assert!(repeats.kinds.is_empty(), "what is over is forgotten");
+    assert!(repeats.kinds.is_empty(), "counts that ended are removed");
     assert_eq!(note(&mut repeats, &refused, 2, start + 3 * PERIOD), 2);
-    // The same where nothing looked at the table in between.
+    // The same without a call of `take_due` in between.
     assert_eq!(note(&mut repeats, &refused, 9, start + 5 * PERIOD), FIRST);
 }
 
 #[test]
-fn what_comes_seldom_is_always_shown() {
+fn rare_events_are_always_shown() {
     let mut repeats = Repeats::default();
     let start = Instant::now();
     let event = event("refused", "127.0.0.1:5000");
@@ -72,7 +72,7 @@ fn another_peer_or_message_or_kind_is_not_hidden() {
     let mut repeats = Repeats::default();
     let now = Instant::now();
     note(&mut repeats, &event("refused", "127.0.0.1:5000"), 100, now);
-    // Another port is no other peer, and another number is no other message.
+    // Another port is the same peer, and another number is the same message.
     let same = event("refused", "127.0.0.1:5001");
     assert_eq!(note(&mut repeats, &same, 1, now), 0);
     note(&mut repeats, &event("in 0.5 s", "127.0.0.1:1"), 100, now);
@@ -90,12 +90,12 @@ fn another_peer_or_message_or_kind_is_not_hidden() {
 }
 
 #[test]
-fn many_words_or_addresses_fill_neither_memory_nor_log() {
+fn many_messages_or_addresses_fill_neither_memory_nor_log() {
     let mut repeats = Repeats::default();
     let now = Instant::now();
     let mut shown = 0;
     for number in 0..10_000u32 {
-        // Letters, since digits do not count.
+        // Letters, since digits are ignored.
         let word: String = number
             .to_string()
             .bytes()
@@ -105,7 +105,7 @@ fn many_words_or_addresses_fill_neither_memory_nor_log() {
     }
     assert_eq!(shown, u32::try_from(MESSAGES).unwrap());
     for number in 0..10_000u128 {
-        // A network of each.
+        // Each in another network.
         let ip = Ipv6Addr::from_bits(0x2001_0db8 << 96 | number << 64 | 1);
         shown += note(&mut repeats, &event("x", &format!("[{ip}]:1")), 1, now);
     }
@@ -116,7 +116,7 @@ fn many_words_or_addresses_fill_neither_memory_nor_log() {
     assert!(reports.iter().all(|report| report.is_mixed));
     let counted: u64 = reports.iter().map(|report| report.count).sum();
     assert_eq!(counted + u64::from(shown), 20_000);
-    // One says which peer it was, the other has none in common.
+    // One report has a single peer, the other several.
     let peers: Vec<_> = reports.iter().map(|it| it.fields.peer.clone()).collect();
     assert!(peers.contains(&Some("10.0.0.1".into())), "{peers:?}");
     assert!(peers.contains(&None), "{peers:?}");
@@ -126,7 +126,7 @@ fn many_words_or_addresses_fill_neither_memory_nor_log() {
 }
 
 #[test]
-fn what_all_have_in_common_is_reported() {
+fn common_fields_are_reported() {
     let mut repeats = Repeats::default();
     let now = Instant::now();
     for name in ["ssh", "ssh", "ssh", "ssh", "ssh", "ssh", "rdp", "ssh"] {
@@ -143,11 +143,11 @@ fn what_all_have_in_common_is_reported() {
 }
 
 #[test]
-fn nothing_is_lost_whatever_comes() {
+fn every_event_is_shown_or_counted() {
     let mut repeats = Repeats::default();
     let (mut noted, mut shown, mut reported) = (0u64, 0u64, 0u64);
     let mut now = Instant::now();
-    // A fixed sequence without an order that one would see.
+    // A fixed pseudo-random sequence.
     let mut seed = 1u32;
     let mut next = |below: u32| {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -180,7 +180,7 @@ fn nothing_is_lost_whatever_comes() {
 }
 
 #[test]
-fn long_texts_are_cut() {
+fn long_texts_are_truncated() {
     let mut repeats = Repeats::default();
     let now = Instant::now();
     let long = event(&"\u{fc}".repeat(1_000), &"\u{fc}".repeat(1_000));

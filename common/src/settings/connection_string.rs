@@ -1,5 +1,5 @@
-//! The connection string of a proxy: by option, as a text or in a file, else by whatever the
-//! command line's arguments say, else by environment variable, else in the configuration file.
+//! The connection string of a proxy: from an option (as a text or in a file), else from an
+//! argument, else from an environment variable, else from the configuration file.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use super::{Key, Setting, SettingError, Source, Sources, secret_file};
 use crate::secret::Secret;
 use crate::text_input;
 
-/// What a file with a connection string is said to hold.
+/// The contents of such a file, for errors.
 const WHAT: &str = "the connection string";
 
 /// A connection string that was given.
@@ -15,14 +15,14 @@ const WHAT: &str = "the connection string";
 pub struct Found {
     /// Its text.
     pub text: Secret,
-    /// The file that holds it and nothing else, to read it again.
+    /// The file that contains it, to read it again.
     pub file: Option<PathBuf>,
-    /// Where it was given; none for an argument without a name.
+    /// Where it was given; none for an argument.
     pub source: Option<Source>,
 }
 
 impl Found {
-    /// An argument of the command line that is one.
+    /// A connection string that was given as an argument.
     pub fn argument(text: &Secret) -> Self {
         Self {
             text: plain(text),
@@ -49,7 +49,8 @@ impl Found {
     }
 }
 
-/// What the options give, `text` and `file`, of which the command line has one at most.
+/// The connection string of the options `text` and `file`; the command line allows only one of
+/// them.
 ///
 /// # Errors
 /// [`SettingError::SecretFile`] when the file cannot be read.
@@ -72,7 +73,7 @@ pub fn of_options(
     file.transpose()
 }
 
-/// What the layers below the command line give.
+/// The connection string of the layers below the command line.
 ///
 /// # Errors
 /// [`SettingError`] when a file cannot be read, or the configuration file has both settings.
@@ -95,7 +96,7 @@ pub fn of_sources(
     }
 }
 
-/// Whether an argument is meant to be a connection string.
+/// Whether an argument looks like a connection string.
 pub fn is_one(argument: &Secret) -> bool {
     argument.expose().to_ascii_lowercase().contains("hostname=")
 }
@@ -108,7 +109,7 @@ pub fn again(file: &Path) -> Result<Secret, SettingError> {
     secret_file(WHAT, file)
 }
 
-/// Without what tools put around it.
+/// Removes what tools add around it.
 fn plain(text: &Secret) -> Secret {
     Secret::new(text_input::value(text.expose()).as_str())
 }

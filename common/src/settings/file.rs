@@ -1,4 +1,4 @@
-//! A configuration file: TOML, with the long options' names as its keys. Tables are flattened:
+//! A configuration file: TOML, with the names of the long options as keys. Tables are flattened:
 //! `streams` in `[limits]` is the setting `limits.streams`.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use super::{Key, Setting, SettingError, Source};
 use crate::secret::Secret;
 use crate::{outside, text_input};
 
-/// What a configuration file holds. Without one, nothing.
+/// The contents of a configuration file; empty without one.
 #[derive(Debug, Default)]
 pub struct File {
     entries: BTreeMap<String, Entry>,
@@ -31,17 +31,17 @@ enum Value {
     Text(Secret),
     Flag(bool),
     List(Vec<Entry>),
-    /// A table without settings in it.
+    /// A table without settings.
     Empty,
-    /// A date, a table in a list: what no setting has.
+    /// A date, or a table in a list: no setting has such a value.
     Other,
 }
 
 impl File {
-    /// Reads a file that may hold the settings `known`. Blocks.
+    /// Reads a file that may contain the settings `known`. Blocks.
     ///
     /// # Errors
-    /// [`SettingError`] when it cannot be read, is not TOML, or holds something else.
+    /// [`SettingError`] when it cannot be read, is not TOML, or contains other settings.
     pub fn read(path: &Path, known: &[Key]) -> Result<Self, SettingError> {
         let text = text_input::read(path).map_err(|source| SettingError::Unreadable {
             path: path.to_owned(),
@@ -50,15 +50,15 @@ impl File {
         Self::parse(path, &text, known)
     }
 
-    /// The same of a file's text.
+    /// The same for a file's text.
     ///
     /// # Errors
-    /// [`SettingError`] when it is not TOML, or holds something else.
+    /// [`SettingError`] when it is not TOML, or contains other settings.
     pub fn parse(path: &Path, text: &str, known: &[Key]) -> Result<Self, SettingError> {
         let table = DeTable::parse(text).map_err(|error| SettingError::Syntax {
             path: path.to_owned(),
             line: line(text, error.span()),
-            // With its Display the error would show the line itself, and any secret in it.
+            // The error's Display would show the line itself, and any secret in it.
             reason: error.message().to_owned(),
         })?;
         let mut reader = Reader {
@@ -70,7 +70,7 @@ impl File {
         let is_known = |name: &str, value: &Value| {
             known.iter().any(|key| match key.name.strip_prefix(name) {
                 Some("") => true,
-                // A table whose settings all are left out.
+                // A table of settings in which all are omitted.
                 Some(rest) => rest.starts_with('.') && matches!(value, Value::Empty),
                 None => false,
             })
@@ -109,7 +109,7 @@ impl File {
         texts.collect()
     }
 
-    /// Whether it has `true` there.
+    /// Whether the value is `true`.
     pub(super) fn flag(&self, name: &str) -> Result<bool, SettingError> {
         match self.entries.get(name) {
             None => Ok(false),
@@ -192,7 +192,7 @@ impl Reader<'_> {
             source: Source::File {
                 path: Arc::clone(&self.path),
                 line: line(self.text, Some(span)),
-                // Whatever was pasted there.
+                // A secret may have been pasted as a key.
                 key: outside::masked(name).into_owned(),
             },
             value,
@@ -200,7 +200,7 @@ impl Reader<'_> {
     }
 }
 
-/// The line of a place in the text, from 1.
+/// The number of the line at a place in the text, from 1.
 fn line(text: &str, place: Option<Range<usize>>) -> usize {
     let start = place.map_or(0, |place| place.start);
     let before = text.bytes().take(start);

@@ -1,4 +1,4 @@
-//! Kinds of values that several settings have, read from the text of a variable or of a file.
+//! Parsers for kinds of values that several settings have, in variables and in files.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -25,7 +25,7 @@ where
     })
 }
 
-/// One of some words, as the option takes them.
+/// One of a set of words, as for the option.
 ///
 /// # Errors
 /// A sentence with all of them.
@@ -40,12 +40,12 @@ pub fn choice<T: ValueEnum>(text: &str) -> Result<T, String> {
     })
 }
 
-/// How much to log.
+/// A log level.
 ///
 /// # Errors
 /// A sentence with all levels.
 pub fn log_level(text: &str) -> Result<LevelFilter, &'static str> {
-    // Nothing at all would be a level.
+    // tracing parses an empty text as a level.
     let level = text.parse().ok().filter(|_| !text.is_empty());
     level.ok_or("give off, error, warn, info, debug or trace")
 }

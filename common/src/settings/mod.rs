@@ -1,7 +1,6 @@
-//! Where a program's settings come from, in layers: a configuration file counts more than the
-//! default, the environment more than the file, and the command line most. One look-up for all
-//! programs, so that each layer is read in the same way, and an error names the place of the value
-//! that is wrong.
+//! The settings of a program, in layers. The command line takes precedence over the environment,
+//! that over the configuration file, and that over the default. All programs use the same lookup,
+//! so that each layer is read in the same way, and an error names the place of the invalid value.
 
 pub mod connection_string;
 mod file;
@@ -24,9 +23,9 @@ pub use self::kinds::{choice, log_level, number};
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// By the option of this name, without its dashes.
+    /// In the option of this name, without its dashes.
     Option(&'static str),
-    /// By this environment variable.
+    /// In this environment variable.
     Variable(&'static str),
     /// In a configuration file.
     File {
@@ -66,7 +65,7 @@ impl<T> Setting<T> {
         self.value
     }
 
-    /// Reads the value as something else.
+    /// Converts the value.
     ///
     /// # Errors
     /// [`SettingError::Value`] with the place of the value and the reason of `read`.
@@ -90,9 +89,9 @@ impl<T> Setting<T> {
 /// The names of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
-    /// Of its option, without the dashes, and in a configuration file.
+    /// The name of its option, without the dashes, and its key in a configuration file.
     pub name: &'static str,
-    /// Its environment variables; the first one that is set counts.
+    /// Its environment variables; the first one that is set is used.
     pub variables: &'static [&'static str],
 }
 
@@ -114,7 +113,7 @@ impl Key {
     }
 }
 
-/// Why a setting cannot be used. No variant repeats a text of a file.
+/// Why a setting cannot be used. No variant repeats text of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
     /// The configuration file cannot be read.
@@ -136,10 +135,10 @@ pub enum SettingError {
         /// What is wrong there.
         reason: String,
     },
-    /// The configuration file has a key that is no setting.
+    /// The configuration file has an unknown key.
     #[error("{0} is no setting; a setting has the name of its option, see --help")]
     Unknown(Source),
-    /// A value cannot be understood.
+    /// A value is invalid.
     #[error("{place}: {reason}")]
     Value {
         /// Where it was given.
@@ -147,13 +146,13 @@ pub enum SettingError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A variable holds something that is not text.
+    /// A variable is not text.
     #[error("the environment variable {0} is not UTF-8 text")]
     NotText(&'static str),
     /// A file with a secret cannot be read.
     #[error("cannot read {what} from {}", path.display())]
     SecretFile {
-        /// What the file holds.
+        /// The contents of the file.
         what: &'static str,
         /// Which file.
         path: PathBuf,
@@ -163,7 +162,7 @@ pub enum SettingError {
     },
 }
 
-/// Where environment variables come from: the process, or a test's table.
+/// Looks up environment variables, in the process or in a test's table.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The environment of this process.
@@ -186,11 +185,11 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// The environment, and the configuration file that `given` names, else the environment
-    /// variable of `key`; none when neither does. The file may hold the settings `known`.
+    /// The environment, and the configuration file that `given` or else the environment variable of
+    /// `key` names, if any. The file may contain the settings `known`.
     ///
     /// # Errors
-    /// [`SettingError`] when the file cannot be read, is not TOML, or holds anything else.
+    /// [`SettingError`] when the file cannot be read, is not TOML, or contains other settings.
     pub fn open(
         key: Key,
         given: Option<PathBuf>,
@@ -204,8 +203,8 @@ impl<'a> Sources<'a> {
         Ok(sources)
     }
 
-    /// A setting: what the command line gives, else the text of the environment or of the file as
-    /// `parse` reads it.
+    /// A setting: the value of the command line, else the text of the environment or of the file,
+    /// parsed by `parse`.
     ///
     /// # Errors
     /// [`SettingError`] names the place of a value that cannot be read.
@@ -241,7 +240,7 @@ impl<'a> Sources<'a> {
         Ok(setting.map_or(default, Setting::into_value))
     }
 
-    /// A text of the environment, else of the file; it may be a secret.
+    /// A text from the environment, else from the file; it may be a secret.
     ///
     /// # Errors
     /// [`SettingError`] when a variable or the value in the file is not text.
@@ -252,7 +251,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// A text of the environment. An empty variable is none.
+    /// A text from the environment. An empty variable counts as unset.
     ///
     /// # Errors
     /// [`SettingError::NotText`].
@@ -276,7 +275,7 @@ impl<'a> Sources<'a> {
         Ok(None)
     }
 
-    /// A text of the file alone.
+    /// A text from the file alone.
     ///
     /// # Errors
     /// [`SettingError::Value`] when it is not text.
@@ -284,7 +283,7 @@ impl<'a> Sources<'a> {
         self.file.text(key.name)
     }
 
-    /// A path, which need not be text in the environment.
+    /// A path, which need not be UTF-8 in the environment.
     ///
     /// # Errors
     /// [`SettingError::Value`] when the value in the file is not text.
@@ -321,7 +320,7 @@ impl<'a> Sources<'a> {
         }))
     }
 
-    /// The texts of a repeatable option, or of a list in the file, which may be one text.
+    /// The texts of a repeatable option, or of a list or a single text in the file.
     ///
     /// # Errors
     /// [`SettingError::Value`] when the file has something else there.
@@ -336,10 +335,10 @@ impl<'a> Sources<'a> {
         Ok(given.into_iter().map(of_option).collect())
     }
 
-    /// How much to log: INFO where nothing says so.
+    /// The log level: INFO by default.
     ///
     /// # Errors
-    /// [`SettingError`] when a layer says something that is no level.
+    /// [`SettingError`] when the value is not a level.
     pub fn log_level(
         &self,
         key: Key,
@@ -357,10 +356,10 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// Reads a file that holds one secret and nothing else but what tools put around it. Blocks.
+/// Reads a file that contains one secret, and removes what tools add around it. Blocks.
 ///
 /// # Errors
-/// [`SettingError::SecretFile`], with `what` the file was to hold.
+/// [`SettingError::SecretFile`]; `what` describes the secret.
 pub fn secret_file(what: &'static str, path: &Path) -> Result<Secret, SettingError> {
     match text_input::read(path) {
         Ok(text) => Ok(Secret::new(text_input::value(&text).as_str())),

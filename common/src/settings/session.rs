@@ -1,4 +1,4 @@
-//! The settings of session mode, which both proxies have in the same way.
+//! The settings of session mode, which both proxies share.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use super::{Key, Setting, SettingError, Sources, choice, number};
 use crate::limits;
 use crate::session_mode::SessionMode;
 
-/// Far beyond the life of a process is as good as for ever, and can still be added to a time.
+/// Longer than any process runs, and can still be added to a time without overflow.
 const LONGEST_GRACE: u64 = 100 * 365 * 24 * 3600;
 
-/// How connections get through.
+/// The configuration of session mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionConfig {
-    /// In sessions, or in plain streams.
+    /// Whether sessions or plain streams are used.
     pub mode: SessionMode,
-    /// How long a session is kept while no stream carries it.
+    /// How long a detached session is kept.
     pub grace: Duration,
     /// Bytes that all sessions may hold in memory.
     pub memory: u64,
@@ -23,15 +23,15 @@ pub struct SessionConfig {
 /// The names of the settings.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionKeys {
-    /// Of the mode.
+    /// The mode.
     pub mode: Key,
-    /// Of the grace, in seconds.
+    /// The grace, in seconds.
     pub grace: Key,
-    /// Of the memory, in MiB.
+    /// The memory, in MiB.
     pub memory: Key,
 }
 
-/// What the command line gives.
+/// The values of the command line.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SessionOptions {
     /// The mode.
@@ -43,7 +43,7 @@ pub struct SessionOptions {
 }
 
 impl Default for SessionConfig {
-    /// What holds where nothing is given; the memory depends on the machine.
+    /// The defaults; the memory depends on the machine.
     fn default() -> Self {
         Self {
             mode: SessionMode::Auto,
@@ -54,8 +54,8 @@ impl Default for SessionConfig {
 }
 
 impl SessionConfig {
-    /// Decides all three; with the official samples' output there are plain streams only, which
-    /// its lines are about.
+    /// Resolves all three. With the official samples' output only plain streams are used, since its
+    /// lines describe those.
     ///
     /// # Errors
     /// [`SettingError`] names the place of a value that cannot be read.

@@ -1,4 +1,4 @@
-//! The layers, and what is wrong in each.
+//! The layers, and their errors.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ fn file(text: &str) -> Result<File, SettingError> {
     File::parse(Path::new("f.toml"), text, KNOWN)
 }
 
-/// What is found with these variables and this file.
+/// The result of `look` with these variables and this file.
 fn found<T>(
     variables: &[(&str, &str)],
     text: &str,
@@ -38,17 +38,17 @@ fn size(given: Option<u32>, variables: &[(&str, &str)], text: &str) -> Result<u3
 }
 
 #[test]
-fn each_layer_counts_more_than_those_below_it() {
+fn each_layer_takes_precedence_over_those_below_it() {
     assert_eq!(size(None, &[], "").unwrap(), 7);
     assert_eq!(size(None, &[], "size = 8").unwrap(), 8);
     assert_eq!(size(None, &[("SIZE", "9")], "size = 8").unwrap(), 9);
     assert_eq!(size(Some(10), &[("SIZE", "9")], "size = 8").unwrap(), 10);
-    // An empty variable is none, and the first of two counts.
+    // An empty variable counts as unset, and the first of two is used.
     assert_eq!(size(None, &[("SIZE", " ")], "size = 8").unwrap(), 8);
     let both = [("SIZE", "\"9\"\r"), ("OLD_SIZE", "11")];
     assert_eq!(size(None, &both, "").unwrap(), 9);
     assert_eq!(size(None, &both[1..], "").unwrap(), 11);
-    // As text it is a number too.
+    // A number may be given as text.
     assert_eq!(size(None, &[], "size = '12'").unwrap(), 12);
     assert_eq!(size(None, &[], "size = 0x1_0").unwrap(), 16);
 }

@@ -1,5 +1,5 @@
-//! TLS for clients: one crypto provider, the system's roots plus a file, and a
-//! explanation of certificate errors. There is no way to switch verification off.
+//! TLS for clients: one crypto provider, the system's roots and those of a file, and explanations
+//! of certificate errors. Verification cannot be switched off.
 
 #[cfg(all(unix, not(target_vendor = "apple")))]
 mod roots;
@@ -22,9 +22,9 @@ use crate::text_input::{self, TextError};
 
 pub use verify::{BadCertificate, CertificateProblem};
 
-/// The one crypto provider of all our programs. Among the suites of TLS 1.3 the one with
-/// SHA-256 comes first: processors have instructions for that, not for SHA-384, and half of
-/// a resumed handshake is hashing.
+/// The crypto provider of all our programs. Of the TLS 1.3 suites, the one with SHA-256 comes
+/// first: processors have instructions for it, but not for SHA-384, and half of a resumed handshake
+/// is hashing.
 pub fn provider() -> Arc<CryptoProvider> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     let first = rustls::CipherSuite::TLS13_AES_128_GCM_SHA256;
@@ -37,7 +37,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// Why a TLS configuration cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsConfigError {
-    /// A PEM file cannot be read or holds nothing of the kind.
+    /// A PEM file cannot be read or does not contain what is needed.
     #[error("cannot read {what} from {}", path.display())]
     File {
         /// What was looked for.
@@ -48,10 +48,10 @@ pub enum TlsConfigError {
         #[source]
         fault: PemFault,
     },
-    /// Neither the system nor `--ca-file` gives a root certificate.
+    /// Neither the system nor `--ca-file` has a root certificate.
     #[error("the system has no trusted root certificates; name the hub's CA with --ca-file")]
     NoRoots,
-    /// Certificate and key do not fit, or rustls refuses them.
+    /// Certificate and key do not match, or rustls refuses them.
     #[error("the TLS certificate or key is not usable")]
     Rustls(#[from] rustls::Error),
 }
@@ -62,13 +62,13 @@ pub enum PemFault {
     /// It cannot be read.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// It holds no certificate.
+    /// It contains no certificate.
     #[error("there is no PEM certificate in it")]
     NoCertificate,
-    /// It holds nothing of what was looked for.
+    /// It does not contain what is needed.
     #[error("there is nothing of the kind in it")]
     Nothing,
-    /// It is something else.
+    /// It is not PEM.
     #[error("it is not a PEM file")]
     NotPem,
     /// Its certificate cannot be trusted as a CA's.
@@ -124,23 +124,23 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsConfigError
 /// A client certificate and its key, for X.509 device identities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientIdentity {
-    /// PEM file of the certificate, and of intermediates behind it.
+    /// PEM file of the certificate, followed by its intermediates.
     pub certificate: PathBuf,
     /// PEM file of the private key.
     pub key: PathBuf,
 }
 
-/// A client configuration: the system's roots, the roots of `ca_file` in addition,
-/// and a client certificate if there is one.
+/// A client configuration with the system's roots, those of `ca_file`, and a client certificate if
+/// there is one.
 ///
 /// # Errors
-/// [`TlsConfigError`] names the file at fault.
+/// [`TlsConfigError`] names the invalid file.
 pub fn client_config(
     ca_file: Option<&Path>,
     identity: Option<&ClientIdentity>,
 ) -> Result<Arc<ClientConfig>, TlsConfigError> {
     let mut roots = RootCertStore::empty();
-    // Unreadable system roots are as good as none: what counts is what is there.
+    // Unreadable system roots are ignored.
     #[cfg(all(unix, not(target_vendor = "apple")))]
     roots::add_to(&mut roots);
     #[cfg(not(all(unix, not(target_vendor = "apple"))))]
@@ -163,7 +163,7 @@ pub fn client_config(
     let verifier = ServerVerifier::new(roots, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        // Not to verify less: it is rustls' own verifier, whose refusals get a reason.
+        // This does not weaken verification: it wraps rustls' own verifier, to explain refusals.
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match identity {
@@ -177,8 +177,8 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
-/// Finds an error of type `T` among an error and its causes, also inside `io::Error`s,
-/// whose `source` skips what they wrap.
+/// Finds an error of type `T` among an error and its causes, also inside `io::Error`s, whose
+/// `source` skips the wrapped error.
 pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut current = Some(error);
     while let Some(error) = current {

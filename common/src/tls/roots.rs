@@ -1,6 +1,6 @@
-//! The system's root certificates, taken in one by one. All at once, as
-//! `rustls-native-certs` gives them, they are 300 KiB of memory, in between which comes to
-//! lie what lives on: a program would keep most of it to its end.
+//! The system's root certificates, loaded one by one. All at once, as `rustls-native-certs` returns
+//! them, they take 300 KiB, and because of allocations in between that live on, most of that memory
+//! would never be released.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,8 +11,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-/// Adds what the system trusts, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name in its place.
-/// What cannot be read is as good as not there.
+/// Adds the system's roots, or instead those in `SSL_CERT_FILE` and `SSL_CERT_DIR`. Unreadable ones
+/// are ignored.
 pub(super) fn add_to(roots: &mut RootCertStore) {
     let (file, directories) = places();
     let in_directories = directories
@@ -47,7 +47,7 @@ fn places() -> (Option<PathBuf>, Vec<PathBuf>) {
     (found.cert_file, found.cert_dir)
 }
 
-/// Adds a certificate that is one of a CA, once.
+/// Adds a CA certificate, unless it was added before.
 fn add_one(roots: &mut RootCertStore, certificate: CertificateDer<'_>) {
     if roots.add(certificate).is_ok()
         && let Some(root) = roots.roots.pop()
@@ -61,9 +61,9 @@ fn add_one(roots: &mut RootCertStore, certificate: CertificateDer<'_>) {
 mod tests {
     use super::*;
 
-    /// The same roots, in whatever order.
+    /// The same roots as `rustls-native-certs`, in any order.
     #[test]
-    fn all_of_the_system_are_there_once() {
+    fn all_system_roots_are_added_once() {
         let mut ours = RootCertStore::empty();
         add_to(&mut ours);
         let mut all = RootCertStore::empty();

@@ -1,6 +1,5 @@
-//! TLS sessions to go on with. rustls' own store keeps 8 tickets for a server, and each is
-//! good for one connection: of thirty that are opened at once, most had to shake hands in
-//! full.
+//! TLS session tickets. rustls' own store keeps 8 for each server, and each is good for one
+//! connection: of thirty connections opened at once, most would need a full handshake.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -14,14 +13,14 @@ use rustls::pki_types::ServerName;
 
 use crate::locks::lock;
 
-/// Servers that are remembered.
+/// Servers for which tickets are kept.
 const SERVERS: usize = 16;
-/// Tickets for one of them, of some hundred bytes each: connections opened at once.
+/// Tickets for each, of some hundred bytes: as many as connections that are opened at once.
 const TICKETS: usize = 64;
 
 type Waiting = HashMap<ServerName<'static>, VecDeque<Tls13ClientSessionValue>>;
 
-/// More tickets for each server; the rest is rustls' own.
+/// A store with more tickets for each server; everything else is rustls' own.
 pub(super) struct Tickets {
     rest: ClientSessionMemoryCache,
     waiting: Mutex<Waiting>,
@@ -73,7 +72,7 @@ impl ClientSessionStore for Tickets {
     fn insert_tls13_ticket(&self, server: ServerName<'static>, value: Tls13ClientSessionValue) {
         let mut waiting = self.waiting();
         if waiting.len() >= SERVERS && !waiting.contains_key(&server) {
-            // Which of so many is forgotten hardly matters.
+            // Any of them: it hardly matters which.
             let forgotten = waiting.keys().next().cloned();
             forgotten.and_then(|server| waiting.remove(&server));
         }
@@ -85,7 +84,7 @@ impl ClientSessionStore for Tickets {
     }
 
     fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        // The newest lives longest.
+        // The newest expires last.
         self.waiting().get_mut(server)?.pop_back()
     }
 }

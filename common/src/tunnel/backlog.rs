@@ -1,5 +1,5 @@
-//! What the system still holds of what a socket was given. A reset destroys that, and so does
-//! a close while the peer still sends: before either, it must be empty.
+//! Bytes that were written to a socket and that the system has not sent yet. A reset destroys them,
+//! and so does a close while the peer still sends: before either, there must be none.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,19 +11,19 @@ use tokio_rustls::{client, server};
 
 use crate::limits;
 
-/// How often a delivery that waits is looked at: no event tells that the system has sent all.
+/// How often a delivery is polled: no event reports that the system has sent everything.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What stands for a backlog whose size cannot be seen: the system tells it only when a third of
-/// the socket's buffer is free.
+/// Represents a backlog of unknown size: the system reports the size only when a third of the
+/// socket's buffer is free.
 const MUCH: usize = 16 << 20;
-/// So many times longer a delivery may take whose movement cannot be seen.
+/// How many times longer a delivery may take whose progress is unknown.
 const BLIND: u32 = 4;
 
-/// A byte stream that can tell what the system has not sent yet.
+/// A byte stream that knows what the system has not sent yet.
 pub trait Backlog {
-    /// Bytes that are not sent, with a grain of some KiB; 0 where that cannot be found out.
-    /// Some dozen system calls where it is not 0.
+    /// Bytes that are not sent, to within some KiB; 0 where that is unknown. Takes about a dozen
+    /// system calls if it is not 0.
     fn backlog(&self) -> usize;
 }
 
@@ -45,16 +45,16 @@ impl<S: Backlog> Backlog for server::TlsStream<S> {
     }
 }
 
-/// In memory: what was written can be read.
+/// In memory, everything that was written can be read.
 impl Backlog for DuplexStream {
     fn backlog(&self) -> usize {
         0
     }
 }
 
-/// The system does not say how much it holds, only whether it is less than a mark that can be
-/// set (`TCP_NOTSENT_LOWAT`; a poll compares it with twice of what is not sent): the mark is
-/// looked for by halves.
+/// The system does not report the size, only whether it is below a threshold that can be set
+/// (`TCP_NOTSENT_LOWAT`; a poll compares it with twice the unsent bytes). So the size is found by
+/// bisection.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn unsent(socket: &TcpStream) -> usize {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -87,7 +87,6 @@ fn unsent(socket: &TcpStream) -> usize {
             least = middle;
         }
     }
-    // The system's own mark again.
     let _ = SockRef::from(socket).set_tcp_notsent_lowat(0);
     (most / 2) as usize
 }
@@ -97,7 +96,7 @@ fn unsent(_: &TcpStream) -> usize {
     0
 }
 
-/// Judges whether a delivery still moves, from its creation on.
+/// Detects whether a delivery still makes progress, from its creation on.
 pub struct Delivery {
     seen: (u64, usize),
     moved: Instant,
@@ -116,7 +115,7 @@ impl Default for Delivery {
 
 impl Delivery {
     /// Ready when neither figure has changed for [`limits::LEG_DELIVER`]: the bytes that were
-    /// passed on or dropped so far, and those that wait. They are asked for every 100 ms.
+    /// forwarded or dropped so far, and those that wait. They are polled every 100 ms.
     pub fn poll_stuck(
         &mut self,
         cx: &mut Context<'_>,
@@ -146,14 +145,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_a_slow_reader_has_not_taken_is_counted() {
+    async fn bytes_that_a_slow_reader_has_not_taken_are_counted() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut writer = TcpStream::connect(address).await.unwrap();
         let (mut reader, _) = listener.accept().await.unwrap();
         assert_eq!(writer.backlog(), 0);
         writer.write_all(b"few").await.unwrap();
-        assert_eq!(writer.backlog(), 0, "the reader's system has them");
+        assert_eq!(writer.backlog(), 0, "they are in the reader's buffer");
         let piece = [7; 64 << 10];
         let mut written = 3;
         let full = async {

@@ -10,10 +10,9 @@ use tokio::net::TcpStream;
 
 use super::Backlog;
 
-/// A local socket that can tell what it still holds.
+/// A local socket that knows its backlog.
 pub trait LocalSocket: ConnectionSocket {
-    /// Bytes that the system has not sent to the peer, as far as it can tell: see
-    /// [`Backlog`].
+    /// Bytes that the system has not sent to the peer, as far as that is known: see [`Backlog`].
     fn backlog(&self) -> usize {
         0
     }
@@ -25,7 +24,7 @@ impl LocalSocket for TcpStream {
     }
 }
 
-/// Whatever it is: one tunnel's code serves all kinds.
+/// Any local socket, so that there is one instance of the tunnel's code for all kinds.
 impl ConnectionSocket for Box<dyn LocalSocket> {
     fn arm(&self) {
         (**self).arm();
@@ -46,18 +45,18 @@ impl LocalSocket for Box<dyn LocalSocket> {
     }
 }
 
-/// Two one-way pipes as a local socket: standard input and output, or an in-memory
-/// target. Once it is shut down its input is over too, since nobody closes our stdin
-/// for us; and shutting down flushes, since tokio's stdout writes in another thread.
+/// Two one-way pipes as a local socket: standard input and output, or an in-memory target. Shutting
+/// it down also ends its input, since standard input may stay open; and it flushes, since tokio's
+/// stdout writes in another thread.
 pub struct Pipes<R, W> {
     input: Option<R>,
     output: W,
-    /// The input ends by itself once the output has ended.
+    /// The input ends by itself after the output has ended.
     half_closes: bool,
 }
 
 impl<R, W> Pipes<R, W> {
-    /// What is read from `input` goes up the stream; the stream's bytes go to `output`.
+    /// Bytes from `input` are sent on the stream; the stream's bytes are written to `output`.
     pub fn new(input: R, output: W) -> Self {
         Self {
             input: Some(input),
@@ -66,8 +65,7 @@ impl<R, W> Pipes<R, W> {
         }
     }
 
-    /// The same for an input that ends by itself when it has seen the output's end: all
-    /// that it still says is taken.
+    /// The same for an input that ends by itself after the output's end: it is read to its end.
     pub fn half_closing(input: R, output: W) -> Self {
         Self {
             half_closes: true,
@@ -76,7 +74,7 @@ impl<R, W> Pipes<R, W> {
     }
 }
 
-/// The peer learns of a failure by other means: an exit code.
+/// A failure is reported by other means, such as an exit code.
 impl<R, W> ConnectionSocket for Pipes<R, W>
 where
     R: AsyncRead + Unpin + Send,
@@ -133,7 +131,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn after_shutdown_an_open_stdin_is_not_waited_for() {
+    async fn shutdown_does_not_wait_for_an_open_stdin() {
         let (_open, input) = duplex(16);
         let (mut reader, output) = duplex(16);
         let mut pipes = Pipes::new(input, output);

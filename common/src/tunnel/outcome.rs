@@ -1,22 +1,22 @@
-//! How a tunnel ended: counts for the log, and whether it was a normal end.
+//! How a tunnel ended.
 
 use std::io;
 
 use device_stream_websocket::{CloseFrame, WebSocketError};
 
-/// Who or what ended a tunnel.
+/// What ended a tunnel.
 #[derive(Debug, thiserror::Error)]
 pub enum End {
-    /// The local side was done, and the peer had nothing more to say.
+    /// The local side ended, and the peer sent nothing more.
     #[error("closed by the local side")]
     LocalClosed,
-    /// The peer was done.
+    /// The peer ended.
     #[error("closed by the other side")]
     PeerClosed,
     /// The peer ended the stream in a way that is not normal.
     #[error("ended by the other side ({}{})", .0.code, if .0.reason.is_empty() { String::new() } else { format!(", {}", .0.reason) })]
     PeerAborted(CloseFrame),
-    /// The local connection broke.
+    /// The local connection failed.
     #[error("the local connection broke")]
     LocalFailed(#[source] io::Error),
     /// The stream's WebSocket was lost.
@@ -28,11 +28,11 @@ pub enum End {
 }
 
 impl End {
-    /// Whether both sides had sent all they wanted.
+    /// Whether both sides had sent everything.
     pub fn is_normal(&self) -> bool {
         matches!(self, Self::LocalClosed | Self::PeerClosed)
     }
 }
 
-/// What became of a tunnel, or, with another kind of end, of a connection in a session.
+/// The outcome of a tunnel, or, with another type of end, of a connection in a session.
 pub type Outcome<E = End> = device_stream_session::Outcome<E>;

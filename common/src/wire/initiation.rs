@@ -1,5 +1,5 @@
-//! Stream initiation over HTTPS: the request's path and headers, and the result's
-//! headers (`docs/protocol.md`, "Time limits").
+//! Stream initiation over HTTPS: the request's path and headers, and the result's headers
+//! (`docs/protocol.md`, "Time limits").
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::limits;
 use crate::percent;
 use crate::secret::Secret;
 
-/// The API version our own service client names; hubs accept any.
+/// The API version that our service client sends; hubs accept any.
 pub const API_VERSION: &str = "2020-09-30";
 
 /// How long the hub waits for the device to connect: seconds, decimal.
@@ -24,7 +24,7 @@ pub const RESPONSE_TIMEOUT: HeaderName =
 pub const IS_ACCEPTED: HeaderName = HeaderName::from_static("iothub-streaming-is-accepted");
 /// The streaming endpoint of the service's leg.
 pub const URL: HeaderName = HeaderName::from_static("iothub-streaming-url");
-/// The bearer token of the service's leg, without a scheme word.
+/// The bearer token of the service's leg, without a scheme.
 pub const AUTH_TOKEN: HeaderName = HeaderName::from_static("iothub-streaming-auth-token");
 
 /// Percent-encodes one segment of a REST path: everything that is not unreserved.
@@ -47,9 +47,9 @@ pub fn path(identity: &DeviceIdentity, name: &StreamName) -> String {
 /// The two time limits of one stream initiation, each between 0 and 60 s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// The wait for an offline device to subscribe; zero: do not wait.
+    /// How long to wait for an offline device to subscribe; zero: do not wait.
     pub connect: Duration,
-    /// The wait for the device's answer.
+    /// How long to wait for the device's answer.
     pub response: Duration,
 }
 
@@ -62,7 +62,7 @@ impl Timeouts {
     /// Reads both headers, clamped to 0…60 s; missing means 60 s.
     ///
     /// # Errors
-    /// [`BadTimeout`] names the header that is no number.
+    /// [`BadTimeout`] names the invalid header.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, BadTimeout> {
         Ok(Self {
             connect: timeout(headers, &CONNECT_TIMEOUT)?,
@@ -77,13 +77,13 @@ fn timeout(headers: &HeaderMap, name: &HeaderName) -> Result<Duration, BadTimeou
     };
     let bad = || BadTimeout(name.clone());
     let text = value.to_str().map_err(|_| bad())?.trim();
-    // Plain decimals only: no exponent, no "inf".
+    // Only decimals: no exponent, no "inf".
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return Err(bad());
     }
     let seconds: f64 = digits.parse().map_err(|_| bad())?;
-    // Less than nothing is nothing.
+    // A negative time counts as zero.
     let seconds = if text.starts_with('-') { 0.0 } else { seconds };
     Ok(Duration::from_secs_f64(
         seconds.min(limits::STREAM_HANDSHAKE.as_secs_f64()),
@@ -93,33 +93,33 @@ fn timeout(headers: &HeaderMap, name: &HeaderName) -> Result<Duration, BadTimeou
 /// The outcome of a stream initiation that the device answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InitiationResult {
-    /// The device takes the stream; the service opens its leg here.
+    /// The device accepted the stream; the service opens its leg here.
     Accepted {
         /// The streaming endpoint.
         url: String,
         /// The bearer token.
         token: Secret,
     },
-    /// The device does not take the stream.
+    /// The device rejected the stream.
     Rejected,
 }
 
-/// Why the headers of a success are not a result.
+/// Why the headers of a successful answer are not a result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResultError {
-    /// The verdict is missing, doubled or neither yes nor no.
+    /// `iothub-streaming-is-accepted` is missing, repeated, or neither true nor false.
     #[error("the hub's answer has no readable `iothub-streaming-is-accepted` header")]
     Verdict,
-    /// The stream is accepted, but the place to go is missing.
+    /// The stream is accepted, but URL or token is missing.
     #[error("the hub's answer lacks the header `{0}`")]
     Missing(HeaderName),
 }
 
 impl InitiationResult {
-    /// Reads the result's headers, tolerant of case and blanks in the verdict.
+    /// Reads the result's headers, tolerant of case and blanks in `iothub-streaming-is-accepted`.
     ///
     /// # Errors
-    /// [`ResultError`] when they are not what the protocol says.
+    /// [`ResultError`] when they violate the protocol.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, ResultError> {
         let verdict = single(headers, &IS_ACCEPTED).ok_or(ResultError::Verdict)?;
         if verdict.trim().eq_ignore_ascii_case("false") {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_results() {
+    fn results_are_read() {
         let parse = |verdict: &[&str], place: bool| {
             let mut map = headers(&[]);
             for v in verdict {

@@ -1,6 +1,6 @@
-//! Every message of the device-streams handshake, and of the twins beside it.
+//! Every message of the device streams handshake, and of twins.
 //!
-//! | message | from → to | carrier | file |
+//! | message | from → to | transport | file |
 //! | --- | --- | --- | --- |
 //! | stream initiation | service → hub | HTTPS `POST /twins/…/streams/{name}` | [`initiation`] |
 //! | stream initiation result | hub → service | HTTP headers `iothub-streaming-…` | [`initiation`] |
@@ -9,7 +9,8 @@
 //! | twin: read, report | device → hub, and the answer | MQTT topics `$iothub/twin/…` | [`twin`] |
 //! | refusal | hub → service | HTTP status and JSON body | [`problem`] |
 //!
-//! [`topics`] holds the rest of the MQTT topic grammar that a hub meets.
+//! [`topics`] has the rest of the MQTT topic grammar, and [`streaming_endpoint`] the URL of the
+//! legs.
 
 pub mod initiation;
 pub mod problem;

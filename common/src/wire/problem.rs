@@ -1,5 +1,5 @@
-//! Refusals over HTTP: IoT Hub's error codes, and the two families of bodies that
-//! SDKs parse (`docs/protocol.md`, "Errors over REST").
+//! Refusals over HTTP: IoT Hub's error codes, and the two families of bodies that SDKs parse
+//! (`docs/protocol.md`, "Errors over REST").
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -50,17 +50,17 @@ codes! {
     DEVICE_ALREADY_EXISTS = 409001 "DeviceAlreadyExists";
     /// The module exists already.
     MODULE_ALREADY_EXISTS = 409301 "ModuleAlreadyExistsOnDevice";
-    /// The etag is another one.
+    /// The etag does not match.
     PRECONDITION_FAILED = 412001 "PreconditionFailed";
     /// The body is too large.
     MESSAGE_TOO_LARGE = 413001 "MessageTooLarge";
     /// Too many or too fast.
     THROTTLING = 429001 "ThrottlingException";
-    /// Our own fault.
+    /// An internal error.
     SERVER_ERROR = 500001 "ServerError";
-    /// This hub does not do it.
+    /// This hub does not implement it.
     NOT_IMPLEMENTED = 501000 "NotImplemented";
-    /// The hub is going down or not ready.
+    /// The hub is stopping or not ready.
     SERVICE_UNAVAILABLE = 503001 "ServiceUnavailable";
     /// The device did not answer in time.
     GATEWAY_TIMEOUT = 504101 "GatewayTimeout";
@@ -90,8 +90,8 @@ pub enum BodyFamily {
     Nested,
 }
 
-/// Builds an error body. `timestamp` is ISO 8601 UTC with seven digits of fraction.
-/// There is no `info` object: one SDK loses the code over it.
+/// Builds an error body. `timestamp` is ISO 8601 UTC with seven digits of fraction. There is no
+/// `info` object: one SDK fails to read the code beside it.
 pub fn body(
     family: BodyFamily,
     code: ErrorCode,
@@ -118,10 +118,10 @@ pub fn body(
     }
 }
 
-/// What a client learns from an error body of either family.
+/// An error body of either family, as a client reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Problem {
-    /// The code's number, when the body tells it.
+    /// The code's number, when the body has one.
     pub number: Option<u32>,
     /// The text for people, when the body has one.
     pub message: Option<String>,
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reported_body_is_understood() {
+    fn a_body_of_iot_hub_is_read() {
         let body = br#"{"Message":"{\"errorCode\":504101,\"trackingId\":\"x\",\"message\":\"Timed out waiting for the response from device.\",\"info\":{\"timeout\":\"00:01:00\"},\"timestampUtc\":\"2020-02-11T01:36:39.4565857Z\"}","ExceptionMessage":""}"#;
         assert_eq!(Problem::from_body(body).number, Some(504101));
         assert_eq!(Problem::from_body(b"<html>"), Problem::default());

@@ -1,5 +1,5 @@
-//! Stream request and answer, as MQTT topics (`docs/protocol.md`, "Names and topics").
-//! Payloads are empty: the topic is the message.
+//! Stream request and answer, as MQTT topics (`docs/protocol.md`, "Names and topics"). Payloads are
+//! empty: the topic is the message.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::identity::RequestId;
 use crate::percent::{TOPIC_VALUE, pairs};
 use crate::secret::Secret;
 
-/// Whether a stream of this name carries a session, and not one connection
+/// Whether a stream of this name carries a session instead of one connection
 /// (`docs/session-protocol.md`).
 pub fn carries_session(name: &str) -> bool {
     name.starts_with(STREAM_PREFIX)
@@ -25,7 +25,7 @@ pub const RESPONSE_FILTER: &str = "$iothub/streams/res/#";
 const REQUEST_PREFIX: &str = "$iothub/streams/POST/";
 const ANSWER_PREFIX: &str = "$iothub/streams/res/";
 
-/// The hub's request to a device: will you take this stream?
+/// The hub's request to a device to accept a stream.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StreamRequest {
     /// Echoed in the answer.
@@ -36,17 +36,17 @@ pub struct StreamRequest {
     pub url: String,
     /// The bearer token for the device's leg.
     pub token: Secret,
-    /// Who asked the hub for the stream; `None` when the hub does not say.
+    /// Who initiated the stream; `None` when the hub does not send it.
     pub initiator: Option<Initiator>,
 }
 
-/// Who asked for a stream, as far as the hub says it: `$ip`, which IoT Hub's preview sends as
-/// `0.0.0.0`, and `$policy`, which is this hub's own and ignored by the SDKs.
+/// Who initiated a stream, as far as the hub sends it: `$ip`, which IoT Hub's preview sends as
+/// `0.0.0.0`, and `$policy`, which only our hub sends and the SDKs ignore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Initiator {
-    /// The address that the service came from; never the unspecified one.
+    /// The address of the service; never the unspecified one.
     pub ip: IpAddr,
-    /// The shared access policy that it used; may be empty.
+    /// The shared access policy of the service; may be empty.
     pub policy: String,
 }
 
@@ -59,35 +59,35 @@ impl fmt::Debug for StreamRequest {
     }
 }
 
-/// Why a topic is not a stream request. No variant repeats the topic: it carries a token.
+/// Why a topic is not a stream request. No variant repeats the topic, which contains a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StreamRequestError {
-    /// Another topic altogether.
+    /// Another topic.
     #[error("not a stream request topic")]
     OtherTopic,
     /// Not exactly `…/POST/{name}/{properties}`.
     #[error("the stream request topic does not have five levels")]
     Levels,
-    /// A required property is not there or empty.
+    /// A required property is missing or empty.
     #[error("the stream request has no `{0}`")]
     Missing(&'static str),
-    /// A property stands there twice.
+    /// A property occurs twice.
     #[error("the stream request repeats `{0}`")]
     Repeated(&'static str),
-    /// `$rid` or `$url` cannot be read.
+    /// `$rid` or `$url` is invalid.
     #[error("the stream request's `{0}` cannot be read")]
     Malformed(&'static str),
 }
 
 impl StreamRequest {
-    /// Writes the topic so that every known device-side parser reads it.
+    /// Writes the topic in a form that the parsers of all SDKs accept.
     pub fn to_topic(&self) -> String {
         let initiator = match &self.initiator {
             Some(Initiator { ip, policy }) if !policy.is_empty() => {
                 format!("{ip}&$policy={}", utf8_percent_encode(policy, TOPIC_VALUE))
             }
             Some(Initiator { ip, .. }) => ip.to_string(),
-            // Never empty: that fails the whole request in the C SDK.
+            // Not empty: the C SDK would refuse the whole request.
             None => "0.0.0.0".to_owned(),
         };
         format!(
@@ -99,11 +99,10 @@ impl StreamRequest {
         )
     }
 
-    /// Reads a topic, as tolerantly as the more tolerant SDK.
+    /// Reads a topic, as tolerantly as the most tolerant SDK.
     ///
     /// # Errors
-    /// [`StreamRequestError`]; [`StreamRequestError::OtherTopic`] for topics that are
-    /// none of ours to judge.
+    /// [`StreamRequestError`]; [`StreamRequestError::OtherTopic`] for topics of other messages.
     pub fn from_topic(topic: &str) -> Result<Self, StreamRequestError> {
         use StreamRequestError as E;
         let rest = strip_prefix_ignore_case(topic, REQUEST_PREFIX).ok_or(E::OtherTopic)?;
@@ -143,7 +142,7 @@ impl StreamRequest {
     }
 }
 
-/// What cannot be read is not there: nothing of the stream depends on it.
+/// Invalid values count as missing, since the stream does not depend on them.
 fn initiator(ip: Option<&str>, policy: Option<&str>) -> Option<Initiator> {
     let ip: IpAddr = ip?.parse().ok()?;
     let policy = percent_decode_str(policy.unwrap_or_default()).decode_utf8();
@@ -158,7 +157,7 @@ fn initiator(ip: Option<&str>, policy: Option<&str>) -> Option<Initiator> {
 pub struct StreamAnswer {
     /// Which request is answered.
     pub request_id: RequestId,
-    /// Accept or reject; the protocol has no room for a reason.
+    /// Accept or reject; the protocol has no reasons.
     pub accepted: bool,
 }
 
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vector_both_ways() {
+    fn the_test_vector_is_written_and_read() {
         let request = StreamRequest {
             request_id: RequestId::from(1),
             name: "TestStream".into(),
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn who_initiated_is_written_and_read() {
+    fn the_initiator_is_written_and_read() {
         let initiator = |ip: &str, policy: &str| Initiator {
             ip: ip.parse().unwrap(),
             policy: policy.to_owned(),
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_parsing_cases() {
+    fn requests_are_read_or_refused() {
         use StreamRequestError as E;
         let parse = |rest: &str| StreamRequest::from_topic(&format!("$iothub/streams/POST/{rest}"));
         for good in [
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_the_vectors() {
+    fn answers_match_the_test_vectors() {
         let accept = StreamAnswer {
             request_id: RequestId::from(1),
             accepted: true,

@@ -1,5 +1,5 @@
-//! The URL of a streaming endpoint, where both legs of a stream meet: read once, where a hub has
-//! named it.
+//! The URL of a streaming endpoint, where both legs of a stream are paired. It is parsed once, when
+//! the hub sends it.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use http::Uri;
 
 use crate::hub_address::HTTPS_PORT;
 
-/// The URL is not one of a streaming endpoint. It is not repeated: it may carry secrets.
+/// The URL is not that of a streaming endpoint. It is not repeated: it may contain secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the streaming endpoint's URL is not a wss:// URL with a host")]
 pub struct StreamingEndpointError;
 
-/// Where a stream's URL leads.
+/// The host, port and URL of a streaming endpoint.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StreamingEndpoint {
     uri: Uri,
@@ -38,7 +38,7 @@ impl StreamingEndpoint {
             return Err(StreamingEndpointError);
         }
         let authority = uri.authority().ok_or(StreamingEndpointError)?;
-        // A user's name has no meaning here, and hides from a person what the host is.
+        // A user name has no meaning here, and can make the host hard to recognise.
         if authority.as_str().contains('@') {
             return Err(StreamingEndpointError);
         }
@@ -47,7 +47,7 @@ impl StreamingEndpoint {
             .trim_start_matches('[')
             .trim_end_matches(']')
             .to_owned();
-        // A port that is no number stands in the authority, too.
+        // `port()` is also `None` for a port that is not a number.
         let port = match authority.port() {
             None if !has_port(authority.as_str()) => HTTPS_PORT,
             None => return Err(StreamingEndpointError),
@@ -59,7 +59,7 @@ impl StreamingEndpoint {
         Ok(Self { uri, host, port })
     }
 
-    /// The whole URL, which may carry secrets.
+    /// The whole URL, which may contain secrets.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }

@@ -1,5 +1,5 @@
-//! The rest of the MQTT topic grammar: the CONNECT user name, and which topics and
-//! filters a device may use (`docs/protocol.md`, "Names and topics").
+//! The rest of the MQTT topic grammar: the CONNECT user name, and which topics and filters a device
+//! may use (`docs/protocol.md`, "Names and topics").
 
 use crate::identity::{DeviceId, DeviceIdentity, IdentityError, ModuleId};
 use crate::wire::stream::{self, StreamAnswer, strip_prefix_ignore_case};
@@ -16,16 +16,16 @@ pub enum UserNameError {
     /// Not `host/device[/module]/?…`.
     #[error("the user name is not of the form host/device[/module]/?api-version=…")]
     Form,
-    /// An id breaks its grammar.
+    /// An id is invalid.
     #[error(transparent)]
     Id(#[from] IdentityError),
 }
 
-/// Reads the identity out of `host/device[/module]/?query`. The host may be a
-/// gateway's and is not looked at; the query is optional and free.
+/// Reads the identity from `host/device[/module]/?query`. The host may be a gateway's and is not
+/// checked; the query is optional and may be anything.
 ///
 /// # Errors
-/// [`UserNameError`] says what does not fit.
+/// [`UserNameError`] states the reason.
 pub fn identity_from_user_name(user_name: &str) -> Result<DeviceIdentity, UserNameError> {
     // Ids may contain `?`: the query begins at `/?`.
     let path = user_name
@@ -46,7 +46,7 @@ pub fn identity_from_user_name(user_name: &str) -> Result<DeviceIdentity, UserNa
     })
 }
 
-/// Writes the user name of our own device client. Ids stand there raw.
+/// Writes the user name of our device client. Ids are not encoded.
 pub fn user_name(host: &str, identity: &DeviceIdentity, client_type: &str) -> String {
     format!("{host}/{identity}/?api-version=2020-09-30&DeviceClientType={client_type}")
 }
@@ -60,13 +60,13 @@ pub enum DevicePublish {
     Twin(TwinRequest),
     /// A telemetry message of the identity itself.
     Telemetry,
-    /// One of the documented device topics that this hub does not act on yet.
+    /// One of the documented device topics that this hub does not implement yet.
     Known,
-    /// A topic of another identity, or nothing that IoT Hub knows: the connection ends.
+    /// A topic of another identity, or an undocumented one: the connection ends.
     Unknown,
 }
 
-/// Judges a PUBLISH topic of this identity.
+/// The meaning of a PUBLISH topic of this identity.
 pub fn device_publish(identity: &DeviceIdentity, topic: &str) -> DevicePublish {
     if let Some(answer) = StreamAnswer::from_topic(topic) {
         return DevicePublish::StreamAnswer(answer);
@@ -74,7 +74,7 @@ pub fn device_publish(identity: &DeviceIdentity, topic: &str) -> DevicePublish {
     if let Some(request) = TwinRequest::from_topic(topic) {
         return DevicePublish::Twin(request);
     }
-    // Ids in topics are raw, and may contain `#` and `+`.
+    // Ids in topics are not encoded, and may contain `#` and `+`.
     let telemetry = format!("{}/messages/events", identity.resource_path());
     if topic
         .strip_prefix(&telemetry)
@@ -95,9 +95,9 @@ pub fn device_publish(identity: &DeviceIdentity, topic: &str) -> DevicePublish {
 /// What a SUBSCRIBE filter of a device means to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceFilter {
-    /// Stream requests shall be sent.
+    /// Stream requests.
     StreamRequests,
-    /// Answers to twin requests shall be sent.
+    /// Answers to twin requests.
     TwinResponses,
     /// One of the other documented filters: granted.
     Known,
@@ -114,7 +114,7 @@ const FIXED_FILTERS: [(&str, DeviceFilter); 5] = [
     ("$iothub/methods/POST/#", DeviceFilter::Known),
 ];
 
-/// The one spelling of a filter that stands for all its spellings.
+/// The canonical spelling of a filter.
 pub fn canonical_filter(filter: &str) -> &str {
     FIXED_FILTERS
         .iter()
@@ -122,7 +122,7 @@ pub fn canonical_filter(filter: &str) -> &str {
         .map_or(filter, |(known, _)| *known)
 }
 
-/// Judges a filter of this identity.
+/// The meaning of a filter of this identity.
 pub fn device_filter(identity: &DeviceIdentity, filter: &str) -> DeviceFilter {
     let fixed = FIXED_FILTERS
         .iter()
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn publishes_are_judged_by_identity() {
+    fn the_meaning_of_a_topic_depends_on_the_identity() {
         let dev = device("a+b#c");
         use DevicePublish as P;
         assert_eq!(
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_the_fixed_ones() {
+    fn only_documented_filters_are_known() {
         let dev = device("d");
         assert_eq!(
             device_filter(&dev, "$iothub/streams/POST/#"),

@@ -1,6 +1,6 @@
-//! Twins: their MQTT topics for both ends (`docs/protocol.md`, "Twins"), the address of the
-//! REST document (section 7), and the session report, by which a device-proxy says in
-//! its reported properties that it knows session mode.
+//! Twins (`docs/protocol.md`, "Twins"): their MQTT topics for both ends, the path of the REST
+//! document, and the session report, by which a device-proxy announces in its reported properties
+//! that it supports session mode.
 
 use serde_json::{Value, json};
 
@@ -16,14 +16,14 @@ pub const RESPONSE_FILTER: &str = "$iothub/twin/res/#";
 /// Filter that a device subscribes for changes of its desired properties.
 pub const DESIRED_FILTER: &str = "$iothub/twin/PATCH/properties/desired/#";
 
-/// The version of session mode that this code speaks.
+/// The version of session mode that this code supports.
 pub const SESSION_VERSION: u32 = device_stream_session::proof::VERSION as u32;
 
 const GET_PREFIX: &str = "$iothub/twin/GET/";
 const REPORTED_PREFIX: &str = "$iothub/twin/PATCH/properties/reported/";
 const RESPONSE_PREFIX: &str = "$iothub/twin/res/";
 
-/// What a device asks of its own twin. The payload is no part of it.
+/// A device's request about its own twin, without its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TwinRequest {
     /// The whole twin, as the device sees it.
@@ -41,8 +41,8 @@ impl TwinRequest {
         }
     }
 
-    /// Reads a topic; `None` when it is none of these, or when its `$rid` is missing or
-    /// could not stand in the answer's topic.
+    /// Reads a topic; `None` when it is another topic, or when its `$rid` is missing or not valid
+    /// in the answer's topic.
     pub fn from_topic(topic: &str) -> Option<Self> {
         if let Some(rest) = strip_prefix_ignore_case(topic, GET_PREFIX) {
             return request_id(rest).map(Self::Get);
@@ -64,7 +64,7 @@ pub struct TwinResponse {
 }
 
 impl TwinResponse {
-    /// Writes the topic; `$rid` stands first, since one SDK reads only there.
+    /// Writes the topic; `$rid` comes first, since one SDK reads it only there.
     pub fn to_topic(&self) -> String {
         let Self {
             request_id, status, ..
@@ -81,7 +81,7 @@ impl TwinResponse {
     pub fn from_topic(topic: &str) -> Option<Self> {
         let rest = strip_prefix_ignore_case(topic, RESPONSE_PREFIX)?;
         let (status, properties) = rest.split_once('/')?;
-        // `parse` would take a sign.
+        // `parse` would accept a sign.
         if status.len() != 3 || !status.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
@@ -92,7 +92,7 @@ impl TwinResponse {
         })
     }
 
-    /// Whether the hub did what it was asked.
+    /// Whether the request succeeded.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -120,30 +120,29 @@ pub fn path(identity: &DeviceIdentity) -> String {
     }
 }
 
-/// What a device-proxy says of itself in its twin: that it takes streams in session
-/// mode, and which run of it does. It stands there as
+/// The report of a device-proxy in its twin that it supports session mode, with the id of its run:
 /// `"deviceStreams": {"session": {"version": 1, "bootId": "<32 hex digits>"}}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionReport {
     /// The version of session mode: [`SESSION_VERSION`] for this code.
     pub version: u32,
-    /// The run that holds the sessions: with another one, they are gone.
+    /// The run that has the sessions: when it changes, they are lost.
     pub boot_id: BootId,
 }
 
 impl SessionReport {
-    /// The patch of the reported properties that says so.
+    /// The patch of the reported properties that adds the report.
     pub fn to_patch(&self) -> Value {
         let session = json!({ "version": self.version, "bootId": self.boot_id.to_string() });
         json!({ "deviceStreams": { "session": session } })
     }
 
-    /// The patch of the reported properties that takes it back.
+    /// The patch of the reported properties that withdraws it.
     pub fn withdrawal() -> Value {
         json!({ "deviceStreams": { "session": null } })
     }
 
-    /// Reads it from the REST document of a twin; what cannot be read is not there.
+    /// Reads it from the REST document of a twin; `None` if it is missing or invalid.
     pub fn from_twin(twin: &Value) -> Option<Self> {
         let session = twin.pointer("/properties/reported/deviceStreams/session")?;
         let version = session.get("version")?.as_u64()?;
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_the_vectors() {
+    fn requests_match_the_test_vectors() {
         for (request, topic) in [
             (TwinRequest::Get(id("1")), "$iothub/twin/GET/?$rid=1"),
             (
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_the_vectors() {
+    fn answers_match_the_test_vectors() {
         let read = TwinResponse {
             request_id: id("1"),
             status: 200,
@@ -336,7 +335,7 @@ mod tests {
                 let topic = format!("{prefix}{rid}{text}");
                 let _ = TwinResponse::from_topic(&topic);
                 if let Some(request) = TwinRequest::from_topic(&topic) {
-                    // What is taken for an id can be answered.
+                    // Every accepted id is valid in an answer.
                     let (TwinRequest::Get(request_id) | TwinRequest::PatchReported(request_id)) =
                         request;
                     let response = TwinResponse { request_id, status: 200, version: None };

@@ -1,4 +1,4 @@
-//! A WebSocket as a byte stream, for protocols like MQTT: message borders mean nothing.
+//! A WebSocket as a byte stream, for protocols like MQTT: message boundaries are ignored.
 
 use std::io;
 use std::pin::Pin;
@@ -19,19 +19,18 @@ pub struct WebSocketBytes<S> {
     frames: Frames<S>,
     unread: Bytes,
     is_over: bool,
-    /// What the end of the connection tells the peer.
+    /// Code and reason of our Close.
     close: (u16, &'static str),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
     /// The server's end of an upgraded connection, which accepts messages of at most `limit`
-    /// bytes; `read` is what came behind the upgrade request.
+    /// bytes; `read` are the bytes that followed the upgrade request.
     pub fn server(stream: S, limit: usize, read: &[u8]) -> Self {
         Self::new(stream, Role::Server, limit, read)
     }
 
-    /// The client's end of a connection that is upgraded already; `read` is what came behind
-    /// the answer.
+    /// The client's end of an upgraded connection; `read` are the bytes that followed the answer.
     pub fn client(stream: S, limit: usize, read: &[u8]) -> Self {
         Self::new(stream, Role::Client, limit, read)
     }
@@ -45,12 +44,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketBytes<S> {
         }
     }
 
-    /// Takes messages of which each is a packet of at most so many bytes, or less.
+    /// Limits messages to `packet` bytes from now on, and buffers no more than that.
     pub fn set_limit(&mut self, packet: usize) {
         self.frames.set_limit(packet);
     }
 
-    /// The peer broke a rule of what runs over the WebSocket: its end says so.
+    /// Closes with a protocol error: the peer violated the protocol over the WebSocket.
     pub fn break_off(&mut self) {
         self.close = (CloseFrame::PROTOCOL, "protocol error");
     }

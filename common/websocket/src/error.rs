@@ -1,17 +1,17 @@
-//! How a WebSocket fails.
+//! Errors of a WebSocket.
 
 use std::io;
 
 use crate::message::CloseFrame;
 
-/// How a WebSocket was lost.
+/// Why a WebSocket was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum WebSocketError {
-    /// TCP or TLS broke without a Close.
+    /// TCP or TLS failed, without a Close.
     #[error("the connection was lost")]
     Lost(#[source] io::Error),
-    /// The peer ended the connection in order, TLS included, but without a Close. A program that
-    /// was killed does not do that.
+    /// The peer ended the connection in order, TLS included, but without a Close. The connection of
+    /// a killed program does not end this way.
     #[error("the connection was ended without a Close")]
     Ended,
     /// The peer did not answer a ping.
@@ -23,7 +23,7 @@ pub enum WebSocketError {
         /// The largest that is accepted.
         limit: usize,
     },
-    /// The peer broke the protocol.
+    /// The peer violated the protocol.
     #[error("the peer broke the WebSocket protocol")]
     Protocol(#[source] ViolationError),
 }
@@ -37,10 +37,10 @@ impl From<ViolationError> for WebSocketError {
     }
 }
 
-/// A rule of RFC 6455 that a peer broke.
+/// A rule of RFC 6455 that a peer violated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ViolationError {
-    /// A reserved bit is set, and no extension was agreed on (5.2).
+    /// A reserved bit is set, and no extension was negotiated (5.2).
     #[error("a frame has reserved bits set")]
     ReservedBits,
     /// A reserved opcode (5.2).
@@ -52,28 +52,28 @@ pub enum ViolationError {
     /// A length with the highest bit set (5.2).
     #[error("a frame's length is out of range")]
     Length,
-    /// A client that does not mask (5.1).
+    /// A frame of a client is not masked (5.1).
     #[error("a client's frame is not masked")]
     Unmasked,
-    /// A server that masks (5.1).
+    /// A frame of a server is masked (5.1).
     #[error("a server's frame is masked")]
     Masked,
-    /// A continuation of nothing (5.4).
+    /// A continuation without a first frame (5.4).
     #[error("a continuation has no beginning")]
     Continuation,
-    /// A new message before the last was over (5.4).
+    /// A new message before the last one ended (5.4).
     #[error("a message begins within another")]
     Interrupted,
     /// Text that is not UTF-8 (8.1).
     #[error("a text is not UTF-8")]
     Text,
-    /// A Close with half a code, or one that may not be sent (5.5.1).
+    /// A Close with half a code, or with a code that is not allowed (5.5.1).
     #[error("a Close frame is malformed")]
     Close,
     /// A Close whose reason is not UTF-8 (5.5.1).
     #[error("the reason in a Close frame is not UTF-8")]
     Reason,
-    /// A message above what is accepted here.
+    /// A message above the limit.
     #[error("a message is larger than {limit} bytes")]
     TooLarge {
         /// The largest that is accepted.

@@ -1,26 +1,26 @@
-//! The head of a frame (RFC 6455, 5.2): parsed and written, no more.
+//! The header of a frame (RFC 6455, 5.2), parsed and written.
 
 use crate::error::ViolationError;
 
-/// Longest head: two bytes, eight of length, four of mask.
+/// Longest header: two bytes, eight of length, four of mask.
 pub(crate) const LONGEST: usize = 14;
 /// Longest payload of a control frame (RFC 6455, 5.5).
 pub(crate) const CONTROL_PAYLOAD: usize = 125;
 
-/// What a frame is.
+/// The type of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
-    /// More of the data message before it.
+    /// The next part of a data message.
     Continuation,
-    /// A data message, or its beginning, that is UTF-8.
+    /// A data message of UTF-8, or its beginning.
     Text,
     /// Any other data message, or its beginning.
     Binary,
-    /// The end of what its sender sends.
+    /// The sender sends nothing more.
     Close,
-    /// To be answered with its payload.
+    /// Must be answered with a pong that has its payload.
     Ping,
-    /// The answer.
+    /// The answer to a ping.
     Pong,
 }
 
@@ -48,35 +48,35 @@ impl Opcode {
         }
     }
 
-    /// Whether it may stand between the frames of a message.
+    /// Whether it may be sent between the frames of a message.
     pub fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
-/// The head of one frame.
+/// The header of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Whether it is its message's last.
+    /// Whether it is the last frame of its message.
     pub is_final: bool,
-    /// What it is.
+    /// Its type.
     pub opcode: Opcode,
-    /// Only what clients send is masked.
+    /// The mask; only clients send one.
     pub mask: Option<[u8; 4]>,
     /// Bytes of payload.
     pub length: u64,
 }
 
 impl Header {
-    /// Reads a head and tells its own length; `None` while more bytes are needed.
+    /// Reads a header, and returns it with its own length; `None` while more bytes are needed.
     ///
     /// # Errors
-    /// When no peer that keeps the rules writes such a head.
+    /// When the header violates the protocol.
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, ViolationError> {
         let &[first, second, ref rest @ ..] = bytes else {
             return Ok(None);
         };
-        // No extension was agreed on that would give them a meaning.
+        // No extension is negotiated that would use these bits.
         if first & 0x70 != 0 {
             return Err(ViolationError::ReservedBits);
         }
@@ -117,7 +117,7 @@ impl Header {
         Ok(Some((header, bytes.len() - rest.len())))
     }
 
-    /// Writes it behind what is in `out`, in its shortest form.
+    /// Appends it to `out`, in its shortest form.
     pub fn write(&self, out: &mut impl bytes::BufMut) {
         let masked = if self.mask.is_some() { 0x80 } else { 0 };
         out.put_u8(if self.is_final { 0x80 } else { 0 } | self.opcode.number());
@@ -189,13 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_the_rules_is_refused() {
+    fn violations_are_refused() {
         for (bytes, why) in [
             ([0xC2, 0x00], ViolationError::ReservedBits),
             ([0x92, 0x00], ViolationError::ReservedBits),
             ([0x83, 0x00], ViolationError::Opcode(3)),
             ([0x8B, 0x00], ViolationError::Opcode(11)),
-            // A control frame in pieces, and one that is too long.
+            // A fragmented control frame, and one that is too long.
             ([0x09, 0x00], ViolationError::Control),
             ([0x89, 0x7E], ViolationError::Control),
         ] {

@@ -1,29 +1,28 @@
-//! When to ping a WebSocket peer, and when its silence means that it is gone. No
-//! I/O and no clock: the tests own both.
+//! When to ping a WebSocket peer, and when its silence means that it is gone. No I/O and no clock:
+//! the time is an argument.
 //!
-//! A peer whose own reader has stopped does not read our pings either, and must not
-//! be taken for dead: back-pressure is not death. So a ping counts against a peer
-//! only while next to nothing of ours can be waiting unread there: at most
-//! [`UNREAD_TOLERATED`] bytes since its last pong proved that it had read all
-//! before. Otherwise the judgement is left to TCP.
+//! A peer whose own reader has stopped does not read our pings either, and is not dead: this is
+//! back-pressure. So an unanswered ping counts against a peer only while almost nothing of ours can
+//! be waiting unread there: at most [`UNREAD_TOLERATED`] bytes since its last pong, which proved
+//! that it had read everything before. Otherwise only TCP detects a dead peer.
 
 use tokio::time::{Duration, Instant};
 
-/// Bytes sent since the last proof that do not excuse silence: keystrokes are
-/// noticed to vanish, bulk into a stopped reader is not held against it.
+/// Bytes sent since the last pong up to which silence means that the peer is gone. Keystrokes are
+/// below this, bulk to a peer that has stopped reading is above.
 pub const UNREAD_TOLERATED: u64 = 4096;
 
-/// A verdict that is passed so much too late is passed by a program that stood still: it was
-/// stopped, or its machine slept.
+/// A timer that is this late means that the program was suspended: it was stopped, or its machine
+/// slept.
 const LATE: Duration = Duration::from_millis(250);
 
-/// Lets a program that stood still read what has come meanwhile, before it takes a silence for
-/// death: its timers end at once when it goes on, perhaps before its sockets are looked at.
+/// Lets a program that was suspended read what has arrived before it treats silence as a failure:
+/// when it continues, its timers expire at once, perhaps before its sockets are polled.
 #[derive(Debug, Default)]
 pub struct SecondLook(Option<(Instant, Instant)>);
 
 impl SecondLook {
-    /// When to judge the silence that ends at `deadline`.
+    /// When to evaluate a silence whose deadline is `deadline`.
     pub fn until(&self, deadline: Instant) -> Instant {
         match self.0 {
             Some((of, until)) if of == deadline => until,
@@ -31,8 +30,8 @@ impl SecondLook {
         }
     }
 
-    /// Whether it may be judged now. If not, it is to be asked again at
-    /// [`until`](Self::until): later than before, if it was asked too late.
+    /// Whether the silence counts now. If not, call again at [`until`](Self::until), which is
+    /// later than before if this call was late.
     pub fn may_judge(&mut self, deadline: Instant, now: Instant) -> bool {
         if now < self.until(deadline) {
             return false;
@@ -62,10 +61,10 @@ pub enum Action {
 pub struct Keepalive {
     interval: Duration,
     patience: Duration,
-    heard: Instant,
+    last_received: Instant,
     last_ping: Instant,
     awaiting_pong: bool,
-    /// Data bytes sent since the last proof, up to the last ping.
+    /// Data bytes sent since the last pong, up to the last ping.
     unread_before_ping: u64,
     /// Data bytes sent after the last ping.
     unread_after_ping: u64,
@@ -78,7 +77,7 @@ impl Keepalive {
         Self {
             interval,
             patience,
-            heard: now,
+            last_received: now,
             last_ping: now,
             awaiting_pong: false,
             unread_before_ping: 0,
@@ -87,29 +86,29 @@ impl Keepalive {
         }
     }
 
-    /// Something came from the peer: it is alive.
+    /// Something was received from the peer: it is alive.
     #[inline]
-    pub fn heard(&mut self, now: Instant) {
-        self.heard = now;
+    pub fn received(&mut self, now: Instant) {
+        self.last_received = now;
     }
 
-    /// A pong came: the peer has read all that went before the last ping.
+    /// A pong was received: the peer has read everything before the last ping.
     #[inline]
     pub fn ponged(&mut self, now: Instant) {
-        self.heard = now;
+        self.last_received = now;
         if self.awaiting_pong {
             self.awaiting_pong = false;
             self.unread_before_ping = 0;
         }
     }
 
-    /// Data went to the peer.
+    /// Data was sent to the peer.
     #[inline]
     pub fn sent(&mut self, bytes: usize) {
         self.unread_after_ping = self.unread_after_ping.saturating_add(bytes as u64);
     }
 
-    /// A ping went to the peer.
+    /// A ping was sent to the peer.
     pub fn pinged(&mut self, now: Instant) {
         self.last_ping = now;
         self.awaiting_pong = true;
@@ -129,7 +128,7 @@ impl Keepalive {
                 Action::Wait(due)
             };
         }
-        let deadline = self.last_ping.max(self.heard) + self.patience;
+        let deadline = self.last_ping.max(self.last_received) + self.patience;
         let unread = self
             .unread_before_ping
             .saturating_add(self.unread_after_ping);
@@ -167,10 +166,10 @@ mod tests {
     }
 
     #[test]
-    fn any_sound_gives_more_time() {
+    fn anything_received_extends_the_deadline() {
         let (mut keepalive, start) = fresh();
         keepalive.pinged(start);
-        keepalive.heard(start + Duration::from_secs(4));
+        keepalive.received(start + Duration::from_secs(4));
         assert!(matches!(
             keepalive.action(start + PATIENCE),
             Action::Wait(_)
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_stood_still_reads_before_it_judges() {
+    fn a_program_that_was_suspended_reads_before_it_gives_up() {
         let (mut keepalive, start) = fresh();
         keepalive.pinged(start);
         let woke = start + Duration::from_secs(60 * 3600);
@@ -188,7 +187,7 @@ mod tests {
         assert_eq!(
             keepalive.action(woke + LATE / 2),
             Action::Wait(woke + LATE),
-            "one look, however often it is asked"
+            "one delay, however often it is called"
         );
         keepalive.ponged(woke + LATE / 2);
         assert_eq!(keepalive.action(woke + LATE), Action::Ping);
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn keystrokes_into_a_dead_path_are_noticed() {
+    fn keystrokes_into_a_dead_path_are_detected() {
         let (mut keepalive, start) = fresh();
         keepalive.sent(1 << 20);
         keepalive.pinged(start + INTERVAL);

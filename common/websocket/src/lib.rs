@@ -1,20 +1,20 @@
-//! A WebSocket as relays and proxies need one: non-empty data messages in and out, pings kept to
-//! itself, and an end that says how it came. Frames are our own, for memory that is held only while
-//! bytes flow, and for payload that is passed on without copies; the upgrade is a library's.
+//! WebSockets for relays and proxies: non-empty data messages in both directions, pings that are
+//! handled internally, and an end that states its cause. The framing is our own: memory is held
+//! only while bytes flow, and payload is forwarded without copies. The upgrade is a library's.
 //!
 //! ```text
-//! socket        WebSocket: data messages, and a keepalive that notices a dead peer
-//! byte_stream   WebSocketBytes: a byte stream, where message borders mean nothing
-//! frames        events in and frames out over an upgraded stream, and the closing handshake
-//! decoder       bytes in, messages out, without I/O
-//! outbox        messages in, bytes out, without I/O
+//! socket        WebSocket: data messages, and a keepalive that detects a dead peer
+//! byte_stream   WebSocketBytes: a byte stream, without message boundaries
+//! frames        sends and receives frames over an upgraded stream, and closes it
+//! decoder       decodes bytes to messages, without I/O
+//! outbox        encodes messages to bytes, without I/O
 //! header, mask  the parts of a frame
-//! keepalive     when to ping, and when silence is death
-//! upgrade       the server's answer to a client's wish
+//! keepalive     when to ping, and when silence means that the peer is gone
+//! upgrade       the server's answer to an upgrade request
 //! ```
 //!
-//! Everything is poll-based and cancel-safe: a message is either taken or still there, so that one
-//! task can drive two sockets.
+//! Everything is poll-based, and a caller may stop polling at any time: a message is either
+//! returned or still there, so that one task can drive two sockets.
 
 mod byte_stream;
 mod decoder;

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-/// Largest message that is sent: the stated maximum of IoT Hub's gateway.
+/// Largest message that is sent: the documented maximum of IoT Hub's gateway.
 pub const STREAM_MESSAGE: usize = 65_536;
 /// Largest message that a [`WebSocket`](crate::WebSocket) accepts: some SDKs join chunks.
 pub const STREAM_MESSAGE_ACCEPTED: usize = 16 << 20;
-/// Bytes a WebSocket gathers before it writes without being flushed: what is larger goes out by
-/// itself, and a peer that takes nothing leaves little here.
+/// Bytes that a WebSocket queues before it writes without being flushed: enough for efficient
+/// writes, and little memory when a peer takes nothing.
 pub const WRITE_BUFFER: usize = 32 << 10;
-/// Read size while little comes, of whatever is read: keystrokes need no more.
+/// Read size while little arrives: keystrokes need no more.
 pub const SMALL_READ: usize = 4 << 10;
-/// Small reads in a row after which a large buffer is given back.
+/// Small reads in a row after which a large buffer is freed.
 pub const SMALL_READS: u8 = 16;
 /// How often a silent peer is pinged, by both ends.
 pub const PING: Duration = Duration::from_secs(10);
-/// How long the answer may take when nothing else is on its way to that peer.
+/// How long the answer may take when no other data is in flight to that peer.
 pub const PONG: Duration = Duration::from_secs(10);
-/// Delivering what is left, and the closing handshakes, once an end is decided.
+/// Time for delivering the rest and for the closing handshakes, once a connection ends.
 pub const CLOSE: Duration = Duration::from_secs(5);

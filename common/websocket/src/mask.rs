@@ -1,12 +1,12 @@
-//! The mask that clients lay over what they send (RFC 6455, 5.3).
+//! The mask that clients apply to their payloads (RFC 6455, 5.3).
 
 use crate::random;
 
-/// Masks in one draw.
+/// Masks that are generated at once.
 const DRAW: usize = 32;
 
-/// Masks that cannot be predicted, as clients need for every frame. Drawn by the dozen:
-/// a call of the generator for each would cost about as much as a small frame.
+/// Unpredictable masks, as clients need for every frame. Many are generated at once, since a call
+/// of the generator for each would cost about as much as a small frame.
 #[derive(Default)]
 pub struct Masks {
     drawn: [[u8; 4]; DRAW],
@@ -14,7 +14,7 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// One that was never used.
+    /// A mask that was not used before.
     pub fn draw(&mut self) -> [u8; 4] {
         if let Some(mask) = self.take() {
             return mask;
@@ -32,11 +32,11 @@ impl Masks {
     }
 }
 
-/// So many bytes a step: a width the compiler turns into vector instructions.
+/// Bytes per step: a width that the compiler vectorises.
 const STEP: usize = 32;
 
-/// Lays the mask over `bytes`, or takes it off. What follows them has the mask
-/// [`turned`] by their number.
+/// Applies the mask to `bytes`, or removes it. For the bytes after them, use the mask [`turned`] by
+/// their number.
 pub fn apply(bytes: &mut [u8], mask: [u8; 4]) {
     let mut wide = [0u8; STEP];
     for (place, byte) in wide.chunks_exact_mut(4).zip(std::iter::repeat(mask)) {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn no_mask_is_drawn_twice() {
+    fn masks_are_not_repeated() {
         let mut masks = Masks::default();
         let drawn: std::collections::HashSet<_> = (0..3 * DRAW).map(|_| masks.draw()).collect();
         // Of 96 numbers of 32 bits, two are alike once in a million runs; three never are.
@@ -83,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_plain_definition_wherever_it_is_cut(
+        fn masking_in_two_parts_is_the_same_as_the_definition(
             bytes in prop::collection::vec(any::<u8>(), 0..300),
             mask: [u8; 4],
             cut in 0usize..300,

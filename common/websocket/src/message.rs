@@ -1,4 +1,4 @@
-//! What goes over a WebSocket: data messages, and a Close.
+//! The messages of a WebSocket: data, and a Close.
 
 use bytes::Bytes;
 
@@ -19,7 +19,7 @@ pub struct Data {
 }
 
 impl Data {
-    /// A message of this type. A text has to be UTF-8.
+    /// A message of this type. A text must be UTF-8.
     #[inline]
     pub(crate) fn new(kind: Kind, bytes: Bytes) -> Self {
         Self { kind, bytes }
@@ -77,13 +77,13 @@ pub struct CloseFrame {
 }
 
 impl CloseFrame {
-    /// What stands for a Close without a code (RFC 6455, 7.1.5); never sent.
+    /// Represents a Close without a code (RFC 6455, 7.1.5); never sent.
     pub const NO_CODE: u16 = 1005;
     /// Close code of a normal end.
     pub const NORMAL: u16 = 1000;
     /// Close code of a peer that goes away.
     pub const AWAY: u16 = 1001;
-    /// Close code for a peer that broke the protocol.
+    /// Close code for a peer that violated the protocol.
     pub const PROTOCOL: u16 = 1002;
     /// Close code for a peer whose text is not UTF-8.
     pub const NOT_UTF8: u16 = 1007;
@@ -99,11 +99,11 @@ impl CloseFrame {
     }
 }
 
-/// What comes from the peer.
+/// What is received from the peer.
 #[derive(Debug)]
 pub enum Incoming {
     /// A non-empty data message.
     Data(Data),
-    /// The peer closed in order; nothing more will come.
+    /// The peer sent a Close; nothing follows.
     Closed(CloseFrame),
 }

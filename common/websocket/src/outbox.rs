@@ -1,5 +1,5 @@
-//! Frames that wait to be written: heads and payloads side by side, so that a relay
-//! passes payload on without a copy. Only a client copies, to lay its masks.
+//! Frames that wait to be written: headers and payloads in separate slices, so that a relay
+//! forwards payload without a copy. Only a client copies, to apply its mask.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -9,27 +9,27 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::header::{self, Header, Opcode};
 use crate::mask;
 
-/// Payloads up to this size are copied behind their head: cheaper than two slices.
+/// Payloads up to this size are copied behind their header: cheaper than two slices.
 const JOINED: usize = 4 << 10;
 
-/// So much is copied and masked at a time. Copies above some 2 KiB are left to the processor's
-/// string instruction by the C library, which on some (Zen 4) is several times slower
-/// when both places lie alike in their pages.
+/// Bytes that are copied and masked at a time. For copies above some 2 KiB the C library uses the
+/// processor's string instruction, which on some processors (Zen 4) is several times slower when
+/// source and destination have the same offset in their pages.
 const BLOCK: usize = 2 << 10;
 const _: () = assert!(
     BLOCK.is_multiple_of(4),
     "every block begins with the whole mask"
 );
 
-/// The writing half of a WebSocket. As a [`Buf`] it is what is to be written.
+/// The writing half of a WebSocket. As a [`Buf`] it is the bytes to write.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// What goes out first.
+    /// Written first.
     slices: VecDeque<Bytes>,
     /// Bytes in them.
     sliced: usize,
-    /// What goes out behind them, and where heads and masked payloads are made. Once
-    /// written, the same memory is used again: it is in the processor's caches.
+    /// Written after them; headers and masked payloads are built here. Once written, its memory is
+    /// reused while it is in the processor's caches.
     scratch: BytesMut,
 }
 
@@ -46,7 +46,7 @@ impl Outbox {
         self.len() == 0
     }
 
-    /// Queues one frame, unmasked, as servers send.
+    /// Queues one unmasked frame, as servers send.
     pub fn push(&mut self, opcode: Opcode, payload: Bytes) {
         let header = head(opcode, None, payload.len());
         let is_joined = payload.len() <= JOINED;
@@ -62,7 +62,7 @@ impl Outbox {
         }
     }
 
-    /// Queues one frame under a mask, as clients send.
+    /// Queues one masked frame, as clients send.
     pub fn push_masked(&mut self, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
         let header = head(opcode, Some(mask), payload.len());
         self.scratch.reserve(header::LONGEST + payload.len());
@@ -76,7 +76,7 @@ impl Outbox {
         }
     }
 
-    /// Gives memory back that holds nothing.
+    /// Frees the buffers if nothing waits.
     pub fn shrink(&mut self) {
         if !self.has_remaining() {
             *self = Self::default();
@@ -143,7 +143,7 @@ mod tests {
     use crate::message::{Data, Kind};
 
     proptest! {
-        /// However the network takes it, the frames come out as they were.
+        /// Frames are written completely and in order, in steps of any size.
         #[test]
         fn frames_are_written_as_they_were_queued(
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..6000), 1..8),

@@ -3,8 +3,7 @@
 /// Fills an array with random bytes.
 ///
 /// # Panics
-/// When the operating system has no random source: nothing that needs a secret
-/// could go on.
+/// When the operating system has no random source: no secret could be generated.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut buffer = [0u8; N];
     #[expect(

@@ -1,10 +1,10 @@
 //! Which end of a WebSocket this is.
 
-/// Which rules an end follows.
+/// The end of a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Masks what it sends.
+    /// Masks its frames.
     Client,
-    /// Expects masks.
+    /// Expects masked frames.
     Server,
 }

@@ -1,4 +1,4 @@
-//! The WebSocket of a leg: data messages, and a keepalive that notices a dead peer.
+//! The WebSocket of a leg: data messages, and a keepalive that detects a dead peer.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,8 +18,8 @@ use crate::role::Role;
 /// A WebSocket of the streaming endpoint, either end.
 pub struct WebSocket<S>(Box<Socket<S>>);
 
-/// In memory of its own: it is some 1.5 KiB with its TLS, and every task and future that
-/// it passes through would have room for it.
+/// Boxed: it has some 1.5 KiB with its TLS, and every future through which it is moved would
+/// reserve that.
 struct Socket<S> {
     frames: Frames<S>,
     keepalive: Keepalive,
@@ -27,14 +27,13 @@ struct Socket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// The server's end of an upgraded connection; `read` is what came behind the
-    /// upgrade request.
+    /// The server's end of an upgraded connection; `read` are the bytes that followed the upgrade
+    /// request.
     pub fn server(stream: S, read: &[u8]) -> Self {
         Self::new(stream, Role::Server, read)
     }
 
-    /// The client's end of a connection that is upgraded already; `read` is what came
-    /// behind the answer.
+    /// The client's end of an upgraded connection; `read` are the bytes that followed the answer.
     pub fn client(stream: S, read: &[u8]) -> Self {
         Self::new(stream, Role::Client, read)
     }
@@ -48,14 +47,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }))
     }
 
-    /// What it runs over.
+    /// The stream below.
     pub fn get_ref(&self) -> &S {
         self.0.frames.get_ref()
     }
 
     /// The next data message that is not empty, or the peer's Close. A message above
-    /// [`limits::STREAM_MESSAGE`] comes in pieces of that size. Pings are answered and
-    /// sent on the way, and a dead peer is noticed here.
+    /// [`limits::STREAM_MESSAGE`] is returned in pieces of that size. This also answers and sends
+    /// pings, and detects a dead peer.
     pub fn poll_incoming(
         &mut self,
         cx: &mut Context<'_>,
@@ -63,8 +62,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.poll_incoming_of(Appetite::All, cx)
     }
 
-    /// The same for who cannot pass on much at present: only what is here already or small, and so
-    /// an end behind which nothing large waits. Does not wake the task for what is larger.
+    /// The same for a caller that cannot forward much now: only messages that are small or in the
+    /// buffer already, and an end that no large message precedes. Larger messages do not wake the
+    /// task.
     pub fn poll_incoming_little(
         &mut self,
         cx: &mut Context<'_>,
@@ -80,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         loop {
             let Poll::Ready(event) = self.0.frames.poll_event_of(appetite, cx)? else {
                 if appetite == Appetite::Little && self.0.frames.is_full() {
-                    // Who is not read from is not silent.
+                    // A peer that we do not read is not silent.
                     return Poll::Pending;
                 }
                 return self.poll_keepalive(cx);
@@ -88,18 +88,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             let now = Instant::now();
             match event {
                 Event::Data(data) => {
-                    self.0.keepalive.heard(now);
+                    self.0.keepalive.received(now);
                     return Poll::Ready(Ok(Incoming::Data(data)));
                 }
-                // SDKs send endless empty messages; they mean nothing.
-                Event::Nothing | Event::Ping(_) => self.0.keepalive.heard(now),
+                // SDKs send any number of empty messages, which have no meaning.
+                Event::Nothing | Event::Ping(_) => self.0.keepalive.received(now),
                 Event::Pong => self.0.keepalive.ponged(now),
                 Event::Close(close_frame) => return Poll::Ready(Ok(Incoming::Closed(close_frame))),
             }
         }
     }
 
-    /// Sends a ping when one is due; ready only with the news of the peer's death.
+    /// Sends a ping when one is due; ready only with an error.
     fn poll_keepalive<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, WebSocketError>> {
         loop {
             match self.0.keepalive.action(Instant::now()) {
@@ -108,7 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     if self.0.frames.is_closing() {
                         return Poll::Pending;
                     }
-                    // A ping that cannot be queued now is not urgent: the socket is full of data.
+                    // If there is no room for a ping, the socket is full of data: it can wait.
                     ready!(self.0.frames.poll_ready(cx))?;
                     self.0.frames.shrink();
                     self.0.frames.send_ping();
@@ -127,14 +127,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// Ready when the next message may be given to [`start_send`](Self::start_send);
-    /// pending while what was given before still waits for the network.
+    /// Ready when [`start_send`](Self::start_send) may be called; pending while earlier messages
+    /// still wait for the network.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
         self.0.frames.poll_ready(cx)
     }
 
-    /// Takes a message of at most [`limits::STREAM_MESSAGE`] bytes, after
-    /// [`poll_ready`](Self::poll_ready) said so.
+    /// Queues a message of at most [`limits::STREAM_MESSAGE`] bytes, after
+    /// [`poll_ready`](Self::poll_ready) was ready.
     ///
     /// # Errors
     /// [`WebSocketError`] when the connection is lost or closing.
@@ -143,12 +143,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.0.frames.send(data)
     }
 
-    /// Writes what was taken to the network.
+    /// Writes queued messages to the network.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
         self.0.frames.poll_flush(cx)
     }
 
-    /// Queues a Close; flush it. Nothing may be sent after it, data may still come.
+    /// Queues a Close; flush it. Nothing may be sent after it, but data may still arrive.
     ///
     /// # Errors
     /// [`WebSocketError`] when the connection is lost or already closing.
@@ -156,20 +156,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.0.frames.send_close(code, reason)
     }
 
-    /// Answers the Close that the peer has sent with this instead of its own code, unless the
-    /// answer was flushed; flush it.
+    /// Answers the peer's Close with this code instead of its own, unless the answer was written
+    /// already; flush it.
     pub fn answer_close(&mut self, code: u16, reason: &'static str) {
         self.0.frames.answer_close(code, reason);
     }
 
-    /// Bytes that were taken and not yet given to the system.
+    /// Bytes that are queued and not yet given to the system.
     pub fn queued(&self) -> usize {
         self.0.frames.queued()
     }
 
-    /// Sends Close, reads and drops what still comes until the peer has sent one too,
-    /// and gives all of it `patience`. The socket is then done. Dropped, the future cuts the
-    /// connection.
+    /// Sends a Close, and drops received data until the peer has sent one too, for `patience` at
+    /// most. Dropping the future cuts the connection.
     pub async fn close(mut self, code: u16, reason: &'static str, patience: Duration) {
         let close_frame = async {
             let _ = poll_fn(|cx| self.poll_ready(cx)).await;

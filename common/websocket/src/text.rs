@@ -1,11 +1,11 @@
-//! What a peer or the system writes, for one line of a log.
+//! Text of a peer or of the system, for one line of a log.
 
 use std::borrow::Cow;
 use std::io;
 
-/// Whether a character has no place in a line for a person: control characters, line and
-/// paragraph separators, what changes the direction of text (a line could be made to read
-/// differently), and what cannot be seen at all.
+/// Whether a character is not allowed in a displayed line: control characters, line and paragraph
+/// separators, characters that change the direction of text (they could make a line read
+/// differently), and invisible characters.
 pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -23,7 +23,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// An I/O error in plain words: rustls writes a whole manual when a peer is just gone.
+/// An I/O error with a short text: rustls has a very long one for a peer that is just gone.
 pub fn plain(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it ended without a Close"),
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_changes_a_line_is_left_out() {
+    fn unprintable_characters_are_removed() {
         let mut all: Vec<char> = (0..0x20)
             .chain(0x7f..0xa0)
             .filter_map(char::from_u32)

@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use tungstenite::handshake::server::create_response_with_body;
 
-/// The 101 for an upgrade request, with the subprotocol exactly as it was offered.
-/// Extensions are declined by silence. `None`: the request is no WebSocket upgrade.
+/// The 101 answer to an upgrade request, with the subprotocol exactly as it was offered, and
+/// without extensions. `None`: the request is not a WebSocket upgrade.
 pub fn upgrade_answer<T>(
     request: &Request<T>,
     subprotocol: Option<HeaderValue>,
@@ -18,7 +18,7 @@ pub fn upgrade_answer<T>(
     Some(answer)
 }
 
-/// The first subprotocol the client offers that is wanted, in the client's spelling.
+/// The first offered subprotocol that is wanted, in the client's spelling.
 pub fn offered_subprotocol(
     headers: &HeaderMap,
     wanted: impl Fn(&str) -> bool,
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn other_requests_are_no_upgrade() {
+    fn other_requests_are_refused() {
         let mut plain = request();
         plain.headers_mut().remove("Upgrade");
         assert!(upgrade_answer(&plain, None).is_none());

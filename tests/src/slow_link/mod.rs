@@ -1,9 +1,8 @@
-//! A TCP link that is late, silent, or gone when a story wants it so: a forwarder on
-//! loopback before some address.
+//! A TCP forwarder on loopback that delays, freezes or resets connections when a test asks for it.
 //!
-//! What one side sends is read in chunks, each with the time when it is due on the
-//! other side; order is kept, and what is on the way is bounded, so that a side that
-//! does not read stops the other.
+//! What one side sends is read in chunks, each with the time at which it is due on the other side.
+//! The order is kept, and the bytes in flight are bounded, so that a side that does not read stops
+//! the other.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,14 +24,14 @@ mod tests;
 
 use pump::{Line, pump};
 
-/// How a link is.
+/// Properties of a link.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// How late each byte is, in each direction.
+    /// Delay of each byte, in each direction.
     pub delay: Duration,
-    /// Bytes on the way in each direction of a connection, at least 32 KiB.
+    /// Bytes in flight in each direction of a connection, at least 32 KiB.
     pub buffer: usize,
-    /// Where its chances come from: with the same seed they are the same.
+    /// Seed of the random resets; the same seed gives the same resets.
     pub seed: u64,
 }
 
@@ -46,16 +45,16 @@ impl Default for Settings {
     }
 }
 
-/// When new connections are reset without being asked to.
+/// When new connections are reset at random.
 #[derive(Debug, Clone)]
-pub struct Ambush {
+pub struct RandomReset {
     /// After so many bytes, both directions together; at least one.
     pub after_bytes: u64,
-    /// And then a time by chance in this range, in milliseconds.
+    /// And then after a random time in this range, in milliseconds.
     pub within_ms: Range<u64>,
 }
 
-/// What a link has seen.
+/// Counters of a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Connections that it has now.
@@ -70,7 +69,7 @@ pub struct Counts {
     pub bytes_back: u64,
 }
 
-/// A running link; dropped, it is gone, and its connections with it.
+/// A running link; dropped, it stops and its connections are closed.
 pub struct SlowLink {
     /// Where it listens.
     pub address: SocketAddr,
@@ -90,8 +89,8 @@ struct Counters {
 struct Shared {
     line: Line,
     target: watch::Sender<Option<SocketAddr>>,
-    chance: Mutex<(fastrand::Rng, Option<Ambush>)>,
-    /// Of the connections there are; `reset_all` leaves a new one for those to come.
+    chance: Mutex<(fastrand::Rng, Option<RandomReset>)>,
+    /// Of the present connections; `reset_all` creates a new one for later connections.
     reset: Mutex<CancellationToken>,
     gone: CancellationToken,
     counters: Counters,
@@ -111,12 +110,12 @@ impl SlowLink {
         }
     }
 
-    /// Says where new connections lead.
+    /// Sets the target of new connections.
     pub fn lead_to(&self, target: SocketAddr) {
         self.shared.target.send_replace(Some(target));
     }
 
-    /// Changes the delay for what comes from now on.
+    /// Changes the delay of what is read from now on.
     pub fn set_delay(&self, delay: Duration) {
         self.shared.line.delay.send_replace(delay);
     }
@@ -127,17 +126,17 @@ impl SlowLink {
         std::mem::take(&mut *reset).cancel();
     }
 
-    /// Delivers nothing more, not even an end, and keeps the connections.
+    /// Delivers nothing more, not even an end, and keeps the connections open.
     pub fn freeze(&self) {
         self.shared.line.frozen.send_replace(true);
     }
 
-    /// Delivers again, first what has come meanwhile.
+    /// Delivers again, first what arrived in the meantime.
     pub fn thaw(&self) {
         self.shared.line.frozen.send_replace(false);
     }
 
-    /// Refuses new connections, once this has returned.
+    /// Refuses new connections, from when this returns.
     pub async fn refuse(&self) {
         let accepting = self.accepting.lock().unwrap().take();
         if let Some(accepting) = accepting {
@@ -146,9 +145,9 @@ impl SlowLink {
         }
     }
 
-    /// Takes connections again, on the same port.
+    /// Accepts connections again, on the same port.
     pub async fn allow(&self) {
-        // Only for moments could the port be another's, as that of an outgoing connection.
+        // An outgoing connection may have taken the port for a moment.
         let listener = soon("the link's port", async {
             loop {
                 match TcpListener::bind(self.address).await {
@@ -164,12 +163,12 @@ impl SlowLink {
         }
     }
 
-    /// Resets each new connection like this; `None`: no more.
-    pub fn reset_after(&self, ambush: Option<Ambush>) {
-        self.shared.chance.lock().unwrap().1 = ambush;
+    /// Resets each new connection in this way; `None` ends this.
+    pub fn reset_after(&self, random_reset: Option<RandomReset>) {
+        self.shared.chance.lock().unwrap().1 = random_reset;
     }
 
-    /// What it has seen.
+    /// Its counters.
     pub fn counts(&self) -> Counts {
         let counters = &self.shared.counters;
         Counts {
@@ -216,17 +215,20 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
         shared.counters.accepted.fetch_add(1, Relaxed);
         shared.counters.connections.fetch_add(1, Relaxed);
-        // Drawn here, so that a chance depends on the order of connections only.
+        // Drawn here, so that the random numbers depend on the order of connections only.
         let (after_bytes, later) = {
-            let (chance, ambush) = &mut *shared.chance.lock().unwrap();
-            match ambush {
-                Some(ambush) => (ambush.after_bytes.max(1), pick(chance, &ambush.within_ms)),
+            let (chance, random_reset) = &mut *shared.chance.lock().unwrap();
+            match random_reset {
+                Some(random_reset) => (
+                    random_reset.after_bytes.max(1),
+                    pick(chance, &random_reset.within_ms),
+                ),
                 None => (u64::MAX, Duration::ZERO),
             }
         };
         let reset = shared.reset.lock().unwrap().clone();
         let shared = Arc::clone(&shared);
-        // Not in a set of this task: refusing ends this task, and no connection.
+        // Not in a set of this task: refusing ends this task, but no connection.
         tokio::spawn(async move {
             serve(client, &shared, reset, after_bytes, later).await;
             shared.counters.connections.fetch_sub(1, Relaxed);
@@ -249,15 +251,15 @@ async fn serve(
     after_bytes: u64,
     later: Duration,
 ) {
-    let told = async {
+    let asked = async {
         tokio::select! {
             () = shared.gone.cancelled() => {}
             () = reset.cancelled() => {}
         }
     };
-    tokio::pin!(told);
+    tokio::pin!(asked);
     let server = tokio::select! {
-        () = &mut told => None,
+        () = &mut asked => None,
         server = connect(shared) => server.ok(),
     };
     let Some(mut server) = server else {
@@ -266,13 +268,13 @@ async fn serve(
     };
     let seen = watch::Sender::new(0);
     let mut enough = seen.subscribe();
-    let ambush = async {
+    let random_reset = async {
         let _ = enough.wait_for(|bytes| *bytes >= after_bytes).await;
         tokio::time::sleep(later).await;
     };
     let is_reset = tokio::select! {
-        () = &mut told => true,
-        () = ambush => true,
+        () = &mut asked => true,
+        () = random_reset => true,
         ending = carry(&mut client, &mut server, shared, &seen) => ending.is_err(),
     };
     if is_reset {
@@ -280,7 +282,7 @@ async fn serve(
     }
 }
 
-/// What is closed after this is reset.
+/// Makes a later close a reset.
 fn end_with_reset(shared: &Shared, sockets: &[&TcpStream]) {
     for socket in sockets {
         let _ = socket.set_zero_linger();
@@ -301,7 +303,7 @@ async fn connect(shared: &Shared) -> io::Result<TcpStream> {
     Ok(server)
 }
 
-/// Carries both directions to their ends.
+/// Forwards both directions to their ends.
 async fn carry(
     client: &mut TcpStream,
     server: &mut TcpStream,

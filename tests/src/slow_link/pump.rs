@@ -1,4 +1,4 @@
-//! One direction of one connection: chunks, each with the time when it is due.
+//! One direction of a connection: chunks, each with the time at which it is due.
 
 use std::io;
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-/// What is read at once, in bytes.
+/// Size of a chunk, in bytes.
 pub const CHUNK: usize = 16 << 10;
 
-/// What all directions have in common.
+/// State shared by all directions.
 pub struct Line {
-    /// Bytes on the way in one direction, two chunks at least.
+    /// Bytes in flight in one direction, at least two chunks.
     pub buffer: usize,
-    /// How late each byte is.
+    /// Delay of each byte.
     pub delay: watch::Sender<Duration>,
-    /// Whether nothing is delivered.
+    /// Whether delivery is frozen.
     pub frozen: watch::Sender<bool>,
 }
 
@@ -37,25 +37,25 @@ impl Line {
     }
 }
 
-/// What travels.
+/// An item in flight.
 enum Freight {
     Bytes(Vec<u8>, OwnedSemaphorePermit),
     End,
-    /// The sender's connection broke.
+    /// The sender's connection failed.
     Broken(io::Error),
 }
 
-/// Carries one direction to its end; `count` is called for each chunk that is read.
+/// Forwards one direction to its end; `count` is called for each chunk that is read.
 ///
 /// # Errors
-/// When either connection breaks.
+/// When either connection fails.
 pub async fn pump(
     mut reader: impl AsyncRead + Unpin,
     mut writer: impl AsyncWrite + Unpin,
     line: &Line,
     count: impl Fn(u64),
 ) -> io::Result<()> {
-    // Without a bound of its own: the semaphore bounds what it holds.
+    // Unbounded: the semaphore limits what it holds.
     let (loaded, mut arriving) = mpsc::unbounded_channel();
     let room = Arc::new(Semaphore::new(line.buffer));
     let load = async {

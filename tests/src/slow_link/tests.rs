@@ -1,16 +1,16 @@
-//! Late, silent, or gone; and a hub behind it.
+//! Tests of delays, freezes and resets, also with a hub behind the link.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::Instant;
 
 use super::pump::CHUNK;
 use super::*;
-use crate::target::Manner;
+use crate::target::Behaviour;
 use crate::{Target, TestDevice, TestHub, TestService};
 
 const DELAY: Duration = Duration::from_millis(25);
 
-/// A direction on its own: where to write, where to read, and the bytes it took.
+/// One direction on its own: both ends, and the number of bytes it has read.
 fn direction(line: &Arc<Line>) -> (DuplexStream, DuplexStream, Arc<AtomicU64>) {
     let (near, from) = duplex(CHUNK);
     let (to, far) = duplex(CHUNK);
@@ -36,7 +36,7 @@ async fn is_reset(stream: &mut TcpStream) {
 }
 
 async fn echo_behind(settings: Settings) -> (Target, SlowLink, TcpStream) {
-    let target = Target::start(Manner::Echo).await;
+    let target = Target::start(Behaviour::Echo).await;
     let link = SlowLink::start(Some(target.address), settings).await;
     let mut client = TcpStream::connect(link.address).await.unwrap();
     client.write_all(b"hello").await.unwrap();
@@ -53,7 +53,7 @@ async fn bytes_and_the_end_are_late_by_the_delay_and_in_order() {
     tokio::time::sleep(DELAY / 2).await;
     near.write_all(b"two").await.unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
-    // A shorter delay lets nothing overtake.
+    // With a shorter delay, later bytes do not overtake earlier ones.
     line.delay.send_replace(Duration::ZERO);
     near.write_all(b"three").await.unwrap();
     near.shutdown().await.unwrap();
@@ -73,9 +73,9 @@ async fn what_is_on_the_way_is_bounded() {
         near.write_all(&[7; 64 * CHUNK]).await.unwrap();
         near.shutdown().await.unwrap();
     });
-    // Time passes only when nothing else can happen.
+    // The paused clock advances only when every task is idle.
     tokio::time::sleep(DELAY * 100).await;
-    // The last chunk out of the line stands in the reader's own buffer.
+    // The last chunk taken from the queue is in the reader's own buffer.
     let most = 5 * CHUNK as u64;
     assert!((4 * CHUNK as u64..=most).contains(&taken.load(Relaxed)));
     let bytes = read(&mut far, 64 * CHUNK).await;
@@ -103,7 +103,7 @@ async fn a_reset_is_one_on_both_sides() {
     link.lead_to(listener.local_addr().unwrap());
     let mut other = TcpStream::connect(link.address).await.unwrap();
     let (mut server, _) = soon("a connection", listener.accept()).await.unwrap();
-    // So that it is known to be carried.
+    // Proves that the connection is established.
     other.write_all(b"x").await.unwrap();
     assert_eq!(read(&mut server, 1).await, b"x");
     link.reset_all();
@@ -119,7 +119,7 @@ async fn a_reset_is_one_on_both_sides() {
         bytes_back: 5,
     };
     assert_eq!(link.counts(), counts);
-    // Those to come are none of its business.
+    // Later connections are not affected.
     link.lead_to(target.address);
     let mut client = TcpStream::connect(link.address).await.unwrap();
     client.write_all(b"again").await.unwrap();
@@ -143,7 +143,7 @@ async fn a_link_that_refuses_keeps_its_connections() {
 #[tokio::test]
 async fn an_ambush_waits_for_its_bytes() {
     let (_target, link, mut early) = echo_behind(Settings::default()).await;
-    link.reset_after(Some(Ambush {
+    link.reset_after(Some(RandomReset {
         after_bytes: 8,
         within_ms: 0..5,
     }));
@@ -192,7 +192,7 @@ async fn everybody_meets_a_hub_through_its_links() {
     };
     let (hub, links) = TestHub::start_behind(settings).await;
     let connection = hub.create("MyDevice").await;
-    let target = Target::start(Manner::Echo).await;
+    let target = Target::start(Behaviour::Echo).await;
     let arguments = ["--target", &target.address.to_string()];
     let device = TestDevice::start(&hub, &connection, &arguments).await;
     let before = links.https.counts();

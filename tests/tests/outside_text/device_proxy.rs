@@ -1,4 +1,4 @@
-//! What a hub, and a service through it, write to a device-proxy.
+//! Texts that a hub, and a service through it, send to a device-proxy.
 
 use std::time::Duration;
 
@@ -7,13 +7,14 @@ use common::session::SessionId;
 use common::session::handshake::Exchange;
 use common::session::proof::ResumeSecret;
 use common::websocket::WebSocket;
+use tests::messages::send;
 use tests::programs::Program;
 use tests::raw_hub::{self, Stream};
 use tests::{RawHub, soon};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::texts::{
-    KEY, answered, characters, check, close, encoded, frame, left, reason, say, text, texts,
+    KEY, answered, characters, check, close, encoded, frame, left, reason, text, texts,
 };
 
 /// The frame that ends a session.
@@ -85,20 +86,20 @@ impl<'a> Device<'a> {
         self.io.write(&raw_hub::publish(topic)).await.unwrap();
     }
 
-    /// Asks for a stream of this name.
+    /// Requests a stream of this name.
     async fn request(&mut self, name: &str) {
         self.requests += 1;
         let topic = request(self.hub, name, self.requests);
         self.publish(&topic).await;
     }
 
-    /// The same, and its leg.
+    /// Requests a stream, and accepts its leg.
     async fn leg(&mut self, name: &str) -> (Stream, String) {
         self.request(name).await;
         soon("a leg", self.hub.request()).await
     }
 
-    /// The same, opened.
+    /// Requests a stream, accepts its leg, and answers the upgrade.
     async fn open(&mut self, name: &str) -> Stream {
         let (mut stream, head) = self.leg(name).await;
         let switching = raw_hub::switching(&head);
@@ -149,7 +150,7 @@ async fn of_what_a_hub_writes_to_a_device_proxy() {
     }
     device.program.line("way-name").await;
 
-    // The answer to the upgrade of a leg: with all characters it is none, with the others it is.
+    // The response to the upgrade of a leg: invalid with all characters, valid with the others.
     let ascii: Vec<char> = characters().into_iter().filter(char::is_ascii).collect();
     for (reason, line) in [
         (
@@ -170,10 +171,10 @@ async fn of_what_a_hub_writes_to_a_device_proxy() {
     }
     device.program.line("way-close").await;
 
-    // A service that speaks sessions: badly, and with words about its end.
+    // A service in session mode: malformed frames, and texts about the end of a session.
     let stream = device.open("_session.echo").await;
     let mut leg = WebSocket::server(stream, &[]);
-    say(&mut leg, text("way-rubbish").into_bytes()).await;
+    send(&mut leg, text("way-malformed").into_bytes()).await;
     device.program.line("came to no session").await;
     drop(leg);
     for words in texts("way-end", 150, &[]) {
@@ -186,16 +187,16 @@ async fn of_what_a_hub_writes_to_a_device_proxy() {
             .await
             .unwrap();
         let (mut leg, _) = exchange.into_parts();
-        say(&mut leg, frame(RESET, None, &reason(1, &words))).await;
+        send(&mut leg, frame(RESET, None, &reason(1, &words))).await;
         left(leg).await;
     }
     device.program.line("way-end").await;
 
-    let marks = ["way-name", "way-close", "way-rubbish", "way-end"];
+    let marks = ["way-name", "way-close", "way-malformed", "way-end"];
     check(&device.ended().await, &marks);
 }
 
-/// The lines of the official samples go to standard output.
+/// Lines in the format of the official samples go to standard output.
 #[tokio::test]
 async fn of_what_comes_in_the_lines_of_the_samples() {
     let hub = RawHub::start().await;

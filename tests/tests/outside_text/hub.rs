@@ -1,4 +1,5 @@
-//! What strangers, devices and services write to a hub, and what its commands show of it.
+//! Texts that unauthenticated clients, devices and services send to a hub, and how its commands
+//! show them.
 
 use common::clock::unix_now;
 use common::connection_string::{DeviceConnectionString, ServiceConnectionString};
@@ -30,7 +31,7 @@ async fn of_what_strangers_and_services_write_to_a_hub() {
     let expiry = unix_now() + 600;
     let good = raw_service::token(&owner, expiry);
 
-    // Who it says to be, and its proof.
+    // The identity it claims, and its credential.
     let words = text("way-connect");
     let without = texts("way-connect", usize::MAX, &['\0']).remove(0);
     let encoded_words = encoded(&words);
@@ -61,7 +62,7 @@ async fn of_what_strangers_and_services_write_to_a_hub() {
         let _ = device.try_send(&connect(client, user, password)).await;
         device.ended().await;
     }
-    // Topics, of a device that is let in.
+    // Topics, of an authenticated device.
     for topic in [
         format!("$iothub/streams/res/{without}/?$rid={without}"),
         format!("$iothub/twin/GET/?$rid={without}"),
@@ -78,7 +79,7 @@ async fn of_what_strangers_and_services_write_to_a_hub() {
         device.ended().await;
     }
 
-    // Requests: paths, names of streams, tokens. Short, so that it is the characters that count.
+    // Requests: paths, names of streams, tokens. Short, so that the characters are the only fault.
     let named = format!("SharedAccessSignature sr=x&sig=AAAA&se={expiry}&skn={encoded_words}");
     for token in [good.clone(), as_header(&raw), forged.clone(), named] {
         for words in texts("way-path", 100, &[]) {
@@ -95,7 +96,7 @@ async fn of_what_strangers_and_services_write_to_a_hub() {
                     format!("/bridges/ih/{words}/d/{words}/sid/{words}/r/device"),
                 ),
             ] {
-                // A connection that is refused often is answered late.
+                // A connection that is refused repeatedly is answered late.
                 let service = RawService::at(hub.https, hub.tls(), token.clone());
                 let call = service.call(
                     method.parse().unwrap(),
@@ -140,7 +141,7 @@ async fn of_what_strangers_and_services_write_to_a_hub() {
         admin(&["device", "show", &id], "way-reason");
         admin(&["module", "show", &id, "m"], "way-reason");
         admin(&["module", "list", &id, "--json"], "way-reason");
-        // It is still what was written.
+        // The stored text is unchanged.
         let out = admin(&["device", "show", &id, "--json"], "way-reason");
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(value["statusReason"], *reason);
@@ -183,7 +184,7 @@ async fn of_what_strangers_and_services_write_to_a_hub() {
     check(&output, &["way-connect"]);
 }
 
-/// What a header may have.
+/// The characters that a header may contain.
 fn as_header(text: &str) -> String {
     text.chars()
         .filter(|c| *c == '\t' || !c.is_ascii_control())

@@ -1,5 +1,5 @@
-//! What others write, on terminals and in logs: no character that changes how a line reads comes
-//! through, by whatever way it came in.
+//! Texts from other parties, on terminals and in logs: no character that changes how a line reads
+//! is shown, whatever way it arrives.
 #![cfg(unix)]
 
 mod device_proxy;
@@ -12,14 +12,14 @@ use std::process::Stdio;
 
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tests::programs::{Program, binary, run};
+use tests::programs::{Program, binary, run, signal};
 use tests::{RawHub, raw_hub, soon};
 use tokio::io::AsyncWriteExt as _;
 
 use device_proxy::{device_arguments, device_string, request};
 use texts::{KEY, answered, check, close, texts as hostile};
 
-/// On a terminal the log has colours, and only its own.
+/// On a terminal the log is coloured, and contains no other escape sequences.
 #[tokio::test]
 async fn of_what_a_terminal_shows() {
     let hub = RawHub::start().await;
@@ -37,7 +37,7 @@ async fn of_what_a_terminal_shows() {
     let shown = tokio::task::spawn_blocking(move || {
         let mut terminal = std::fs::File::from(terminal);
         let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
-        // Its end is an error on Linux.
+        // The end of a pseudo-terminal is an error on Linux.
         while let Ok(count @ 1..) = terminal.read(&mut buffer) {
             all.extend_from_slice(&buffer[..count]);
         }
@@ -62,13 +62,11 @@ async fn of_what_a_terminal_shows() {
         .await
         .unwrap();
     answered(&mut stream).await;
-    let id = program.id().and_then(|id| i32::try_from(id).ok());
-    let id = id.and_then(rustix::process::Pid::from_raw).unwrap();
-    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    signal(&program, rustix::process::Signal::TERM);
     drop(io);
     soon("its end", program.wait()).await.unwrap();
     let shown = soon("all of it", shown).await.unwrap();
-    // A terminal adds the carriage returns.
+    // The terminal adds carriage returns.
     let shown = shown.replace("\r\n", "\n");
     assert!(!shown.contains("\u{1b}[8m"), "{shown:?}");
     let mut plain = String::new();
@@ -89,7 +87,7 @@ async fn of_what_a_terminal_shows() {
     check(&plain, &["way-name", "way-close"]);
 }
 
-/// A terminal's own end, and the end for its programs.
+/// The two ends of a pseudo-terminal: our own, and the one for the program.
 fn terminal() -> (std::os::fd::OwnedFd, std::fs::File) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
@@ -119,7 +117,7 @@ async fn of_what_stands_in_a_certificate() {
         let certificate = params.self_signed(&key).unwrap();
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let hub = RawHub::start_with(certificate.der().clone(), der).await;
-        // Something to trust.
+        // A certificate to trust.
         let other = RawHub::start().await;
         let ca_file = other.ca_file();
         let service = format!(
@@ -151,7 +149,7 @@ async fn of_what_stands_in_a_certificate() {
     }
 }
 
-/// A person may have copied such a text, or a script may have it from elsewhere.
+/// A user may have copied such a text, or a script may have received it.
 #[test]
 fn of_what_stands_on_a_command_line() {
     for words in hostile("way-argument", usize::MAX, &['\0']) {

@@ -1,4 +1,4 @@
-//! What a hub, and a device through it, write to a service-proxy.
+//! Texts that a hub, and a device through it, send to a service-proxy.
 
 use std::future::Future;
 
@@ -6,13 +6,14 @@ use common::session::handshake::{Exchange, Wish};
 use common::websocket::{Incoming, WebSocket};
 use common::wire::initiation;
 use common::wire::twin::{BootId, SESSION_VERSION, SessionReport};
+use tests::messages::send;
 use tests::programs::Program;
 use tests::raw_hub::{self, Stream};
 use tests::{RawHub, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::texts::{KEY, answered, check, close, frame, left, reason, say, text, texts};
+use crate::texts::{KEY, answered, check, close, frame, left, reason, text, texts};
 
 /// Frames of a session.
 const WELCOME: u8 = 0x03;
@@ -24,24 +25,24 @@ const RESET: u8 = 0x15;
 /// And one of a connection in it.
 const CONNECTION_REFUSED: u8 = 0x03;
 
-/// What a hub answers to a service-proxy, and what then comes over the stream.
+/// How a hub answers a service-proxy, and what then arrives over the stream.
 #[derive(Clone, Copy)]
 enum Leg<'a> {
-    /// Instead of the switch to WebSocket.
+    /// Instead of the upgrade to WebSocket.
     Status(&'a str),
     /// A Close with this reason.
     Close(&'a str),
-    /// Bytes in the place of a session.
+    /// Bytes instead of a session's frames.
     Malformed(&'a str),
-    /// A session is refused with these words.
+    /// A session is refused with this text.
     Refused(&'a str),
-    /// A connection in it is refused with these words.
+    /// A connection in it is refused with this text.
     Connection(&'a str),
-    /// A session is ended with these words.
+    /// A session is ended with this text.
     End(&'a str),
 }
 
-/// Answers everything that a service-proxy asks, for ever.
+/// Answers all requests of a service-proxy, without end.
 async fn serve(hub: &RawHub, initiation: &str, twin: &str, leg: Leg<'_>) {
     loop {
         let (mut stream, head) = hub.request().await;
@@ -64,7 +65,7 @@ async fn serve(hub: &RawHub, initiation: &str, twin: &str, leg: Leg<'_>) {
             }
             let mut leg_stream = WebSocket::server(stream, &[]);
             if let Leg::Malformed(bytes) = leg {
-                say(&mut leg_stream, bytes.as_bytes().to_vec()).await;
+                send(&mut leg_stream, bytes.as_bytes().to_vec()).await;
                 left(leg_stream).await;
                 continue;
             }
@@ -73,33 +74,33 @@ async fn serve(hub: &RawHub, initiation: &str, twin: &str, leg: Leg<'_>) {
     }
 }
 
-/// The device's end of a session: greets, takes the wish for one, and answers with words.
+/// The device's end of a session: sends the greeting, reads the request, and answers with a text.
 async fn session(mut exchange: Exchange<Stream>, leg: Leg<'_>) {
     let Ok(Wish::New { .. }) = exchange.greet(BootId::random()).await else {
         return;
     };
     let (mut stream, already_read) = exchange.into_parts();
     match leg {
-        Leg::Refused(words) => say(&mut stream, frame(REFUSED, None, &reason(5, words))).await,
-        Leg::End(words) => say(&mut stream, frame(RESET, None, &reason(1, words))).await,
+        Leg::Refused(words) => send(&mut stream, frame(REFUSED, None, &reason(5, words))).await,
+        Leg::End(words) => send(&mut stream, frame(RESET, None, &reason(1, words))).await,
         Leg::Connection(words) => {
-            say(&mut stream, frame(WELCOME, None, &60u32.to_be_bytes())).await;
+            send(&mut stream, frame(WELCOME, None, &60u32.to_be_bytes())).await;
             if already_read.is_empty() {
                 let open = std::future::poll_fn(|cx| stream.poll_incoming(cx)).await;
                 assert!(matches!(open, Ok(Incoming::Data(_))), "{open:?}");
             }
             let refused = frame(CONNECTION_REFUSED, Some(1), &reason(1, words));
             let data = [&0u64.to_be_bytes()[..], &refused].concat();
-            say(&mut stream, frame(DATA, None, &data)).await;
-            // What is not acknowledged would be waited for at the end. It has sent an OPEN, and
-            // what its client wrote.
+            send(&mut stream, frame(DATA, None, &data)).await;
+            // The service-proxy would wait for unacknowledged bytes at the end. It has sent an OPEN
+            // and its client's data.
             let acknowledged = [&22u64.to_be_bytes()[..], &0u32.to_be_bytes()].concat();
             while let Ok(Incoming::Data(data)) =
                 std::future::poll_fn(|cx| stream.poll_incoming(cx)).await
             {
                 let bytes = data.into_bytes();
                 if bytes.ends_with(b"a line") {
-                    say(&mut stream, frame(ACK, None, &acknowledged)).await;
+                    send(&mut stream, frame(ACK, None, &acknowledged)).await;
                 }
                 if bytes.ends_with(&frame(END, None, &[])) {
                     return;
@@ -130,7 +131,7 @@ fn accepted(hub: &RawHub) -> String {
     answer("200 OK", &headers, "")
 }
 
-/// A twin that says that the device speaks sessions, and more.
+/// A twin with a session report and more.
 fn twin(words: &str) -> String {
     let report = SessionReport {
         version: SESSION_VERSION,
@@ -249,7 +250,7 @@ async fn of_what_a_hub_writes_to_a_service_proxy() {
         for arguments in never {
             let serving = serve(&hub, refusal, &plain, Leg::Status("x"));
             let output = service(&hub, arguments, serving).await;
-            // A body that is not in the hub's form is not repeated.
+            // A body that is not in the hub's format is not shown.
             let mark = if place == 0 {
                 "way-body"
             } else {
@@ -267,7 +268,7 @@ async fn of_what_a_hub_writes_to_a_service_proxy() {
         check(&output, &["stream to MyDevice"]);
         for reason in texts("way-close", 120, &[]) {
             let serving = serve(&hub, &accepted, &plain, Leg::Close(&reason));
-            // An echo test counts only.
+            // An echo test only prints counts.
             let mark = if arguments[0] == "echo" {
                 "0 received"
             } else {
@@ -277,9 +278,9 @@ async fn of_what_a_hub_writes_to_a_service_proxy() {
         }
     }
     let always = ["listen", "--session", "always", "MyDevice", "0"];
-    let odd = text("way-rubbish");
+    let odd = text("way-malformed");
     let serving = serve(&hub, &accepted, &plain, Leg::Malformed(&odd));
-    check(&service(&hub, &always, serving).await, &["way-rubbish"]);
+    check(&service(&hub, &always, serving).await, &["way-malformed"]);
     for words in texts("way-words", 150, &[]) {
         for leg in [
             Leg::Refused(&words),
@@ -291,7 +292,7 @@ async fn of_what_a_hub_writes_to_a_service_proxy() {
         }
     }
 
-    // Twins: one with words in it, one that is none, one that is refused.
+    // Twins: one with texts in it, one that is malformed, one that is refused.
     let auto = ["listen", "--session", "auto", "MyDevice", "0"];
     for twin in [
         twin(&body),

@@ -1,12 +1,12 @@
-//! Texts that would change how a line reads, and how they are carried.
+//! Texts that would change how a line reads, and the messages that carry them.
 
-use bytes::Bytes;
-use common::websocket::{Data, Incoming, WebSocket};
+use common::websocket::{Incoming, WebSocket};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tests::raw_hub::Stream;
 use tokio::io::AsyncReadExt as _;
 
-/// Control characters, separators, and what changes the direction of text or is invisible.
+/// Control characters, separators, and characters that change the direction of text or are
+/// invisible.
 pub(crate) fn characters() -> Vec<char> {
     let ranges = [
         0..=0x1f,
@@ -23,8 +23,8 @@ pub(crate) fn characters() -> Vec<char> {
         .collect()
 }
 
-/// Texts of so many bytes at most with all of these characters, but for those to leave out. Each
-/// begins with the mark, and would be a line of its own if it could.
+/// Texts of at most this many bytes that contain all of these characters but the excluded ones.
+/// Each begins with the marker, and tries to be a line of its own.
 pub(crate) fn texts(mark: &str, most: usize, without: &[char]) -> Vec<String> {
     let mut texts = vec![mark.to_owned()];
     for c in characters().into_iter().filter(|c| !without.contains(c)) {
@@ -43,7 +43,7 @@ pub(crate) fn texts(mark: &str, most: usize, without: &[char]) -> Vec<String> {
     texts
 }
 
-/// The same in one.
+/// All characters in one text.
 pub(crate) fn text(mark: &str) -> String {
     texts(mark, usize::MAX, &[]).remove(0)
 }
@@ -52,7 +52,7 @@ pub(crate) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-/// Lines that somebody reads: none of the characters is in them, and none begins as another.
+/// Checks lines for display: none of the characters is in them, and no line begins with the marker.
 #[track_caller]
 pub(crate) fn check(lines: &str, marks: &[&str]) {
     let bad = characters();
@@ -75,8 +75,8 @@ pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
     [&[0x88, length][..], &code.to_be_bytes(), reason.as_bytes()].concat()
 }
 
-/// A frame of a session's carrier, or with a connection of what is in it, as no program of
-/// ours writes it.
+/// A frame of a session's carrier, or of a connection in it, as none of our programs would write
+/// it.
 pub(crate) fn frame(kind: u8, connection: Option<u32>, payload: &[u8]) -> Vec<u8> {
     let [_, length @ ..] = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let connection = connection.map(u32::to_be_bytes);
@@ -84,23 +84,16 @@ pub(crate) fn frame(kind: u8, connection: Option<u32>, payload: &[u8]) -> Vec<u8
     [&[kind][..], &length, connection, payload].concat()
 }
 
-/// A reason and words for it.
+/// A reason and a text.
 pub(crate) fn reason(code: u8, words: &str) -> Vec<u8> {
     [&[code], words.as_bytes()].concat()
 }
 
-/// Sends a message.
-pub(crate) async fn say(leg: &mut WebSocket<Stream>, bytes: Vec<u8>) {
-    std::future::poll_fn(|cx| leg.poll_ready(cx)).await.unwrap();
-    leg.start_send(Data::binary(Bytes::from(bytes))).unwrap();
-    std::future::poll_fn(|cx| leg.poll_flush(cx)).await.unwrap();
-}
-
-/// Waits for the answer to a Close; the connection ends when it is dropped.
+/// Waits for the answer to a Close; dropping the stream then ends the connection.
 pub(crate) async fn answered(stream: &mut Stream) {
     let mut bytes = [0; 1024];
     while let Ok(count @ 1..) = stream.read(&mut bytes).await {
-        // A Close with a code is eight bytes, masked, and the last that comes.
+        // A Close with a code is eight bytes, masked, and the last frame.
         if count >= 8 && bytes[count - 8] == 0x88 {
             return;
         }

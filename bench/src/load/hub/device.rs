@@ -1,5 +1,4 @@
-//! Device sessions over MQTT and TLS: one that answers stream requests, and thousands
-//! that only are there.
+//! Device sessions over MQTT and TLS: one that answers stream requests, and thousands of idle ones.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,11 +27,11 @@ const FILTERS: [&str; 3] = [
     stream::RESPONSE_FILTER,
     twin::RESPONSE_FILTER,
 ];
-/// One session's connecting, at most.
+/// Limit of connecting one session.
 const CONNECT: Duration = Duration::from_secs(60);
-/// The answer to a ping at the end.
+/// Limit of the answer to a ping at the end.
 const PONG: Duration = Duration::from_secs(30);
-/// Longer than anything is held: silent sessions are dropped after 1.5 times this.
+/// Longer than any session is held: silent sessions are dropped after 1.5 times this.
 const KEEP_ALIVE: u16 = 1170;
 
 /// One device's session.
@@ -41,10 +40,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// TLS, CONNECT and SUBSCRIBE.
+    /// Connects: TLS, CONNECT and SUBSCRIBE.
     ///
     /// # Errors
-    /// [`LoadError::Hub`] when the hub cannot be reached or does not take this device.
+    /// [`LoadError::Hub`] when the hub cannot be reached or refuses this device.
     pub async fn connect(at: &Hub, connection: &DeviceConnectionString) -> Result<Self, LoadError> {
         let host = connection.connect_host().name();
         let stream = at.dialer.tls(host, at.mqtts_port).await.map_err(hub)?;
@@ -78,7 +77,7 @@ impl Session {
         }
     }
 
-    /// The next stream request, which is accepted at once.
+    /// Waits for the next stream request and accepts it.
     ///
     /// # Errors
     /// [`LoadError::Hub`] when the session ends.
@@ -97,7 +96,7 @@ impl Session {
         }
     }
 
-    /// Whether the hub still answers.
+    /// Checks that the hub still answers.
     async fn ping(&mut self) -> Result<(), LoadError> {
         let ping = packet::Pingreq::builder().build();
         self.write(&ping.map(|ping| ping.to_continuous_buffer()))
@@ -134,11 +133,11 @@ fn hello(connection: &DeviceConnectionString) -> Result<Vec<u8>, MqttError> {
     Ok(connect.build()?.to_continuous_buffer())
 }
 
-/// Connects the devices `first` to `first + count`, so many at a time, calls `ready` with
-/// the rate, and holds them until `stop` is over. Each must then answer a ping.
+/// Connects `count` devices from number `first` on, `concurrency` at a time, calls `ready` with the
+/// rate, and holds them until `stop` ends. The hub must then answer a ping of each.
 ///
 /// # Errors
-/// [`LoadError`] of the first device that is not taken, or not there at the end.
+/// [`LoadError`] of the first device that is refused, or not connected at the end.
 pub async fn hold(
     at: Hub,
     first: u32,

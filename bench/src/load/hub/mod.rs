@@ -1,6 +1,6 @@
-//! The hub alone: many devices that are connected and idle, stream initiations, and joined
-//! streams that are idle. Every session is a real one: its own TLS handshake, CONNECT with
-//! a token, SUBSCRIBE, as the proxies do it, and with their code.
+//! The hub alone: many idle devices, stream initiations, and idle streams. Every session has its
+//! own TLS handshake, CONNECT with a token, and SUBSCRIBE, as those of the proxies, and uses their
+//! code.
 
 pub mod device;
 pub mod streams;
@@ -16,11 +16,11 @@ use rustls::client::Resumption;
 
 use super::LoadError;
 
-/// Where the hub is, and how its devices prove who they are.
+/// The address of the hub, and the credential of its devices.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HubArguments {
-    /// A file with the connection string of a device. Where there are many devices their
-    /// ids are this one's with a number (`ID-0`, `ID-1`, …), and their key is the same.
+    /// A file with the connection string of a device. Many devices have this id with a number
+    /// (`ID-0`, `ID-1`, …) and the same key.
     #[arg(long)]
     pub device_string_file: PathBuf,
     /// Port of MQTT over TLS.
@@ -34,11 +34,11 @@ pub struct HubArguments {
 /// The hub, ready to be connected to.
 #[derive(Debug, Clone)]
 pub struct Hub {
-    /// The device, or what all devices have in common.
+    /// The device, or the template of all devices.
     pub device: DeviceConnectionString,
     /// Port of MQTT over TLS.
     pub mqtts_port: u16,
-    /// Reaches it; no handshake is shortened by an earlier one.
+    /// Connects to it, without TLS session resumption.
     pub dialer: Dialer,
 }
 
@@ -46,13 +46,13 @@ impl Hub {
     /// Reads the files.
     ///
     /// # Errors
-    /// [`LoadError::Hub`] says which one is wrong.
+    /// [`LoadError::Hub`] names the invalid file.
     pub fn new(arguments: &HubArguments) -> Result<Self, LoadError> {
         let text = read(&arguments.device_string_file)?;
         let device = DeviceConnectionString::parse(text.trim()).map_err(hub)?;
         let tls = tls::client_config(Some(&arguments.ca_file), None).map_err(hub)?;
         let mut tls = ClientConfig::clone(&tls);
-        // Ten thousand devices are not one device that comes again.
+        // Different devices do not share TLS sessions.
         tls.resumption = Resumption::disabled();
         Ok(Self {
             device,
@@ -75,7 +75,7 @@ fn read(file: &Path) -> Result<String, LoadError> {
         .map_err(|error| LoadError::Hub(format!("{}: {error}", file.display())))
 }
 
-/// What went wrong with the hub, with all causes.
+/// An error of the hub, with all its causes.
 pub(crate) fn hub(error: impl std::error::Error) -> LoadError {
     LoadError::Hub(common::report::chain(&error))
 }

@@ -1,5 +1,4 @@
-//! Streams without proxies: how many initiations the hub takes in a second, and joined
-//! streams that are held idle.
+//! Streams without proxies: initiations per second, and idle streams.
 
 use std::future::{Future, poll_fn};
 use std::path::Path;
@@ -27,12 +26,12 @@ use super::{Hub, hub, service};
 
 type Leg = WebSocket<TlsStream<TcpStream>>;
 
-/// One stream, from its initiation to its first echo.
+/// Limit of one stream, from its initiation to its first echo.
 const STREAM: Duration = Duration::from_secs(30);
-/// Streams that are opened at the same time, to be held.
+/// Streams that are opened at the same time.
 const TOGETHER: usize = 16;
 
-/// A service's side of the hub, as service-proxy has it.
+/// A service that uses the hub's API as service-proxy does.
 struct Service {
     api: HubApi,
     name: StreamName,
@@ -48,7 +47,7 @@ impl Service {
         })
     }
 
-    /// Asks for a stream; the URL and the token of this side's leg.
+    /// Initiates a stream; returns the URL and the token of the service's leg.
     async fn initiate(&self) -> Result<(String, Secret), LoadError> {
         let timeouts = Timeouts {
             connect: Duration::ZERO,
@@ -64,9 +63,8 @@ impl Service {
     }
 }
 
-/// Initiations for a while, `concurrency` at a time, each accepted by the device at once;
-/// nobody opens the legs, so that the hub keeps all of them: it ends at half of what that
-/// may have.
+/// Initiations for `seconds`, `concurrency` at a time, each accepted by the device at once. The
+/// legs are not opened, so the hub keeps all streams; the run ends at half of the hub's limit.
 ///
 /// # Errors
 /// [`LoadError`] of the first that fails.
@@ -81,7 +79,7 @@ pub async fn initiations(
     let service = Arc::new(Service::new(&at, service_file)?);
     let mut session = Session::connect(&at, &at.device).await?;
     let device = tokio::spawn(async move { while session.accept().await.is_ok() {} });
-    // The connections of the client are there before it counts.
+    // Opens the client's connections before the measurement.
     for _ in 0..concurrency {
         within(STREAM, "an initiation", service.initiate()).await?;
     }
@@ -114,11 +112,11 @@ pub async fn initiations(
     Ok(result)
 }
 
-/// Opens so many streams, each with one echo from leg to leg, calls `ready`, and holds
-/// them until `stop` is over. All must be alive then.
+/// Opens `count` streams, each with one echo from leg to leg, calls `ready`, and holds them until
+/// `stop` ends. All must be alive then.
 ///
 /// # Errors
-/// [`LoadError`] of the first stream that cannot be opened, or one that has died.
+/// [`LoadError`] of the first stream that cannot be opened, or is not alive at the end.
 pub async fn hold(
     at: Hub,
     service_file: &Path,
@@ -137,7 +135,7 @@ pub async fn hold(
     });
     let started = Instant::now();
     let mut opening = JoinSet::new();
-    // Held legs answer the hub's pings.
+    // These tasks answer the hub's pings.
     let mut held = JoinSet::new();
     for number in 0..count {
         if number >= TOGETHER {
@@ -179,7 +177,7 @@ async fn leg(dialer: &Dialer, url: &str, token: &Secret) -> Result<Leg, LoadErro
     net::leg(dialer, &endpoint, token).await.map_err(hub)
 }
 
-/// The service's side of a stream, to its first echo.
+/// Opens the service's side of a stream, to its first echo.
 async fn open(service: &Service) -> Result<Leg, LoadError> {
     let (url, token) = service.initiate().await?;
     let mut leg = leg(&service.at.dialer, &url, &token).await?;
@@ -190,7 +188,7 @@ async fn open(service: &Service) -> Result<Leg, LoadError> {
     Ok(leg)
 }
 
-/// The device's side: sends back what comes.
+/// The device's side: echoes everything.
 async fn echo(url: String, token: Secret, dialer: Dialer) -> Result<(), LoadError> {
     let mut leg = leg(&dialer, &url, &token).await?;
     loop {

@@ -1,4 +1,4 @@
-//! What uses one end of a simulated connection: a script of bytes, pauses and an end.
+//! The application at one end of a simulated connection: a script of bytes, pauses and an end.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use device_stream_session::{Chunk, ConnectionId, Session};
 
 use super::Choices;
 
-/// Most that one side writes.
+/// The most bytes that one side writes.
 const VOLUME: u64 = 150_000;
 
 /// One side of a connection, and what it has seen.
@@ -18,9 +18,9 @@ pub(super) struct Application {
     side: usize,
     to_write: u64,
     write_most: u64,
-    /// Says nothing before it has read so much.
-    listens_first: u64,
-    /// Breaks off after so many bytes in both directions.
+    /// Writes nothing before it has read this many bytes.
+    reads_first: u64,
+    /// Aborts after this many bytes in both directions.
     aborts_at: Option<u64>,
     /// Never reads.
     pub(super) is_stuck: bool,
@@ -38,7 +38,7 @@ pub(super) struct Application {
     pub(super) is_released: bool,
 }
 
-/// The byte at a place of what a side writes on a connection.
+/// The byte at an offset of the bytes that a side writes on a connection.
 fn byte_at(id: ConnectionId, side: usize, place: u64) -> u8 {
     let salt = u64::from(id.0) * 31 + side as u64 * 101;
     (place.wrapping_mul(0x9E37_79B9) >> 13 ^ salt) as u8
@@ -49,20 +49,19 @@ fn bytes_at(id: ConnectionId, side: usize, places: Range<u64>) -> Vec<u8> {
 }
 
 impl Application {
-    /// A script for this side; `heard` is what the other side will write, if that is
-    /// decided.
-    pub(super) fn new(side: usize, heard: Option<u64>, choices: &mut Choices<'_>) -> Self {
-        let listens_first = match heard {
+    /// A script for this side; `promised` is how much the other side will write, if it is known.
+    pub(super) fn new(side: usize, promised: Option<u64>, choices: &mut Choices<'_>) -> Self {
+        let reads_first = match promised {
             Some(most) if choices.one_in(3) => choices.below(most + 1),
             _ => 0,
         };
         let write_most = 1 + choices.volume(100_000);
         Self {
             side,
-            // Not too many tiny ones: they take long to play.
+            // Not too many small writes: they take long to simulate.
             to_write: choices.volume(VOLUME).min(write_most * 300),
             write_most,
-            listens_first,
+            reads_first,
             aborts_at: choices.one_in(8).then(|| choices.volume(VOLUME)),
             is_stuck: choices.one_in(8),
             pauses: choices.below(20),
@@ -79,20 +78,20 @@ impl Application {
         }
     }
 
-    /// What it will write, if the other side may count on that.
+    /// How many bytes the other side can rely on.
     pub(super) fn promise(&self) -> u64 {
-        let is_reliable = self.listens_first == 0 && self.aborts_at.is_none();
+        let is_reliable = self.reads_first == 0 && self.aborts_at.is_none();
         if is_reliable { self.to_write } else { 0 }
     }
 
-    /// When it goes on by itself.
+    /// When it continues by itself.
     pub(super) fn next_event(&self, now: u64) -> Option<u64> {
         let times = [self.reads_again_at, self.writes_again_at];
         let is_over = self.is_released;
         times.into_iter().filter(|at| !is_over && *at > now).min()
     }
 
-    /// Goes on as far as it can at this time.
+    /// Continues as far as it can at this time.
     pub(super) fn step(
         &mut self,
         id: ConnectionId,
@@ -108,7 +107,7 @@ impl Application {
         if !self.is_stuck && self.reads_again_at <= now {
             self.read_all(id, session, peer, is_refused, (now, instant), choices);
         }
-        if self.read >= self.listens_first && self.writes_again_at <= now {
+        if self.read >= self.reads_first && self.writes_again_at <= now {
             self.write_all(id, session, (now, instant), choices);
         }
         let is_over = self.saw_reset || self.saw_refusal || (self.saw_end && self.has_finished);
@@ -123,7 +122,7 @@ impl Application {
         }
     }
 
-    /// Breaks off.
+    /// Aborts the connection.
     pub(super) fn abort(&mut self, id: ConnectionId, session: &mut Session) {
         if !self.is_released {
             self.is_aborted = true;
@@ -170,7 +169,7 @@ impl Application {
         while self.reads_again_at <= now {
             match session.take(id, instant) {
                 Inbound::Data(bytes) => {
-                    let peer = peer.expect("bytes came out of nowhere");
+                    let peer = peer.expect("bytes without a sender");
                     assert!(!self.saw_end && !bytes.is_empty());
                     let end = self.read + bytes.len() as u64;
                     assert!(end <= peer.written, "more than was written");
@@ -180,18 +179,19 @@ impl Application {
                     self.reads_again_at = self.pause(now, choices);
                 }
                 Inbound::Finished => {
-                    let peer = peer.expect("an end came out of nowhere");
+                    let peer = peer.expect("an end without a sender");
                     assert!(peer.has_finished && self.read == peer.written);
                     self.saw_end = true;
                     return;
                 }
                 Inbound::Reset => {
-                    assert!(peer.is_some_and(|peer| peer.is_aborted), "reset by nobody");
+                    let is_aborted = peer.is_some_and(|peer| peer.is_aborted);
+                    assert!(is_aborted, "a reset without an abort");
                     self.saw_reset = true;
                     return;
                 }
                 Inbound::Refused { .. } => {
-                    assert!(is_refused, "refused by nobody");
+                    assert!(is_refused, "refused without a refusal");
                     self.saw_refusal = true;
                     return;
                 }
@@ -208,11 +208,11 @@ impl Application {
         now + 1 + choices.volume(2_000_000)
     }
 
-    /// Whether nothing is owed to it any more. Who waits for a side that never reads
-    /// waits for ever, but still has all that this side wrote.
-    pub(super) fn is_content(&self, peer: Option<&Self>) -> bool {
+    /// Whether everything was delivered to it. If its peer never reads, it cannot finish, but must
+    /// have all that the peer wrote.
+    pub(super) fn is_complete(&self, peer: Option<&Self>) -> bool {
         let has_all =
-            |peer: &Self| peer.listens_first > 0 || (self.read == peer.to_write && self.saw_end);
+            |peer: &Self| peer.reads_first > 0 || (self.read == peer.to_write && self.saw_end);
         self.is_released || self.is_stuck || peer.is_some_and(|peer| peer.is_stuck && has_all(peer))
     }
 }

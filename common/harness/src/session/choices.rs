@@ -1,8 +1,8 @@
-//! Where decisions come from.
+//! The source of random decisions.
 
 use common::split_mix;
 
-/// Decisions, out of a seed without end or out of bytes until they are used up.
+/// Decisions from a seed, without end, or from bytes, until they are used up.
 #[derive(Debug)]
 pub struct Choices<'a>(Source<'a>);
 
@@ -13,12 +13,12 @@ enum Source<'a> {
 }
 
 impl<'a> Choices<'a> {
-    /// The same decisions for the same seed, for ever.
+    /// Decisions from a seed: always the same for the same seed.
     pub fn from_seed(seed: u64) -> Self {
         Self(Source::Seed(seed))
     }
 
-    /// Decisions by these bytes; when they are used up, the first of all choices.
+    /// Decisions from these bytes; when they are used up, always the first choice.
     pub fn from_bytes(bytes: &'a [u8]) -> Self {
         Self(Source::Bytes(bytes))
     }
@@ -46,13 +46,13 @@ impl<'a> Choices<'a> {
         }
     }
 
-    /// Once in so many times.
+    /// True once in so many times.
     pub fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == times - 1
     }
 
-    /// Nothing, little or much: each with a fair chance, but a fuzzer is better served by
-    /// many stories that are short.
+    /// Nothing, little or much, with equal chances from a seed. From bytes mostly little, since a
+    /// fuzzer needs many short runs.
     pub fn volume(&mut self, most: u64) -> u64 {
         let kind = match self.0 {
             Source::Seed(_) => self.below(4),
@@ -73,7 +73,7 @@ impl<'a> Choices<'a> {
         (0..count).map(|_| self.below(256) as u8).collect()
     }
 
-    /// Whether nothing is left to decide by.
+    /// Whether all bytes are used up.
     pub fn is_used_up(&self) -> bool {
         matches!(self.0, Source::Bytes([]))
     }

@@ -4,11 +4,11 @@ use bytes::{Bytes, BytesMut};
 use device_stream_session::frame::{self, Decoder, Frame};
 use device_stream_session::inner::{self, ConnectionId, Inner, InnerDecoder};
 
-/// Reads bytes as frames of both kinds, whole and in pieces: the same must come out, and
-/// must be read again as it is written. The first bytes are the sizes of the pieces.
+/// Decodes bytes as frames of both kinds, whole and in pieces. Both must give the same frames, and
+/// these must round-trip. The first four bytes are the sizes of the pieces.
 ///
 /// # Panics
-/// When it is not so.
+/// When they do not.
 pub fn frames(input: &[u8]) {
     let (sizes, bytes) = input.split_at(input.len().min(4));
     let whole = outer(bytes, &[]);
@@ -44,7 +44,7 @@ fn outer(bytes: &[u8], sizes: &[u8]) -> Option<Vec<Frame>> {
             match (frames.last_mut(), decoder.next(&mut piece)) {
                 (_, Err(frame::Malformed)) => return None,
                 (_, Ok(None)) => break,
-                // What follows on each other is one: where it was cut makes no difference.
+                // Joins adjacent data, since the sizes of the pieces do not matter.
                 (
                     Some(Frame::Data {
                         offset,

@@ -1,4 +1,4 @@
-//! One end, and a peer that follows no rules: it may end the session, and nothing else.
+//! One end, and a peer that violates the protocol: it may end the session, but do no other harm.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use device_stream_session::{
 
 use super::{Choices, frames};
 
-/// Events of a story whose choices never end.
+/// The most events of one run.
 const EVENTS: u64 = 300;
 
-/// An end with a user who does whatever is allowed.
+/// An end whose local side does anything that is allowed.
 struct End {
     role: Role,
     session: Session,
@@ -46,7 +46,7 @@ impl End {
         self.ids.get(nth).copied().unwrap_or(unknown)
     }
 
-    /// Does one thing that a local side may do.
+    /// Does one random action of the local side.
     fn act(&mut self, choices: &mut Choices<'_>) {
         let now = self.now;
         let id = self.id(choices);
@@ -71,7 +71,7 @@ impl End {
         drop(self.session.touched());
     }
 
-    /// All that it has to say now.
+    /// All messages that it sends now.
     fn transmit(&mut self) -> Vec<Bytes> {
         let Some(carrier) = self.carrier else {
             return Vec::new();
@@ -87,19 +87,19 @@ impl End {
         messages
     }
 
-    /// Receives this; whether the session goes on. A peer that broke the rules gets the
+    /// Receives a piece; returns whether the session continues. After a violation the end sends the
     /// reason.
-    fn hear(&mut self, piece: Bytes) -> bool {
+    fn receive(&mut self, piece: Bytes) -> bool {
         let Some(carrier) = self.carrier else {
             return true;
         };
         let was_over = self.session.over().is_some();
-        let heard = self.session.receive(carrier, piece, self.now);
+        let received = self.session.receive(carrier, piece, self.now);
         while let Some(id) = self.session.next_incoming() {
             self.ids.push(id);
         }
         self.check();
-        if heard.is_err() {
+        if received.is_err() {
             assert!(!was_over);
             assert_eq!(self.session.over(), Some(&Over::Broken(Code::Protocol)));
             let closing = self.transmit();
@@ -125,7 +125,7 @@ impl End {
         assert!(memory.unacknowledged <= limits::WINDOW_MOST + (256 << 10));
     }
 
-    /// After its end, the users know, and nothing is left when they are done.
+    /// Ends the session: the local sides see it, and nothing is left when they are done.
     fn close(&mut self) {
         self.session.reset(Code::Stopping, "the end");
         while let Some(id) = self.session.next_incoming() {
@@ -138,7 +138,7 @@ impl End {
             assert!(is_due || inbound == Inbound::Reset);
             self.session.release(id);
         }
-        assert_eq!(self.session.connections(), 0, "connections are left over");
+        assert_eq!(self.session.connections(), 0, "connections are left");
         assert_eq!(self.session.held(), 0);
         let memory = self.session.kept();
         assert_eq!(memory.shared, limits::CREDIT_SHARED);
@@ -151,14 +151,14 @@ fn role(choices: &mut Choices<'_>) -> Role {
     [Role::Service, Role::Device][choices.below(2) as usize]
 }
 
-/// A peer that says frames of all kinds, some of which make sense.
+/// A peer that sends frames of all kinds, some of them valid.
 ///
 /// # Panics
-/// When more happens than an end of the session.
+/// When this does more harm than to end the session.
 pub fn hostile(choices: &mut Choices<'_>) {
     let mut end = End::new(role(choices));
-    // Bytes that were announced to it.
-    let mut said = 0;
+    // Offset up to which the peer has sent.
+    let mut sent = 0;
     for _ in 0..EVENTS {
         if choices.is_used_up() {
             break;
@@ -174,7 +174,7 @@ pub fn hostile(choices: &mut Choices<'_>) {
             }
             7 => {
                 let known = end.session.acknowledged_bytes();
-                said = end.session.freeze(end.now);
+                sent = end.session.freeze(end.now);
                 let received = match choices.below(6) {
                     0 => choices.below(2 * known + 10_000),
                     _ => known,
@@ -183,7 +183,7 @@ pub fn hostile(choices: &mut Choices<'_>) {
                 end.carrier = attached.ok();
                 continue;
             }
-            8..14 => stream_frame(&end, &mut said, choices),
+            8..14 => stream_frame(&end, &mut sent, choices),
             14 => carrier_frame(&end, choices).encode(),
             _ if !choices.one_in(20) => Frame::Ping.encode(),
             _ => {
@@ -191,15 +191,15 @@ pub fn hostile(choices: &mut Choices<'_>) {
                 choices.bytes(count).into()
             }
         };
-        if !end.hear(bytes) {
+        if !end.receive(bytes) {
             break;
         }
     }
     end.close();
 }
 
-/// Inner frames, at their place in the stream or nearly so.
-fn stream_frame(end: &End, said: &mut u64, choices: &mut Choices<'_>) -> Bytes {
+/// Inner frames, mostly at the correct offset of the stream.
+fn stream_frame(end: &End, sent: &mut u64, choices: &mut Choices<'_>) -> Bytes {
     let mut bytes = BytesMut::new();
     let known = &end.ids;
     let mut next = known.last().map_or(0, |id| id.0);
@@ -212,7 +212,7 @@ fn stream_frame(end: &End, said: &mut u64, choices: &mut Choices<'_>) -> Bytes {
                 .copied()
                 .unwrap_or(first),
         };
-        // Out of role only now and then: it ends the story.
+        // Frames of the other role are rare: they end the run.
         let is_service = (end.role == Role::Service) != choices.one_in(100);
         let kinds = if known.is_empty() { 3 } else { 12 };
         match choices.below(kinds) {
@@ -233,7 +233,7 @@ fn stream_frame(end: &End, said: &mut u64, choices: &mut Choices<'_>) -> Bytes {
             8 => Inner::Fin.encode(id, &mut bytes),
             9 => Inner::Rst.encode(id, &mut bytes),
             10 => Inner::Credit(choices.volume(1 << 40)).encode(id, &mut bytes),
-            // A flood of connections that no one has opened.
+            // A flood of connections.
             11 if !is_service && choices.one_in(10) => {
                 let most = 3 * limits::CONNECTIONS as u32;
                 for _ in 0..choices.below(most.into()) {
@@ -246,10 +246,10 @@ fn stream_frame(end: &End, said: &mut u64, choices: &mut Choices<'_>) -> Bytes {
     }
     let offset = match choices.below(100) {
         98 => choices.below(u64::MAX),
-        99 => choices.below((*said).saturating_mul(2).max(1)),
-        _ => *said,
+        99 => choices.below((*sent).saturating_mul(2).max(1)),
+        _ => *sent,
     };
-    *said = (*said).max(offset.saturating_add(bytes.len() as u64));
+    *sent = (*sent).max(offset.saturating_add(bytes.len() as u64));
     let wants_ack = choices.one_in(2);
     Frame::Data {
         offset,
@@ -300,10 +300,10 @@ fn carrier_frame(end: &End, choices: &mut Choices<'_>) -> Frame {
     }
 }
 
-/// Two ends whose words are perturbed on the way.
+/// Two ends whose messages are corrupted on the way.
 ///
 /// # Panics
-/// When more happens than an end of the session.
+/// When this does more harm than to end the session.
 pub fn perturbed(choices: &mut Choices<'_>) {
     let mut ends = [End::new(Role::Service), End::new(Role::Device)];
     let harm = 1 + choices.below(60);
@@ -321,7 +321,7 @@ pub fn perturbed(choices: &mut Choices<'_>) {
                 message = perturb(&message, choices);
                 frames(&message);
             }
-            if !ends[1 - side].hear(message) {
+            if !ends[1 - side].receive(message) {
                 break;
             }
         }
@@ -336,7 +336,7 @@ pub fn perturbed(choices: &mut Choices<'_>) {
 
 fn perturb(message: &[u8], choices: &mut Choices<'_>) -> Bytes {
     let mut bytes = message.to_vec();
-    // Headers are worth more harm than what they carry.
+    // Mostly corrupts headers, which matter more than payloads.
     let most = bytes.len().min(if choices.one_in(4) { 65_536 } else { 40 });
     let place = choices.below(most as u64) as usize;
     match choices.below(5) {

@@ -6,13 +6,13 @@ use bytes::Bytes;
 
 use super::Choices;
 
-/// Brings bytes with a delay, in other pieces than they were given, until it breaks.
+/// Delivers bytes with a delay, in other pieces than they were sent, until it breaks.
 #[derive(Debug)]
 pub(super) struct Link {
     latency: u64,
-    /// Bytes in a millisecond.
+    /// Bytes per millisecond.
     rate: u64,
-    /// So long may be what waits before the bottleneck: a socket's buffer.
+    /// The longest queue before the bottleneck, as in a socket's buffer.
     buffer: u64,
     busy_until: u64,
     pieces: VecDeque<(u64, Bytes)>,
@@ -21,7 +21,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// One that never brings anything.
+    /// A link that never delivers anything.
     pub(super) fn dead() -> Self {
         Self {
             latency: 0,
@@ -48,7 +48,7 @@ impl Link {
         self.busy_until <= now + self.buffer
     }
 
-    /// When something happens next: a piece, its end, or room for a sender that waits.
+    /// When something happens next: a piece arrives, the link ends, or a sender has room.
     pub(super) fn next_event(&self, now: u64) -> Option<u64> {
         let room = (!self.has_room(now)).then(|| self.busy_until - self.buffer);
         let piece = self.pieces.front().map(|(at, _)| *at);
@@ -77,12 +77,13 @@ impl Link {
         self.pieces.pop_front().map(|(_, piece)| piece)
     }
 
-    /// Whether the receiver sees by now that the carrier is lost.
+    /// Whether the receiver knows by now that the carrier is lost.
     pub(super) fn is_lost(&self, now: u64) -> bool {
         self.pieces.is_empty() && self.lost_at.is_some_and(|at| at <= now)
     }
 
-    /// Breaks: any end of what is on its way is lost. The receiver sees it, or does not.
+    /// Breaks the link: a random tail of the bytes in flight is lost. The receiver does not notice
+    /// it if `is_silent`.
     pub(super) fn cut(&mut self, now: u64, is_silent: bool, choices: &mut Choices<'_>) {
         let total: usize = self.pieces.iter().map(|(_, piece)| piece.len()).sum();
         let mut kept = choices.below(total as u64 + 1) as usize;

@@ -1,10 +1,10 @@
 //! Session mode under events of any kind, in any order.
 //!
 //! ```text
-//! choices       where decisions come from: a seed, or a fuzzer's bytes
+//! choices       random decisions, from a seed or from a fuzzer's bytes
 //! frames        both decoders, on any bytes in any pieces
-//! simulation    both ends, their applications, and a carrier that breaks
-//! hostile       one end, and a peer that follows no rules
+//! simulation    both ends, their applications, and carriers that break
+//! hostile       one end, and a peer that violates the protocol
 //! ```
 
 mod application;
@@ -22,10 +22,10 @@ pub use frames::frames;
 pub use hostile::{hostile, perturbed};
 pub use simulation::simulate;
 
-/// Lets `input` decide all that happens to one end or to both.
+/// Runs one of the simulations; `input` makes all decisions.
 ///
 /// # Panics
-/// When the machine does what it must not.
+/// When the session misbehaves.
 pub fn machine(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;

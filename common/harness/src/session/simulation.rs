@@ -1,23 +1,23 @@
-//! Both ends of a session, their applications, and carriers that break: a world with a
-//! clock of its own, in which everything follows from the choices.
+//! A simulation of both ends of a session, their applications, and carriers that break. It has its
+//! own clock, and is completely determined by the choices.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use device_stream_session::limits;
 use device_stream_session::{
-    CarrierId, Code, ConnectionId, Heard, Over, RefusedCode, Role, Session,
+    CarrierId, CarrierState, Code, ConnectionId, Over, RefusedCode, Role, Session,
 };
 
 use super::Choices;
 use super::application::Application;
 use super::link::Link;
 
-/// Connections of one world at most.
+/// The most connections of one simulation.
 const CONNECTIONS: usize = 12;
-/// All that is owed arrives within this time of health: 10 minutes.
+/// With good carriers, everything must arrive within this time: 10 minutes.
 const HEALTHY: u64 = 600_000_000;
-/// More happens at no single instant.
+/// The most events at one instant.
 const AT_ONCE: usize = 50_000;
 
 const SERVICE: usize = 0;
@@ -39,9 +39,9 @@ struct World<'a, 'b> {
     start: Instant,
     now: u64,
     ends: [End; 2],
-    /// What each end says to the other.
+    /// The direction from each end to the other.
     links: [Link; 2],
-    /// Connections that wait for the device's target, until when.
+    /// Connections that wait for the device's target, and until when.
     connecting: BTreeMap<ConnectionId, u64>,
     refused: BTreeSet<ConnectionId>,
     reconnect_at: Option<u64>,
@@ -49,11 +49,11 @@ struct World<'a, 'b> {
     is_ending: bool,
 }
 
-/// Plays one story: random events, then health, in which all that is owed must arrive;
-/// then the orderly end, which leaves nothing behind.
+/// Runs one simulation: random events, then good carriers, on which everything must arrive, then
+/// the orderly end, which must leave nothing behind.
 ///
 /// # Panics
-/// When a promise of session mode is broken.
+/// When a guarantee of session mode is violated.
 pub fn simulate(choices: &mut Choices<'_>) {
     let mut world = World::new(choices);
     let events = world.choices.below(40);
@@ -99,7 +99,7 @@ impl<'a, 'b> World<'a, 'b> {
         self.start + Duration::from_micros(self.now)
     }
 
-    // --- What happens to it ---
+    // --- Events ---
 
     fn event(&mut self) {
         match self.choices.below(12) {
@@ -108,7 +108,7 @@ impl<'a, 'b> World<'a, 'b> {
                     self.open();
                 }
             }
-            // Resets cut each direction at a place of its own.
+            // A reset cuts each direction at a random byte.
             4..7 => self.cut([false, false]),
             7 => {
                 let first = self.choices.one_in(2);
@@ -149,11 +149,11 @@ impl<'a, 'b> World<'a, 'b> {
         }
     }
 
-    /// What the drivers do: both ends stop and say what they have, then go on from there.
+    /// Does what the drivers do: both ends freeze and report their offsets, then continue there.
     fn reconnect(&mut self) {
         let now = self.instant();
         let received = [0, 1].map(|side: usize| self.ends[side].session.freeze(now));
-        // In storms, the answer is lost, and one end goes on alone.
+        // While carriers break, the answer may be lost, and only one end attaches.
         let alone = if self.is_healthy {
             None
         } else {
@@ -165,7 +165,7 @@ impl<'a, 'b> World<'a, 'b> {
             assert!(end.session.detached_since().is_some());
             if alone.is_none_or(|only| only == side) {
                 let attached = end.session.attach(received[1 - side], now);
-                end.carrier = Some(attached.expect("the peer had what it says"));
+                end.carrier = Some(attached.expect("a valid offset"));
             }
             self.links[side] = match alone {
                 None => Link::new(self.choices),
@@ -177,7 +177,7 @@ impl<'a, 'b> World<'a, 'b> {
 
     // --- Time ---
 
-    /// Lets time pass until then, or until `is_done`.
+    /// Lets time pass until `until`, or until `is_done`; returns whether it is done.
     fn run(&mut self, until: u64, is_done: impl Fn(&Self) -> bool) -> bool {
         loop {
             self.serve();
@@ -189,7 +189,7 @@ impl<'a, 'b> World<'a, 'b> {
                 self.now = until;
                 return false;
             }
-            assert!(next > self.now, "what is due is done");
+            assert!(next > self.now, "all due events were handled");
             self.now = next;
         }
     }
@@ -201,7 +201,7 @@ impl<'a, 'b> World<'a, 'b> {
             let scripts = end.applications.values();
             let scripts = scripts.filter_map(|script| script.next_event(now));
             let deadline = end.session.deadline().map(micros);
-            // One that has passed waits for room on the link.
+            // A deadline that has passed waits for room on the link.
             scripts.chain(deadline.filter(|at| *at > now))
         });
         let links = self.links.iter().filter_map(|link| link.next_event(now));
@@ -210,7 +210,7 @@ impl<'a, 'b> World<'a, 'b> {
         next.unwrap_or(u64::MAX)
     }
 
-    /// Does all that is due now.
+    /// Handles all events that are due now.
     fn serve(&mut self) {
         if self.reconnect_at.is_some_and(|at| at <= self.now) {
             self.reconnect();
@@ -230,10 +230,10 @@ impl<'a, 'b> World<'a, 'b> {
                 return;
             }
         }
-        panic!("no end of what happens at one instant");
+        panic!("no end of events at one instant");
     }
 
-    /// Whether anything happened.
+    /// Serves one end; returns whether anything happened.
     fn serve_end(&mut self, side: usize) -> bool {
         let mut is_busy = self.receive(side);
         if side == DEVICE {
@@ -266,9 +266,9 @@ impl<'a, 'b> World<'a, 'b> {
         let mut is_busy = false;
         while let Some(piece) = link.pop(self.now) {
             is_busy = true;
-            let heard = end.session.receive(carrier, piece, now);
-            let heard = heard.expect("a correct peer breaks no rule");
-            assert!(heard == Heard::Nothing || end.session.over() == Some(&Over::Ended));
+            let state = end.session.receive(carrier, piece, now);
+            let state = state.expect("a correct peer causes no violation");
+            assert!(state == CarrierState::Active || end.session.over() == Some(&Over::Ended));
             end.widest = end.widest.max(end.session.kept().window);
             assert!(end.session.received_bytes() >= end.received);
             end.received = end.session.received_bytes();
@@ -283,7 +283,7 @@ impl<'a, 'b> World<'a, 'b> {
         is_busy
     }
 
-    /// The device's target, which takes its time or is not there.
+    /// Connects the device's target, after a delay, or refuses.
     fn connect(&mut self) -> bool {
         let [service, end] = &mut self.ends;
         while let Some(id) = end.session.next_incoming() {
@@ -335,7 +335,7 @@ impl<'a, 'b> World<'a, 'b> {
         panic!("no end of messages at one instant");
     }
 
-    /// What holds at any time.
+    /// Checks the invariants.
     fn check(&self) {
         for end in &self.ends {
             let memory = end.session.kept();
@@ -350,9 +350,9 @@ impl<'a, 'b> World<'a, 'b> {
         }
     }
 
-    // --- The ends of the story ---
+    // --- The end of the simulation ---
 
-    /// Good carriers only: everything that is owed arrives.
+    /// Only good carriers from now on: everything must arrive.
     fn heal(&mut self) {
         self.is_healthy = true;
         let now = self.instant();
@@ -361,15 +361,15 @@ impl<'a, 'b> World<'a, 'b> {
             end.carrier = None;
         }
         self.reconnect_at = Some(self.now + 1);
-        let is_content = self.run(self.now + HEALTHY, |world| {
+        let is_complete = self.run(self.now + HEALTHY, |world| {
             world
                 .scripts()
-                .all(|(script, peer)| script.is_content(peer))
+                .all(|(script, peer)| script.is_complete(peer))
         });
-        let owed = self
+        let incomplete = self
             .scripts()
-            .find(|(script, peer)| !script.is_content(*peer));
-        assert!(is_content, "something is owed: {owed:#?}");
+            .find(|(script, peer)| !script.is_complete(*peer));
+        assert!(is_complete, "not everything arrived: {incomplete:#?}");
     }
 
     fn scripts(&self) -> impl Iterator<Item = (&Application, Option<&Application>)> {
@@ -380,7 +380,7 @@ impl<'a, 'b> World<'a, 'b> {
         })
     }
 
-    /// All is given up and the session ended; nothing may be left of it.
+    /// Aborts all connections and ends the session; nothing may be left of it.
     fn end(&mut self) {
         self.is_ending = true;
         for end in &mut self.ends {
@@ -395,7 +395,7 @@ impl<'a, 'b> World<'a, 'b> {
         for end in &self.ends {
             let session = &end.session;
             let (left, held) = (session.connections(), session.held());
-            assert!(is_done, "{left} connections and {held} bytes are left over");
+            assert!(is_done, "{left} connections and {held} bytes are left");
             assert_eq!(session.kept().shared, limits::CREDIT_SHARED);
         }
         self.ends[SERVICE].session.end();

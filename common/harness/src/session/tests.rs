@@ -2,24 +2,24 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Names the seed of a story that fails.
+/// Prints the seed of a simulation that fails.
 struct Announced(u64);
 
 impl Drop for Announced {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("SESSION_SEED={} replays this", self.0);
+            eprintln!("SESSION_SEED={} repeats this", self.0);
         }
     }
 }
 
-/// Plays stories of any seed: `SESSION_SEED` names the only one, `SESSION_CASES` says how
-/// many.
-fn stories(cases: u32, story: fn(&mut Choices<'_>)) {
+/// Runs simulations from random seeds: `SESSION_SEED` gives the only seed, `SESSION_CASES` the
+/// number of runs.
+fn simulations(cases: u32, simulation: fn(&mut Choices<'_>)) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let play = |seed: u64| {
         let _announced = Announced(seed);
-        story(&mut Choices::from_seed(seed));
+        simulation(&mut Choices::from_seed(seed));
     };
     if let Some(seed) = number("SESSION_SEED") {
         return play(seed);
@@ -33,21 +33,20 @@ fn stories(cases: u32, story: fn(&mut Choices<'_>)) {
 }
 
 #[test]
-fn two_ends_keep_their_promises_over_bad_carriers() {
-    stories(300, simulate);
+fn two_ends_deliver_everything_over_bad_carriers() {
+    simulations(300, simulate);
 }
 
 #[test]
 fn a_hostile_peer_can_do_no_more_than_end_the_session() {
-    stories(300, hostile);
+    simulations(300, hostile);
 }
 
 #[test]
-fn perturbed_words_can_do_no_more_than_end_the_session() {
-    stories(300, perturbed);
+fn corrupted_messages_can_do_no_more_than_end_the_session() {
+    simulations(300, perturbed);
 }
 
-/// What the fuzzers found worth keeping is played in every run of the tests.
 #[test]
 fn the_corpus_of_the_fuzz_targets() {
     crate::corpus::play("session_frames", frames);

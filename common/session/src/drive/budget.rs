@@ -1,5 +1,5 @@
-//! Which detached sessions must go when there are too many, or when they hold too much.
-//! No I/O and no clock.
+//! Decides which detached sessions are evicted when there are too many, or when they hold too much
+//! memory or too many connections. No I/O and no clock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use tokio::time::Instant;
 use crate::limits;
 use crate::proto::proof::SessionId;
 
-/// What detached sessions may take.
+/// Limits of all detached sessions together.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// So many.
+    /// Their number.
     pub sessions: usize,
-    /// So many bytes of memory together.
+    /// Their memory, in bytes.
     pub bytes: u64,
-    /// So many connections together.
+    /// Their connections.
     pub connections: usize,
 }
 
@@ -33,22 +33,22 @@ impl Default for Budget {
 /// A detached session.
 #[derive(Debug, Clone)]
 pub struct Detached {
-    /// Its name.
+    /// Its id.
     pub id: SessionId,
-    /// When it began. The age of a session protects it, and the time for which it is detached
-    /// does not count: who opens and drops sessions does not push out those of before.
+    /// When it began. Older sessions are kept, however long they are detached, so that a peer that
+    /// opens and abandons sessions does not evict earlier ones.
     pub began: Instant,
-    /// Connections that wait in it.
+    /// Its connections.
     pub connections: usize,
-    /// Bytes of memory that wait in it.
+    /// Its memory, in bytes.
     pub held: u64,
-    /// Whose it is, as far as that is known: what there is, is shared among holders.
+    /// Its owner, as far as it is known: the budget is shared among holders.
     pub holder: Arc<str>,
 }
 
 impl Budget {
-    /// Those that must go: sessions without connections first, then the newest of the holder
-    /// that has most. An attached session is never among them: it is not even asked for.
+    /// The sessions to evict: those without connections first, then the newest of the holder that
+    /// has most.
     pub fn evicted(&self, mut detached: Vec<Detached>) -> Vec<SessionId> {
         let mut evicted = Vec::new();
         loop {
@@ -71,7 +71,7 @@ impl Budget {
     }
 }
 
-/// Where the session stands that makes room for another one.
+/// The index of the session to evict for a new one.
 pub fn first_to_go(detached: &[Detached]) -> Option<usize> {
     let shares = shares(detached, |_| 1);
     let places = detached.iter().enumerate();
@@ -83,14 +83,14 @@ fn connections(session: &Detached) -> u64 {
     session.connections as u64
 }
 
-/// By how much they have more of something than they may have.
+/// By how much the sum of a quantity exceeds its limit.
 fn excess(detached: &[Detached], of: impl Fn(&Detached) -> u64, most: u64) -> u64 {
     let all: u64 = detached.iter().map(of).sum();
     all.saturating_sub(most)
 }
 
-/// Where the session stands that frees some of what there is too much of. Of those of one holder
-/// one goes that frees `excess` alone, if there is one: the end of others would be of no use.
+/// The index of the session to evict to reduce a quantity. Among those of one holder, a session
+/// that frees the whole `excess` comes first, so that no more sessions than necessary end.
 fn first_to_free(
     detached: &[Detached],
     of: impl Fn(&Detached) -> u64,
@@ -105,7 +105,7 @@ fn first_to_free(
     victim.map(|(place, _)| place)
 }
 
-/// What each holder has in all.
+/// The total of each holder.
 fn shares(detached: &[Detached], of: impl Fn(&Detached) -> u64) -> HashMap<&str, u64> {
     let mut shares = HashMap::new();
     for session in detached {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_who_has_most_goes_first() {
+    fn the_newest_session_of_the_holder_with_most_is_evicted_first() {
         let all = [
             detached(1, "a", 1, 40),
             detached(2, "b", 1, 10),
@@ -155,21 +155,21 @@ mod tests {
         ];
         assert_eq!(evicted(5, 80, &all), [0u8; 0]);
         assert_eq!(evicted(4, 80, &all), [4]);
-        // Then all but one have as many: the newest.
+        // Now all holders have one session: the newest goes.
         assert_eq!(evicted(3, 80, &all), [4, 3]);
         assert_eq!(evicted(2, 80, &all), [4, 3, 5]);
-        // Of bytes another one has most.
+        // Another holder has the most bytes.
         assert_eq!(evicted(5, 79, &all), [1]);
         assert_eq!(evicted(5, 39, &all), [1, 4]);
         assert_eq!(evicted(0, 0, &all).len(), 5);
     }
 
     #[test]
-    fn who_opens_and_drops_sessions_pushes_out_its_own() {
+    fn a_holder_that_opens_and_abandons_sessions_evicts_its_own() {
         let shell = detached(0, "operator", 1, 100);
         let mut all = vec![shell.clone()];
         for number in 1..=200 {
-            // Also one that looks like the operator.
+            // Every second one has the holder of the protected session.
             let holder = if number % 2 == 0 {
                 "operator"
             } else {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_without_connections_goes_before_any_other() {
+    fn a_session_without_connections_is_evicted_before_any_other() {
         let all = [
             detached(1, "a", 0, 5),
             detached(2, "b", 1, 90),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_of_detached_sessions_leave_room_for_others() {
+    fn the_connections_of_detached_sessions_are_limited() {
         let all = [
             detached(1, "a", 60, 0),
             detached(2, "b", 30, 0),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_one_that_suffices_spares_the_others() {
+    fn a_session_that_frees_enough_is_evicted_alone() {
         let all = [
             detached(1, "a", 1, 90),
             detached(2, "a", 1, 1),
@@ -221,7 +221,7 @@ mod tests {
         ];
         assert_eq!(evicted(3, 91, &all), [3]);
         assert_eq!(evicted(3, 60, &all), [1]);
-        // What holds nothing frees nothing.
+        // A session that holds nothing frees nothing.
         let all = [detached(1, "a", 1, 90), detached(2, "a", 0, 0)];
         assert_eq!(evicted(3, 60, &all), [1]);
     }

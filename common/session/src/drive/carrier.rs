@@ -1,4 +1,4 @@
-//! Drives a session over one carrier: what comes goes in, what it has to send goes out.
+//! Drives a session over one carrier: passes received messages to it and sends its output.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -15,9 +15,9 @@ use crate::drive::clock;
 use crate::drive::shared::SharedSession;
 use crate::limits;
 use crate::proto::frame::{Code, Frame};
-use crate::proto::machine::{CarrierId, Heard};
+use crate::proto::machine::{CarrierId, CarrierState};
 
-/// Messages that are read before something is sent: acknowledgements must not wait.
+/// Messages that are read before output is sent: acknowledgements must not wait longer.
 const BATCH: usize = 32;
 
 /// How a carrier ended.
@@ -35,10 +35,10 @@ pub enum CarrierEnd {
     /// The peer was silent.
     #[error("the other end was silent for {} s", limits::SILENCE.as_secs())]
     Silent,
-    /// The peer gave it up.
+    /// The peer detached it.
     #[error("the other end gave it up: {0}")]
     Detached(Code),
-    /// The session goes on over another one.
+    /// The session continues over another one.
     #[error("the session goes on over another stream")]
     Superseded,
 }
@@ -51,9 +51,11 @@ fn reason(close_frame: &CloseFrame) -> String {
     }
 }
 
-/// Runs a session over its present carrier, to the end of one or the other, and closes the stream.
-/// `already_read` is what came behind the handshake. Dropping the future cuts the stream; the
-/// session must then be told by [`SharedSession::freeze`].
+/// Runs a session over its current carrier until one of them ends, and closes the stream.
+/// `already_read` are the bytes that followed the handshake.
+///
+/// Dropping the future cuts the stream; then call [`SharedSession::freeze`], since the session
+/// still has the carrier.
 pub async fn drive_carrier<S: AsyncRead + AsyncWrite + Unpin>(
     live: &SharedSession,
     carrier: CarrierId,
@@ -62,7 +64,7 @@ pub async fn drive_carrier<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> CarrierEnd {
     if !already_read.is_empty() {
         let now = clock::now();
-        // A peer that breaks the protocol gets its reset below.
+        // After a violation, the reset is sent below.
         let _ = live.with(|state| state.session.receive(carrier, already_read, now));
     }
     let mut driver = Driver {
@@ -83,16 +85,16 @@ pub async fn drive_carrier<S: AsyncRead + AsyncWrite + Unpin>(
         }
         CarrierEnd::Superseded => {
             let code = Code::Superseded;
-            let told = Data::binary(Frame::Detach { code }.encode());
+            let detach = Data::binary(Frame::Detach { code }.encode());
             let _ = tokio::time::timeout(limits::CLOSE, async {
                 poll_fn(|cx| stream.poll_ready(cx)).await?;
-                stream.start_send(told)?;
+                stream.start_send(detach)?;
                 poll_fn(|cx| stream.poll_flush(cx)).await
             })
             .await;
             stream.close(CloseFrame::NORMAL, "", limits::CLOSE).await;
         }
-        // The peer is gone; the socket goes at once.
+        // The peer is gone: no closing handshake.
         CarrierEnd::Lost(_) | CarrierEnd::Closed(_) | CarrierEnd::Silent => {}
     }
     end
@@ -105,8 +107,8 @@ struct Driver<'a, S> {
     unflushed: bool,
     timer: Pin<Box<Sleep>>,
     second_look: SecondLook,
-    /// Sending comes first now: reading has used up the task's turn (tokio's coop), and a flood
-    /// would do so each time.
+    /// The next poll sends first: reading has used up the task's budget (tokio's coop), and with a
+    /// flood it would do so each time.
     is_sending_first: bool,
 }
 
@@ -123,22 +125,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                 Err(end) => (Some(end), true),
             };
             self.is_sending_first = !coop::has_budget_remaining();
-            let said = self.poll_send(cx);
+            let sent = self.poll_send(cx);
             if let Some(end) = end {
-                // What was still to be sent, an RST perhaps, has been tried.
+                // The remaining output, an RST perhaps, was sent if possible.
                 return Poll::Ready(end);
             }
-            let said_all = match said {
-                Ok(said_all) => said_all,
+            let sent_all = match sent {
+                Ok(sent_all) => sent_all,
                 Err(end) => return Poll::Ready(end),
             };
-            if read_all && said_all {
+            if read_all && sent_all {
                 return Poll::Pending;
             }
         }
     }
 
-    /// Reads a batch; whether all is read that is there.
+    /// Reads a batch; returns whether nothing is left to read.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, CarrierEnd> {
         for _ in 0..BATCH {
             match self.stream.poll_incoming(cx) {
@@ -148,18 +150,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                     return Err(CarrierEnd::Closed(close_frame));
                 }
                 Poll::Ready(Ok(Incoming::Data(data))) => {
-                    let heard = self.live.with(|state| {
+                    let received = self.live.with(|state| {
                         let bytes = data.into_bytes();
                         let now = clock::now();
                         state.session.receive(self.carrier, bytes, now)
                     });
-                    match heard {
-                        Ok(Heard::Nothing) => {}
-                        Ok(Heard::Detached(code)) => return Err(CarrierEnd::Detached(code)),
-                        Ok(Heard::Over) => return Err(CarrierEnd::Over),
+                    match received {
+                        Ok(CarrierState::Active) => {}
+                        Ok(CarrierState::Detached(code)) => return Err(CarrierEnd::Detached(code)),
+                        Ok(CarrierState::Over) => return Err(CarrierEnd::Over),
                         Err(violation) => {
                             tracing::warn!(session = %self.live.id(), "{violation}");
-                            // The reset goes out below.
+                            // The reset is sent by `poll_send`.
                             return Ok(true);
                         }
                     }
@@ -169,13 +171,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
         Ok(false)
     }
 
-    /// Sends all there is to send now; whether there is nothing left to do before a wake-up.
+    /// Sends all current output; returns whether nothing is left to do before a wake-up.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<bool, CarrierEnd> {
         let mut is_blocked = true;
         while let Poll::Ready(ready) = self.stream.poll_ready(cx) {
             ready.map_err(CarrierEnd::Lost)?;
             let message = self.live.with(|state| {
-                // Not in the place of the carrier that has taken over.
+                // A carrier that has taken over keeps its own waker.
                 if state.session.is_on(self.carrier) {
                     state.register_carrier(cx);
                 }
@@ -196,8 +198,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                     flushed.map_err(CarrierEnd::Lost)?;
                     self.unflushed = false;
                     if is_blocked {
-                        // The way has become free since the loop above: nothing would wake us
-                        // for what it has left.
+                        // There is room again since the loop above, and nothing would wake the
+                        // task for the remaining output.
                         return Ok(false);
                     }
                 }
@@ -211,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                 session.over().is_some(),
                 session.is_on(self.carrier),
                 session.dead_at(),
-                // What is due cannot be sent now, or not any more: only death is waited for.
+                // Due output cannot be sent now, or not any more: wait only for silence.
                 if is_blocked || session.over().is_some() {
                     session.dead_at()
                 } else {
@@ -243,7 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
         if self.timer.deadline() != deadline {
             self.timer.as_mut().reset(deadline);
         }
-        // A time that has come already is acted on at once.
+        // If the deadline has passed already, poll again at once.
         Ok(self.timer.as_mut().poll(cx).is_pending())
     }
 }

@@ -26,13 +26,13 @@ use crate::proto::machine::Over;
 /// How an inner connection ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionEnd {
-    /// Both directions ended in order, and all was delivered.
+    /// Both directions ended in order, and everything was delivered.
     #[error("both ends are done")]
     Finished,
-    /// The local connection broke.
+    /// The local connection failed.
     #[error("the local connection broke")]
     LocalFailed(#[source] io::Error),
-    /// The connection at the other end broke.
+    /// The connection at the other end failed.
     #[error("the connection at the other end broke")]
     PeerReset,
     /// The device did not open it.
@@ -40,10 +40,10 @@ pub enum ConnectionEnd {
     Refused {
         /// Why.
         code: RefusedCode,
-        /// The device's own words; may be empty.
+        /// The device's text; may be empty.
         text: String,
     },
-    /// The session ended under it.
+    /// The session ended.
     #[error("the session ended: {0}")]
     SessionOver(Code),
 }
@@ -63,8 +63,8 @@ impl ConnectionEnd {
     }
 }
 
-/// Copies both ways until both directions have ended or one side broke, then releases
-/// the connection. Dropping the future breaks both sides.
+/// Copies both ways until both directions have ended or one side failed, then releases the
+/// connection. Dropping the future resets both sides.
 pub async fn run_connection<L: ConnectionSocket>(
     live: &SharedSession,
     id: ConnectionId,
@@ -74,18 +74,19 @@ pub async fn run_connection<L: ConnectionSocket>(
     RunningConnection::new(live, id, local, traffic).run().await
 }
 
-/// A connection that is being copied, for a caller that wants to know when the device has opened
-/// it. Dropping it breaks both sides.
+/// A connection that is being copied, for a caller that needs to know when the device has opened
+/// it. Dropping it resets both sides.
 pub struct RunningConnection<'a, L> {
     copying: Copying<'a, L>,
     release: Release<'a>,
     started: Instant,
-    /// How it ended, if that was seen before [`run`](Self::run).
+    /// How it ended, if it did before [`run`](Self::run).
     ended: Option<ConnectionEnd>,
 }
 
 impl<'a, L: ConnectionSocket> RunningConnection<'a, L> {
-    /// Ready to copy. From now on the local connection ends in a failure, unless it ends in order.
+    /// Prepares to copy. From now on the local connection is reset when it is dropped, unless it
+    /// ends in order.
     pub fn new(live: &'a SharedSession, id: ConnectionId, local: L, traffic: &'a Traffic) -> Self {
         local.arm();
         Self {
@@ -109,8 +110,8 @@ impl<'a, L: ConnectionSocket> RunningConnection<'a, L> {
     }
 
     /// Copies until the device has opened the connection. False if it ended before that;
-    /// [`run`](Self::run) then tells at once how. The future may be dropped: the connection stays
-    /// as it is.
+    /// [`run`](Self::run) then returns its end at once. The future may be dropped and called again:
+    /// nothing is lost.
     pub async fn opened(&mut self) -> bool {
         let copying = &mut self.copying;
         self.ended = poll_fn(|cx| match copying.poll(cx) {
@@ -122,8 +123,8 @@ impl<'a, L: ConnectionSocket> RunningConnection<'a, L> {
         self.copying.is_opened
     }
 
-    /// Copies until both directions have ended or one side broke, then releases the connection.
-    /// Dropping the future breaks both sides.
+    /// Copies until both directions have ended or one side failed, then releases the connection.
+    /// Dropping the future resets both sides.
     pub async fn run(mut self) -> Outcome<ConnectionEnd> {
         let end = match self.ended.take() {
             Some(end) => end,
@@ -142,7 +143,7 @@ impl<'a, L: ConnectionSocket> RunningConnection<'a, L> {
     }
 }
 
-/// Releases the connection, however the task ends.
+/// Releases the connection when it is dropped.
 struct Release<'a> {
     live: &'a SharedSession,
     id: ConnectionId,
@@ -154,11 +155,11 @@ impl Drop for Release<'_> {
     }
 }
 
-/// How far the way down, session to local socket, has come.
+/// State of the direction from the session to the local socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Down {
     Open,
-    /// The peer has ended; shut the local socket down.
+    /// The peer has sent FIN: shut the local socket down.
     Ending,
     Done,
 }
@@ -174,16 +175,15 @@ struct Copying<'a, L> {
     unflushed: bool,
     down: Down,
     up_is_done: bool,
-    /// What the next read may bring: about twice of what the last one did.
+    /// Size of the next read: about twice that of the last one.
     read_size: usize,
-    /// The way up comes first now: the way down has used up the task's turn (tokio's coop).
+    /// The next poll copies up first: the way down has used up the task's budget (tokio's coop).
     is_up_first: bool,
 }
 
 impl<L: ConnectionSocket> Copying<'_, L> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
-        // Whatever the local socket is waited for: a reset must be seen, also by one that
-        // takes no more bytes.
+        // A reset must be seen also while the local socket takes no more bytes.
         let is_broken = self.live.with(|state| {
             state.register(self.id, cx);
             state.session.is_broken(self.id)
@@ -208,7 +208,7 @@ impl<L: ConnectionSocket> Copying<'_, L> {
                 return Poll::Ready(ConnectionEnd::Finished);
             }
             if let Some(over) = self.live.over() {
-                // All that had come before its end is delivered; nothing more can be sent.
+                // All bytes from before the end are delivered; nothing more can be sent.
                 return Poll::Ready(match over {
                     Over::Ended => ConnectionEnd::PeerReset,
                     Over::Broken(code) | Over::PeerBroke(code, _) => {
@@ -220,7 +220,7 @@ impl<L: ConnectionSocket> Copying<'_, L> {
         Poll::Pending
     }
 
-    /// Session to local socket; ready only with an end.
+    /// Copies from the session to the local socket; ready only when the connection ends.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         loop {
             while !self.undelivered.is_empty() {
@@ -293,7 +293,7 @@ impl<L: ConnectionSocket> Copying<'_, L> {
         }
     }
 
-    /// Local socket to session; ready only with an end.
+    /// Copies from the local socket to the session; ready only when the connection ends.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         while !self.up_is_done {
             let (room, is_starved) = self.live.with(|state| {
@@ -324,7 +324,7 @@ impl<L: ConnectionSocket> Copying<'_, L> {
         Poll::Pending
     }
 
-    /// What the local socket has, at most `room` bytes; empty at the end of its input.
+    /// Reads at most `room` bytes from the local socket; empty at the end of its input.
     fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<Chunk>> {
         let size = room.min(self.read_size);
         if size <= SMALL_READ {
@@ -337,7 +337,7 @@ impl<L: ConnectionSocket> Copying<'_, L> {
             }
             return Poll::Ready(Ok(Chunk::copy_of(buffer.filled())));
         }
-        // Memory is taken when there is something to put into it.
+        // Allocates only when there is something to read.
         ready!(self.local.poll_readable(cx))?;
         let mut chunk = self.live.with(|state| state.session.chunk(size));
         let mut target = chunk.buffer().limit(size);
@@ -351,7 +351,7 @@ impl<L: ConnectionSocket> Copying<'_, L> {
         } else {
             (2 * count).clamp(SMALL_READ, limits::CHUNK)
         };
-        // What is kept for a replay shall not keep a large buffer for a few bytes.
+        // A few bytes that are kept for a replay must not keep a large buffer.
         if 2 * (count as u64) < chunk.held() {
             let copy = Chunk::copy_of(chunk.bytes());
             self.live.with(|state| state.session.give_back(chunk));
@@ -375,33 +375,33 @@ mod tests {
     use crate::proto::proof::SessionId;
 
     #[tokio::test]
-    async fn a_reader_that_has_stopped_does_not_hide_the_session_s_end() {
+    async fn the_end_of_the_session_is_seen_while_the_reader_has_stopped() {
         let live = SharedSession::new(SessionId::random(), Role::Device);
         let carrier = live.attach(&live.freeze(), 0).unwrap();
         let id = ConnectionId(1);
-        let mut said = bytes::BytesMut::new();
-        crate::proto::inner::Inner::Open.encode(id, &mut said);
-        crate::proto::inner::Inner::Data(Bytes::from(vec![7; 1000])).encode(id, &mut said);
-        let said = crate::proto::frame::Frame::Data {
+        let mut inner = bytes::BytesMut::new();
+        Inner::Open.encode(id, &mut inner);
+        Inner::Data(Bytes::from(vec![7; 1000])).encode(id, &mut inner);
+        let frame = crate::proto::frame::Frame::Data {
             offset: 0,
-            bytes: said.freeze(),
+            bytes: inner.freeze(),
             wants_ack: false,
         };
         let now = clock::now();
-        live.with(|state| state.session.receive(carrier, said.encode(), now))
+        live.with(|state| state.session.receive(carrier, frame.encode(), now))
             .unwrap();
         assert_eq!(live.next_incoming().await, Some(id));
         // Room for ten bytes, which are not read.
         let (near, _far) = duplex(10);
         let traffic = Traffic::default();
-        let piping = run_connection(&live, id, near, &traffic);
+        let copying = run_connection(&live, id, near, &traffic);
         let ending = async {
             while traffic.received() < 10 {
                 tokio::task::yield_now().await;
             }
             live.reset(Code::Evicted, "");
         };
-        let (outcome, ()) = tokio::join!(piping, ending);
+        let (outcome, ()) = tokio::join!(copying, ending);
         assert!(
             matches!(outcome.end, ConnectionEnd::SessionOver(Code::Evicted)),
             "{:?}",
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_ends_as_it_opens_was_open() {
+    async fn a_connection_that_ends_as_it_opens_counts_as_opened() {
         let live = SharedSession::new(SessionId::random(), Role::Service);
         let carrier = live.attach(&live.freeze(), 0).unwrap();
         let id = live.open().unwrap();
@@ -427,7 +427,7 @@ mod tests {
             })
             .unwrap();
         };
-        // Its input is over at once, and it takes what comes.
+        // Its input ends at once, and it reads everything.
         let (local, mut far) = duplex(64);
         far.shutdown().await.unwrap();
         let traffic = Traffic::default();

@@ -1,6 +1,6 @@
-//! The first words on a carrier, with deadlines: the device greets, and the service
-//! begins a session or goes on with one (`docs/session-protocol.md`, "Handshake"). A peer
-//! that does not greet gets no answer at all.
+//! The handshake on a carrier, with deadlines: the device sends a greeting, and the service begins
+//! a session or resumes one (`docs/session-protocol.md`, "Handshake"). Without a greeting, the
+//! service sends nothing.
 
 use std::future::poll_fn;
 
@@ -14,19 +14,19 @@ use crate::proto::boot_id::BootId;
 use crate::proto::frame::{Code, Decoder, Frame, Greeting, HEADER};
 use crate::proto::proof::{Challenge, Proof, Prover, ResumeSecret, SessionId, VERSION};
 
-/// Why a carrier did not come to carry a session.
+/// Why the handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum GreetError {
     /// The peer sent nothing in time.
     #[error("the other end said nothing within {} s", .0.as_secs_f32())]
     Silent(Duration),
-    /// The peer sent something else: its first bytes.
+    /// The peer does not speak session mode; its first bytes.
     #[error("the other end does not speak session mode: it sent {0}")]
     Malformed(String),
-    /// The peer sent a frame that has no place there.
+    /// The peer sent a frame that is not expected now.
     #[error("the other end does not speak session mode: it sent a frame out of turn")]
     OutOfTurn,
-    /// The peer speaks other versions.
+    /// The peer supports other versions.
     #[error("the other end speaks versions {lowest} to {highest} of session mode, not {VERSION}")]
     Version {
         /// Its lowest.
@@ -39,7 +39,7 @@ pub enum GreetError {
     Refused {
         /// Why.
         code: Code,
-        /// Its own words; may be empty.
+        /// Its text; may be empty.
         text: String,
     },
     /// The peer does not know the session's secret.
@@ -53,23 +53,23 @@ pub enum GreetError {
     Lost(#[from] WebSocketError),
 }
 
-/// What a service wants.
+/// The service's request.
 #[derive(Debug)]
 pub enum Wish {
     /// A new session.
     New {
-        /// Its name.
+        /// Its id.
         id: SessionId,
-        /// What will prove that a resume is the service's.
+        /// Proves later that a resume is the service's.
         secret: ResumeSecret,
         /// How long the service keeps it while it is detached.
         grace: Duration,
     },
-    /// To go on with one.
+    /// To resume one.
     Resume(ResumeWish),
 }
 
-/// The wish to go on with a session.
+/// The request to resume a session.
 #[derive(Debug)]
 pub struct ResumeWish {
     /// Which.
@@ -82,15 +82,15 @@ pub struct ResumeWish {
 }
 
 impl ResumeWish {
-    /// Whether it comes from who knows the secret.
+    /// Whether the sender knows the secret.
     pub fn is_proven(&self, secret: &ResumeSecret) -> bool {
         self.proof
             .holds(Prover::Service, secret, self.id, self.asked, self.received)
     }
 }
 
-/// A conversation before the session's own. When one of its futures is dropped before its end, the
-/// carrier is of no more use.
+/// The handshake on one carrier. When one of its futures is dropped before its end, the carrier
+/// cannot be used any more.
 pub struct Exchange<S> {
     stream: WebSocket<S>,
     unread: BytesMut,
@@ -105,12 +105,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         }
     }
 
-    /// The carrier, and what the peer has sent beyond the handshake.
+    /// The carrier, and the bytes that the peer has sent after the handshake.
     pub fn into_parts(self) -> (WebSocket<S>, Bytes) {
         (self.stream, self.unread.freeze())
     }
 
-    /// Closes the carrier in order.
+    /// Closes the carrier in order. Dropping the future cuts it.
     pub async fn close(self) {
         self.stream
             .close(CloseFrame::NORMAL, "", limits::CLOSE)
@@ -119,12 +119,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
 
     // --- The service's side ---
 
-    /// Waits for the device's greeting, for `patience` at most.
+    /// Waits for the device's greeting, for `limit` at most.
+    ///
+    /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
     /// [`GreetError`].
-    pub async fn greeting(&mut self, patience: Duration) -> Result<Greeting, GreetError> {
-        match self.next(patience).await? {
+    pub async fn greeting(&mut self, limit: Duration) -> Result<Greeting, GreetError> {
+        match self.next(limit).await? {
             Frame::Greeting(greeting) => {
                 let Greeting {
                     lowest, highest, ..
@@ -140,7 +142,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         }
     }
 
-    /// Begins a session; the answer comes in the session's own conversation.
+    /// Begins a session; the session itself receives the answer.
+    ///
+    /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
     /// [`GreetError`].
@@ -156,11 +160,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
             secret: secret.clone(),
             grace,
         };
-        self.say(&hello).await
+        self.send(&hello).await
     }
 
-    /// Goes on with a session of which `received` bytes have come; returns how many have
-    /// reached the device. Within [`limits::RESUME`].
+    /// Resumes a session of which this end has received `received` bytes; returns how many the
+    /// device has received. Takes at most [`limits::RESUME`] for each step.
+    ///
+    /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
     /// [`GreetError`].
@@ -173,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     ) -> Result<u64, GreetError> {
         let challenge = Challenge::random();
         let asked = greeting.challenge;
-        self.say(&Frame::Resume {
+        self.send(&Frame::Resume {
             version: VERSION,
             id,
             received,
@@ -196,13 +202,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
 
     // --- The device's side ---
 
-    /// Greets, and waits for what the service wants, [`limits::RESUME`] at most.
+    /// Sends the greeting, and waits for the service's request, for [`limits::RESUME`] at most.
+    ///
+    /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
     /// [`GreetError`].
     pub async fn greet(&mut self, boot_id: BootId) -> Result<Wish, GreetError> {
         let asked = Challenge::random();
-        self.say(&Frame::Greeting(Greeting {
+        self.send(&Frame::Greeting(Greeting {
             lowest: VERSION,
             highest: VERSION,
             boot_id,
@@ -244,16 +252,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         Ok(wish)
     }
 
-    /// Grants a new session.
+    /// Accepts a new session.
+    ///
+    /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
     /// [`GreetError`].
     pub async fn welcome(&mut self, grace: Duration) -> Result<(), GreetError> {
-        self.say(&Frame::Welcome { grace }).await
+        self.send(&Frame::Welcome { grace }).await
     }
 
-    /// Grants a resume: `received` bytes have come, and no more will be taken that an older
-    /// carrier may bring.
+    /// Accepts a resume: this end has received `received` bytes, and accepts nothing more from an
+    /// older carrier.
+    ///
+    /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
     /// [`GreetError`].
@@ -264,35 +276,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         received: u64,
     ) -> Result<(), GreetError> {
         let proof = Proof::new(Prover::Device, secret, wish.id, wish.challenge, received);
-        self.say(&Frame::Resumed { received, proof }).await
+        self.send(&Frame::Resumed { received, proof }).await
     }
 
-    /// Refuses what the service wants.
+    /// Refuses the service's request.
+    ///
+    /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
     /// [`GreetError`].
     pub async fn refuse(&mut self, code: Code, text: &str) -> Result<(), GreetError> {
         let text = text.to_owned();
-        self.say(&Frame::Refused { code, text }).await
+        self.send(&Frame::Refused { code, text }).await
     }
 
     // --- Both ---
 
-    async fn say(&mut self, frame: &Frame) -> Result<(), GreetError> {
-        let patience = limits::RESUME;
-        let saying = async {
+    async fn send(&mut self, frame: &Frame) -> Result<(), GreetError> {
+        let limit = limits::RESUME;
+        let sending = async {
             poll_fn(|cx| self.stream.poll_ready(cx)).await?;
             self.stream.start_send(Data::binary(frame.encode()))?;
             poll_fn(|cx| self.stream.poll_flush(cx)).await?;
             Ok(())
         };
-        timeout(patience, saying)
+        timeout(limit, sending)
             .await
-            .unwrap_or(Err(GreetError::Silent(patience)))
+            .unwrap_or(Err(GreetError::Silent(limit)))
     }
 
-    async fn next(&mut self, patience: Duration) -> Result<Frame, GreetError> {
-        let listening = async {
+    async fn next(&mut self, limit: Duration) -> Result<Frame, GreetError> {
+        let receiving = async {
             loop {
                 if let Some(frame) = self.unread_frame()? {
                     return Ok(frame);
@@ -303,23 +317,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                 }
             }
         };
-        timeout(patience, listening)
+        timeout(limit, receiving)
             .await
-            .unwrap_or(Err(GreetError::Silent(patience)))
+            .unwrap_or(Err(GreetError::Silent(limit)))
     }
 
-    /// A whole frame, if one is there; what follows it stays.
+    /// Takes a whole frame, if one has arrived; later bytes stay.
     fn unread_frame(&mut self) -> Result<Option<Frame>, GreetError> {
         let malformed = |bytes: &[u8]| GreetError::Malformed(shown(bytes));
-        // Looked at as far as it is there, so that malformed is known at its first bytes.
-        let mut looked_at = Bytes::copy_from_slice(&self.unread);
+        // Decodes an incomplete frame too, so that malformed input fails at its first bytes.
+        let mut rest = Bytes::copy_from_slice(&self.unread);
         let frame = Decoder::default()
-            .next(&mut looked_at)
+            .next(&mut rest)
             .map_err(|_| malformed(&self.unread))?;
         match frame {
             Some(Frame::Data { .. }) => Err(malformed(&self.unread)),
             Some(frame) => {
-                self.unread = BytesMut::from(looked_at);
+                self.unread = BytesMut::from(rest);
                 Ok(Some(frame))
             }
             None if self.unread.len() > HEADER + 1024 => Err(malformed(&self.unread)),
@@ -328,7 +342,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     }
 }
 
-/// The first bytes of what a peer sent, for a person.
+/// The first bytes that a peer sent, for display.
 fn shown(bytes: &[u8]) -> String {
     let start = bytes.get(..bytes.len().min(24)).unwrap_or_default();
     format!("\"{}\"", start.escape_ascii())
@@ -341,25 +355,25 @@ mod tests {
     use super::*;
 
     async fn pair() -> (Exchange<DuplexStream>, Exchange<DuplexStream>) {
-        // A pipe of few bytes finds what relies on whole reads.
+        // A small pipe finds code that relies on whole reads.
         let (near, far) = duplex(8);
         let (service, device) = (WebSocket::client(near, &[]), WebSocket::server(far, &[]));
         (Exchange::new(service), Exchange::new(device))
     }
 
     #[tokio::test]
-    async fn a_session_begins_and_goes_on() {
+    async fn a_session_begins_and_is_resumed() {
         let (id, secret) = (SessionId::random(), ResumeSecret::random());
         let boot_id = BootId::random();
         let (mut service, mut device) = pair().await;
-        let told = secret.clone();
+        let sent_secret = secret.clone();
         let asking = async {
             assert_eq!(
                 service.greeting(limits::HANDSHAKE).await.unwrap().boot_id,
                 boot_id
             );
             let grace = Duration::from_secs(7);
-            service.hello(id, &told, grace).await.unwrap();
+            service.hello(id, &sent_secret, grace).await.unwrap();
         };
         let (wish, ()) = tokio::join!(device.greet(boot_id), asking);
         let Wish::New {
@@ -391,7 +405,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_device_that_does_not_know_the_secret_is_found_out() {
+    async fn a_device_that_does_not_know_the_secret_is_rejected() {
         let (id, secret) = (SessionId::random(), ResumeSecret::random());
         let (mut service, mut device) = pair().await;
         let asking = async {
@@ -410,7 +424,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_and_rubbish() {
+    async fn silence_and_malformed_input_are_errors() {
         let (mut service, device) = pair().await;
         let error = service.greeting(limits::HANDSHAKE).await.unwrap_err();
         assert!(matches!(error, GreetError::Silent(_)), "{error}");

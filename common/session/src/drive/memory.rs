@@ -1,26 +1,26 @@
-//! What the sessions of a program may hold on this machine.
+//! How much memory the sessions of a program may hold on this machine.
 
 pub use crate::proto::memory::Memory;
 
-/// Bounds of the default; between them it is this part of the machine's memory.
+/// Bounds of the default.
 const SMALLEST: u64 = 64 << 20;
 const LARGEST: u64 = 1 << 30;
+/// Between them the default is one eighth of the machine's memory.
 const PART: u64 = 8;
 
-/// What sessions may hold on this machine, in bytes, unless configured otherwise: an eighth of its
-/// memory, 64 MiB at least and 1 GiB at most. Where the system does not say how much there
-/// is, 256 MiB.
+/// How many bytes sessions may hold on this machine by default: an eighth of its memory, 64 MiB at
+/// least and 1 GiB at most. If the size of the memory is unknown, 256 MiB.
 pub fn default_limit() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     total(&text).map_or(256 << 20, |total| (total / PART).clamp(SMALLEST, LARGEST))
 }
 
-/// What sessions may hold, in bytes, when it is configured in MiB, or not at all.
+/// How many bytes sessions may hold when `mib` is configured, or nothing.
 pub fn limit(mib: Option<u32>) -> u64 {
     mib.map_or_else(default_limit, |mib| u64::from(mib) << 20)
 }
 
-/// The machine's memory as Linux writes it.
+/// The machine's memory in bytes, from the contents of `/proc/meminfo`.
 fn total(meminfo: &str) -> Option<u64> {
     let line = meminfo
         .lines()
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_is_the_machine_s() {
+    fn the_default_depends_on_the_machine() {
         assert_eq!(
             total("MemTotal:        8039936 kB\nMemFree: 1 kB\n"),
             Some(8039936 << 10)

@@ -1,5 +1,5 @@
-//! What runs a session: over one carrier after the other, and for each of its connections. Nothing
-//! here decides what is sent, or whether a session goes on.
+//! The tasks that run a session: one for the current carrier, and one for each connection. They do
+//! not decide what is sent, or whether a session continues.
 
 pub mod budget;
 pub mod carrier;

@@ -1,6 +1,5 @@
-//! A session that is shared: by the task of its carrier, by one task for each of its
-//! connections, and by its keeper. The lock is held for moments, never across an
-//! await.
+//! A session that is shared by the task of its carrier, by one task for each of its connections,
+//! and by the task that keeps it. The lock is held briefly, never across an await.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -17,7 +16,7 @@ use crate::proto::machine::{CarrierId, Over, Role, Session, Violation};
 use crate::proto::memory::Memory;
 use crate::proto::proof::SessionId;
 
-/// Everything behind the lock.
+/// The state behind the lock.
 pub(crate) struct State {
     pub(crate) session: Session,
     readers: HashMap<ConnectionId, Waker>,
@@ -27,10 +26,10 @@ pub(crate) struct State {
     freezes: u64,
 }
 
-/// A session without a carrier, whose reported offset stays true until it is attached.
+/// A session without a carrier, whose reported offset stays valid until it is attached.
 #[derive(Debug)]
 pub struct Frozen {
-    /// Bytes that have come from the peer.
+    /// Bytes that were received from the peer.
     pub received: u64,
     freeze: u64,
 }
@@ -38,15 +37,15 @@ pub struct Frozen {
 /// Why a session did not take a carrier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AttachError {
-    /// It was frozen again in the meantime: another carrier has come, or will.
+    /// It was frozen again in the meantime, for another carrier.
     #[error("another stream has taken the session over")]
     Stale,
-    /// The peer cannot have received what it says.
+    /// The peer cannot have received the offset that it reports.
     #[error(transparent)]
     Violation(#[from] Violation),
 }
 
-/// A handle to one end of a session; clones are the same one.
+/// A handle to one end of a session; clones refer to the same session.
 #[derive(Clone)]
 pub struct SharedSession {
     id: SessionId,
@@ -67,7 +66,7 @@ impl SharedSession {
         Self::with_memory(id, role, Memory::unlimited())
     }
 
-    /// The same; it shares this memory with others.
+    /// The same, with memory that it shares with other sessions.
     pub fn with_memory(id: SessionId, role: Role, memory: Arc<Memory>) -> Self {
         Self {
             id,
@@ -82,17 +81,17 @@ impl SharedSession {
         }
     }
 
-    /// Its name.
+    /// Its id.
     pub fn id(&self) -> SessionId {
         self.id
     }
 
-    /// Works on the session, then wakes whom that concerns. Sockets are never touched in
-    /// there.
+    /// Runs `work` under the lock, then wakes the tasks of what has changed. `work` does no I/O.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         let mut wakers = Vec::new();
         let (result, turned) = {
-            // No code panics while it holds the lock; if one did, the session is still whole.
+            // No code panics while it holds the lock; if it did, the session would still be
+            // consistent.
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let before = state.condition();
             let result = work(&mut state);
@@ -122,7 +121,7 @@ impl SharedSession {
         result
     }
 
-    /// The same, and the carrier looks for something to say.
+    /// The same, and wakes the carrier's task to send output.
     pub(crate) fn with_output<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         let (result, waker) = self.with(|state| (work(state), state.carrier.take()));
         if let Some(waker) = waker {
@@ -138,8 +137,8 @@ impl SharedSession {
         self.with_output(|state| state.session.open())
     }
 
-    /// The next connection that the peer wants opened; `None` when the session is over.
-    /// Cancel-safe; one task may wait.
+    /// The next connection that the peer has requested; `None` when the session is over. The future
+    /// may be dropped: no connection is lost. Only one task may wait.
     pub async fn next_incoming(&self) -> Option<ConnectionId> {
         poll_fn(|cx| {
             self.with(|state| match state.session.next_incoming() {
@@ -162,13 +161,14 @@ impl SharedSession {
     /// The target cannot be connected.
     pub fn refuse(&self, id: ConnectionId, code: RefusedCode, text: String) {
         self.with_output(|state| {
-            // Who waited for the end of the dialling keeps its task alive.
+            // The waker of `given_up` would keep its task alive.
             state.readers.remove(&id);
             state.session.refuse(id, code, text);
         });
     }
 
-    /// Ends when the peer has given up a connection that is not opened yet. May be dropped.
+    /// Waits until the peer has reset a connection that is not opened yet. The future may be
+    /// dropped.
     pub async fn given_up(&self, id: ConnectionId) {
         poll_fn(|cx| {
             self.with(|state| {
@@ -182,7 +182,7 @@ impl SharedSession {
         .await;
     }
 
-    /// The connection is done with, on this side.
+    /// The local side is done with the connection: see [`Session::release`].
     pub fn release(&self, id: ConnectionId) {
         self.with_output(|state| {
             state.readers.remove(&id);
@@ -190,7 +190,7 @@ impl SharedSession {
         });
     }
 
-    /// Tasks that wait for something of a connection, for tests.
+    /// How many tasks wait for a connection, for tests.
     #[cfg(test)]
     pub(crate) fn readers(&self) -> usize {
         self.with(|state| state.readers.len())
@@ -208,7 +208,7 @@ impl SharedSession {
 
     // --- Carriers ---
 
-    /// Gives up the carrier, if there is one: nothing that it may still bring is taken.
+    /// Detaches the carrier, if there is one: see [`Session::freeze`].
     pub fn freeze(&self) -> Frozen {
         self.with(|state| {
             state.freezes += 1;
@@ -219,19 +219,19 @@ impl SharedSession {
         })
     }
 
-    /// The same for a peer that has received so much, if that can be.
+    /// The same for a peer that has received all bytes before `peer_received`, if that is possible.
     ///
     /// # Errors
-    /// [`Violation`], without a change.
+    /// [`Violation`]; the session is unchanged then.
     pub fn freeze_for(&self, peer_received: u64) -> Result<Frozen, Violation> {
         self.with(|state| state.session.check_offset(peer_received))?;
         Ok(self.freeze())
     }
 
-    /// Goes on over a new carrier, with a peer that has received so much.
+    /// Continues on a new carrier, with a peer that has received all bytes before `peer_received`.
     ///
     /// # Errors
-    /// [`AttachError`], without a change.
+    /// [`AttachError`]; the session is unchanged then.
     pub fn attach(&self, frozen: &Frozen, peer_received: u64) -> Result<CarrierId, AttachError> {
         self.with_output(|state| {
             if state.freezes != frozen.freeze {
@@ -247,22 +247,22 @@ impl SharedSession {
             .map(Instant::from_std)
     }
 
-    /// Bytes that have made their way, in both directions: it grows with progress.
+    /// Bytes that have arrived, in both directions. It grows with progress.
     pub fn progress(&self) -> u64 {
         self.with(|state| state.session.acknowledged_bytes() + state.session.received_bytes())
     }
 
-    /// Bytes of memory that wait in it.
+    /// Bytes of memory in its buffers.
     pub fn held(&self) -> u64 {
         self.with(|state| state.session.held())
     }
 
-    /// The shortest round trip seen on the present carrier.
+    /// The shortest round trip seen on the current carrier.
     pub fn round_trip(&self) -> Option<Duration> {
         self.with(|state| state.session.round_trip())
     }
 
-    /// Tells when the session attaches, detaches or ends.
+    /// Changes when the session attaches, detaches or ends.
     pub fn turns(&self) -> watch::Receiver<()> {
         self.turns.subscribe()
     }
@@ -286,7 +286,7 @@ impl SharedSession {
 }
 
 impl State {
-    /// What [`SharedSession::turns`] tells of.
+    /// The part of the state that [`SharedSession::turns`] watches.
     fn condition(&self) -> (bool, bool) {
         (
             self.session.over().is_some(),
@@ -294,7 +294,7 @@ impl State {
         )
     }
 
-    /// Wakes this task when something changes for the connection.
+    /// Wakes this task when the connection changes.
     pub(crate) fn register(&mut self, id: ConnectionId, cx: &Context<'_>) {
         match self.readers.get_mut(&id) {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -304,7 +304,7 @@ impl State {
         }
     }
 
-    /// Wakes this task when there is something to say.
+    /// Wakes this task when there is output.
     pub(crate) fn register_carrier(&mut self, cx: &Context<'_>) {
         match &mut self.carrier {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -322,7 +322,7 @@ mod tests {
     use crate::proto::inner::Inner;
 
     #[tokio::test]
-    async fn a_refused_connection_leaves_nobody_waiting() {
+    async fn a_refused_connection_leaves_no_waker() {
         let live = SharedSession::new(SessionId::random(), Role::Device);
         let carrier = live.attach(&live.freeze(), 0).unwrap();
         for number in 1..=10 {
@@ -335,10 +335,10 @@ mod tests {
             })
             .unwrap();
             let id = live.next_incoming().await.unwrap();
-            // The target is dialled beside this, and refuses.
+            // The target is dialled meanwhile, and refuses.
             tokio::select! {
                 biased;
-                () = live.given_up(id) => panic!("nobody has given it up"),
+                () = live.given_up(id) => panic!("the peer has not reset it"),
                 () = std::future::ready(()) => {}
             }
             live.refuse(id, RefusedCode::TargetRefused, String::new());

@@ -1,4 +1,4 @@
-//! The local end of a connection.
+//! What a session needs of a local socket.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -7,21 +7,21 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
 
-/// A local byte stream that can be cut so that its peer notices: a truncated transfer
-/// must never look complete.
+/// A local byte stream that can be reset, so that its peer notices: a truncated transfer must never
+/// look complete.
 pub trait ConnectionSocket: AsyncRead + AsyncWrite + Unpin + Send {
-    /// From now on the connection ends in a failure, not in an end, however it goes:
-    /// dropped, or by the death of this process.
+    /// From now on the connection ends with a reset, also when it is dropped or when this process
+    /// dies.
     fn arm(&self) {}
 
-    /// From now on the connection may end in order: all was delivered.
+    /// From now on the connection may end in order: everything was delivered.
     fn disarm(&self) {}
 
-    /// Ready when a read may bring something. A socket of the system can tell without the
-    /// buffer that a read needs; others are always ready.
+    /// Ready when a read may return something. A socket of the system knows this without a buffer;
+    /// other streams are always ready.
     ///
     /// # Errors
-    /// What the read would bring.
+    /// The error that the read would return.
     fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -29,7 +29,7 @@ pub trait ConnectionSocket: AsyncRead + AsyncWrite + Unpin + Send {
 
 impl ConnectionSocket for TcpStream {
     fn arm(&self) {
-        // Linger zero: closing the socket, also by the system, sends RST.
+        // With a linger of zero, closing the socket, also by the system, sends RST.
         let _ = self.set_zero_linger();
     }
 
@@ -43,5 +43,5 @@ impl ConnectionSocket for TcpStream {
     }
 }
 
-/// In memory: its peer sees no more than an end.
+/// In memory, for tests: there is no reset, and its peer sees an orderly end.
 impl ConnectionSocket for DuplexStream {}

@@ -1,4 +1,4 @@
-//! Counts of bytes, readable while they run.
+//! Byte counts that can be read while they grow.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -1,4 +1,4 @@
-//! One run of a device's program: with another one, its sessions are gone.
+//! The id of one run of a device's program: when it changes, its sessions are lost.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,5 +1,5 @@
-//! Bytes of one connection on their way out, with room in front for every header, so
-//! that what was read from a socket becomes a message without a copy.
+//! Outgoing bytes of one connection, with room in front for all headers, so that bytes read from a
+//! socket become a message without a copy.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
@@ -29,7 +29,7 @@ impl Chunk {
         chunk
     }
 
-    /// Where to append to: never touch what is in front.
+    /// The buffer to append to; the bytes that it has must not be changed.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.0
     }
@@ -49,12 +49,12 @@ impl Chunk {
         self.len() == 0
     }
 
-    /// How much memory it keeps.
+    /// Its memory, in bytes.
     pub fn held(&self) -> u64 {
         self.0.capacity() as u64
     }
 
-    /// The carrier's message that says these bytes at this place of the session's stream.
+    /// The carrier's message with these bytes at this offset of the session's stream.
     pub(super) fn into_message(
         mut self,
         connection: ConnectionId,
@@ -74,14 +74,14 @@ impl Chunk {
     }
 }
 
-/// Large buffers whose bytes have arrived, to be used again while much is sent: the
-/// allocator would give them back to the system, and have their pages made anew, several
-/// hundred times a second.
+/// Large buffers that are reused after their bytes were acknowledged. During bulk transfers the
+/// allocator would otherwise return them to the system and map new pages, several hundred times a
+/// second.
 #[derive(Debug, Default)]
 pub(super) struct Spare(Vec<BytesMut>);
 
 impl Spare {
-    /// Acknowledgements come for a few messages at a time.
+    /// An acknowledgement covers a few messages at a time.
     const MOST: usize = 8;
 
     /// An empty chunk with room for so many bytes.
@@ -95,18 +95,17 @@ impl Spare {
         Chunk::with_capacity(bytes)
     }
 
-    /// Keeps the memory of a message that has arrived, if it was a large one; whether it
-    /// was.
+    /// Keeps the memory of an acknowledged message if it is large; returns whether it is.
     pub(super) fn keep(&mut self, message: Bytes) -> bool {
         let is_worth_it = Self::is_worth_it(message.len());
-        // What another owner still holds is left to it.
+        // A buffer that another owner still holds cannot be reused.
         if is_worth_it && let Ok(buffer) = message.try_into_mut() {
             self.keep_buffer(buffer);
         }
         is_worth_it
     }
 
-    /// Bytes of memory.
+    /// Its memory, in bytes.
     pub(super) fn held(&self) -> u64 {
         self.0.iter().map(|buffer| buffer.capacity() as u64).sum()
     }
@@ -128,7 +127,7 @@ impl Spare {
     }
 }
 
-/// The carrier's message that says inner frames which are encoded already.
+/// The carrier's message with inner frames that are encoded already.
 pub(crate) fn control_message(frames: &[u8], offset: u64, wants_ack: bool) -> Bytes {
     let mut out = BytesMut::with_capacity(frame::HEADER + frame::DATA_PREFIX + frames.len());
     out.put_slice(&frame::data_header(offset, frames.len(), wants_ack));
@@ -149,7 +148,7 @@ mod tests {
     use crate::proto::inner::{Inner, InnerDecoder};
 
     #[test]
-    fn what_has_arrived_is_used_again() {
+    fn buffers_of_acknowledged_messages_are_reused() {
         let mut spare = Spare::default();
         let full = |spare: &mut Spare| {
             let mut chunk = spare.chunk(limits::CHUNK);
@@ -160,7 +159,7 @@ mod tests {
         let place = first.as_ptr();
         let shared = first.clone();
         spare.keep(first);
-        assert!(spare.0.is_empty(), "somebody still reads it");
+        assert!(spare.0.is_empty(), "it has another owner");
         spare.keep(shared);
         let second = full(&mut spare);
         assert_eq!(second.as_ptr(), place);

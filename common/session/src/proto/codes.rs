@@ -1,7 +1,6 @@
-//! Reasons, as numbers on the wire and as words for people.
+//! Reasons, as numbers on the wire and as text for people.
 
-/// Defines an enumeration of reasons, each with its number and its words; numbers that this
-/// version does not know are kept.
+/// Defines an enum of reasons, each with its number and its text; unknown numbers are kept.
 macro_rules! codes {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $number:literal: $words:literal,)* }) => {
         $(#[$doc])*
@@ -42,15 +41,15 @@ macro_rules! codes {
 }
 
 codes!(
-    /// Why a session, or a wish for one, ends before its time.
+    /// Why a session ends early, or a request for one is refused.
     Code {
-        /// The peer broke the protocol.
+        /// The peer violated the protocol.
         Protocol = 1: "the session protocol was broken",
-        /// No session has this id: it has ended, was evicted, or the program started anew.
+        /// No session has this id: it has ended, was evicted, or the program was restarted.
         Unknown = 2: "the session is not known there any more",
         /// The proof is wrong, or the session belongs to another target.
         Foreign = 3: "the session is another's",
-        /// None of the offered versions is spoken here.
+        /// None of the offered versions is supported here.
         Version = 4: "the versions of session mode do not match",
         /// Too many sessions.
         Limit = 5: "there are too many sessions",
@@ -58,7 +57,7 @@ codes!(
         Stopping = 6: "the program there stops",
         /// The session was detached for longer than its grace.
         Expired = 7: "the session was without a stream for too long",
-        /// The session made room for others.
+        /// The session was evicted to make room for others.
         Evicted = 8: "the session made room for others",
         /// Another carrier has taken over.
         Superseded = 9: "another stream took over",
@@ -86,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_comes_back() {
+    fn every_number_round_trips() {
         for number in 0..=255 {
             assert_eq!(Code::from_u8(number).to_u8(), number);
             assert_eq!(RefusedCode::from_u8(number).to_u8(), number);

@@ -1,17 +1,17 @@
-//! Collects a few bytes of known number from pieces of any size.
+//! Collects a known number of bytes from pieces of any size.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-/// A small part of a frame that may arrive in pieces. Nothing is allocated while the
-/// pieces hold it whole.
+/// A small part of a frame that may arrive in pieces. Nothing is allocated if one piece contains
+/// all of it.
 #[derive(Debug, Default)]
 pub(super) struct Collect {
     kept: BytesMut,
 }
 
 impl Collect {
-    /// Takes from the front of `piece` until `wanted` bytes are there; `None` when more
-    /// pieces are needed. `wanted` is the same for all calls until it is met.
+    /// Takes bytes from the front of `piece` until there are `wanted`; `None` when more pieces are
+    /// needed. `wanted` must stay the same until then.
     pub(super) fn take(&mut self, wanted: usize, piece: &mut Bytes) -> Option<Bytes> {
         if self.kept.is_empty() && piece.len() >= wanted {
             return Some(piece.split_to(wanted));
@@ -22,7 +22,7 @@ impl Collect {
     }
 }
 
-/// Reads big-endian numbers off the front of a payload; `None` at its end.
+/// Reads big-endian numbers from the front of a payload; `None` when it is too short.
 pub(super) trait Fields {
     fn u8(&mut self) -> Option<u8>;
     fn u32(&mut self) -> Option<u32>;
@@ -50,8 +50,8 @@ impl Fields for Bytes {
     }
 }
 
-/// What is left of a payload as text for a person: without control characters, and bounded
-/// in bytes, so that it fits into a frame again whatever its letters are.
+/// The rest of a payload as text for display: without control characters, and limited in bytes, so
+/// that it fits into a frame again.
 pub(super) fn text(rest: &[u8]) -> String {
     let mut length = 0;
     String::from_utf8_lossy(rest)
@@ -86,10 +86,10 @@ mod tests {
     }
 
     #[test]
-    fn text_is_bounded_and_harmless() {
+    fn text_is_limited_and_printable() {
         assert_eq!(text(b"a\x1b[2Jb\n"), "a[2Jb");
         assert_eq!(text(&[b'x'; 9999]).len(), crate::limits::TEXT);
-        // A byte that is no text becomes three.
+        // An invalid byte becomes three.
         assert!(text(&[0xFF; 9999]).len() <= crate::limits::TEXT);
     }
 }

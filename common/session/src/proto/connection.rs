@@ -1,4 +1,4 @@
-//! One inner connection, as one end of the session sees it.
+//! One inner connection, at one end of the session.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use crate::proto::inner::{Inner, RefusedCode};
 use crate::proto::memory::{Account, Held};
 use crate::proto::scheduler::{Scheduled, Turn};
 
-/// A piece up to this size is copied: it might keep a large buffer alive.
+/// A piece up to this size is copied, since it might keep a large buffer alive.
 const COPIED: usize = 2 << 10;
 
 /// Bytes for the local reader.
 #[derive(Debug)]
 struct Piece {
     bytes: Bytes,
-    /// Memory of its own; else a part of the buffer that it came in, which is large.
+    /// It has memory of its own; else it is part of its large receive buffer.
     is_own: bool,
 }
 
-/// What a connection has for its local reader.
+/// The next item for the local reader of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Inbound {
     /// Bytes to deliver.
     Data(Bytes),
-    /// The peer has ended its output; all of it was delivered.
+    /// The peer has ended its output in order; all of it was delivered.
     Finished,
-    /// The peer's side broke, or the session did: break the local side too.
+    /// The peer's side or the session was reset: reset the local side too.
     Reset,
     /// The device did not open it.
     Refused {
@@ -43,7 +43,7 @@ pub enum Inbound {
     Pending,
 }
 
-/// How far our own FIN has come.
+/// The state of our own FIN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Fin {
     #[default]
@@ -64,15 +64,15 @@ pub(super) struct Connection {
     pub(super) fin: Fin,
     sent: u64,
     credit: u64,
-    /// One-off frames that are to be sent, before any data.
+    /// Frames to be sent before any data.
     pub(super) owed: VecDeque<Inner>,
     pub(super) owes_credit: bool,
-    /// Stands in the session's list of those that owe.
+    /// It is in the session's list of connections with such frames.
     pub(super) is_listed: bool,
 
     // In.
     inbound: VecDeque<Piece>,
-    /// Pieces that are parts of the buffers they came in.
+    /// Pieces that are part of their receive buffers.
     loose: usize,
     small: BytesMut,
     /// Bytes that wait for the local reader.
@@ -85,7 +85,7 @@ pub(super) struct Connection {
     pub(super) peer_fin: bool,
     pub(super) broken: bool,
     refused: Option<(RefusedCode, String)>,
-    /// The local side is done with it; it lives on only to say its last frames.
+    /// The local side is done with it; only its last frames are still to be sent.
     pub(super) released: bool,
     memory: Held,
 }
@@ -95,7 +95,7 @@ pub(super) struct Connection {
 pub(super) struct Overrun;
 
 impl Scheduled for Connection {
-    /// Data or FIN waits for its turn.
+    /// Whether data or FIN waits for its turn.
     fn has_output(&self) -> bool {
         !self.is_cut_off() && (self.backlog.is_some() || self.fin == Fin::Queued)
     }
@@ -136,7 +136,7 @@ impl Connection {
 
     // --- Out ---
 
-    /// Bytes that may be taken from the local socket now.
+    /// How many bytes may be taken from the local socket now.
     pub(super) fn room(&self) -> usize {
         let is_closed = self.fin != Fin::Open || self.is_cut_off() || self.released;
         if self.backlog.is_some() || is_closed {
@@ -152,14 +152,14 @@ impl Connection {
         self.account();
     }
 
-    /// The chunk that goes out next; without one it is the FIN's turn.
+    /// The next chunk to send; if there is none, the FIN is next.
     pub(super) fn take_backlog(&mut self) -> Option<Chunk> {
         let chunk = self.backlog.take();
         self.account();
         chunk
     }
 
-    /// Counts what is held.
+    /// Updates the memory account.
     fn account(&mut self) {
         self.memory.set(self.held());
     }
@@ -183,7 +183,7 @@ impl Connection {
         self.waiting += bytes.len() as u64;
         if bytes.len() <= COPIED {
             self.small.extend_from_slice(&bytes);
-            // Grown to a fair piece: the next begins anew.
+            // Large enough: the next byte begins a new piece.
             if self.small.len() >= limits::STREAM_MESSAGE {
                 let bytes = self.small.split().freeze();
                 self.push_own(bytes);
@@ -214,12 +214,12 @@ impl Connection {
         }
     }
 
-    /// Pieces that keep the buffers which they came in.
+    /// How many pieces keep their receive buffers.
     pub(super) fn loose(&self) -> usize {
         self.loose
     }
 
-    /// Copies what waits into memory of its own: it is kept for longer than a moment.
+    /// Copies waiting data out of its receive buffers.
     pub(super) fn tidy(&mut self) {
         if self.loose > 0 {
             let mut gathered = BytesMut::new();
@@ -232,7 +232,7 @@ impl Connection {
                 let mut rest = piece.bytes;
                 while !rest.is_empty() {
                     if gathered.capacity() == 0 {
-                        // As much as there is, at most: what follows may be little.
+                        // At most as much as there is: little may follow.
                         let most = usize::try_from(self.waiting).unwrap_or(usize::MAX);
                         gathered.reserve(most.clamp(rest.len(), limits::STREAM_MESSAGE));
                     }
@@ -266,7 +266,7 @@ impl Connection {
         });
     }
 
-    /// Takes back what the local reader has no room for now.
+    /// Takes back data for which the local reader has no room now.
     pub(super) fn give_back(&mut self, bytes: Bytes) {
         if self.released || self.is_cut_off() {
             return;
@@ -282,7 +282,7 @@ impl Connection {
         self.account();
     }
 
-    /// The next thing for the local reader.
+    /// The next item for the local reader.
     pub(super) fn take(&mut self) -> Inbound {
         if let Some((code, text)) = &self.refused {
             return Inbound::Refused {
@@ -310,8 +310,8 @@ impl Connection {
         }
     }
 
-    /// Whether the peer should be given more credit now; the window grows, out of
-    /// `shared`, while the peer needs all of it within two round trips.
+    /// Whether the peer should get more credit now. The window grows, out of `shared`, while the
+    /// peer uses all of it within two round trips.
     pub(super) fn wants_credit(
         &mut self,
         round_trip: Duration,
@@ -319,7 +319,7 @@ impl Connection {
         may_grow: bool,
         now: Instant,
     ) -> bool {
-        // What is due already goes out by itself, and grows no further until then.
+        // Credit that is due already is sent anyway, and does not grow before that.
         if self.owes_credit || self.peer_fin || self.broken || self.released {
             return false;
         }
@@ -332,7 +332,7 @@ impl Connection {
             .is_some_and(|at| now - at < 2 * round_trip.max(limits::ROUND_TRIP_LEAST));
         self.granted_at = Some(now);
         if !may_grow {
-            // Memory is short: as little as a connection begins with.
+            // Memory is short: shrink to the initial window.
             *shared += self.shared_credit();
             self.window = limits::CREDIT_FIRST;
         }
@@ -344,20 +344,20 @@ impl Connection {
         true
     }
 
-    /// The credit that is due, as it goes out.
+    /// The credit to send now.
     pub(super) fn grant(&mut self) -> u64 {
         self.granted = self.granted.max(self.consumed.saturating_add(self.window));
         self.granted
     }
 
-    /// What it took of the shared credit.
+    /// Its part of the shared credit.
     pub(super) fn shared_credit(&self) -> u64 {
         self.window - limits::CREDIT_FIRST
     }
 
     // --- Ends ---
 
-    /// What waits in either direction is of no more use.
+    /// Discards the buffers of both directions.
     pub(super) fn discard(&mut self) {
         self.backlog = None;
         self.inbound = VecDeque::new();
@@ -372,22 +372,22 @@ impl Connection {
         self.refused = Some((code, text));
     }
 
-    /// Nothing reads it any more.
+    /// Whether it was reset or refused.
     fn is_cut_off(&self) -> bool {
         self.broken || self.refused.is_some()
     }
 
-    /// Whether both ends have sent all, in order or not.
+    /// Whether both ends have finished sending, in order or not.
     pub(super) fn is_settled(&self) -> bool {
         self.is_cut_off() || (self.peer_fin && self.fin != Fin::Open)
     }
 
-    /// Whether nothing of it is left to do.
+    /// Whether nothing is left to do for it.
     pub(super) fn is_over(&self) -> bool {
         self.released && self.owed.is_empty() && !self.has_output()
     }
 
-    /// Bytes of memory that wait here.
+    /// The memory of its buffers, in bytes.
     pub(super) fn held(&self) -> u64 {
         let spare = self.small.capacity() - self.small.len();
         self.waiting + spare as u64 + self.backlog.as_ref().map_or(0, Chunk::held)

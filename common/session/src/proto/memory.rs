@@ -1,15 +1,15 @@
-//! What all sessions of a program may hold in memory, shared among them. No lock and no clock.
+//! The memory of all sessions of a program, shared among them. No lock and no clock.
 //!
-//! A session may hold as much as is free (the *dynamic threshold* of switches that share a
-//! buffer): one alone gets half of the memory, the next half of the rest, and some is left for
-//! whoever comes. One that is stuck takes in nothing more, and its threshold falls as others come.
+//! A session may hold as much as is free (the *dynamic threshold* of switches that share a buffer):
+//! one alone gets half of the memory, the next half of the rest, and some is left for later ones.
+//! The threshold of a stuck session falls as others begin, and it takes nothing more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::limits;
 
-/// What each session may hold, whatever the others do: enough to go on slowly.
+/// Bytes that each session may hold in any case: enough to continue slowly.
 const FLOOR: u64 = 64 << 10;
 
 /// The memory of a program's sessions, in bytes.
@@ -20,7 +20,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// So many bytes, and none of them used.
+    /// A memory of `limit` bytes, all of them free.
     pub fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -28,24 +28,24 @@ impl Memory {
         })
     }
 
-    /// As much as there is.
+    /// Without a limit.
     pub fn unlimited() -> Arc<Self> {
         Self::new(u64::MAX)
     }
 
-    /// For how many connections there is room when each peer sends the credit that it has from
-    /// the first, and nothing is read: what cannot be refused later.
+    /// For how many connections there is room when each peer uses its initial credit and nothing is
+    /// read: that credit cannot be withdrawn.
     pub fn connections(&self) -> usize {
         usize::try_from(self.limit / limits::CREDIT_FIRST).unwrap_or(usize::MAX)
     }
 
-    /// Bytes that are held by all sessions.
+    /// Bytes that all sessions hold.
     pub fn used(&self) -> u64 {
         self.used.load(Relaxed)
     }
 }
 
-/// One session's part.
+/// The account of one session.
 #[derive(Debug)]
 pub(super) struct Account {
     memory: Arc<Memory>,
@@ -60,7 +60,7 @@ impl Account {
         })
     }
 
-    /// Whether the session may take in more.
+    /// Whether the session may take more.
     pub(super) fn may_take(&self) -> bool {
         let free = self.memory.limit.saturating_sub(self.memory.used());
         self.held.load(Relaxed) < free.max(FLOOR)
@@ -77,7 +77,7 @@ impl Account {
     }
 }
 
-/// Bytes of one part of a session; given back when this is dropped.
+/// The bytes of one part of a session; released when this is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
     account: Arc<Account>,
@@ -92,7 +92,7 @@ impl Held {
         }
     }
 
-    /// Now it is so many.
+    /// Sets the current number.
     pub(super) fn set(&mut self, bytes: u64) {
         if bytes != self.bytes {
             self.account.change(self.bytes, bytes);
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sessions_that_take_all_they_may_leave_some_for_others() {
+    fn sessions_that_take_all_that_they_may_leave_some_for_others() {
         let memory = Memory::new(64 << 20);
         let mut sessions = Vec::new();
         for _ in 0..100 {

@@ -1,18 +1,18 @@
 //! The protocol, without I/O and clocks.
 //!
 //! ```text
-//! proof         who may begin a session or go on with it: ids, secrets, proofs
-//! boot_id       one run of a device's program
-//! frame         what a carrier transports: greeting … data, acknowledgement, end
-//! inner         what is sent inside the session's byte stream: open, data, credit, FIN, RST
+//! proof         who may resume a session: ids, secrets, proofs
+//! boot_id       the id of one run of a device's program
+//! frame         the frames of a carrier: greeting … data, acknowledgement, end
+//! inner         the frames in the session's byte stream: open, data, credit, FIN, RST
 //! codes         reasons, on the wire and for people
 //! machine       Session: one end, through any number of carriers
-//!   replay        what was sent and not yet acknowledged
-//!   window        how much may be on its way
-//!   scheduler     whose bytes go next
+//!   replay        bytes that were sent and not yet acknowledged
+//!   window        how many bytes may be in flight
+//!   scheduler     which connection sends next
 //!   connection    one inner connection
 //!   chunk         bytes with room for headers
-//!   memory        what all sessions of a program may hold together
+//!   memory        the memory of all sessions of a program
 //! ```
 
 pub mod boot_id;

@@ -1,6 +1,6 @@
-//! Who may go on with a session: ids, secrets and proofs (`docs/session-protocol.md`,
-//! "Handshake"). A proof answers the other side's fresh challenge with the session's
-//! secret, so that one which was overheard is worth nothing.
+//! Who may resume a session: ids, secrets and proofs (`docs/session-protocol.md`, "Handshake"). A
+//! proof answers the other side's fresh challenge with the session's secret, so that an intercepted
+//! proof is useless.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use aws_lc_rs::hmac;
 use device_stream_websocket::random;
 use zeroize::Zeroizing;
 
-/// The version of session mode that this code speaks.
+/// The version of session mode that this code supports.
 pub const VERSION: u8 = 1;
 
-/// What stands before a target's name in the name of a session's stream.
+/// Prefix of a target's name in the name of a session's stream.
 pub const STREAM_PREFIX: &str = "_session.";
 
 /// The target that a session's stream is for; `None` for a plain stream's name.
@@ -32,7 +32,7 @@ impl SessionId {
     }
 }
 
-/// The first eight hex digits: enough for logs, and of no use to anyone.
+/// The first eight hex digits: enough to tell sessions apart in logs.
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for byte in self.0.iter().take(4) {
@@ -74,7 +74,7 @@ impl fmt::Debug for ResumeSecret {
     }
 }
 
-/// 128 random bits that a proof must answer.
+/// 128 random bits that a proof answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Challenge(pub [u8; 16]);
 
@@ -95,7 +95,7 @@ impl fmt::Debug for Proof {
     }
 }
 
-/// Whose proof it is: so that neither end can be given its own words back.
+/// Whose proof it is, so that a proof cannot be sent back to its author.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prover {
     /// In a resume.
@@ -105,8 +105,8 @@ pub enum Prover {
 }
 
 impl Proof {
-    /// Proves knowledge of `secret`: answers the other side's `challenge`, and vouches for
-    /// the offset that is reported beside it.
+    /// Proves knowledge of `secret`: answers the other side's `challenge`, and authenticates the
+    /// offset `received` that is reported with it.
     pub fn new(
         prover: Prover,
         secret: &ResumeSecret,
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proof_is_bound_to_all_it_vouches_for() {
+    fn a_proof_is_bound_to_all_of_its_inputs() {
         let (id, secret) = (SessionId::random(), ResumeSecret::random());
         let challenge = Challenge::random();
         let proof = Proof::new(Prover::Service, &secret, id, challenge, 7);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_silent() {
+    fn secrets_are_not_printed() {
         let secret = ResumeSecret::from_bytes([0xAB; 32]);
         assert_eq!(format!("{secret:?}"), "ResumeSecret");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What was sent and not yet acknowledged: sent again on the next carrier.
+//! Messages that were sent and not yet acknowledged: they are sent again on the next carrier.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use crate::proto::chunk::{Chunk, Spare, stream_length};
 /// One message of the carrier.
 #[derive(Debug)]
 struct Segment {
-    /// Place of its first byte.
+    /// Offset of its first byte.
     offset: u64,
     message: Bytes,
-    /// Bytes of memory that it keeps.
+    /// Its memory, in bytes.
     memory: u64,
-    /// When it went out on this carrier.
+    /// When it was sent on this carrier.
     sent_at: Option<Instant>,
 }
 
@@ -29,59 +29,59 @@ impl Segment {
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     segments: VecDeque<Segment>,
-    /// How many of them went out on this carrier.
+    /// How many of them were sent on this carrier.
     sent: usize,
     acknowledged: u64,
     end: u64,
     bytes: u64,
-    /// What was acknowledged, to be filled again.
+    /// Buffers of acknowledged messages, for reuse.
     spare: Spare,
 }
 
 impl Replay {
-    /// Place of the next byte that was never sent.
+    /// Offset of the next byte that was never sent.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// All before this place was acknowledged.
+    /// All bytes before this offset were acknowledged.
     pub(super) fn acknowledged(&self) -> u64 {
         self.acknowledged
     }
 
-    /// Place of the next byte to go out on this carrier.
+    /// Offset of the next byte to be sent on this carrier.
     pub(super) fn next(&self) -> u64 {
         self.segments
             .get(self.sent)
             .map_or(self.end, |segment| segment.offset)
     }
 
-    /// Bytes on their way on this carrier.
+    /// Bytes in flight on this carrier.
     pub(super) fn in_flight(&self) -> u64 {
         self.next().saturating_sub(self.acknowledged)
     }
 
-    /// Bytes of memory.
+    /// Its memory, in bytes.
     pub(super) fn held(&self) -> u64 {
         self.bytes + self.spare.held()
     }
 
-    /// A chunk to be filled with so many bytes.
+    /// A chunk with room for so many bytes.
     pub(super) fn chunk(&mut self, bytes: usize) -> Chunk {
         self.spare.chunk(bytes)
     }
 
-    /// Takes back one that was not filled.
+    /// Takes back an unused one.
     pub(super) fn give_back(&mut self, chunk: Chunk) {
         self.spare.give_back(chunk);
     }
 
-    /// Little is sent from now on: only what waits is held in memory.
+    /// Frees the spare buffers: little is sent from now on.
     pub(super) fn shrink(&mut self) {
         self.spare = Spare::default();
     }
 
-    /// Keeps a message that goes out now, in so much memory.
+    /// Keeps a message that is sent now, and that takes so much memory.
     pub(super) fn push(&mut self, message: Bytes, memory: u64, now: Instant) {
         debug_assert_eq!(self.sent, self.segments.len(), "nothing overtakes a replay");
         let segment = Segment {
@@ -96,7 +96,7 @@ impl Replay {
         self.sent = self.segments.len();
     }
 
-    /// The next message that an earlier carrier was to bring.
+    /// The next message of an earlier carrier to send again.
     pub(super) fn again(&mut self, now: Instant) -> Option<Bytes> {
         let segment = self.segments.get_mut(self.sent)?;
         segment.sent_at = Some(now);
@@ -104,14 +104,13 @@ impl Replay {
         Some(segment.message.clone())
     }
 
-    /// Whether messages of earlier carriers wait.
+    /// Whether messages of earlier carriers wait to be sent again.
     pub(super) fn has_more(&self) -> bool {
         self.sent < self.segments.len()
     }
 
-    /// All before `place` has arrived: how many bytes that is more than before, and the
-    /// time that the last whole message of them took. `None`: nobody can have received
-    /// that.
+    /// All bytes before `place` have arrived. Returns how many of them are newly acknowledged, and
+    /// the round trip of the last whole message; `None` if these bytes were never sent.
     pub(super) fn acknowledge(
         &mut self,
         place: u64,
@@ -141,7 +140,7 @@ impl Replay {
         Some((newly, trip))
     }
 
-    /// A new carrier: everything that is left goes out again.
+    /// A new carrier: everything that is left is sent again.
     pub(super) fn rewind(&mut self) {
         self.sent = 0;
         for segment in &mut self.segments {
@@ -149,7 +148,7 @@ impl Replay {
         }
     }
 
-    /// Nothing of it will be needed.
+    /// Discards everything.
     pub(super) fn clear(&mut self) {
         *self = Self {
             acknowledged: self.end,

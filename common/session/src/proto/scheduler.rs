@@ -1,5 +1,5 @@
-//! Whose bytes go next: deficit round robin, in which a connection that sent little of
-//! late goes before those that say much (the way of fq_codel). No I/O and no clock.
+//! Which connection sends next: deficit round robin, in which connections that recently sent little
+//! go before bulk (as in fq_codel). No I/O and no clock.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -8,12 +8,12 @@ use crate::proto::inner::ConnectionId;
 
 /// Bytes that each connection may send before the next one's turn.
 const QUANTUM: i64 = 16 << 10;
-/// A connection that sent less of late is interactive.
+/// A connection that recently sent less is interactive.
 const LITTLE: u64 = 16 << 10;
-/// What was sent this long ago counts half.
+/// Bytes that were sent this long ago count half.
 const HALF_LIFE: Duration = Duration::from_millis(50);
 
-/// In which queue a connection stands.
+/// The queue of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Queue {
     #[default]
@@ -32,7 +32,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Bytes of late.
+    /// Bytes that were sent recently.
     fn recent(&self, now: Instant) -> u64 {
         let Some(at) = self.recent_at else { return 0 };
         let halves = (now - at).as_nanos() / HALF_LIFE.as_nanos();
@@ -49,7 +49,7 @@ impl Turn {
     }
 }
 
-/// What takes its turn: a connection, as the scheduler sees it.
+/// A connection, as the scheduler sees it.
 pub(super) trait Scheduled {
     /// Whether it has something to send.
     fn has_output(&self) -> bool;
@@ -80,8 +80,7 @@ impl Scheduler {
         }
     }
 
-    /// The connection that sends next, out of those that have something. With
-    /// `small_only`, bulk waits.
+    /// The connection that sends next. With `small_only`, bulk waits.
     pub(super) fn next(
         &mut self,
         connections: &mut HashMap<ConnectionId, impl Scheduled>,
@@ -94,7 +93,7 @@ impl Scheduler {
                 } else if connection.turn().deficit > 0 {
                     return Some(id);
                 } else {
-                    // It sent more than its share: behind the others.
+                    // It sent more than its share, and becomes bulk.
                     connection.turn().queue = Queue::Bulk;
                     self.bulk.push_back(id);
                 }
@@ -125,12 +124,12 @@ impl Scheduler {
         None
     }
 
-    /// A connection that [`next`](Self::next) named has sent so much.
+    /// The connection that [`next`](Self::next) returned has sent `length` bytes.
     pub(super) fn sent(&mut self, turn: &mut Turn, length: usize, now: Instant) {
         turn.sent(length, now);
     }
 
-    /// Takes those that are gone out of the order, if there are more in it than `most`.
+    /// Removes entries of connections that are gone from queues with more than `most` entries.
     pub(super) fn forget(
         &mut self,
         connections: &HashMap<ConnectionId, impl Scheduled>,
@@ -143,13 +142,13 @@ impl Scheduler {
         }
     }
 
-    /// Entries, for tests.
+    /// The number of entries, for tests.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.interactive.len() + self.bulk.len()
     }
 
-    /// Whether anybody waits.
+    /// Whether no connection waits.
     pub(super) fn is_empty(&self) -> bool {
         self.interactive.is_empty() && self.bulk.is_empty()
     }

@@ -1,5 +1,5 @@
-//! rustls' own verifier of servers' certificates, with refusals that a person can act on:
-//! they say whose certificate came and who has signed it, which webpki's errors do not.
+//! rustls' own verifier of servers' certificates, with errors that a user can act on: they name the
+//! subject and the issuer of the certificate, which webpki's errors do not.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use x509_parser::x509::X509Name;
 
 use super::find;
 
-/// Names of a certificate that are repeated to a person, at most.
+/// The most names of a certificate that are displayed.
 const NAMES: usize = 3;
-/// Characters of one name that are repeated, at most: the length of a host name.
+/// The most characters of one name that are displayed: the length of a host name.
 const NAME_LENGTH: usize = 253;
 
 /// What is wrong with a server's certificate.
@@ -31,24 +31,24 @@ pub enum CertificateProblem {
     Untrusted,
     /// It has signed itself, and is not trusted.
     SelfSigned,
-    /// It is a CA's own certificate, which cannot stand for a server.
+    /// It is a CA's own certificate, which is not valid for a server.
     Authority,
     /// It is for another host name.
     WrongName,
-    /// Its time has not come: usually our clock is not set yet.
+    /// It is not valid yet: usually our clock is not set.
     NotYetValid,
-    /// Its time is over.
+    /// It has expired.
     Expired,
     /// Anything else.
     Other,
 }
 
-/// A server's certificate that was refused. `Display` is the end of a sentence: what is wrong,
-/// with whose certificate, and what to do. Its texts hold no control characters.
+/// A server's certificate that was refused. `Display` is the end of a sentence: the problem, the
+/// certificate's subject, and what to do. It contains no control characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct BadCertificate {
-    /// The kind of fault.
+    /// The kind of problem.
     pub problem: CertificateProblem,
     text: String,
 }
@@ -89,7 +89,7 @@ fn problem(
         C::NotValidForName | C::NotValidForNameContext { .. } => CertificateProblem::WrongName,
         C::NotValidYet | C::NotValidYetContext { .. } => CertificateProblem::NotYetValid,
         C::Expired | C::ExpiredContext { .. } => CertificateProblem::Expired,
-        // What webpki answers for one has no variant of its own.
+        // webpki's error for this has no variant of its own.
         C::Other(_) if certificate.is_some_and(|found| found.is_ca()) => {
             CertificateProblem::Authority
         }
@@ -101,7 +101,7 @@ fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
     certificate.issuer().as_raw() == certificate.subject().as_raw()
 }
 
-/// The end of a sentence that begins with the server's name.
+/// The end of a sentence that begins with the server's address.
 fn explain(
     problem: CertificateProblem,
     cause: &CertificateError,
@@ -228,7 +228,7 @@ fn date(time: Option<UnixTime>) -> Option<String> {
         .ok()
 }
 
-/// A stranger's text for a person: of one line, and not too long.
+/// Text of a certificate for display: one line, limited in length.
 fn plain(text: &str) -> String {
     text.chars()
         .filter(|c| !crate::outside::is_unprintable(*c))
@@ -236,7 +236,7 @@ fn plain(text: &str) -> String {
         .collect()
 }
 
-/// Verifies as rustls does by itself, and explains refusals.
+/// Verifies as rustls does, and explains refusals.
 #[derive(Debug)]
 pub(super) struct ServerVerifier(Arc<WebPkiServerVerifier>);
 

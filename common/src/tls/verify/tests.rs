@@ -39,13 +39,13 @@ fn refusal_at(
     let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
     match verifier.verify_server_cert(shown, &[], &name, &[], now) {
         Ok(_) => Ok(()),
-        // As it comes out of a handshake.
+        // As a handshake returns it.
         Err(error) => Err(BadCertificate::find(&std::io::Error::other(error)).unwrap()),
     }
 }
 
 #[test]
-fn each_fault_is_named_with_whose_it_is_and_what_helps() {
+fn each_problem_is_named_with_the_subject_and_the_remedy() {
     let ours = authority("Our CA");
     let other = authority("Other CA");
     let signed = |params: CertificateParams| {
@@ -85,7 +85,7 @@ fn each_fault_is_named_with_whose_it_is_and_what_helps() {
             P::Authority,
             ["\"Other CA\"", "self-signed"],
         ),
-        // Trusted or not: a CA's certificate is no server's.
+        // A CA's certificate is not valid for a server, even if it is trusted.
         (
             refusal(ours.der(), ours.der()),
             P::Authority,
@@ -113,12 +113,12 @@ fn each_fault_is_named_with_whose_it_is_and_what_helps() {
             assert!(bad.to_string().contains(part), "{part} in {bad}");
         }
     }
-    // A self-signed certificate that is no CA's is trusted by its name alone.
+    // A self-signed certificate that is not a CA's is valid if it is trusted itself.
     assert_eq!(refusal_at(&alone, &alone, 1_780_000_000), Ok(()));
 }
 
 #[test]
-fn a_stranger_s_names_stay_on_their_line() {
+fn names_of_a_certificate_are_printable_and_limited() {
     let ours = authority("Our CA");
     let key = KeyPair::generate().unwrap();
     let name = format!("a\r\n\u{1b}[2J{}", "b".repeat(9_000));

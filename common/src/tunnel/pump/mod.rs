@@ -1,21 +1,21 @@
-//! Copies both ways between a local socket and a stream, in one task: one buffer a
-//! direction, a slow side slows the other, a flush when there is a pause.
+//! Copies both ways between a local socket and a stream, in one task: one buffer per direction, a
+//! slow side slows the other, and output is flushed when there is a pause.
 //!
-//! **Ends.** A Close ends both directions of a WebSocket, so a TCP half-close cannot
-//! cross a plain stream. The rule, here and nowhere else:
+//! **Ends.** A Close ends both directions of a WebSocket, so a TCP half-close cannot cross a plain
+//! stream. The rules, which only this module implements:
 //!
-//! - At the local end of input: send what is left, keep delivering the peer's bytes
-//!   until it closes or [`limits::HALF_CLOSE_LINGER`] passes with none, then Close 1000. The
-//!   end is normal when the peer answers it, or ends the connection in order.
-//! - A Close 1000, or one without a code, from the peer: deliver what came before it, then
-//!   end the local connection in order.
-//! - A stream that is lost, or closed with another code: deliver what came before, then abort
+//! - At the end of local input: send what is left, keep delivering the peer's bytes until it closes
+//!   or sends nothing for [`limits::HALF_CLOSE_LINGER`], then send Close 1000. The end is normal
+//!   when the peer answers it, or ends the connection in order.
+//! - After a Close 1000, or one without a code, from the peer: deliver what was received, then end
+//!   the local connection in order.
+//! - When the stream is lost, or closed with another code: deliver what was received, then reset
 //!   the local socket (RST), so that a truncated transfer never looks complete.
-//! - A local connection that breaks: Close 1011, so that the other end aborts too.
+//! - When the local connection fails: send Close 1011, so that the other end resets too.
 //!
-//! Delivering means that the system has sent it: a reset, or a close of a socket whose peer
-//! still sends, destroys what it holds. As long as the stream takes nothing, what the local
-//! side sends is read and dropped: it may not read before it can write.
+//! Bytes are delivered when the system has sent them: a reset, or a close of a socket whose peer
+//! still sends, destroys unsent bytes. While the stream takes nothing, local input is read and
+//! dropped, since the local side may read only after it could write.
 
 use std::future::poll_fn;
 use std::io;
@@ -34,11 +34,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Delivery, End, LocalSocket, Outcome};
 use crate::limits;
 
-/// Reads whose bytes are dropped before others get their turn.
+/// Reads whose bytes are dropped before the task yields.
 const DROPPED_READS: u8 = 16;
 
-/// Runs a tunnel to its end, or until `stop` is cancelled; then both sides are
-/// closed, which takes at most [`limits::CLOSE`]. Dropping the future cuts both.
+/// Runs a tunnel to its end, or until `stop` is cancelled. Then closes both sides, which takes at
+/// most [`limits::CLOSE`] each. Dropping the future cuts both.
 pub async fn pump<L, S>(
     local: L,
     stream: WebSocket<S>,
@@ -79,15 +79,15 @@ where
     }
 }
 
-/// How far the way up, local socket to stream, has come.
+/// State of the direction from the local socket to the stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
     /// The local side has ended its input; the peer may still send.
     Lingering,
-    /// Our Close is on its way; the peer's is awaited.
+    /// Our Close was queued; the peer's is awaited.
     Closing,
-    /// The stream takes nothing any more, and may still yield what the peer had sent.
+    /// The stream takes nothing any more, but may still return what the peer has sent.
     Receiving,
 }
 
@@ -97,22 +97,23 @@ struct Pump<'a, L, S> {
     traffic: &'a Traffic,
     phase: Phase,
     read: ReadBuffer,
-    /// Messages were given to the stream since its last flush.
+    /// Messages were queued since the stream's last flush.
     unflushed: bool,
     /// The part of the peer's last message that the local socket has not taken.
     undelivered: Bytes,
-    /// Bytes were given to the local socket since its last flush.
+    /// Bytes were written since the local socket's last flush.
     unflushed_local: bool,
-    /// The stream takes nothing any more; what it still yields is delivered.
+    /// Why the stream takes nothing any more; what it still returns is delivered.
     broken: Option<WebSocketError>,
-    /// The end, for which only the local socket's delivery is waited.
+    /// The end, which waits only for delivery to the local socket.
     ending: Option<End>,
-    /// Since when the stream takes nothing, or has ended: whether the rest still moves.
+    /// After the stream takes nothing or has ended: whether the delivery of the rest makes
+    /// progress.
     delivery: Option<Delivery>,
     /// Linger time.
     timer: Pin<Box<Sleep>>,
-    /// The way up comes first now: the way down has used up the task's turn (tokio's coop), and
-    /// a flood would do so each time.
+    /// The next poll copies up first: the way down has used up the task's budget (tokio's coop),
+    /// and with a flood it would do so each time.
     is_up_first: bool,
 }
 
@@ -146,7 +147,7 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
         Poll::Ready(self.ending.take().unwrap_or(End::LocalClosed))
     }
 
-    /// However slow the local reader: the end comes when all is on its way to it.
+    /// Ready when everything is sent to the local reader, however slow it is.
     fn poll_delivered(&mut self, is_normal: bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unflushed_local {
             if let Poll::Ready(flushed) = Pin::new(&mut self.local).poll_flush(cx) {
@@ -158,15 +159,14 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
         }
         if self.unflushed_local || self.local.backlog() > 0 {
             self.drop_input(cx);
-            // After a normal end the system goes on with the rest by itself.
             ready!(self.poll_stuck(cx));
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Reads what nothing takes any more: the local side may not read before it can write.
+    /// Reads and drops local input: the local side may read only after it could write.
     fn drop_input(&mut self, cx: &mut Context<'_>) {
-        // What comes in one go is enough: the delivery is looked at again soon.
+        // A few reads are enough: this is polled again soon.
         for _ in 0..DROPPED_READS {
             match self.read.poll(&mut self.local, cx) {
                 Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {}
@@ -185,7 +185,7 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
         })
     }
 
-    /// Stream to local socket.
+    /// Copies from the stream to the local socket.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             while !self.undelivered.is_empty() {
@@ -215,8 +215,8 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
                         End::PeerClosed
                     });
                 }
-                // A peer need not answer a Close. One that ends TLS in order has read it; one
-                // that was killed, or a path that was cut, does not.
+                // A peer need not answer a Close, but must end TLS in order: a killed peer or a cut
+                // path does not.
                 Poll::Ready(Err(WebSocketError::Ended))
                     if self.phase == Phase::Closing && !self.unflushed =>
                 {
@@ -239,7 +239,7 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
         }
     }
 
-    /// Local socket to stream.
+    /// Copies from the local socket to the stream.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             let step = match self.phase {
@@ -255,12 +255,12 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
             };
             match step {
                 Ok(()) => {}
-                // What the peer sent before, perhaps its Close, may still be on this side.
+                // Bytes that the peer sent before, perhaps its Close, may be unread.
                 Err(End::StreamLost(error)) if self.phase != Phase::Closing || self.unflushed => {
                     self.broken = Some(error);
                     self.phase = Phase::Receiving;
                     self.delivery = None;
-                    // Look at once: what it has is there by now.
+                    // Read them at once.
                     cx.waker().wake_by_ref();
                 }
                 Err(end) => return Poll::Ready(end),
@@ -296,7 +296,7 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         ready!(self.poll_flush_stream(cx)).map_err(End::StreamLost)?;
         if !self.undelivered.is_empty() {
-            // The local reader is slow, not the peer silent; its socket wakes us.
+            // The local reader is slow; the peer is not silent. The local socket wakes the task.
             return Poll::Pending;
         }
         ready!(self.timer.as_mut().poll(cx));
@@ -309,8 +309,7 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Our Close goes out, and the peer answers it once it has passed on what came before: only
-    /// then is nothing lost.
+    /// Sends our Close and waits for the answer, which means that everything before was delivered.
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         if self.unflushed {
             ready!(self.poll_flush_stream(cx)).map_err(End::StreamLost)?;
@@ -333,16 +332,16 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
         self.timer.as_mut().reset(Instant::now() + time);
     }
 
-    /// Closes both sides as the end demands, within [`limits::CLOSE`] each.
+    /// Closes both sides according to the end, within [`limits::CLOSE`] each.
     async fn finish(mut self, end: End) -> End {
         match &end {
             End::LocalClosed | End::PeerClosed => {
                 self.local.disarm();
-                // The library has queued the answer to the peer's Close.
+                // The answer to the peer's Close is queued.
                 let _ = timeout(limits::CLOSE, poll_fn(|cx| self.stream.poll_flush(cx))).await;
                 let _ = timeout(limits::CLOSE, close_local(&mut self.local)).await;
             }
-            // Armed, the local socket is reset when it is dropped: before any Close.
+            // The armed local socket is reset by dropping it, before any Close.
             End::PeerAborted(_) => {
                 drop(self.local);
                 let _ = timeout(limits::CLOSE, poll_fn(|cx| self.stream.poll_flush(cx))).await;
@@ -363,17 +362,18 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
     }
 }
 
-/// Ends a local connection so that its peer reads all that was delivered: closing a
-/// socket with unread input would send RST and destroy it.
+/// Ends a local connection so that its peer receives everything: closing a socket with unread input
+/// would send RST and destroy unsent bytes.
 async fn close_local<L: AsyncRead + AsyncWrite + Unpin>(local: &mut L) {
     if local.shutdown().await.is_err() {
         return;
     }
-    let mut scrap = [0u8; 1024];
-    while matches!(local.read(&mut scrap).await, Ok(count) if count > 0) {}
+    let mut discarded = [0u8; 1024];
+    while matches!(local.read(&mut discarded).await, Ok(count) if count > 0) {}
 }
 
-/// The buffer of the way up: small while little comes, one message large under load.
+/// The read buffer of the local socket: small while little arrives, as large as a message under
+/// load.
 struct ReadBuffer {
     buffer: BytesMut,
     size: usize,
@@ -391,8 +391,8 @@ impl Default for ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// Reads what is there, at most one message; empty at the end of input. The
-    /// memory is used again once the bytes have been dropped.
+    /// Reads at most one message; empty at the end of input. The memory is reused once the bytes
+    /// have been dropped.
     fn poll<R: AsyncRead + Unpin>(
         &mut self,
         reader: &mut R,

@@ -1,6 +1,5 @@
-//! Bytes in, messages out: no I/O. Payload is passed on as it lies in the buffer that
-//! was read into; a message above [`limits::STREAM_MESSAGE`] comes in pieces of that
-//! size, the rest is whole.
+//! Decodes bytes to messages, without I/O. Payload stays in the buffer into which it was read. A
+//! message above [`limits::STREAM_MESSAGE`] is returned in pieces of that size, all others whole.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
@@ -9,18 +8,17 @@ use crate::header::{Header, Opcode};
 use crate::message::{CloseFrame, Data, Kind};
 use crate::{limits, mask, text};
 
-/// Pieces up to this size get memory of their own: a keystroke that is kept somewhere
-/// must not keep a whole read buffer.
+/// Pieces up to this size are copied: a keystroke that is kept must not keep a whole read buffer.
 const COPIED: usize = 4 << 10;
 
-/// What came, when it is whole.
+/// What the peer sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// A data message that is not empty, or a piece of one.
     Data(Data),
     /// A data message, or fragment, without a byte.
     Nothing,
-    /// To be answered with a pong that has the same payload.
+    /// Must be answered with a pong that has the same payload.
     Ping(Bytes),
     /// The answer to a ping.
     Pong,
@@ -28,7 +26,7 @@ pub enum Event {
     Close(CloseFrame),
 }
 
-/// The frame whose payload is being taken.
+/// The frame whose payload is being read.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     opcode: Opcode,
@@ -37,22 +35,22 @@ struct Frame {
     left: usize,
 }
 
-/// The data message that is being taken.
+/// The data message that is being read.
 #[derive(Debug)]
 struct Message {
     kind: Kind,
     /// Payload bytes that its frames have announced.
     announced: u64,
-    /// What is not passed on yet: fragments, or the start of a character.
+    /// Bytes that are not returned yet: fragments, or the start of a character.
     kept: BytesMut,
-    /// So many bytes of it are known to be whole characters.
+    /// How many of them are known to be whole characters.
     checked: usize,
 }
 
 /// The reading half of a WebSocket.
 #[derive(Debug)]
 pub struct Decoder {
-    /// A server's peers mask, a client's do not.
+    /// Frames to a server must be masked, frames to a client must not.
     is_server: bool,
     /// Largest message.
     limit: usize,
@@ -62,8 +60,8 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// For a server, or else a client, that accepts messages of at most `limit` bytes; `read` is
-    /// what has come already.
+    /// For a server or a client that accepts messages of at most `limit` bytes; `read` are bytes
+    /// that were read already.
     pub fn new(is_server: bool, limit: usize, read: &[u8]) -> Self {
         Self {
             is_server,
@@ -79,34 +77,34 @@ impl Decoder {
         self.limit = limit;
     }
 
-    /// Where what is read from the peer goes, behind what is there.
+    /// The buffer to which bytes from the peer are appended.
     #[inline]
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// Gives memory back that holds nothing.
+    /// Frees the buffer if it is empty.
     pub fn shrink(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
     }
 
-    /// Moves what the buffer holds to one of its own with room for so much, so that a large one,
-    /// which it may share with messages that were passed on, is freed with them.
+    /// Moves the contents of the buffer to a new one of at least `size` bytes. The old one may be
+    /// large and shared with messages that were returned, and is freed with them.
     pub(crate) fn move_out(&mut self, size: usize) {
         let mut buffer = BytesMut::with_capacity(size.max(self.buffer.len()));
         buffer.extend_from_slice(&self.buffer);
         self.buffer = buffer;
     }
 
-    /// Whether a frame's head was taken and its payload is awaited.
+    /// Whether a header was read and the payload is incomplete.
     #[inline]
     pub(crate) fn is_in_frame(&self) -> bool {
         self.frame.is_some()
     }
 
-    /// How many bytes [`buffer`](Self::buffer) lacks for a next event; 1 when that is
+    /// How many bytes are missing in [`buffer`](Self::buffer) for the next event; 1 when that is
     /// not known.
     #[inline]
     pub fn missing(&self) -> usize {
@@ -114,7 +112,7 @@ impl Decoder {
         wanted.saturating_sub(self.buffer.len()).max(1)
     }
 
-    /// How much of the frame is taken at once.
+    /// How much of the frame is read at once.
     fn next_piece(&self, frame: &Frame) -> usize {
         let kept = self.message.as_ref().map_or(0, |it| it.kept.len());
         let room = limits::STREAM_MESSAGE.saturating_sub(kept);
@@ -125,10 +123,10 @@ impl Decoder {
         }
     }
 
-    /// The next that is whole; `None` until more is read.
+    /// The next complete event; `None` until more is read.
     ///
     /// # Errors
-    /// When the peer breaks a rule. Nothing it says can be understood from then on.
+    /// The peer violated the protocol; nothing can be decoded after that.
     pub fn next_event(&mut self) -> Result<Option<Event>, ViolationError> {
         loop {
             let Some(frame) = self.frame else {
@@ -197,7 +195,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes the next bytes of a frame, which are there.
+    /// Takes the next `count` bytes of a frame, which are in the buffer.
     fn take(&mut self, frame: Frame, count: usize) -> Result<Option<Event>, ViolationError> {
         let mut piece = self.buffer.split_to(count);
         if self.is_server {
@@ -223,7 +221,7 @@ impl Decoder {
             message.kept.split()
         };
         if !is_end && whole.len() < limits::STREAM_MESSAGE {
-            // A fragment: its message goes on as one. What cannot become text ends it now.
+            // A fragment, which is joined with the next ones. Invalid text is an error at once.
             if message.kind == Kind::Text {
                 let unchecked = whole.get(message.checked..).unwrap_or_default();
                 message.checked += whole_characters(unchecked, false)?;
@@ -249,7 +247,7 @@ impl Decoder {
     }
 }
 
-/// Small ones are copied out of the buffer.
+/// Small pieces are copied out of the buffer.
 fn own(bytes: BytesMut) -> Bytes {
     if bytes.len() <= COPIED {
         Bytes::copy_from_slice(&bytes)
@@ -258,13 +256,13 @@ fn own(bytes: BytesMut) -> Bytes {
     }
 }
 
-/// Whole characters, and the start of one that goes on in the next piece.
+/// Whole characters, and the start of one that continues in the next piece.
 fn characters(mut bytes: BytesMut, is_end: bool) -> Result<(BytesMut, BytesMut), ViolationError> {
     let rest = bytes.split_off(whole_characters(&bytes, is_end)?);
     Ok((bytes, rest))
 }
 
-/// How many bytes are whole characters; what is behind them may become one, before the end.
+/// How many bytes are whole characters. Before the end, an incomplete character may follow them.
 fn whole_characters(bytes: &[u8], is_end: bool) -> Result<usize, ViolationError> {
     match std::str::from_utf8(bytes) {
         Ok(_) => Ok(bytes.len()),
@@ -281,8 +279,7 @@ fn control(opcode: Opcode, payload: &[u8]) -> Result<Event, ViolationError> {
     })
 }
 
-/// RFC 6455, 5.5.1 and 7.4: no code at all, or one that may stand in a frame, and then
-/// text.
+/// RFC 6455, 5.5.1 and 7.4: no code, or a code that is allowed in a frame and a text.
 fn close_frame(payload: &[u8]) -> Result<CloseFrame, ViolationError> {
     let Some((code, reason)) = payload.split_first_chunk::<2>() else {
         return if payload.is_empty() {

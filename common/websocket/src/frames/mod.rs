@@ -1,5 +1,5 @@
-//! A WebSocket over a byte stream: events in, frames out, and the closing handshake.
-//! Everything is poll-based and cancel-safe.
+//! A WebSocket over a byte stream: receives events, sends frames, and does the closing handshake.
+//! Everything is poll-based, and a caller may stop polling at any time.
 
 use std::io;
 use std::pin::Pin;
@@ -19,22 +19,23 @@ use crate::outbox::Outbox;
 use crate::role::Role;
 use crate::text;
 
-/// Read size while little comes, where messages are smaller than [`SMALL_READ`]: what one lacks is
-/// read at once all the same.
+/// Read size while little arrives, where messages are smaller than [`SMALL_READ`]. The missing part
+/// of a message is read at once even so.
 const TINY_READ: usize = 512;
-/// Read buffer while much comes: one whole message and the head of the next.
+/// Read buffer while much arrives: one whole message and the header of the next.
 const LARGE_BUFFER: usize = limits::STREAM_MESSAGE + header::LONGEST;
-/// Payload of a full TLS record, which is what TLS yields at once.
+/// Payload of a full TLS record, which is what TLS returns at once.
 const RECORD: usize = 16 << 10;
-/// What is read for an owner that can take [`Appetite::Little`]: pings, keystrokes and a Close fit.
+/// What is read with [`Appetite::Little`]: pings, keystrokes and a Close fit.
 const LITTLE: usize = 256;
 
-/// How much an owner can take.
+/// How much the caller can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Appetite {
     /// Any event.
     All,
-    /// What is here already, or fits in [`LITTLE`] bytes; the rest is left to the network.
+    /// Events that are in the buffer already, or fit in [`LITTLE`] bytes; the rest stays in the
+    /// network.
     Little,
 }
 
@@ -44,34 +45,34 @@ pub(crate) struct Frames<S> {
     role: Role,
     decoder: Decoder,
     outbox: Outbox,
-    /// The answer to the last ping, until there is room for it: only the last one needs
-    /// an answer (RFC 6455, 5.5.3).
+    /// The answer to the last ping, until there is room for it: only the last one needs an answer
+    /// (RFC 6455, 5.5.3).
     pong: Option<Bytes>,
-    /// A ping or its answer was not written to its end yet. An owner who only reads would
-    /// never do it, so that reading does.
+    /// A ping or pong is not completely written yet. Reading writes it, since a caller that only
+    /// reads would not.
     owes_flush: bool,
     masks: Masks,
     /// Bytes were written since the last flush of the stream below.
     is_unflushed: bool,
-    /// The stream below did not take all, and has not since: nothing is added to what waits.
+    /// The stream below has not taken everything yet: nothing more is queued.
     is_blocked: bool,
     is_closing: bool,
     is_closed_by_peer: bool,
-    /// The answer to the peer's Close, until something is written: its owner may have found
-    /// meanwhile that another one is due.
+    /// The answer to the peer's Close, until something is written: the owner may replace it before
+    /// that.
     close_answer: Option<(u16, &'static str)>,
-    /// How the peer broke the rules; it is not listened to any more.
+    /// How the peer violated the protocol; nothing more is decoded.
     violation: Option<ViolationError>,
     read_size: usize,
     /// The read size while bulk comes.
     most_read: usize,
-    /// The decoder's buffer is a small one of its own since the last large read.
+    /// The decoder's buffer was replaced by a small one since the last large read.
     is_moved_out: bool,
     small_reads: u8,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
-    /// Over an upgraded stream, of which so much was read already.
+    /// Over an upgraded stream, of which `read` was read already.
     pub(crate) fn new(io: S, role: Role, limit: usize, read: &[u8]) -> Self {
         Self {
             io,
@@ -98,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         &self.io
     }
 
-    /// Allows messages of another size from now on, and reads in one go no more than one.
+    /// Limits messages to `limit` bytes from now on, and reads no more than that at once.
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.decoder.set_limit(limit);
         self.most_read = LARGE_BUFFER.min(limit);
@@ -114,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         self.is_closing
     }
 
-    /// The next event. Pings are answered on the way, and so is a Close: flush that.
+    /// The next event. Queues the answers to pings and to a Close; the latter must be flushed.
     pub(crate) fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
@@ -122,8 +123,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         self.poll_event_of(Appetite::All, cx)
     }
 
-    /// The same for this [`Appetite`]. Pending also when the next event is too large for it: then
-    /// [`is_full`](Self::is_full), and what comes does not wake the task.
+    /// The same for this [`Appetite`]. Also pending when the next event is too large for it: then
+    /// [`is_full`](Self::is_full) is true, and further bytes do not wake the task.
     pub(crate) fn poll_event_of(
         &mut self,
         appetite: Appetite,
@@ -159,8 +160,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(error))),
                 Poll::Pending => {
-                    // A peer that takes no answer any more may still have sent something, its
-                    // Close perhaps: reading tells how the connection ends.
+                    // A peer that takes no answer any more may still have sent something, perhaps
+                    // its Close: reading determines how the connection ends.
                     if self.owes_flush && matches!(self.poll_flush(cx), Poll::Ready(Err(_))) {
                         self.owes_flush = false;
                     }
@@ -170,8 +171,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
     }
 
-    /// After a violation: its bytes are read and dropped once our Close was queued, since a
-    /// socket that is closed with bytes unread would destroy that Close.
+    /// After a violation, and once our Close was queued, bytes are read and dropped: closing a
+    /// socket with unread bytes would destroy that Close.
     fn poll_deaf(
         &mut self,
         cx: &mut Context<'_>,
@@ -205,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
     }
 
-    /// Reads into the decoder's buffer, which holds memory only while bytes come.
+    /// Reads into the decoder's buffer, which holds memory only while bytes arrive.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.is_moved_out = false;
         let missing = self.decoder.missing();
@@ -243,7 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         read
     }
 
-    /// Reads until there are [`LITTLE`] bytes, and keeps no large buffer for them.
+    /// Reads until there are [`LITTLE`] bytes, without a large buffer.
     fn poll_read_little(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let room = LITTLE.saturating_sub(self.decoder.buffer().len());
         if room == 0 {
@@ -263,10 +264,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         self.decoder.buffer().len() >= LITTLE
     }
 
-    /// Ready when the next frame may be given to [`send`](Self::send).
+    /// Ready when [`send`](Self::send) may be called.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
         if self.is_blocked || self.outbox.len() >= limits::WRITE_BUFFER {
-            // Down to the network: TLS takes it all and keeps what the network does not take.
+            // Flush to the network: TLS accepts everything and buffers what the network does not
+            // take.
             ready!(self.poll_flush(cx))?;
         }
         Poll::Ready(Ok(()))
@@ -303,7 +305,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         Ok(())
     }
 
-    /// Answers the peer's Close with this instead, unless it was answered.
+    /// Replaces the answer to the peer's Close, unless it was written already.
     pub(crate) fn answer_close(&mut self, code: u16, reason: &'static str) {
         if let Some(answer) = &mut self.close_answer {
             *answer = (code, reason);
@@ -351,7 +353,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 return Poll::Ready(Ok(()));
             }
             if self.is_unflushed {
-                // What TLS still has goes first: it would take more, and hold both.
+                // TLS must send its buffered bytes first: it would accept more, and hold both.
                 ready!(self.poll_flush_below(cx))?;
             }
             self.is_unflushed = true;
@@ -385,7 +387,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Gives memory back while nothing comes and goes.
+    /// Frees empty buffers while the connection is idle.
     pub(crate) fn shrink(&mut self) {
         self.read_size = self.read_size.min(SMALL_READ);
         self.decoder.shrink();
@@ -393,10 +395,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 }
 
-/// Makes room in the buffer for the next read while much comes, and says how much is to be read:
-/// to the end of the message and the head of the next. So each message has a buffer for itself,
-/// next to nothing is copied from one to the next, and one that was passed on serves again.
-/// `missing` is unknown between frames; `most` is the size of a buffer.
+/// Makes room in the buffer for the next read while much arrives, and returns how much to read: to
+/// the end of the message and the header of the next. So each message has a buffer of its own,
+/// almost nothing is copied between buffers, and the buffer of a message that was released is
+/// reused. `missing` is unknown between frames; `most` is the size of a buffer.
 fn bulk_room(buffer: &mut BytesMut, missing: Option<usize>, most: usize) -> usize {
     let spare = buffer.capacity() - buffer.len();
     let record = RECORD.min(most);

@@ -5,10 +5,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 
-/// What is little is seen at once; of what is larger only its beginning is read, until there is
-/// room for it.
+/// Small messages are returned at once; of a larger one only the beginning is read, until the
+/// caller takes it.
 #[tokio::test]
-async fn who_can_take_little_leaves_the_rest_to_the_network() {
+async fn with_little_appetite_large_messages_stay_in_the_network() {
     let (near, mut far) = tokio::io::duplex(1 << 20);
     let mut frames = Frames::new(near, Role::Client, 1 << 20, &[]);
     let large = vec![7; 60_000];
@@ -30,14 +30,13 @@ async fn who_can_take_little_leaves_the_rest_to_the_network() {
         let all = poll_fn(|cx| frames.poll_event(cx)).await.unwrap();
         assert_eq!(all, Event::Data(Data::binary(large.clone().into())));
     }
-    // A Close is little.
+    // A Close is small.
     far.write_all(&[0x88, 2, 3, 232]).await.unwrap();
     let close = poll_fn(|cx| frames.poll_event_of(Appetite::Little, cx)).await;
     assert!(matches!(close.unwrap(), Event::Close(close_frame) if close_frame.code == 1000));
 }
 
-/// Each message of bulk lies in memory of about its own size, which serves again when it was
-/// passed on.
+/// Each bulk message is in a buffer of about its own size, which is reused when it was released.
 #[tokio::test]
 async fn a_message_keeps_no_more_memory_than_it_needs() {
     let (near, mut far) = tokio::io::duplex(16 << 10);
@@ -66,11 +65,11 @@ async fn a_message_keeps_no_more_memory_than_it_needs() {
         places.len()
     };
     let (places, ()) = tokio::join!(receiving, sending);
-    assert!(places <= 4, "{places} places in memory");
+    assert!(places <= 4, "{places} buffers");
 }
 
 #[tokio::test]
-async fn a_ping_is_answered_through_a_full_socket_by_one_who_only_reads() {
+async fn reading_alone_answers_a_ping_through_a_full_socket() {
     let (near, mut far) = tokio::io::duplex(8);
     let mut frames = Frames::new(near, Role::Server, 1000, &[]);
     let reading = async { while poll_fn(|cx| frames.poll_event(cx)).await.is_ok() {} };
@@ -87,5 +86,5 @@ async fn a_ping_is_answered_through_a_full_socket_by_one_who_only_reads() {
     let both = async { tokio::join!(reading, asking) };
     tokio::time::timeout(Duration::from_secs(10), both)
         .await
-        .expect("the pong never came");
+        .expect("no pong arrived");
 }

@@ -1,5 +1,5 @@
-//! The frames of a carrier (`docs/session-protocol.md`, "Carrier frames"). A carrier is
-//! a stream of bytes: frames need not keep to the borders of WebSocket messages.
+//! The frames of a carrier (`docs/session-protocol.md`, "Carrier frames"). A carrier is a stream of
+//! bytes: frames need not match WebSocket messages.
 //!
 //! ```text
 //! type u8 | length u24 | payload            all numbers big-endian
@@ -14,7 +14,7 @@ pub use crate::proto::codes::Code;
 use crate::proto::collect::{Collect, Fields as _, text};
 use crate::proto::proof::{Challenge, Proof, ResumeSecret, SessionId};
 
-/// First bytes of a greeting's payload: no target says this by accident.
+/// First bytes of a greeting's payload, which no target sends by accident.
 pub const MAGIC: [u8; 4] = *b"DSS\x01";
 /// Length of a frame's header in bytes.
 pub const HEADER: usize = 4;
@@ -37,7 +37,7 @@ mod kind {
     pub(super) const END: u8 = 0x14;
     pub(super) const RESET: u8 = 0x15;
     pub(super) const DETACH: u8 = 0x16;
-    /// From here on: extensions, skipped by those who do not know them.
+    /// From here on: extensions, which are skipped if unknown.
     pub(super) const EXTENSION: u8 = 0x80;
 }
 
@@ -62,7 +62,7 @@ pub enum Frame {
         /// How long the device keeps a detached session.
         grace: Duration,
     },
-    /// Service to device: a session goes on.
+    /// Service to device: resume a session.
     Resume {
         /// The chosen version.
         version: u8,
@@ -75,14 +75,14 @@ pub enum Frame {
         /// Over the device's challenge.
         proof: Proof,
     },
-    /// Device to service: it goes on.
+    /// Device to service: the session is resumed.
     Resumed {
         /// Bytes that the device has received.
         received: u64,
         /// Over the service's challenge.
         proof: Proof,
     },
-    /// Device to service: no.
+    /// Device to service: the request is refused.
     Refused {
         /// Why.
         code: Code,
@@ -91,25 +91,25 @@ pub enum Frame {
     },
     /// Bytes of the session, or the next piece of them.
     Data {
-        /// Place of the first byte.
+        /// Offset of the first byte.
         offset: u64,
-        /// The bytes; of a large frame, those that are here.
+        /// The bytes; of a large frame, those that have arrived.
         bytes: Bytes,
-        /// Whether the sender waits for an acknowledgement.
+        /// Whether the sender requests an acknowledgement at once.
         wants_ack: bool,
     },
-    /// All bytes before this place have arrived.
+    /// All bytes before this offset have arrived.
     Ack {
-        /// The place.
+        /// The offset.
         received: u64,
         /// How long this was held back.
         delay: Duration,
     },
-    /// Are you there? Answered by an [`Frame::Ack`].
+    /// Keepalive, answered by an [`Frame::Ack`].
     Ping,
     /// The session is over in order.
     End,
-    /// The session is over; what was open in it is broken off.
+    /// The session is over; its connections are reset.
     Reset {
         /// Why.
         code: Code,
@@ -123,16 +123,16 @@ pub enum Frame {
     },
 }
 
-/// What a device says first.
+/// The first frame of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Greeting {
-    /// Lowest version it speaks.
+    /// Lowest version that it supports.
     pub lowest: u8,
-    /// Highest version it speaks.
+    /// Highest version that it supports.
     pub highest: u8,
-    /// Tells one run of the device's program from the next.
+    /// Names one run of the device's program.
     pub boot_id: BootId,
-    /// To be answered by a resume's proof; never used twice.
+    /// Answered by a resume's proof; never used twice.
     pub challenge: Challenge,
 }
 
@@ -303,13 +303,12 @@ fn data_kind(wants_ack: bool) -> u8 {
 }
 
 fn header(kind: u8, length: usize) -> [u8; HEADER] {
-    // Nothing of ours comes near 16 MiB.
+    // Our frames are far smaller than 16 MiB.
     let [_, a, b, c] = u32::try_from(length).unwrap_or(0).to_be_bytes();
     [kind, a, b, c]
 }
 
-/// The first [`HEADER`] and [`DATA_PREFIX`] bytes of a data frame with `length` bytes
-/// behind them.
+/// The first [`HEADER`] and [`DATA_PREFIX`] bytes of a data frame with `length` bytes after them.
 pub(super) fn data_header(
     offset: u64,
     length: usize,
@@ -322,8 +321,8 @@ pub(super) fn data_header(
     out
 }
 
-/// Reads frames out of pieces of any size. Data is passed on as it comes; nothing but
-/// headers and short payloads is ever kept.
+/// Reads frames from pieces of any size. Data is returned as it arrives; only headers and short
+/// payloads are buffered.
 #[derive(Debug, Default)]
 pub struct Decoder {
     collect: Collect,
@@ -353,10 +352,10 @@ enum State {
 }
 
 impl Decoder {
-    /// The next frame out of `piece`, which loses what was read; `None` when it is used up.
+    /// Takes the next frame from the front of `piece`; `None` when more pieces are needed.
     ///
     /// # Errors
-    /// [`Malformed`]: the carrier is of no more use.
+    /// [`Malformed`]: the carrier cannot be used any more.
     pub fn next(&mut self, piece: &mut Bytes) -> Result<Option<Frame>, Malformed> {
         loop {
             match &mut self.state {
@@ -397,7 +396,7 @@ impl Decoder {
                     let is_whole = *left == 0;
                     let frame = Frame::Data {
                         offset: *offset,
-                        // The end of a frame is its acknowledgement's cause.
+                        // The end of a frame requests the acknowledgement.
                         wants_ack: *wants_ack && is_whole,
                         bytes: bytes.clone(),
                     };

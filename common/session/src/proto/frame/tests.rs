@@ -24,7 +24,7 @@ fn array<const N: usize>(text: &str) -> [u8; N] {
     hex(text).try_into().unwrap()
 }
 
-/// Every frame with its bytes: `docs/session-protocol.md` shows the same.
+/// Every frame with its bytes.
 fn vectors() -> Vec<(String, Frame)> {
     let challenge = Challenge(array(CHALLENGE));
     let [service, device] = PROOFS;
@@ -173,13 +173,6 @@ fn fixed_proofs() {
 }
 
 #[test]
-fn every_code_has_a_number_of_its_own() {
-    for number in 0..=u8::MAX {
-        assert_eq!(Code::from_u8(number).to_u8(), number);
-    }
-}
-
-#[test]
 fn a_header_in_place_is_the_header() {
     let frame = Frame::Data {
         offset: 7,
@@ -214,16 +207,16 @@ fn other_unknown_frames_are_malformed() {
 }
 
 #[test]
-fn what_no_frame_can_be_is_malformed() {
+fn invalid_frames_are_malformed() {
     for text in [
-        "13 000201",                          // no short frame is that long
-        "01 ffffff",                          // nor that
-        "10 000007  00000000000000",          // data without a place
-        "12 00000b  0000001000000007 000061", // an acknowledgement cut short
-        "03 000003  000708",                  // a welcome cut short
+        "13 000201",                          // a control frame that is too long
+        "01 ffffff",                          // the same
+        "10 000007  00000000000000",          // data without an offset
+        "12 00000b  0000001000000007 000061", // a truncated acknowledgement
+        "03 000003  000708",                  // a truncated welcome
         "06 000000",                          // a refusal without a reason
         "16 000000",                          // a detach without a reason
-        "10 00000a  ffffffffffffffff 6162",   // bytes behind the last place
+        "10 00000a  ffffffffffffffff 6162",   // bytes after the last offset
     ] {
         assert_eq!(decode(&hex(text), &[]), Err(Malformed), "{text}");
         assert_eq!(decode(&hex(text), &[1]), Err(Malformed), "{text}");
@@ -234,14 +227,14 @@ fn what_no_frame_can_be_is_malformed() {
 }
 
 #[test]
-fn fields_of_later_versions_are_passed_over() {
+fn fields_of_later_versions_are_ignored() {
     let bytes = hex("03 000006  00000708 eeee 13 000000");
     let frames = decode(&bytes, &[1]).unwrap();
     assert!(matches!(&frames[..], [Frame::Welcome { .. }, Frame::Ping]));
 }
 
 #[test]
-fn data_waits_for_nothing() {
+fn data_is_returned_before_its_frame_is_complete() {
     let mut decoder = Decoder::default();
     let mut piece = Bytes::from(hex("11 fffff0  0000000000000005 61"));
     let Some(Frame::Data {
@@ -368,7 +361,7 @@ proptest! {
             bytes[place] ^= 1 << bit;
         }
         bytes.truncate(cut.index(bytes.len()) + 1);
-        // How it comes in pieces makes no difference.
+        // The sizes of the pieces make no difference.
         prop_assert_eq!(decode(&bytes, &sizes).ok(), decode(&bytes, &[]).ok());
     }
 

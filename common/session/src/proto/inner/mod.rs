@@ -1,4 +1,4 @@
-//! The frames inside a session's byte stream, each of one inner connection
+//! The frames inside a session's byte stream; each belongs to one inner connection
 //! (`docs/session-protocol.md`, "Inner frames").
 //!
 //! ```text
@@ -23,7 +23,7 @@ mod kind {
     pub(super) const FIN: u8 = 0x05;
     pub(super) const RST: u8 = 0x06;
     pub(super) const CREDIT: u8 = 0x07;
-    /// From here on: extensions, skipped by those who do not know them.
+    /// From here on: extensions, which are skipped if unknown.
     pub(super) const EXTENSION: u8 = 0x80;
 }
 
@@ -55,9 +55,9 @@ pub enum Inner {
     Data(Bytes),
     /// No more bytes will come from this side.
     Fin,
-    /// The connection broke on this side.
+    /// The connection was reset on this side.
     Rst,
-    /// This many bytes may be sent to this side in all, counted from the first.
+    /// How many bytes may be sent to this side in total, counted from the first.
     Credit(u64),
 }
 
@@ -120,8 +120,8 @@ pub(super) fn data_header(connection: ConnectionId, length: usize) -> [u8; HEADE
     header(kind::DATA, length, connection)
 }
 
-/// Reads inner frames out of pieces of any size; it lives as long as the session, since
-/// a frame may begin on one carrier and end on the next.
+/// Reads inner frames from pieces of any size. It exists as long as the session, since a frame may
+/// begin on one carrier and end on the next.
 #[derive(Debug, Default)]
 pub struct InnerDecoder {
     collect: Collect,
@@ -147,10 +147,10 @@ enum State {
 }
 
 impl InnerDecoder {
-    /// The next frame out of `piece`, which loses what was read; `None` when it is used up.
+    /// Takes the next frame from the front of `piece`; `None` when more pieces are needed.
     ///
     /// # Errors
-    /// [`Malformed`]: the session is of no more use.
+    /// [`Malformed`]: the session cannot continue.
     pub fn next(&mut self, piece: &mut Bytes) -> Result<Option<(ConnectionId, Inner)>, Malformed> {
         loop {
             match &mut self.state {

@@ -10,7 +10,7 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
-/// Every frame of connection 258 with its bytes: `docs/session-protocol.md` shows the same.
+/// Every frame of connection 258 with its bytes.
 fn vectors() -> [(&'static str, Inner); 7] {
     let refused = Inner::Refused {
         code: RefusedCode::TargetRefused,
@@ -79,13 +79,6 @@ fn fixed_bytes() {
 }
 
 #[test]
-fn every_code_has_a_number_of_its_own() {
-    for number in 0..=u8::MAX {
-        assert_eq!(RefusedCode::from_u8(number).to_u8(), number);
-    }
-}
-
-#[test]
 fn a_header_in_place_is_the_header() {
     let in_place = [&data_header(ConnectionId(9), 5)[..], b"bytes"].concat();
     let frame = Inner::Data(Bytes::from_static(b"bytes"));
@@ -117,12 +110,12 @@ fn other_unknown_frames_are_malformed() {
 }
 
 #[test]
-fn what_no_frame_can_be_is_malformed() {
+fn invalid_frames_are_malformed() {
     for text in [
-        "01 000201 00000001",                 // no short frame is that long
-        "06 ffffff 00000001",                 // nor that
+        "01 000201 00000001",                 // a control frame that is too long
+        "06 ffffff 00000001",                 // the same
         "03 000000 00000001",                 // a refusal without a reason
-        "07 000007 00000001  00000000000200", // credit cut short
+        "07 000007 00000001  00000000000200", // a truncated credit
     ] {
         assert_eq!(decode(&hex(text), &[]), Err(Malformed), "{text}");
         assert_eq!(decode(&hex(text), &[1]), Err(Malformed), "{text}");
@@ -130,7 +123,7 @@ fn what_no_frame_can_be_is_malformed() {
 }
 
 #[test]
-fn data_waits_for_nothing() {
+fn data_is_returned_before_its_frame_is_complete() {
     let mut decoder = InnerDecoder::default();
     let mut piece = Bytes::from(hex("04 ffffff 00000003 61"));
     let first = (ConnectionId(3), Inner::Data(Bytes::from_static(b"a")));
@@ -210,7 +203,7 @@ proptest! {
             bytes[place] ^= 1 << bit;
         }
         bytes.truncate(cut.index(bytes.len()) + 1);
-        // How it comes in pieces makes no difference.
+        // The sizes of the pieces make no difference.
         prop_assert_eq!(decode(&bytes, &sizes).ok(), decode(&bytes, &[]).ok());
     }
 

@@ -1,4 +1,4 @@
-//! The carrier of a session: taken, given up, silent.
+//! The carrier of a session: attached, detached, silent.
 
 use std::time::{Duration, Instant};
 
@@ -17,23 +17,23 @@ pub(super) struct Carrier {
     pub(super) id: CarrierId,
     pub(super) decoder: Decoder,
     pub(super) window: Window,
-    pub(super) heard: Instant,
-    pub(super) said: Instant,
-    /// When an acknowledgement must go at latest.
+    pub(super) last_received: Instant,
+    pub(super) last_sent: Instant,
+    /// When an acknowledgement must be sent at the latest.
     pub(super) ack_at: Option<Instant>,
-    /// When the newest byte came that it will acknowledge.
+    /// When the newest byte arrived that it will acknowledge.
     pub(super) ack_since: Instant,
-    /// Last place that was acknowledged on this carrier.
+    /// The last offset that was acknowledged on this carrier.
     pub(super) acked: u64,
-    /// Bytes sent since an acknowledgement was asked for.
+    /// Bytes sent since an acknowledgement was requested.
     pub(super) unasked: u64,
-    /// Replay or not, the first bytes of a carrier are to be acknowledged at once.
+    /// Send a PING after a replay, whose messages may not request an acknowledgement.
     pub(super) ping: bool,
 }
 
 impl Session {
-    /// Gives up the carrier, if there is one: from now on nothing that it may still bring
-    /// is taken, so that the offset that is reported next stays true. Returns that offset.
+    /// Detaches the carrier, if there is one: nothing that arrives on it any more is accepted, so
+    /// that the returned offset, which is reported to the peer, stays valid.
     pub fn freeze(&mut self, now: Instant) -> u64 {
         if self.carrier.take().is_some() {
             self.detached_at = Some(now);
@@ -44,10 +44,10 @@ impl Session {
         self.received
     }
 
-    /// Whether a peer can have received just so much.
+    /// Checks that the peer can have received all bytes before this offset, and no more.
     ///
     /// # Errors
-    /// [`Violation`] says why not.
+    /// [`Violation`] states why it cannot.
     pub fn check_offset(&self, peer_received: u64) -> Result<(), Violation> {
         if peer_received < self.replay.acknowledged() {
             return Err(Violation("it has lost what it had"));
@@ -58,11 +58,11 @@ impl Session {
         Ok(())
     }
 
-    /// Goes on over a new carrier, with a peer that has received all before
-    /// `peer_received`. What it has not is sent again.
+    /// Continues on a new carrier, with a peer that has received all bytes before `peer_received`.
+    /// All later bytes are sent again.
     ///
     /// # Errors
-    /// [`Violation`] when the peer cannot have received that; nothing has changed then.
+    /// [`Violation`] when the peer cannot have received that; the session is unchanged then.
     pub fn attach(&mut self, peer_received: u64, now: Instant) -> Result<CarrierId, Violation> {
         self.check_offset(peer_received)?;
         self.replay.acknowledge(peer_received, now);
@@ -74,8 +74,8 @@ impl Session {
             id,
             decoder: Decoder::default(),
             window: Window::new(self.replay.acknowledged()),
-            heard: now,
-            said: now,
+            last_received: now,
+            last_sent: now,
             ack_at: None,
             ack_since: now,
             acked: self.received,
@@ -83,19 +83,19 @@ impl Session {
             ping: self.replay.has_more(),
         });
         self.detached_at = None;
-        // Who had no room without a carrier has some now.
+        // Connections had no room without a carrier, and may have some now.
         self.touched.extend(self.connections.keys());
         Ok(id)
     }
 
-    /// The carrier is lost; without effect when it is not the present one.
+    /// The carrier is lost; no effect when it is not the current one.
     pub fn carrier_lost(&mut self, carrier: CarrierId, now: Instant) {
         if self.is_on(carrier) {
             self.freeze(now);
         }
     }
 
-    /// Whether this is the present carrier.
+    /// Whether this is the current carrier.
     pub fn is_on(&self, carrier: CarrierId) -> bool {
         self.carrier
             .as_ref()
@@ -107,19 +107,19 @@ impl Session {
         self.detached_at
     }
 
-    /// When [`transmit`](Self::transmit) or [`is_dead`](Self::is_dead) must be asked again
-    /// at latest; `None` without a carrier.
+    /// When [`transmit`](Self::transmit) and [`is_dead`](Self::is_dead) must be called again at the
+    /// latest; `None` without a carrier.
     pub fn deadline(&self) -> Option<Instant> {
         let on = self.carrier.as_ref()?;
-        let ping = on.said + limits::PING;
-        let silence = on.heard + limits::SILENCE;
+        let ping = on.last_sent + limits::PING;
+        let silence = on.last_received + limits::SILENCE;
         let earliest = ping.min(silence);
         Some(on.ack_at.map_or(earliest, |at| at.min(earliest)))
     }
 
-    /// When a peer that stays silent is dead; `None` without a carrier.
+    /// When the carrier is considered dead if the peer stays silent; `None` without a carrier.
     pub fn dead_at(&self) -> Option<Instant> {
-        Some(self.carrier.as_ref()?.heard + limits::SILENCE)
+        Some(self.carrier.as_ref()?.last_received + limits::SILENCE)
     }
 
     /// Whether the peer was silent for too long on this carrier.

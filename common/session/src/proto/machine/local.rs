@@ -1,4 +1,4 @@
-//! Connections from their local sides: open, send, take, release.
+//! The local side of connections: open, send, take, release.
 
 use std::time::{Duration, Instant};
 
@@ -10,19 +10,19 @@ use crate::proto::chunk::Chunk;
 use crate::proto::connection::{Connection, Fin, Inbound};
 use crate::proto::inner::{ConnectionId, Inner, RefusedCode};
 
-/// What waits for longer than this does not wait in the buffer that it came in.
+/// Data that waits longer than this is copied out of its receive buffer.
 pub(super) const KEPT: Duration = Duration::from_millis(500);
-/// How long a local socket that is not read for want of memory waits before it asks again.
+/// How long a local socket that is not read because memory is short waits before the next attempt.
 const STARVED: Duration = Duration::from_millis(100);
-/// So many pieces may keep such buffers for that long: 16 MiB at most, and more than come in
-/// one batch to a reader that is fast.
+/// Pieces that may keep their receive buffers for [`KEPT`]: 16 MiB at most, and more than arrive in
+/// one batch for a fast reader.
 const LOOSE: usize = 128;
-/// So many connections that are gone may stand in a list.
+/// Entries of removed connections that a list may have.
 const FORGOTTEN: usize = 64;
 
 impl Session {
-    /// Opens a connection; data may follow at once. `None` when the session is over, or as
-    /// many are open as may be.
+    /// Opens a connection; data may follow at once. `None` when the session is over or full, and on
+    /// a device.
     pub fn open(&mut self) -> Option<ConnectionId> {
         let is_full = self.connections.len() >= limits::CONNECTIONS;
         if self.role != Role::Service || is_full || self.ending || self.over.is_some() {
@@ -35,13 +35,13 @@ impl Session {
         Some(id)
     }
 
-    /// The next connection that the peer wants opened: to be answered with
-    /// [`opened`](Self::opened) or [`refuse`](Self::refuse).
+    /// The next connection that the peer has requested. Answer it with [`opened`](Self::opened) or
+    /// [`refuse`](Self::refuse).
     pub fn next_incoming(&mut self) -> Option<ConnectionId> {
         self.incoming.pop_front()
     }
 
-    /// Whether one waits to be taken by [`next_incoming`](Self::next_incoming).
+    /// Whether [`next_incoming`](Self::next_incoming) has one.
     pub fn has_incoming(&self) -> bool {
         !self.incoming.is_empty()
     }
@@ -51,8 +51,7 @@ impl Session {
         !self.owing.is_empty()
     }
 
-    /// Whether a connection is broken off, or was never there: nothing of it is delivered
-    /// any more.
+    /// Whether a connection was reset, or does not exist: no more of its data is delivered.
     pub fn is_broken(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(&id);
         connection.is_none_or(|connection| connection.broken)
@@ -72,7 +71,7 @@ impl Session {
             connection.discard();
             connection.released = true;
             if std::mem::replace(&mut connection.broken, true) {
-                // The peer has given it up already.
+                // The peer has reset it already.
                 connection.owed.clear();
             } else {
                 self.owe(id, Inner::Refused { code, text });
@@ -90,7 +89,7 @@ impl Session {
 
     /// How many bytes of the local socket's input can be taken now.
     pub fn room(&mut self, id: ConnectionId) -> usize {
-        // A detached session takes nothing more into its memory.
+        // A detached session takes no more data.
         let chunk = self.carrier.as_ref().map_or(0, |on| on.window.chunk());
         let room = self.connections.get(&id).map_or(0, Connection::room);
         let room = room.min(chunk);
@@ -104,8 +103,8 @@ impl Session {
         }
     }
 
-    /// Whether a local socket waits for memory: [`tidy`](Self::tidy) is to be called now, and
-    /// sees to it that it asks again.
+    /// Whether a local socket waits for memory and no retry is scheduled: call
+    /// [`tidy`](Self::tidy), which schedules one.
     pub fn is_starved(&self) -> bool {
         self.is_starved && self.retry_at.is_none()
     }
@@ -115,8 +114,8 @@ impl Session {
         self.account.may_take()
     }
 
-    /// A chunk for so many bytes of input, to be given to [`send`](Self::send), or
-    /// [back](Self::give_back).
+    /// A chunk for so many bytes of input, for [`send`](Self::send) or
+    /// [`give_back`](Self::give_back).
     pub fn chunk(&mut self, bytes: usize) -> Chunk {
         self.replay.chunk(bytes)
     }
@@ -126,8 +125,8 @@ impl Session {
         self.replay.give_back(chunk);
     }
 
-    /// Takes input of the local socket, at most as much as there is [`room`](Self::room)
-    /// for; more is not taken at all.
+    /// Queues input of the local socket. A chunk that is larger than [`room`](Self::room) is
+    /// dropped.
     pub fn send(&mut self, id: ConnectionId, chunk: Chunk, now: Instant) {
         if let Some(connection) = self.connections.get_mut(&id)
             && !chunk.is_empty()
@@ -150,7 +149,7 @@ impl Session {
 
     /// The next thing for the local socket.
     pub fn take(&mut self, id: ConnectionId, now: Instant) -> Inbound {
-        // What had come before an orderly end is still delivered.
+        // Data that arrived before an orderly end is still delivered.
         if self.over.as_ref().is_some_and(|over| *over != Over::Ended) {
             return Inbound::Reset;
         }
@@ -171,7 +170,7 @@ impl Session {
         inbound
     }
 
-    /// Takes back what the local socket has no room for now: it waits here, where it is counted.
+    /// Takes back data for which the local socket has no room now: here its memory is counted.
     /// Returns whether [`tidy_at`](Self::tidy_at) has changed.
     pub fn give_back_inbound(&mut self, id: ConnectionId, bytes: Bytes, now: Instant) -> bool {
         let Some(connection) = self.connections.get_mut(&id) else {
@@ -187,8 +186,9 @@ impl Session {
         is_new
     }
 
-    /// Copies out of the buffers that they came in what waits for longer than a moment, if it
-    /// is time for that: a piece of a few KiB may keep 128 KiB.
+    /// Does what is due at [`tidy_at`](Self::tidy_at): copies data that has waited for [`KEPT`] out
+    /// of its receive buffers, since a piece of a few KiB may keep 128 KiB, and lets sockets that
+    /// wait for memory try again.
     pub fn tidy(&mut self, now: Instant) {
         if self.tidy_at.is_some_and(|at| at <= now) {
             self.tidy_all();
@@ -202,7 +202,7 @@ impl Session {
         }
     }
 
-    /// The same when too many pieces wait, whatever the time.
+    /// Copies data out of its receive buffers when too many pieces wait.
     pub(super) fn tidy_if_many(&mut self) {
         if self.loose > LOOSE {
             self.loose = self.connections.values().map(Connection::loose).sum();
@@ -220,7 +220,7 @@ impl Session {
         }
     }
 
-    /// When [`tidy`](Self::tidy) is to be called.
+    /// When [`tidy`](Self::tidy) must be called.
     pub fn tidy_at(&self) -> Option<Instant> {
         match (self.tidy_at, self.retry_at) {
             (Some(tidy), Some(retry)) => Some(tidy.min(retry)),
@@ -228,22 +228,21 @@ impl Session {
         }
     }
 
-    /// The local side is done with the connection. Unless both ends have ended it in due
-    /// form, or the peer knows already, the peer's side is broken off.
+    /// The local side is done with the connection. It is reset at the peer, unless both ends have
+    /// finished it in order or the peer has ended it already.
     pub fn release(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
         connection.released = true;
         if connection.owed.front() == Some(&Inner::Open) {
-            // The peer does not know of it, and need not.
+            // OPEN was not sent: the peer does not know the connection.
             connection.discard();
             return self.forget(id);
         }
         if !connection.is_settled() {
             connection.discard();
             connection.broken = true;
-            // Refused while it was never opened, or broken off.
             self.owe(id, Inner::Rst);
         } else if connection.broken {
             // The peer has forgotten it.
@@ -268,7 +267,7 @@ impl Session {
         }
     }
 
-    /// Forgets a connection of which nothing is left to do.
+    /// Removes a connection for which nothing is left to do.
     pub(super) fn settle(&mut self, id: ConnectionId) {
         let is_over = self.over.is_some();
         if let Some(connection) = self.connections.get(&id)
@@ -278,9 +277,8 @@ impl Session {
         }
     }
 
-    /// Takes a connection out of every list. Those that are walked through only when something
-    /// can be sent are cleaned now and then: in a session that is stuck they would grow with
-    /// each connection that comes and goes.
+    /// Removes a connection. Lists that are traversed only when something can be sent are purged
+    /// when they are too long: in a stuck session they would grow with every connection.
     pub(super) fn forget(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.remove(&id) {
             self.shared_credit += connection.shared_credit();
@@ -293,7 +291,7 @@ impl Session {
         self.scheduler.forget(&self.connections, most);
     }
 
-    /// Connections for which something has changed since the last call.
+    /// Connections that have changed since the last call.
     pub fn touched(&mut self) -> std::vec::Drain<'_, ConnectionId> {
         self.touched.drain(..)
     }
@@ -303,18 +301,18 @@ impl Session {
         self.connections.len()
     }
 
-    /// Bytes of memory that wait here, in both directions.
+    /// Bytes of memory in the session's buffers, in both directions.
     pub fn held(&self) -> u64 {
         let waiting: u64 = self.connections.values().map(Connection::held).sum();
         self.replay.held() + waiting
     }
 
-    /// All before this place has reached the peer: progress, when it grows.
+    /// The peer has received all bytes before this offset. It grows with progress.
     pub fn acknowledged_bytes(&self) -> u64 {
         self.replay.acknowledged()
     }
 
-    /// All before this place has come from the peer: progress, when it grows.
+    /// All bytes before this offset were received from the peer. It grows with progress.
     pub fn received_bytes(&self) -> u64 {
         self.received
     }

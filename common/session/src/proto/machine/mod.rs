@@ -1,6 +1,6 @@
-//! One end of a session, without I/O and without a clock: messages, wishes and the time
-//! come in; messages and news go out. It lives through any number of carriers, one at a
-//! time, between which nothing is lost, doubled or put in another order.
+//! One end of a session, without I/O and without a clock: its inputs are messages, calls of the
+//! local side and the time; its outputs are messages and notifications. It outlives any number of
+//! carriers, one at a time. Between them no byte is lost, repeated or reordered.
 
 mod carrier;
 mod local;
@@ -29,7 +29,7 @@ pub use carrier::CarrierId;
 pub enum Role {
     /// Opens connections, and ends the session.
     Service,
-    /// Is asked to open them at its target.
+    /// Opens them at its target when asked.
     Device,
 }
 
@@ -38,36 +38,36 @@ pub enum Role {
 pub enum Over {
     /// In order: no connection was open.
     Ended,
-    /// We broke it off.
+    /// This end reset it.
     Broken(Code),
-    /// The peer broke it off.
+    /// The peer reset it.
     PeerBroke(Code, String),
 }
 
-/// What the peer sent breaks the protocol; the session is over, and a reset tells the peer.
+/// The peer violated the protocol; the session is over, and a reset is sent to the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the peer broke the session protocol: {0}")]
 pub struct Violation(pub &'static str);
 
-/// What a carrier's own frames ask of its driver.
+/// The state of a carrier after it received frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
-    /// Go on.
-    Nothing,
-    /// The peer gives up this carrier, not the session.
+pub enum CarrierState {
+    /// It is in use.
+    Active,
+    /// The peer has ended this carrier, but not the session.
     Detached(Code),
     /// The session is over: see [`Session::over`].
     Over,
 }
 
-/// What an end keeps in memory, in bytes.
+/// The buffers of one end, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Kept {
     /// Bytes of the stream that were sent and not acknowledged.
     pub unacknowledged: u64,
     /// Bytes that wait in connections, in both directions.
     pub waiting: u64,
-    /// What is left of the shared credit.
+    /// The rest of the shared credit.
     pub shared: u64,
     /// The carrier's window; 0 without a carrier.
     pub window: u64,
@@ -89,19 +89,20 @@ pub struct Session {
     /// The last connection that was ever opened.
     last: u32,
     scheduler: Scheduler,
-    /// Connections with frames to say that are no data.
+    /// Connections with frames to send that are not data.
     owing: VecDeque<ConnectionId>,
     shared_credit: u64,
 
-    /// Pieces for local readers that may still keep the buffers which they came in.
+    /// Pieces for local readers that may still keep their receive buffers.
     loose: usize,
-    /// When they do so no longer.
+    /// When they are copied out of these buffers.
     tidy_at: Option<Instant>,
-    /// Local sockets are not read, for want of memory, and when they ask again.
+    /// A local socket was not read because memory is short.
     is_starved: bool,
+    /// When such sockets are tried again.
     retry_at: Option<Instant>,
     account: Arc<Account>,
-    /// What the replay holds.
+    /// Memory of the replay.
     replay_memory: Held,
     touched: Vec<ConnectionId>,
     incoming: VecDeque<ConnectionId>,
@@ -117,7 +118,7 @@ impl Session {
         Self::with_memory(role, Memory::unlimited(), now)
     }
 
-    /// The same; it shares this memory with others.
+    /// The same, with memory that it shares with other sessions.
     pub fn with_memory(role: Role, memory: Arc<Memory>, now: Instant) -> Self {
         let account = Account::new(memory);
         Self {
@@ -148,33 +149,33 @@ impl Session {
         }
     }
 
-    /// Takes what came over a carrier: any piece of it, of any size. A carrier that is not
-    /// the present one is not listened to.
+    /// Processes bytes that arrived on a carrier, in pieces of any size. Bytes of a carrier that is
+    /// not the current one are ignored.
     ///
     /// # Errors
-    /// [`Violation`]: the session is over, and a reset tells the peer if it is still there.
+    /// [`Violation`]: the session is over, and a reset is sent to the peer.
     pub fn receive(
         &mut self,
         carrier: CarrierId,
         mut piece: Bytes,
         now: Instant,
-    ) -> Result<Heard, Violation> {
+    ) -> Result<CarrierState, Violation> {
         loop {
             let Some(on) = self.carrier.as_mut().filter(|on| on.id == carrier) else {
-                return Ok(Heard::Nothing);
+                return Ok(CarrierState::Active);
             };
             if self.over.is_some() {
-                return Ok(Heard::Over);
+                return Ok(CarrierState::Over);
             }
-            on.heard = now;
+            on.last_received = now;
             let frame = match on.decoder.next(&mut piece) {
                 Ok(Some(frame)) => frame,
-                Ok(None) => return Ok(Heard::Nothing),
+                Ok(None) => return Ok(CarrierState::Active),
                 Err(_) => return Err(self.violated("malformed frame")),
             };
             match self.frame(frame, now) {
-                Ok(Heard::Nothing) => {}
-                Ok(heard) => return Ok(heard),
+                Ok(CarrierState::Active) => {}
+                Ok(state) => return Ok(state),
                 Err(Violation(what)) => return Err(self.violated(what)),
             }
         }
@@ -185,7 +186,7 @@ impl Session {
         Violation(what)
     }
 
-    fn frame(&mut self, frame: Frame, now: Instant) -> Result<Heard, Violation> {
+    fn frame(&mut self, frame: Frame, now: Instant) -> Result<CarrierState, Violation> {
         match frame {
             Frame::Data {
                 offset,
@@ -199,20 +200,20 @@ impl Session {
                     return Err(Violation("the device may not end a session"));
                 }
                 self.finish_as(Over::Ended);
-                return Ok(Heard::Over);
+                return Ok(CarrierState::Over);
             }
             Frame::Reset { code, text } => {
                 self.finish_as(Over::PeerBroke(code, text));
-                return Ok(Heard::Over);
+                return Ok(CarrierState::Over);
             }
-            Frame::Detach { code } => return Ok(Heard::Detached(code)),
-            // The answer to hello; other frames do not wait for it.
+            Frame::Detach { code } => return Ok(CarrierState::Detached(code)),
+            // The answer to HELLO; other frames may come before it.
             Frame::Welcome { .. } if self.role == Role::Service && !self.welcomed => {
                 self.welcomed = true;
             }
             Frame::Refused { code, text } if self.role == Role::Service && !self.welcomed => {
                 self.finish_as(Over::PeerBroke(code, text));
-                return Ok(Heard::Over);
+                return Ok(CarrierState::Over);
             }
             Frame::Greeting(_)
             | Frame::Hello { .. }
@@ -221,7 +222,7 @@ impl Session {
             | Frame::Resumed { .. }
             | Frame::Refused { .. } => return Err(Violation("a second handshake")),
         }
-        Ok(Heard::Nothing)
+        Ok(CarrierState::Active)
     }
 
     fn data(
@@ -231,7 +232,7 @@ impl Session {
         wants_ack: bool,
         now: Instant,
     ) -> Result<(), Violation> {
-        // What a replay brings twice is not taken twice.
+        // Bytes that a replay repeats are skipped.
         let known = self
             .received
             .checked_sub(offset)
@@ -264,7 +265,7 @@ impl Session {
         Ok(())
     }
 
-    /// An acknowledgement must go by then, or when much has come.
+    /// Schedules an acknowledgement for `by`, or for now when much has been received.
     fn owe_ack(&mut self, by: Instant, now: Instant) {
         let received = self.received;
         let Some(on) = &mut self.carrier else { return };
@@ -294,7 +295,7 @@ impl Session {
         Ok(())
     }
 
-    /// What it keeps at present.
+    /// Its current buffers.
     pub fn kept(&self) -> Kept {
         Kept {
             unacknowledged: self.replay.end() - self.replay.acknowledged(),
@@ -306,14 +307,14 @@ impl Session {
 
     // --- Ends ---
 
-    /// Ends the session in order, as soon as no connection is left; none can be opened
-    /// any more. The service's right.
+    /// Ends the session in order, as soon as no connection is left; none can be opened any more.
+    /// Only the service may call this.
     pub fn end(&mut self) {
         self.ending = true;
     }
 
-    /// Breaks the session off, and all connections with it. A reset tells the peer, if it is still
-    /// there.
+    /// Resets the session and all its connections, and sends a reset to the peer if there is a
+    /// carrier.
     pub fn reset(&mut self, code: Code, text: &str) {
         if self.over.is_none() {
             self.last_frame = Some(Frame::Reset {
@@ -331,9 +332,9 @@ impl Session {
 
     fn finish_as(&mut self, over: Over) {
         self.over.get_or_insert(over);
-        let in_due_form = self.over == Some(Over::Ended);
-        // Of these no local side will ever send again: it is done with them, or has not
-        // seen them yet.
+        let in_order = self.over == Some(Over::Ended);
+        // The local side will not use these any more: it has released them, or has not taken them
+        // yet.
         for id in std::mem::take(&mut self.incoming) {
             self.connections.remove(&id);
         }
@@ -346,7 +347,7 @@ impl Session {
         });
         self.touched.extend(self.connections.keys());
         for connection in self.connections.values_mut() {
-            if in_due_form && connection.peer_fin {
+            if in_order && connection.peer_fin {
                 connection.take_backlog();
                 connection.fin = Fin::Sent;
             } else {

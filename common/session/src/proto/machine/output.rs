@@ -1,5 +1,5 @@
-//! What goes out next: acknowledgements, then a replay, then frames without data, then
-//! the connections' bytes in the scheduler's order.
+//! The order of output: acknowledgements, then a replay, then frames without data, then the
+//! connections' bytes in the scheduler's order.
 
 use std::time::Instant;
 
@@ -12,12 +12,12 @@ use crate::proto::connection::Fin;
 use crate::proto::frame::Frame;
 use crate::proto::inner::Inner;
 
-/// Inner frames without data that share one message, in bytes.
+/// Bytes of inner frames without data after which a message is full.
 const CONTROL_MESSAGE: usize = 1 << 10;
 
 impl Session {
-    /// The next message for this carrier; `None` when there is nothing to say now. After
-    /// the last one of a session that is [`over`](Self::over), the carrier may be closed.
+    /// The next message for this carrier; `None` when there is nothing to send now. After the last
+    /// message of a session that is [`over`](Self::over), the carrier may be closed.
     pub fn transmit(&mut self, carrier: CarrierId, now: Instant) -> Option<Bytes> {
         if !self.is_on(carrier) {
             return None;
@@ -27,7 +27,7 @@ impl Session {
         }
         let message = self.next_message(now)?;
         if let Some(on) = &mut self.carrier {
-            on.said = now;
+            on.last_sent = now;
         }
         self.replay_memory.set(self.replay.held());
         Some(message)
@@ -57,7 +57,7 @@ impl Session {
             }
         }
         let on = self.carrier.as_mut()?;
-        let is_due = now >= on.said + limits::PING;
+        let is_due = now >= on.last_sent + limits::PING;
         if is_due {
             self.replay.shrink();
         }
@@ -115,7 +115,7 @@ impl Session {
         }
     }
 
-    /// Frames that are no data, as many as fit into one message.
+    /// Frames without data, as many as fit into one message.
     pub(super) fn control_frames(&mut self) -> Option<BytesMut> {
         let mut frames = BytesMut::new();
         while let Some(id) = self.owing.front().copied() {
@@ -142,10 +142,9 @@ impl Session {
         (!frames.is_empty()).then_some(frames)
     }
 
-    /// Whether the message that goes out next should be acknowledged at once: now and then,
-    /// so that the window learns, and always when it is full. Nothing but an END
-    /// waits for the acknowledgement of a few bytes, which would be one more message to wake
-    /// three programs for.
+    /// Whether the next message should be acknowledged at once: after each part of the window, so
+    /// that the window adapts, and always when it is full. Other messages do not request it, since
+    /// each acknowledgement wakes three programs and only END would wait for it.
     pub(super) fn wants_ack(&mut self, length: u64) -> bool {
         let in_flight = self.replay.in_flight();
         let Some(on) = &mut self.carrier else {

@@ -1,4 +1,4 @@
-//! What the peer says about connections.
+//! The peer's frames about connections.
 
 use super::{Role, Session, Violation};
 use crate::limits;
@@ -11,7 +11,7 @@ impl Session {
             return self.incoming(id);
         }
         let Some(connection) = self.connections.get_mut(&id) else {
-            // The rest of what was on its way when a connection ended here.
+            // Frames that were in flight when the connection ended here.
             return if id.0 != 0 && id.0 <= self.last {
                 Ok(())
             } else {
@@ -37,7 +37,7 @@ impl Session {
                 connection.broken = true;
                 connection.discard();
                 if connection.released {
-                    // The peer does not wait for the last bytes any more.
+                    // The peer does not need the last bytes any more.
                     connection.owed.clear();
                 }
             }
@@ -58,8 +58,8 @@ impl Session {
         if self.role == Role::Service || id.0 <= self.last {
             return Err(Violation("a connection opened out of turn"));
         }
-        // As many as may be are open, and as many refusals were not even received: who
-        // keeps to its own limit cannot ask for more.
+        // The limit is reached, and as many refusals were not even sent: a peer that respects the
+        // limit cannot open more.
         if self.connections.len() >= 2 * limits::CONNECTIONS {
             return Err(Violation("too many connections"));
         }

@@ -6,7 +6,7 @@ use crate::proto::connection::Inbound;
 use crate::proto::inner::{Inner, RefusedCode};
 use crate::proto::memory::Memory;
 
-/// Both ends on a carrier.
+/// Both ends, attached to a carrier.
 fn pair(now: Instant) -> [(Session, CarrierId); 2] {
     [Role::Service, Role::Device].map(|role| {
         let mut session = Session::new(role, now);
@@ -15,7 +15,7 @@ fn pair(now: Instant) -> [(Session, CarrierId); 2] {
     })
 }
 
-/// Brings all that one end has to say to the other.
+/// Delivers all that one end has to send to the other.
 fn bring(from: &mut (Session, CarrierId), to: &mut (Session, CarrierId), now: Instant) {
     while let Some(message) = from.0.transmit(from.1, now) {
         to.0.receive(to.1, message, now).unwrap();
@@ -23,12 +23,12 @@ fn bring(from: &mut (Session, CarrierId), to: &mut (Session, CarrierId), now: In
 }
 
 #[test]
-fn a_session_that_is_over_keeps_no_connection_that_nobody_will_release() {
+fn a_session_that_is_over_drops_connections_that_were_never_taken() {
     let now = Instant::now();
     let [mut service, mut device] = pair(now);
     let ids = [(); 3].map(|()| service.0.open().unwrap());
     bring(&mut service, &mut device, now);
-    // One is refused, one waits for its target, one was not looked at.
+    // One is refused, one waits for its target, one was not taken.
     let [first, second] = [(); 2].map(|()| device.0.next_incoming().unwrap());
     let no = || (RefusedCode::TimedOut, String::new());
     device.0.refuse(first, no().0, no().1);
@@ -46,7 +46,7 @@ fn a_session_that_is_over_keeps_no_connection_that_nobody_will_release() {
 }
 
 #[test]
-fn a_refused_connection_takes_no_more_and_leaves_nothing() {
+fn a_refused_connection_takes_no_more_data_and_is_removed() {
     let now = Instant::now();
     let [mut service, mut device] = pair(now);
     let id = service.0.open().unwrap();
@@ -55,7 +55,7 @@ fn a_refused_connection_takes_no_more_and_leaves_nothing() {
     let code = RefusedCode::TargetRefused;
     device.0.refuse(incoming, code, String::new());
     bring(&mut device, &mut service, now);
-    // The local side has not looked yet, and writes on.
+    // The local side has not seen the refusal yet, and writes.
     assert_eq!(service.0.room(id), 0);
     service.0.send(id, Chunk::copy_of(b"too late"), now);
     service.0.release(id);
@@ -64,7 +64,7 @@ fn a_refused_connection_takes_no_more_and_leaves_nothing() {
 }
 
 /// A frame of the service with these inner frames.
-fn said(offset: u64, frames: impl Iterator<Item = (u32, Inner)>) -> Bytes {
+fn data_message(offset: u64, frames: impl Iterator<Item = (u32, Inner)>) -> Bytes {
     let mut bytes = BytesMut::new();
     for (id, frame) in frames {
         frame.encode(ConnectionId(id), &mut bytes);
@@ -73,29 +73,31 @@ fn said(offset: u64, frames: impl Iterator<Item = (u32, Inner)>) -> Bytes {
 }
 
 #[test]
-fn a_flood_of_connections_has_an_end() {
+fn a_flood_of_connections_ends_the_session() {
     let most = limits::CONNECTIONS as u32;
     let now = Instant::now();
     let [_, (mut device, carrier)] = pair(now);
-    let first = said(0, (1..=most).map(|id| (id, Inner::Open)));
+    let first = data_message(0, (1..=most).map(|id| (id, Inner::Open)));
     device.receive(carrier, first, now).unwrap();
     assert_eq!(device.connections(), most as usize);
     let offset = device.received_bytes();
-    // What is refused and broken off at once is not kept, however slow the path back is.
+    // Connections that are refused and reset at once are not kept, however slow the path back is.
     let churn = (most + 1..10 * most).flat_map(|id| [(id, Inner::Open), (id, Inner::Rst)]);
-    device.receive(carrier, said(offset, churn), now).unwrap();
+    device
+        .receive(carrier, data_message(offset, churn), now)
+        .unwrap();
     let offset = device.received_bytes();
     assert_eq!(device.connections(), most as usize);
 
     let flood = (10 * most..20 * most).map(|id| (id, Inner::Open));
-    let flood = device.receive(carrier, said(offset, flood), now);
+    let flood = device.receive(carrier, data_message(offset, flood), now);
     assert_eq!(flood, Err(Violation("too many connections")));
 }
 
 #[test]
-fn connections_that_come_and_go_in_a_stuck_session_leave_nothing() {
+fn connections_that_come_and_go_in_a_stuck_session_are_removed() {
     let now = Instant::now();
-    // Nothing of what these have to say goes out.
+    // Nothing is transmitted.
     let [(mut service, _), (mut device, carrier)] = pair(now);
     for number in 1..=20_000 {
         let id = service.open().unwrap();
@@ -104,7 +106,7 @@ fn connections_that_come_and_go_in_a_stuck_session_leave_nothing() {
 
         let came = |frame| std::iter::once((number, frame));
         let offset = device.received_bytes();
-        let open = said(offset, came(Inner::Open));
+        let open = data_message(offset, came(Inner::Open));
         device.receive(carrier, open, now).unwrap();
         let id = device.next_incoming().unwrap();
         let is_refused = number % 3 == 0;
@@ -113,7 +115,7 @@ fn connections_that_come_and_go_in_a_stuck_session_leave_nothing() {
             device.send(id, Chunk::copy_of(b"an answer"), now);
         }
         let offset = device.received_bytes();
-        let rst = said(offset, came(Inner::Rst));
+        let rst = data_message(offset, came(Inner::Rst));
         device.receive(carrier, rst, now).unwrap();
         if is_refused {
             device.refuse(id, RefusedCode::TimedOut, String::new());
@@ -130,7 +132,7 @@ fn connections_that_come_and_go_in_a_stuck_session_leave_nothing() {
 }
 
 #[test]
-fn stuck_sessions_share_the_memory_and_take_more_when_there_is_some() {
+fn stuck_sessions_share_memory_and_take_more_when_some_is_free() {
     const LIMIT: u64 = 8 << 20;
     let now = Instant::now();
     let memory = Memory::new(LIMIT);
@@ -156,9 +158,9 @@ fn stuck_sessions_share_the_memory_and_take_more_when_there_is_some() {
     assert_eq!(last.room(id), 0);
     assert!(last.is_starved());
     last.tidy(now);
-    assert!(!last.is_starved(), "it asks later");
+    assert!(!last.is_starved(), "a retry is scheduled");
     let retry = last.tidy_at().unwrap();
-    // Others end meanwhile.
+    // The others end.
     let mut last = stuck.pop().unwrap();
     drop(stuck);
     assert_eq!(memory.used(), last.held());
@@ -171,13 +173,12 @@ fn stuck_sessions_share_the_memory_and_take_more_when_there_is_some() {
 }
 
 #[test]
-fn what_waits_does_not_keep_the_buffers_that_it_came_in() {
+fn waiting_data_does_not_keep_its_receive_buffers() {
     const PIECE: usize = 9 << 10;
     let now = Instant::now();
     let [_, (mut device, carrier)] = pair(now);
     let receive = |device: &mut Session, id: u32, frame: Inner| {
-        // As much of a buffer of which the rest was something else's.
-        let message = said(device.received_bytes(), std::iter::once((id, frame)));
+        let message = data_message(device.received_bytes(), std::iter::once((id, frame)));
         device.receive(carrier, message.clone(), now).unwrap();
         message
     };
@@ -185,7 +186,7 @@ fn what_waits_does_not_keep_the_buffers_that_it_came_in() {
     for id in 1..=40 {
         receive(&mut device, id, Inner::Open);
     }
-    // For a moment they may.
+    // At first they are shared.
     let mut kept: Vec<_> = (1..=20)
         .map(|id| receive(&mut device, id, piece()))
         .collect();
@@ -194,18 +195,18 @@ fn what_waits_does_not_keep_the_buffers_that_it_came_in() {
     device.tidy(now + local::KEPT);
     assert!(kept.iter().all(|message| message.is_unique()));
     assert_eq!(device.tidy_at(), None);
-    // Not when they are many.
+    // Too many are copied at once.
     for id in 1..=20 {
         kept.extend((0..5).map(|_| receive(&mut device, 20 + id, piece())));
         kept.extend((0..2).map(|_| receive(&mut device, id, piece())));
     }
     let shared = kept.iter().filter(|message| !message.is_unique()).count();
     assert!(shared <= 128, "{shared}");
-    // Nor in a session without a carrier.
+    // A session without a carrier copies all of them.
     device.freeze(now);
     assert!(kept.iter().all(|message| message.is_unique()));
     assert_eq!(device.held(), (kept.len() * PIECE) as u64);
-    // What the reader has no room for is counted again, and comes again.
+    // Data that is given back is counted again, and returned again.
     let id = ConnectionId(1);
     let Inbound::Data(bytes) = device.take(id, now) else {
         panic!("nothing waits")
@@ -216,7 +217,7 @@ fn what_waits_does_not_keep_the_buffers_that_it_came_in() {
     assert_eq!(read(&mut device, id, now), 3 * PIECE as u64 - 1);
 }
 
-/// All that waits for the local reader.
+/// Takes all data for the local reader; returns its length.
 fn read(session: &mut Session, id: ConnectionId, now: Instant) -> u64 {
     let mut read = 0;
     while let Inbound::Data(bytes) = session.take(id, now) {
@@ -225,7 +226,7 @@ fn read(session: &mut Session, id: ConnectionId, now: Instant) -> u64 {
     read
 }
 
-/// Gives all that may be given.
+/// Sends as much as there is room for.
 fn fill(session: &mut Session, id: ConnectionId, now: Instant) -> u64 {
     let mut sent = 0;
     loop {
@@ -252,7 +253,7 @@ fn credit_grows_once_for_each_time_that_it_is_used_up() {
     }
     assert!(sent > 2, "in more than one piece");
     device.0.next_incoming().unwrap();
-    // The reader asks again and again before the first credit goes out.
+    // The reader calls again and again before the first credit is sent.
     assert_eq!(read(&mut device.0, id, now), limits::CREDIT_FIRST);
     for _ in 0..100 {
         assert_eq!(device.0.take(id, now), Inbound::Pending);
@@ -265,23 +266,23 @@ fn a_silent_peer_costs_a_window_and_no_more() {
     let now = Instant::now();
     let [mut service, _] = pair(now);
     let ids = [(); 100].map(|()| service.0.open().unwrap());
-    let mut said = 0;
+    let mut sent = 0;
     for _ in 0..100 {
         for id in ids {
             fill(&mut service.0, id, now);
         }
         while let Some(message) = service.0.transmit(service.1, now) {
-            said += message.len() as u64;
+            sent += message.len() as u64;
         }
     }
     let most = limits::WINDOW_FIRST + limits::WINDOW_SMALL;
-    assert!(said <= most + limits::STREAM_MESSAGE as u64, "{said}");
+    assert!(sent <= most + limits::STREAM_MESSAGE as u64, "{sent}");
     let chunks = ids.len() as u64 * (64 + limits::STREAM_MESSAGE as u64);
-    assert!(service.0.held() <= said + chunks);
+    assert!(service.0.held() <= sent + chunks);
 }
 
 #[test]
-fn every_carrier_that_brings_a_message_is_progress() {
+fn every_carrier_that_delivers_a_message_makes_progress() {
     let mut now = Instant::now();
     let [mut service, mut device] = pair(now);
     let id = service.0.open().unwrap();
@@ -291,7 +292,7 @@ fn every_carrier_that_brings_a_message_is_progress() {
         now += Duration::from_secs(1);
         given += fill(&mut service.0, id, now);
         let before = device.0.received_bytes();
-        // One message and one answer, then both are gone.
+        // One message and one answer, then the carrier is lost.
         let message = service.0.transmit(service.1, now).unwrap();
         device.0.receive(device.1, message, now).unwrap();
         assert!(device.0.received_bytes() > before, "at {before}");
@@ -304,15 +305,15 @@ fn every_carrier_that_brings_a_message_is_progress() {
                 break;
             }
         }
-        let (heard, known) = (device.0.freeze(now), service.0.freeze(now));
-        service.1 = service.0.attach(heard, now).unwrap();
-        device.1 = device.0.attach(known, now).unwrap();
+        let offsets = (device.0.freeze(now), service.0.freeze(now));
+        service.1 = service.0.attach(offsets.0, now).unwrap();
+        device.1 = device.0.attach(offsets.1, now).unwrap();
     }
     assert!(given >= taken && carriers < 1_000, "{carriers} carriers");
 }
 
-/// Bytes of four bulk connections that go before a key, at most, on a path that takes so
-/// many bytes in 20 ms.
+/// The most bytes of four bulk connections that are sent before a keystroke, on a path that takes
+/// `rate` bytes in 20 ms.
 fn bytes_before_a_key(rate: i64) -> usize {
     let mut now = Instant::now();
     let [mut service, mut device] = pair(now);
@@ -325,7 +326,7 @@ fn bytes_before_a_key(rate: i64) -> usize {
         for id in bulk {
             fill(&mut service.0, id, now);
         }
-        // Of its first bytes a connection is not known to be bulk.
+        // At first the bulk connections do not count as bulk.
         if round % 50 == 7 && round > 100 {
             service.0.send(small, Chunk::copy_of(b"key"), now);
             before = Some(0);
@@ -359,9 +360,9 @@ fn bytes_before_a_key(rate: i64) -> usize {
 }
 
 #[test]
-fn what_is_small_overtakes_bulk() {
+fn small_messages_overtake_bulk() {
     for rate in [2_500, 5_000, 10_000, 25_000, 250_000] {
-        // An acknowledgement, perhaps, but nothing of the others.
+        // An acknowledgement is allowed, but no data of the others.
         let most = bytes_before_a_key(rate);
         assert!(most <= 64, "{most} bytes before a key at {rate}");
     }

@@ -1,31 +1,31 @@
-//! How many bytes of a session may be on their way at once (`docs/session-protocol.md`,
-//! "Window"). No I/O and no clock.
+//! How many bytes of a session may be in flight (`docs/session-protocol.md`, "Window"). No I/O and
+//! no clock.
 //!
-//! The carrier's TCP would take far more than the path holds, and so would the hub: all of
-//! it would stand between a keystroke and the other end. So the window is sized to keep
-//! the path full and little more: it grows while acknowledgements come as fast as on an
-//! idle path, and settles where they come [`TARGET_QUEUE`] later (the rule of FAST TCP:
-//! `window × (base + target) / round trip`, once a round trip). What waits while the
-//! delivery rate still grows waits for TCP's own window, and is no reason to settle.
+//! The carrier's TCP and the hub would buffer far more than the path holds, and a keystroke would
+//! wait behind all of it. So the window keeps the path full and little more: it grows while
+//! acknowledgements arrive as fast as on an idle path, and settles where they arrive
+//! [`TARGET_QUEUE`] later (the rule of FAST TCP: `window × (base + target) / round trip`, once a
+//! round trip). While the delivery rate still grows, the delay is due to TCP's own window, and the
+//! window does not settle.
 
 use std::time::{Duration, Instant};
 
 use crate::limits;
 
-/// How much longer than on an idle path a byte may be under way in the steady state.
+/// How much longer than on an idle path a byte may take in the steady state.
 pub const TARGET_QUEUE: Duration = Duration::from_millis(5);
-/// A round trip that is older than this is no proof of what an idle path takes.
+/// A measured round trip that is older than this no longer represents the idle path.
 const BASE_LIFE: Duration = Duration::from_secs(10);
 /// Round trips in a row that show a queue, at which the fast growth pauses.
 const LATEST: usize = 4;
-/// Rounds without a queue after which the path has become wider, and the window follows.
+/// Rounds without a queue after which the path is considered wider, and the window grows.
 const QUICK_ROUNDS: u8 = 3;
-/// How much of what the path itself holds is left on it to see it idle.
+/// The part of the path's capacity that is used while the idle round trip is measured.
 const DRAINED: f64 = 0.8;
-/// Growth in one round at most, once the path was full.
+/// Largest growth in one round, once the path was full.
 const QUICK_GROWTH: f64 = 1.25;
-/// Growth of the delivery rate from one round to the next that shows TCP growing: the path
-/// is not full then (BBR tells by the same number when its startup is over).
+/// Growth of the delivery rate from one round to the next that shows that TCP grows and the path is
+/// not full (BBR uses the same number to detect the end of its startup).
 const RISING: f64 = 1.25;
 
 /// The window of one direction of a session.
@@ -43,25 +43,25 @@ pub struct Window {
     latest: [Option<Duration>; LATEST],
     /// When the round began.
     round_begin: Option<Instant>,
-    /// Place whose acknowledgement ends the round.
+    /// The offset whose acknowledgement ends the round.
     round_end: u64,
     /// Bytes that were acknowledged in this round.
     delivered: u64,
     /// Bytes per second that were acknowledged in the last one.
     rate: f64,
-    /// The window was what held the sender back in this round.
+    /// The window limited the sender in this round.
     limited: bool,
-    /// In this round the queue is drained, to see the idle path.
+    /// In this round the queue is drained, to measure the idle path.
     probing: bool,
-    /// What is left of the window while it is drained, and until it is full again: not
-    /// at once, which would be a burst.
+    /// Limit of the window while the queue is drained; afterwards it grows step by step, since a
+    /// jump would cause a burst.
     ceiling: u64,
-    /// The window was changed: what is acknowledged in this round was sent before.
+    /// The window was changed: the bytes that are acknowledged in this round were sent before.
     settling: bool,
 }
 
 impl Window {
-    /// For a fresh carrier, on which the next byte has this place.
+    /// For a new carrier, on which the next byte has this offset.
     pub fn new(next: u64) -> Self {
         Self {
             size: limits::WINDOW_FIRST,
@@ -81,19 +81,19 @@ impl Window {
         }
     }
 
-    /// Bytes that may be on their way.
+    /// Bytes that may be in flight.
     pub fn size(&self) -> u64 {
         self.size.min(self.ceiling)
     }
 
-    /// Bytes of one connection that may be sent at once: small against the window, so that
-    /// others need not wait long.
+    /// Bytes of one connection that may be sent in one piece: a small part of the window, so that
+    /// others wait only briefly.
     pub fn chunk(&self) -> usize {
         let share = usize::try_from(self.size / 16).unwrap_or(usize::MAX);
         share.clamp(limits::CHUNK_LEAST, limits::CHUNK)
     }
 
-    /// After how many bytes an acknowledgement is wanted.
+    /// After how many bytes an acknowledgement is requested.
     pub fn ack_every(&self) -> u64 {
         self.size() / 16
     }
@@ -108,8 +108,8 @@ impl Window {
         self.limited = true;
     }
 
-    /// `newly` bytes were acknowledged, up to the place `acked`; `next` is the place of the
-    /// next byte to send; `round_trip` was measured with them.
+    /// `newly` bytes were acknowledged, up to the offset `acked`; `next` is the offset of the next
+    /// byte to send; `round_trip` was measured with them.
     pub fn acknowledged(
         &mut self,
         newly: u64,
@@ -135,7 +135,7 @@ impl Window {
         if !self.probing && self.ceiling < self.size {
             self.ceiling = self.ceiling.saturating_add(newly / 4);
             self.settling = true;
-        } else if self.fast && self.limited && !self.has_queue_of_late() {
+        } else if self.fast && self.limited && !self.has_recent_queue() {
             self.set(self.size.saturating_add(newly / 2));
         }
         if acked >= self.round_end && self.is_whole_round(now) {
@@ -144,9 +144,9 @@ impl Window {
         }
     }
 
-    /// Whether the latest round trips have all waited: for longer than a burst would
-    /// explain, which the growth itself is.
-    fn has_queue_of_late(&self) -> bool {
+    /// Whether the latest round trips all show a queue: longer than the burst that the growth
+    /// itself causes.
+    fn has_recent_queue(&self) -> bool {
         let Some((base, _)) = self.base else {
             return false;
         };
@@ -168,9 +168,8 @@ impl Window {
             return;
         }
         let queue = shortest.saturating_sub(base);
-        // While the rate rises, TCP's window does: what waits stands in front of that and not
-        // on the path, and TCP grows no further than it is used. And a window of ours that was
-        // hardly used made no queue.
+        // While the rate rises, TCP's window grows: bytes wait for that and not on the path, and
+        // TCP grows no further than it is used. A window that was hardly used causes no queue.
         if queue >= TARGET_QUEUE && (is_rising || !was_used) {
             return;
         }
@@ -197,8 +196,8 @@ impl Window {
         }
         self.probing = was_limited && now - at >= BASE_LIFE;
         self.ceiling = if self.probing {
-            // Empties the queue, and little of the path: the hole would be a burst when it is
-            // filled again, and stand as a queue in front of all others.
+            // Drains the queue, but little of the path: refilling an empty path would cause a
+            // burst, and thus a queue for all others.
             let share = base.as_secs_f64() / shortest.as_secs_f64().max(1e-6);
             let drained = (self.size as f64 * share.min(1.0) * DRAINED) as u64;
             drained
@@ -209,8 +208,8 @@ impl Window {
         };
     }
 
-    /// Whether the round has lasted for a round trip. After a pause, as when credit is
-    /// awaited, its end is acknowledged earlier, and a burst in it would look like a rate.
+    /// Whether the round has lasted for a round trip. After a pause, as while waiting for credit,
+    /// its end is acknowledged earlier, and a burst would look like a high rate.
     fn is_whole_round(&self, now: Instant) -> bool {
         match (self.round_begin, self.base) {
             (Some(begin), Some((base, _))) => now - begin >= base,
@@ -218,8 +217,8 @@ impl Window {
         }
     }
 
-    /// Whether more was delivered in this round than in the one before, by far; begins the
-    /// next.
+    /// Whether the delivery rate has grown by [`RISING`] since the round before; begins the next
+    /// round.
     fn rate_has_grown(&mut self, now: Instant) -> bool {
         let delivered = std::mem::take(&mut self.delivered);
         let Some(begin) = self.round_begin.replace(now) else {

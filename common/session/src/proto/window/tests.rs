@@ -2,8 +2,8 @@ use std::collections::VecDeque;
 
 use super::*;
 
-/// A sender that always has more, on a path with a bottleneck and a TCP connection over it:
-/// times in microseconds.
+/// A sender that always has more to send, on a path with a bottleneck and a TCP connection over it.
+/// Times are microseconds.
 struct Path {
     window: Window,
     tcp: Tcp,
@@ -13,25 +13,25 @@ struct Path {
     free_at: f64,
     next: u64,
     acked: u64,
-    /// When it is acknowledged, when it was handed to TCP, place of its end.
-    under_way: VecDeque<(f64, f64, u64)>,
+    /// When it is acknowledged, when it was given to TCP, offset of its end.
+    in_flight: VecDeque<(f64, f64, u64)>,
     now: f64,
     start: Instant,
 }
 
-/// What TCP under a session does to it: bytes wait until the congestion window, which
+/// A model of the TCP connection below a session: bytes wait until the congestion window, which
 /// doubles each round trip and later grows by a segment, has room for them.
 struct Tcp {
     cwnd: f64,
     threshold: f64,
-    /// When it was handed over, length, place of its end.
+    /// When it was given to TCP, length, offset of its end.
     waiting: VecDeque<(f64, u64, u64)>,
-    under_way: u64,
+    in_flight: u64,
 }
 
 const SEGMENT: f64 = 1448.0;
 
-/// What the reader at the far end gives: twice as much again each time half of it came.
+/// The credit that the reader gives: the window doubles each time half of it was received.
 struct Credit {
     limit: u64,
     window: u64,
@@ -54,8 +54,8 @@ impl Credit {
 }
 
 impl Tcp {
-    /// A connection that takes all at once.
-    fn boundless() -> Self {
+    /// A connection without a congestion window.
+    fn unlimited() -> Self {
         Self {
             cwnd: f64::INFINITY,
             ..Self::fresh()
@@ -67,20 +67,20 @@ impl Tcp {
             cwnd: 10.0 * SEGMENT,
             threshold: f64::INFINITY,
             waiting: VecDeque::new(),
-            under_way: 0,
+            in_flight: 0,
         }
     }
 
     fn acknowledged(&mut self, length: u64) {
         // Only a window of which half is used grows (Linux, `tcp_is_cwnd_limited`).
-        if self.under_way as f64 * 2.0 >= self.cwnd {
+        if self.in_flight as f64 * 2.0 >= self.cwnd {
             self.cwnd += if self.cwnd < self.threshold {
                 length as f64
             } else {
                 SEGMENT * length as f64 / self.cwnd
             };
         }
-        self.under_way -= length;
+        self.in_flight -= length;
     }
 
     fn lost(&mut self) {
@@ -93,14 +93,14 @@ impl Path {
     fn new(mbit: f64, idle_ms: f64) -> Self {
         Self {
             window: Window::new(0),
-            tcp: Tcp::boundless(),
+            tcp: Tcp::unlimited(),
             credit: Credit::of(u64::MAX),
             rate: mbit / 8.0,
             idle: idle_ms * 1000.0,
             free_at: 0.0,
             next: 0,
             acked: 0,
-            under_way: VecDeque::new(),
+            in_flight: VecDeque::new(),
             now: 0.0,
             start: Instant::now(),
         }
@@ -133,37 +133,37 @@ impl Path {
             self.tcp.waiting.push_back((self.now, chunk, self.next));
         }
         while let Some(&(handed, length, place)) = self.tcp.waiting.front()
-            && (self.tcp.under_way == 0 || (self.tcp.under_way + length) as f64 <= self.tcp.cwnd)
+            && (self.tcp.in_flight == 0 || (self.tcp.in_flight + length) as f64 <= self.tcp.cwnd)
         {
             self.tcp.waiting.pop_front();
-            self.tcp.under_way += length;
+            self.tcp.in_flight += length;
             self.free_at = self.free_at.max(self.now) + length as f64 / self.rate;
-            self.under_way
+            self.in_flight
                 .push_back((self.free_at + self.idle, handed, place));
         }
     }
 
-    /// A packet is lost: it, and all behind it, is there a round trip later.
+    /// A packet is lost: it and all later ones arrive a round trip later.
     fn lose(&mut self) {
         self.tcp.lost();
-        for (at, ..) in &mut self.under_way {
+        for (at, ..) in &mut self.in_flight {
             *at = at.max(self.now + self.idle);
         }
     }
 
-    /// What is under way arrives; then nothing is sent for some seconds.
+    /// All bytes in flight arrive; then nothing is sent for some seconds.
     fn fall_silent(&mut self, seconds: f64) {
-        while !self.under_way.is_empty() {
-            self.hear();
+        while !self.in_flight.is_empty() {
+            self.receive_ack();
         }
         self.now += seconds * 1e6;
         self.tcp.threshold = 0.75 * self.tcp.cwnd;
         self.tcp.cwnd = 10.0 * SEGMENT;
     }
 
-    /// The next acknowledgement comes: how long that took.
-    fn hear(&mut self) -> f64 {
-        let (at, sent, place) = self.under_way.pop_front().unwrap();
+    /// The next acknowledgement arrives; returns its round trip.
+    fn receive_ack(&mut self) -> f64 {
+        let (at, sent, place) = self.in_flight.pop_front().unwrap();
         self.now = at;
         let newly = place - self.acked;
         self.acked = place;
@@ -176,14 +176,14 @@ impl Path {
         at - sent
     }
 
-    /// Runs for some seconds; bytes per microsecond, and the longest queue in ms seen
-    /// in the last half.
+    /// Runs for some seconds; returns the rate in bytes per microsecond, and the longest queue in
+    /// ms in the second half.
     fn run(&mut self, seconds: f64) -> (f64, f64) {
         let (begin, first) = (self.now, self.acked);
         let mut longest: f64 = 0.0;
         while self.now < begin + seconds * 1e6 {
             self.send();
-            let trip = self.hear();
+            let trip = self.receive_ack();
             if self.now > begin + seconds * 5e5 {
                 longest = longest.max((trip - self.idle) / 1000.0);
             }
@@ -210,7 +210,7 @@ fn the_first_growth_ends_soon_after_the_path_is_full() {
         let mut path = Path::new(mbit, idle);
         let mut longest: f64 = 0.0;
         for _ in 0..100 {
-            // The second half of each: together a quarter of the time and more.
+            // `run` reports the queue in the second half of each step.
             longest = longest.max(path.run(0.02).1);
         }
         assert!(
@@ -229,7 +229,7 @@ fn a_long_fat_path_is_filled_within_the_limit() {
     assert!(path.window.size() <= limits::WINDOW_MOST);
 }
 
-/// TCP's slow start lets bytes wait, which is no queue on the path.
+/// Bytes that wait for TCP's slow start are no queue on the path.
 #[test]
 fn a_long_fat_path_is_filled_while_tcp_grows() {
     for (mbit, idle) in [(100.0, 50.0), (185.0, 120.0), (1000.0, 50.0)] {
@@ -246,7 +246,7 @@ fn a_long_fat_path_is_filled_while_tcp_grows() {
 
 /// After a silence TCP begins with ten segments again (RFC 5681, 4.1).
 #[test]
-fn a_window_is_kept_while_tcp_begins_anew() {
+fn the_window_is_kept_while_tcp_restarts() {
     for (mbit, idle) in [(100.0, 50.0), (185.0, 120.0), (1000.0, 50.0)] {
         let mut path = Path::over_tcp(mbit, idle);
         path.run(4.0);
@@ -257,7 +257,7 @@ fn a_window_is_kept_while_tcp_begins_anew() {
     }
 }
 
-/// What a loss leaves of TCP's window is used, and all that it wins back.
+/// After a loss, the rest of TCP's window is used, and all that it regains.
 #[test]
 fn a_loss_costs_little_more_than_it_costs_tcp() {
     let mut path = Path::over_tcp(200.0, 120.0);
@@ -279,7 +279,7 @@ fn a_slow_path_keeps_the_least_window() {
 }
 
 #[test]
-fn a_path_that_becomes_longer_is_learnt() {
+fn a_longer_round_trip_is_learnt() {
     let mut path = Path::new(100.0, 10.0);
     path.run(5.0);
     path.idle = 80_000.0;
@@ -288,9 +288,9 @@ fn a_path_that_becomes_longer_is_learnt() {
     assert!(rate > 0.8 * path.rate, "{rate}");
 }
 
-/// Keystrokes and credit also wait in queues that others make.
+/// Keystrokes and credit also wait in queues that other traffic causes.
 #[test]
-fn a_window_that_is_hardly_used_stays() {
+fn a_window_that_is_hardly_used_does_not_change() {
     let start = Instant::now();
     let mut window = Window::new(0);
     let before = window.size();
@@ -309,9 +309,9 @@ fn a_window_that_is_hardly_used_stays() {
     assert!(window.fast);
 }
 
-/// Bytes that wait for credit come in bursts, of which each has a rate of its own.
+/// Bytes that wait for credit are sent in bursts with different rates.
 #[test]
-fn growth_in_bursts_is_growth() {
+fn a_rate_that_grows_in_bursts_counts_as_growing() {
     let start = Instant::now();
     let mut window = Window::new(0);
     let (mut acked, mut now) = (0, start);
@@ -333,7 +333,7 @@ fn growth_in_bursts_is_growth() {
 }
 
 #[test]
-fn an_idle_sender_learns_nothing_from_its_silence() {
+fn an_idle_sender_does_not_change_its_window() {
     let start = Instant::now();
     let mut window = Window::new(0);
     let before = window.size();

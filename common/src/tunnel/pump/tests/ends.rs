@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A socket whose flush takes its time, as tokio's stdout has it.
+/// A socket with a slow flush, as tokio's stdout.
 struct SlowFlush {
     local: Local,
     timer: Pin<Box<Sleep>>,
@@ -48,8 +48,8 @@ impl AsyncWrite for SlowFlush {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_is_normal_when_the_local_side_has_all_however_slow_it_is() {
-    let (_person, pipe) = duplex(1024);
+async fn an_end_is_normal_only_after_the_local_flush() {
+    let (_client, pipe) = duplex(1024);
     let (near, far) = duplex(1024);
     let local = SlowFlush {
         local: Local {
@@ -71,18 +71,18 @@ async fn an_end_is_normal_when_the_local_side_has_all_however_slow_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_that_is_not_answered_is_no_end() {
-    let Story {
-        mut person,
+async fn without_an_answer_to_the_close_the_stream_is_lost() {
+    let Setup {
+        mut client,
         mut peer,
         aborted,
         outcome,
         ..
-    } = story(1024).await;
-    person.write_all(b"an upload").await.unwrap();
-    person.shutdown().await.unwrap();
+    } = setup(1024).await;
+    client.write_all(b"an upload").await.unwrap();
+    client.shutdown().await.unwrap();
     assert!(matches!(receive(&mut peer).await, Incoming::Data(_)));
-    // It is read, and its answer never leaves: the peer is frozen.
+    // The peer reads it, but its answer is never flushed.
     assert!(matches!(receive(&mut peer).await, Incoming::Closed(_)));
     let outcome = outcome.await.unwrap();
     assert!(
@@ -97,16 +97,16 @@ async fn a_close_that_is_not_answered_is_no_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_is_answered_by_an_orderly_end_or_by_its_refusal() {
+async fn after_the_close_an_orderly_end_is_normal_and_a_refusal_is_not() {
     for refused in [false, true] {
-        let Story {
-            mut person,
+        let Setup {
+            mut client,
             mut peer,
             aborted,
             outcome,
             ..
-        } = story(1024).await;
-        person.shutdown().await.unwrap();
+        } = setup(1024).await;
+        client.shutdown().await.unwrap();
         assert!(matches!(receive(&mut peer).await, Incoming::Closed(_)));
         if refused {
             peer.answer_close(CloseFrame::ERROR, "the other leg is gone");
@@ -114,18 +114,18 @@ async fn a_close_is_answered_by_an_orderly_end_or_by_its_refusal() {
         }
         drop(peer);
         let mut rest = Vec::new();
-        person.read_to_end(&mut rest).await.unwrap();
-        drop(person);
+        client.read_to_end(&mut rest).await.unwrap();
+        drop(client);
         let end = outcome.await.unwrap().end;
         assert_eq!(end.is_normal(), !refused, "{end:?}");
         assert_eq!(aborted.load(Relaxed), refused);
     }
 }
 
-/// It reads nothing before it has written all, as an echo does; and the stream is lost.
+/// The local side reads only after it has written everything, and the stream is lost meanwhile.
 #[tokio::test]
-async fn a_local_side_that_writes_first_gets_what_came_before_the_loss() {
-    let (mut person, pipe) = duplex(1024);
+async fn a_local_side_that_writes_first_gets_what_was_received_before_the_loss() {
+    let (mut client, pipe) = duplex(1024);
     let (near, far) = duplex(1 << 20);
     let aborted = Arc::new(AtomicBool::new(false));
     let mut peer = WebSocket::server(far, &[]);
@@ -144,9 +144,9 @@ async fn a_local_side_that_writes_first_gets_what_came_before_the_loss() {
         pump(local, stream, &Traffic::default(), &stop).await
     });
     let exchange = async {
-        person.write_all(&[2; 200_000]).await.unwrap();
+        client.write_all(&[2; 200_000]).await.unwrap();
         let mut all = Vec::new();
-        person.read_to_end(&mut all).await.unwrap();
+        client.read_to_end(&mut all).await.unwrap();
         assert_eq!(all.len(), 8 * limits::STREAM_MESSAGE);
     };
     let patience = Duration::from_secs(10);

@@ -1,5 +1,5 @@
-//! A peer that always has more to say, and a local socket that always takes it: each turn of the
-//! task ends with its budget (tokio's coop) used up.
+//! A peer that sends without a pause to a local socket that always takes it: each poll of the task
+//! uses up its budget (tokio's coop).
 
 use std::pin::pin;
 
@@ -10,15 +10,15 @@ use super::*;
 
 /// A server's Close 1000.
 const CLOSE: [u8; 4] = [0x88, 2, 0x03, 0xE8];
-/// The head of a server's binary message of 1000 bytes.
+/// The header of a server's binary message of 1000 bytes.
 const HEAD: [u8; 4] = [0x82, 126, 0x03, 0xE8];
 
-/// As each read and write of a socket does.
+/// Consumes budget, as each read and write of a socket does.
 fn spend(cx: &mut Context<'_>) -> Poll<()> {
     pin!(coop::consume_budget()).poll(cx)
 }
 
-/// The way to a peer that sends without an end, until it receives something.
+/// A peer that sends without a pause until it receives something.
 #[derive(Default)]
 struct Flood {
     left: Vec<u8>,
@@ -66,7 +66,7 @@ impl AsyncWrite for Flood {
     }
 }
 
-/// A local socket that has three bytes to send, and takes all.
+/// A local socket that has three bytes to send, and takes everything.
 struct Eager {
     bytes: &'static [u8],
     is_shut: bool,
@@ -115,7 +115,7 @@ impl AsyncWrite for Eager {
 }
 
 #[tokio::test]
-async fn a_flood_does_not_keep_back_what_the_local_side_sends() {
+async fn a_flood_does_not_delay_the_opposite_direction() {
     let stream = WebSocket::client(Flood::default(), &[]);
     let pumping = tokio::spawn(async move {
         let stop = CancellationToken::new();

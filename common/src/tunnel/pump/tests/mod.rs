@@ -11,7 +11,7 @@ use super::*;
 mod ends;
 mod floods;
 
-/// A local socket in memory that tells whether it was aborted.
+/// A local socket in memory that records whether it was aborted.
 struct Local {
     pipe: DuplexStream,
     disarmed: AtomicBool,
@@ -58,9 +58,9 @@ impl AsyncWrite for Local {
     }
 }
 
-struct Story {
-    /// What the person at the local port holds.
-    person: DuplexStream,
+struct Setup {
+    /// The far end of the local socket.
+    client: DuplexStream,
     /// The far end of the stream.
     peer: WebSocket<DuplexStream>,
     aborted: Arc<AtomicBool>,
@@ -69,8 +69,8 @@ struct Story {
 }
 
 /// A pump with pipes of `size` bytes on both sides.
-async fn story(size: usize) -> Story {
-    let (person, pipe) = duplex(size);
+async fn setup(size: usize) -> Setup {
+    let (client, pipe) = duplex(size);
     let (near, far) = duplex(size);
     let aborted = Arc::new(AtomicBool::new(false));
     let local = Local {
@@ -83,8 +83,8 @@ async fn story(size: usize) -> Story {
     let stream = WebSocket::client(near, &[]);
     let outcome =
         tokio::spawn(async move { pump(local, stream, &Traffic::default(), &stopper).await });
-    Story {
-        person,
+    Setup {
+        client,
         peer: WebSocket::server(far, &[]),
         aborted,
         stop,
@@ -104,13 +104,13 @@ async fn receive(peer: &mut WebSocket<DuplexStream>) -> Incoming {
 }
 
 #[tokio::test]
-async fn bytes_cross_pipes_of_seven_bytes() {
-    let Story {
-        mut person,
+async fn bytes_are_copied_through_pipes_of_seven_bytes() {
+    let Setup {
+        mut client,
         mut peer,
         outcome,
         ..
-    } = story(7).await;
+    } = setup(7).await;
     let data: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
     let expected = data.clone();
     let echo = tokio::spawn(async move {
@@ -124,7 +124,7 @@ async fn bytes_cross_pipes_of_seven_bytes() {
             }
         }
     });
-    let (mut reader, mut writer) = tokio::io::split(&mut person);
+    let (mut reader, mut writer) = tokio::io::split(&mut client);
     let write = async {
         writer.write_all(&data).await.unwrap();
         writer.shutdown().await.unwrap();
@@ -140,21 +140,21 @@ async fn bytes_cross_pipes_of_seven_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_after_the_local_end_of_input_arrives() {
-    let Story {
-        mut person,
+async fn an_answer_after_the_end_of_local_input_arrives() {
+    let Setup {
+        mut client,
         mut peer,
         ..
-    } = story(1024).await;
-    person.write_all(b"question").await.unwrap();
-    person.shutdown().await.unwrap();
+    } = setup(1024).await;
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
     assert!(matches!(receive(&mut peer).await, Incoming::Data(_)));
-    // Slower than the linger time in all, never silent for as long as it.
+    // Longer than the linger time in total, but never silent for that long.
     for _ in 0..3 {
         tokio::time::advance(limits::HALF_CLOSE_LINGER - Duration::from_millis(10)).await;
         send(&mut peer, b"answer").await;
         let mut buffer = [0u8; 6];
-        person.read_exact(&mut buffer).await.unwrap();
+        client.read_exact(&mut buffer).await.unwrap();
     }
     match receive(&mut peer).await {
         Incoming::Closed(close_frame) => assert!(close_frame.is_normal()),
@@ -164,58 +164,58 @@ async fn an_answer_after_the_local_end_of_input_arrives() {
 
 #[tokio::test]
 async fn a_normal_close_ends_the_local_socket_in_order() {
-    let Story {
-        mut person,
+    let Setup {
+        mut client,
         mut peer,
         aborted,
         outcome,
         ..
-    } = story(1024).await;
+    } = setup(1024).await;
     send(&mut peer, b"last words").await;
     tokio::spawn(peer.close(CloseFrame::NORMAL, "", limits::CLOSE));
     let mut received = String::new();
-    person.read_to_string(&mut received).await.unwrap();
+    client.read_to_string(&mut received).await.unwrap();
     assert_eq!(received, "last words");
-    drop(person);
+    drop(client);
     assert!(matches!(outcome.await.unwrap().end, End::PeerClosed));
     assert!(!aborted.load(Relaxed));
 }
 
 #[tokio::test]
-async fn other_closes_and_losses_abort_the_local_socket() {
-    let Story {
-        person,
+async fn other_closes_and_losses_reset_the_local_socket() {
+    let Setup {
+        client,
         peer,
         aborted,
         outcome,
         ..
-    } = story(1024).await;
+    } = setup(1024).await;
     peer.close(CloseFrame::ERROR, "WS disconnected", limits::CLOSE)
         .await;
     assert!(matches!(outcome.await.unwrap().end, End::PeerAborted(g) if g.code == 1011));
     assert!(aborted.load(Relaxed));
-    drop(person);
+    drop(client);
 
-    let Story {
-        person,
+    let Setup {
+        client,
         peer,
         aborted,
         outcome,
         ..
-    } = story(1024).await;
+    } = setup(1024).await;
     drop(peer);
     assert!(matches!(outcome.await.unwrap().end, End::StreamLost(_)));
     assert!(aborted.load(Relaxed));
-    drop(person);
+    drop(client);
 }
 
 #[tokio::test]
-async fn a_reader_that_stops_stops_the_writer() {
-    let Story {
-        mut person,
+async fn a_stopped_reader_stops_the_writer() {
+    let Setup {
+        mut client,
         mut peer,
         ..
-    } = story(1024).await;
+    } = setup(1024).await;
     let writer = tokio::spawn(async move {
         let piece = vec![1u8; limits::STREAM_MESSAGE];
         for _ in 0..64 {
@@ -223,7 +223,7 @@ async fn a_reader_that_stops_stops_the_writer() {
         }
         peer
     });
-    // Nobody reads: the writer cannot get rid of more than the buffers in between.
+    // Without a reader, the writer can only fill the buffers in between.
     tokio::time::timeout(Duration::from_millis(200), async {
         while !writer.is_finished() {
             tokio::task::yield_now().await;
@@ -232,19 +232,19 @@ async fn a_reader_that_stops_stops_the_writer() {
     .await
     .unwrap_err();
     let mut received = vec![0u8; 64 * limits::STREAM_MESSAGE];
-    person.read_exact(&mut received).await.unwrap();
+    client.read_exact(&mut received).await.unwrap();
     writer.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_gone_without_a_word_is_noticed() {
-    let Story {
-        person,
+async fn a_peer_that_does_not_answer_pings_is_lost() {
+    let Setup {
+        client,
         peer,
         aborted,
         outcome,
         ..
-    } = story(1024).await;
+    } = setup(1024).await;
     // The peer is never polled: it answers no ping.
     let outcome = outcome.await.unwrap();
     assert!(
@@ -257,18 +257,18 @@ async fn a_peer_that_is_gone_without_a_word_is_noticed() {
             <= device_stream_websocket::limits::PING + device_stream_websocket::limits::PONG
     );
     assert!(aborted.load(Relaxed));
-    drop((person, peer));
+    drop((client, peer));
 }
 
 #[tokio::test]
 async fn a_stop_closes_both_sides() {
-    let Story {
-        person,
+    let Setup {
+        client,
         mut peer,
         aborted,
         stop,
         outcome,
-    } = story(1024).await;
+    } = setup(1024).await;
     stop.cancel();
     match receive(&mut peer).await {
         Incoming::Closed(close_frame) => assert_eq!(close_frame.code, CloseFrame::AWAY),
@@ -277,13 +277,13 @@ async fn a_stop_closes_both_sides() {
     poll_fn(|cx| peer.poll_flush(cx)).await.unwrap();
     assert!(matches!(outcome.await.unwrap().end, End::Stopped));
     assert!(aborted.load(Relaxed));
-    drop(person);
+    drop(client);
 }
 
 #[tokio::test]
-async fn what_the_peer_said_before_it_went_is_delivered() {
+async fn bytes_from_before_the_close_are_delivered() {
     let total = 64 * limits::STREAM_MESSAGE;
-    let (mut person, pipe) = duplex(1024);
+    let (mut client, pipe) = duplex(1024);
     let (near, far) = duplex(2 * total);
     let aborted = Arc::new(AtomicBool::new(false));
     let mut peer = WebSocket::server(far, &[]);
@@ -293,8 +293,8 @@ async fn what_the_peer_said_before_it_went_is_delivered() {
     peer.start_close(CloseFrame::NORMAL, "").unwrap();
     poll_fn(|cx| peer.poll_flush(cx)).await.unwrap();
     drop(peer);
-    // Words for a peer that takes none any more.
-    person.write_all(b"hi").await.unwrap();
+    // Local input for a peer that is gone.
+    client.write_all(b"hi").await.unwrap();
     let local = Local {
         pipe,
         disarmed: AtomicBool::new(false),
@@ -311,9 +311,9 @@ async fn what_the_peer_said_before_it_went_is_delivered() {
         .await
     });
     let mut all = Vec::new();
-    person.read_to_end(&mut all).await.unwrap();
+    client.read_to_end(&mut all).await.unwrap();
     assert_eq!(all.len(), total);
-    drop(person);
+    drop(client);
     let outcome = outcome.await.unwrap();
     assert!(matches!(outcome.end, End::PeerClosed), "{:?}", outcome.end);
     assert!(!aborted.load(Relaxed));

@@ -95,7 +95,7 @@ fn large_messages_come_in_pieces_of_the_same_type() {
         .collect();
     assert_eq!(lengths, [limits::STREAM_MESSAGE, limits::STREAM_MESSAGE, 1]);
 
-    // A character lies across the border.
+    // A character crosses the boundary.
     let text = format!("a{}", "ö".repeat(limits::STREAM_MESSAGE));
     let mut joined = String::new();
     for event in client(&frame(true, Opcode::Text, None, text.as_bytes())).unwrap() {
@@ -119,7 +119,7 @@ fn the_limit_counts_all_fragments() {
         client(&bytes),
         Err(ViolationError::TooLarge { limit: LIMIT })
     );
-    // Known from its head, before a byte of it is taken.
+    // Refused because of its header, before its payload arrives.
     let head = frame(true, Opcode::Binary, None, &vec![0; LIMIT + 1]);
     assert_eq!(
         client(&head[..10]),
@@ -128,7 +128,7 @@ fn the_limit_counts_all_fragments() {
 }
 
 #[test]
-fn what_breaks_the_rules_is_refused() {
+fn violations_are_refused() {
     let text = |bytes: &[u8]| frame(true, Opcode::Text, None, bytes);
     let close = |bytes: &[u8]| frame(true, Opcode::Close, None, bytes);
     let twice = |first, second| {
@@ -166,7 +166,7 @@ fn what_breaks_the_rules_is_refused() {
 }
 
 #[test]
-fn goodbyes_are_read_and_cleaned() {
+fn close_frames_are_read_and_cleaned() {
     let bytes = frame(true, Opcode::Close, None, b"\x03\xE8by\x1be");
     let expected = CloseFrame {
         code: 1000,
@@ -191,9 +191,9 @@ fn messages() -> impl Strategy<Value = Vec<Foreign>> {
 }
 
 proptest! {
-    /// What another implementation writes is read as it was meant, however it arrives.
+    /// Messages of another implementation are decoded, in pieces of any size.
     #[test]
-    fn a_foreign_peer_is_understood(
+    fn messages_of_another_implementation_are_decoded(
         messages in messages(),
         cuts in prop::collection::vec(1usize..9000, 1..40),
         role in prop_oneof![Just(Role::Client), Just(Role::Server)],
@@ -228,9 +228,9 @@ proptest! {
         prop_assert_eq!(events, expected);
     }
 
-    /// Whatever comes: an answer or a violation, and never more kept than was sent.
+    /// Any bytes are decoded or refused, and no more data is returned than was sent.
     #[test]
-    fn rubbish_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..4000), is_server: bool) {
+    fn malformed_input_is_harmless(bytes in prop::collection::vec(any::<u8>(), 0..4000), is_server: bool) {
         let mut decoder = Decoder::new(is_server, LIMIT, &bytes);
         let mut taken = 0;
         while let Ok(Some(event)) = decoder.next_event() {

@@ -1,5 +1,4 @@
-//! Both proxies in session mode, and the story itself in the places of the client and
-//! of the target.
+//! Both proxies in session mode; the test itself is the client and the target.
 
 use common::connection_string::DeviceConnectionString;
 use common::tunnel::ConnectionSocket as _;
@@ -9,40 +8,40 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::hub::Links;
 use crate::{TestDevice, TestHub, TestService, slow_link, soon};
 
-/// The device's name in these stories.
+/// The device's name in these tests.
 pub const DEVICE: &str = "MyDevice";
 
 /// A hub, a device with one target, and a port that leads there.
-pub struct SessionStory {
-    /// Between them.
+pub struct SessionSetup {
+    /// The hub between the two.
     pub hub: TestHub,
     /// The device's name and key.
     pub connection: DeviceConnectionString,
-    /// It has one target.
+    /// Offers one target.
     pub device: TestDevice,
-    /// Its only port leads to the target.
+    /// Has one port, which leads to the target.
     pub service: TestService,
-    /// The target, whose connections the story takes.
+    /// The target's listener; the test accepts its connections.
     pub target: TcpListener,
     /// The target's name.
     pub name: String,
 }
 
-impl SessionStory {
-    /// With a target of this name, for the logs.
+impl SessionSetup {
+    /// Starts everything with a target of this name, by which a test finds its log lines.
     pub async fn start(name: &str) -> Self {
         Self::on(TestHub::start().await, name, &[], &[]).await
     }
 
-    /// The same, with all traffic through links. The device's hub session goes through
+    /// As [`SessionSetup::start`], with all traffic through links: the device's hub session through
     /// the link for MQTT, everything else through the other.
     pub async fn behind_links(name: &str) -> (Self, Links) {
         let (hub, links) = TestHub::start_behind(slow_link::Settings::default()).await;
-        let story = Self::on(hub, name, &["--transport", "mqtt"], &[]).await;
-        (story, links)
+        let setup = Self::on(hub, name, &["--transport", "mqtt"], &[]).await;
+        (setup, links)
     }
 
-    /// The same at this hub, with more options for device-proxy and service-proxy.
+    /// As [`SessionSetup::start`], at this hub and with more options for both proxies.
     pub async fn on(
         hub: TestHub,
         name: &str,
@@ -67,7 +66,7 @@ impl SessionStory {
         }
     }
 
-    /// A connection's two ends: the client's, and the target's.
+    /// Opens a connection: the client's end and the target's.
     pub async fn pair(&self) -> (TcpStream, TcpStream) {
         let here = self.service.connect().await;
         let (there, _) = soon("the target's connection", self.target.accept())
@@ -77,13 +76,13 @@ impl SessionStory {
     }
 }
 
-/// A few bytes go there, and a few come back.
+/// Passes a few bytes in each direction.
 pub async fn talk(here: &mut TcpStream, there: &mut TcpStream) {
     pass(here, there, b"a question").await;
     pass(there, here, b"the answer").await;
 }
 
-/// These bytes arrive.
+/// Sends bytes and checks that they arrive.
 pub async fn pass(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
     from.write_all(bytes).await.unwrap();
     let mut arrived = vec![0; bytes.len()];
@@ -93,14 +92,14 @@ pub async fn pass(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
     assert_eq!(arrived, bytes);
 }
 
-/// Reads to the orderly end: what came.
+/// Reads up to the orderly end of the connection.
 pub async fn rest(socket: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     soon("the end", socket.read_to_end(&mut all)).await.unwrap();
     all
 }
 
-/// Waits for a reset, whatever comes before it.
+/// Waits for a reset, and skips the bytes before it.
 pub async fn reset(socket: &mut TcpStream) {
     let mut all = Vec::new();
     let end = soon("a reset", socket.read_to_end(&mut all)).await;
@@ -108,7 +107,7 @@ pub async fn reset(socket: &mut TcpStream) {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
-/// Breaks a connection off.
+/// Resets a connection.
 pub fn break_off(socket: TcpStream) {
     socket.arm();
 }
