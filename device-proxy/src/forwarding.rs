@@ -67,7 +67,8 @@ impl Forwarding<'_> {
         }
     }
 
-    fn about(&self) -> About<'_> {
+    /// What its lines are about.
+    pub(crate) fn about(&self) -> About<'_> {
         let (stream, session, connection) = match &self.way {
             Way::Stream(id) => (id.as_ref(), None, None),
             Way::Session(session, connection) => (None, Some(session), Some(connection)),

@@ -1,15 +1,14 @@
 //! A plain stream: select the target, dial it, answer, open our leg, pump. Accepting is a promise,
 //! so the target is dialled first.
 
-use common::identity::StreamId;
-use common::report;
 use common::tunnel::{LocalSocket, Traffic, pump};
 use common::wire::stream::StreamRequest;
 use common::wire::streaming_endpoint::StreamingEndpoint;
+use common::{log_about, report};
 
 use crate::forwarding::{Forwarding, Way};
 use crate::policy::Policy;
-use crate::requests::{Answer, Desk, stream_id};
+use crate::requests::{Answer, Desk, Requested};
 use crate::target::Target;
 use crate::{echo, sample_output};
 
@@ -18,28 +17,29 @@ pub(crate) async fn serve(
     desk: &Desk,
     policy: &Policy,
     (request, endpoint): (&StreamRequest, StreamingEndpoint),
-    name: &str,
+    stream: &Requested<'_>,
 ) {
     if desk.sample_output {
-        sample_output::request(name);
+        sample_output::request(stream.name);
     }
+    let about = stream.about();
     let Some(target) = policy.targets.select(&request.name) else {
-        tracing::warn!(
-            %name,
-            stream = stream_id(request),
-            "rejected a stream: no target has this name"
-        );
+        log_about!(warn, about, "rejected a stream: no target has this name");
         return desk.answer(request, Answer::Reject).await;
     };
     // Held to the end of the tunnel.
     let Some(_permit) = desk.permit() else {
-        tracing::warn!(%name, %target, stream = stream_id(request), "rejected a stream: too many at once");
+        log_about!(
+            warn,
+            about.target(target),
+            "rejected a stream: too many at once"
+        );
         return desk.answer(request, Answer::Reject).await;
     };
     match target {
         Target::Echo => {
             let echo = Box::new(echo::socket(desk.sample_output));
-            tunnel(desk, (request, endpoint), name, target, echo).await;
+            tunnel(desk, (request, endpoint), stream, target, echo).await;
         }
         Target::Tcp { host, port } => {
             let dialled = tokio::select! {
@@ -48,15 +48,10 @@ pub(crate) async fn serve(
             };
             match dialled {
                 Ok(socket) => {
-                    tunnel(desk, (request, endpoint), name, target, Box::new(socket)).await
+                    tunnel(desk, (request, endpoint), stream, target, Box::new(socket)).await
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        %name,
-                        stream = stream_id(request),
-                        "rejected a stream: {}",
-                        report::chain(&error)
-                    );
+                    log_about!(warn, about, "rejected a stream: {}", report::chain(&error));
                     desk.answer(request, Answer::Reject).await;
                 }
             }
@@ -67,7 +62,7 @@ pub(crate) async fn serve(
 async fn tunnel(
     desk: &Desk,
     (request, endpoint): (&StreamRequest, StreamingEndpoint),
-    name: &str,
+    stream: &Requested<'_>,
     target: &Target,
     local: Box<dyn LocalSocket>,
 ) {
@@ -78,13 +73,18 @@ async fn tunnel(
         Some(Ok(leg)) => leg,
         None => return,
         Some(Err(error)) => {
-            tracing::warn!(%name, %target, stream = stream_id(request), "accepted a stream, but: {}", report::chain(&error));
+            log_about!(
+                warn,
+                stream.about().target(target),
+                "accepted a stream, but: {}",
+                report::chain(&error)
+            );
             return;
         }
     };
     let forwarding = Forwarding {
-        way: Way::Stream(StreamId::of_url(&request.url)),
-        name,
+        way: Way::Stream(stream.id),
+        name: stream.name,
         target,
     };
     forwarding.log_opened();

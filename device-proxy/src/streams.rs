@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use common::log_about;
 use common::session::budget::Budget;
 use common::session::memory::Memory;
 use common::session::{STREAM_PREFIX, target_of};
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::limits;
 use crate::policy::{Policy, PolicyWatch};
-use crate::requests::{Answer, Desk, Noted, printable, stream_id};
+use crate::requests::{Answer, Desk, Noted, Requested, printable};
 use crate::session::Sessions;
 use crate::{session, stream};
 
@@ -75,7 +76,13 @@ impl Streams {
             }
             // Beyond the limit there is not even a task to reject it: the bound holds.
             Noted::TooMany => {
-                tracing::warn!(name = %printable(&request.name), "ignored a stream request: too many at once");
+                let name = printable(&request.name);
+                let stream = Requested::by(&request, &name);
+                log_about!(
+                    warn,
+                    stream.about(),
+                    "ignored a stream request: too many at once"
+                );
             }
             Noted::New => {
                 let sessions = Arc::clone(&self.sessions);
@@ -101,26 +108,24 @@ async fn serve(
     request: &StreamRequest,
 ) {
     let name = printable(&request.name);
+    let mut stream = Requested::by(request, &name);
     let endpoint = match desk.check(request) {
         Ok(endpoint) => endpoint,
         Err(error) => {
-            tracing::warn!(
-                %name,
-                stream = stream_id(request),
-                "rejected a stream: {error}"
-            );
+            log_about!(warn, stream.about(), "rejected a stream: {error}");
             return desk.answer(request, Answer::Reject).await;
         }
     };
     if policy.session != SessionMode::Never
         && let Some(target) = target_of(&name)
     {
+        stream.name = target;
         return Box::pin(session::serve(
             desk,
             sessions,
             policy,
             (request, endpoint),
-            target,
+            &stream,
         ))
         .await;
     }
@@ -131,14 +136,14 @@ async fn serve(
         } else {
             "plain streams"
         };
-        tracing::warn!(
-            %name,
-            stream = stream_id(request),
+        log_about!(
+            warn,
+            stream.about(),
             "rejected a stream: {which} may not be used (--session)"
         );
         return desk.answer(request, Answer::Reject).await;
     }
-    stream::serve(desk, policy, (request, endpoint), &name).await;
+    stream::serve(desk, policy, (request, endpoint), &stream).await;
 }
 
 #[cfg(test)]

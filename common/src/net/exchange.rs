@@ -15,15 +15,21 @@ use crate::limits;
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// The connection was lost.
-    #[error("{0}")]
+    #[error(transparent)]
     Lost(io::Error),
     /// What came is not HTTP.
-    #[error("{0}")]
-    Malformed(String),
+    #[error(transparent)]
+    Malformed(HttpError),
     /// The head has no end.
     #[error("its answer is too long")]
     TooLong,
 }
+
+/// What is wrong with the text of a request or of an answer. It has no source, since its own text
+/// has those of its causes in it already.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct HttpError(pub(super) tungstenite::Error);
 
 /// Sends a request, as it is, and reads the head of its answer; what came behind that is
 /// given, too. When the future is dropped, the stream is of no more use.
@@ -41,7 +47,7 @@ pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     loop {
         let count = stream.read_buf(&mut read).await.map_err(lost)?;
         let parsed = Response::try_parse(&read)
-            .map_err(|error| ExchangeError::Malformed(error.to_string()))?;
+            .map_err(|error| ExchangeError::Malformed(HttpError(error)))?;
         if let Some((size, response)) = parsed {
             read.advance(size);
             return Ok((response, read));

@@ -9,8 +9,8 @@ mod socket;
 mod upgrade;
 
 pub use dialer::{DialError, Dialer};
-pub use exchange::{ExchangeError, exchange};
+pub use exchange::{ExchangeError, HttpError, exchange};
 pub use legs::{DialledAhead, LegOpener};
 pub use path_watch::PathWatch;
 pub use socket::{steady, tune};
-pub use upgrade::{ConnectError, Leg, leg, mqtt};
+pub use upgrade::{ConnectError, HandshakeError, Leg, leg, mqtt};

@@ -24,9 +24,9 @@ pub struct About<'a> {
     device: Option<Text<'a>>,
     name: Option<Text<'a>>,
     target: Option<Text<'a>>,
-    stream: Option<Text<'a>>,
-    session: Option<Text<'a>>,
-    connection: Option<Text<'a>>,
+    stream: Option<StreamId>,
+    session: Option<SessionId>,
+    connection: Option<ConnectionId>,
     policy: Option<Text<'a>>,
     peer: Option<Text<'a>>,
     transport: Option<Text<'a>>,
@@ -48,9 +48,9 @@ impl<'a> About<'a> {
 
     /// A stream of this name; its id is in the URLs of both legs ([`StreamId::of_url`]), and so in
     /// the logs of all three programs.
-    pub fn stream(id: Option<&'a StreamId>, name: Text<'a>) -> Self {
+    pub fn stream(id: Option<&StreamId>, name: Text<'a>) -> Self {
         Self {
-            stream: id.map(|id| id as Text<'a>),
+            stream: id.copied(),
             name: Some(name),
             ..Self::default()
         }
@@ -74,11 +74,11 @@ impl<'a> About<'a> {
     #[must_use]
     pub fn within(
         mut self,
-        session: Option<&'a SessionId>,
-        connection: Option<&'a ConnectionId>,
+        session: Option<&SessionId>,
+        connection: Option<&ConnectionId>,
     ) -> Self {
-        self.session = session.map(|id| id as Text<'a>);
-        self.connection = connection.map(|id| id as Text<'a>);
+        self.session = session.copied();
+        self.connection = connection.copied();
         self
     }
 
@@ -105,20 +105,24 @@ impl<'a> About<'a> {
 
     /// The values of the fields, in the order of a line: for [`log_about!`](crate::log_about).
     #[doc(hidden)]
-    pub fn values(&self) -> [Option<DisplayValue<Unquoted<'a>>>; 9] {
+    pub fn values(&self) -> [Option<DisplayValue<Unquoted<'_>>>; 9] {
         [
             self.device,
             self.name,
             self.target,
-            self.stream,
-            self.session,
-            self.connection,
+            text(&self.stream),
+            text(&self.session),
+            text(&self.connection),
             self.policy,
             self.peer,
             self.transport,
         ]
         .map(|value| value.map(|text| display(Unquoted(text))))
     }
+}
+
+fn text<T: fmt::Display + Sync>(id: &Option<T>) -> Option<Text<'_>> {
+    id.as_ref().map(|id| id as Text<'_>)
 }
 
 /// Text as it is; only what could be taken for more than one field is put in quotes.

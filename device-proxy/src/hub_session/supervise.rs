@@ -3,9 +3,10 @@
 
 use common::backoff::Backoff;
 use common::net::PathWatch;
-use common::report;
+use common::telemetry::About;
 use common::verdict::Verdict;
 use common::wire::stream::StreamAnswer;
+use common::{log_about, report};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -122,8 +123,9 @@ impl Supervisor {
                     ever_connected = true;
                     streams.follow(&self.config);
                     self.logged = None;
-                    tracing::info!(
-                        device = %self.config.connection.identity,
+                    log_about!(
+                        info,
+                        About::device(&self.config.connection.identity),
                         hub = %self.config.connection.host,
                         "connected; streams reach {}",
                         self.config.targets.summary(),

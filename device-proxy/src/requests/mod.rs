@@ -10,6 +10,7 @@ use common::limits;
 use common::locks::lock;
 use common::net::{ConnectError, Dialer, Leg, LegOpener};
 use common::streaming_hosts::{EndpointError, StreamingHosts};
+use common::telemetry::About;
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::streaming_endpoint::StreamingEndpoint;
 use common::wire::twin::BootId;
@@ -17,7 +18,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::field::{DisplayValue, display};
 
 use crate::config::Config;
 use crate::policy::{Policy, PolicyWatch};
@@ -203,9 +203,28 @@ impl Desk {
     }
 }
 
-/// A stream's id for the log, by which its lines at the hub are found.
-pub(crate) fn stream_id(request: &StreamRequest) -> Option<DisplayValue<StreamId>> {
-    StreamId::of_url(&request.url).map(display)
+/// The stream that is requested, as the log names it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Requested<'a> {
+    /// The name of what it is to reach; printable.
+    pub(crate) name: &'a str,
+    /// The stream's id, by which its lines at the hub are found, if its URL has one.
+    pub(crate) id: Option<StreamId>,
+}
+
+impl<'a> Requested<'a> {
+    /// By this request, under a name that is [`printable`].
+    pub(crate) fn by(request: &StreamRequest, name: &'a str) -> Self {
+        Self {
+            name,
+            id: StreamId::of_url(&request.url),
+        }
+    }
+
+    /// What its lines are about.
+    pub(crate) fn about(&self) -> About<'_> {
+        About::stream(self.id.as_ref(), &self.name)
+    }
 }
 
 /// A stream's name for the log: it comes from outside. Without blanks, so that nothing in it reads

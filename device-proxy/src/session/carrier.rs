@@ -6,14 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::net::steady;
 use common::network::Network;
-use common::report;
 use common::session::frame::Code;
 use common::session::handshake::{Exchange, GreetError, ResumeWish, Wish};
 use common::session::proof::ResumeSecret;
 use common::session::{CarrierEnd, CarrierId, Role, SessionId, SharedSession, drive_carrier};
-use common::telemetry::{self, AUDIT};
 use common::wire::stream::{Initiator, StreamRequest};
 use common::wire::streaming_endpoint::StreamingEndpoint;
+use common::{log_about, report, telemetry};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -21,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Entry, Sessions, keep};
 use crate::policy::Policy;
-use crate::requests::{Answer, Desk, stream_id};
+use crate::requests::{Answer, Desk, Requested};
 use crate::target::Target;
 
 type Leg = TlsStream<TcpStream>;
@@ -32,27 +31,38 @@ pub(crate) async fn serve(
     sessions: &Arc<Sessions>,
     policy: &Policy,
     (request, endpoint): (&StreamRequest, StreamingEndpoint),
-    name: &str,
+    stream: &Requested<'_>,
 ) {
+    let name = stream.name;
     let Some(target) = policy.targets.select(name) else {
-        tracing::warn!(
-            %name,
-            stream = stream_id(request),
+        log_about!(
+            warn,
+            stream.about(),
             "rejected a session: no target has this name"
         );
         return desk.answer(request, Answer::Reject).await;
     };
+    let about = || stream.about().target(target);
     // Held as long as the stream, as for any other. One that may resume a session is let in
     // without: the session's last stream may still hold a permit, since it looks alive.
     let permit = desk.permit();
     if permit.is_none() && !sessions.has(name) {
-        tracing::warn!(%name, %target, stream = stream_id(request), "rejected a session: too many streams at once");
+        log_about!(
+            warn,
+            about(),
+            "rejected a session: too many streams at once"
+        );
         return desk.answer(request, Answer::Reject).await;
     }
     let leg = match desk.open_leg(request, endpoint).await {
         Some(Ok(leg)) => leg,
         Some(Err(error)) => {
-            tracing::warn!(%name, %target, stream = stream_id(request), "accepted a session, but: {}", report::chain(&error));
+            log_about!(
+                warn,
+                about(),
+                "accepted a session, but: {}",
+                report::chain(&error)
+            );
             return;
         }
         None => return,
@@ -75,21 +85,26 @@ pub(crate) async fn serve(
                 id,
                 secret,
                 grace,
-                (request, name, target, holder),
+                (stream, target, holder),
             )
             .await
         }
-        Ok(Wish::Resume(wish)) => resume(sessions, &mut exchange, &wish, request, name).await,
+        Ok(Wish::Resume(wish)) => resume(sessions, &mut exchange, &wish, stream).await,
         Err(error) => Err(error),
     };
     match begun {
         Ok(Some((entry, carrier))) => {
             let (leg, already_read) = exchange.into_parts();
-            run(sessions, &entry, carrier, request, leg, already_read).await;
+            run(sessions, &entry, carrier, stream, leg, already_read).await;
         }
         Ok(None) => exchange.close().await,
         Err(error) => {
-            tracing::warn!(%name, %target, stream = stream_id(request), "a stream came to no session: {}", report::chain(&error))
+            log_about!(
+                warn,
+                about(),
+                "a stream came to no session: {}",
+                report::chain(&error)
+            );
         }
     }
 }
@@ -115,8 +130,9 @@ async fn begin(
     id: SessionId,
     secret: ResumeSecret,
     service_grace: Duration,
-    (request, name, target, holder): (&StreamRequest, &str, &Target, Arc<str>),
+    (stream, target, holder): (&Requested<'_>, &Target, Arc<str>),
 ) -> Begun {
+    let about = stream.about().target(target).within(Some(&id), None);
     let live = SharedSession::with_memory(id, Role::Device, Arc::clone(&sessions.memory));
     // Attached before it can be seen, and evicted, as a detached session.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
@@ -125,14 +141,14 @@ async fn begin(
     let entry = Entry {
         live: live.clone(),
         secret,
-        name: name.to_owned(),
+        name: stream.name.to_owned(),
         target: target.clone(),
         holder,
         began: Instant::now(),
         connections: Semaphore::new(sessions.most_of_one),
     };
     let Some(entry) = sessions.insert(entry) else {
-        tracing::warn!(session = %id, %name, %target, stream = stream_id(request), "refused a session: too many at once");
+        log_about!(warn, about, "refused a session: too many at once");
         exchange.refuse(Code::Limit, "").await?;
         return Ok(None);
     };
@@ -142,8 +158,13 @@ async fn begin(
         Arc::clone(sessions),
         Arc::clone(&entry),
     ));
-    tracing::info!(name: AUDIT, session = %id, %name, %target, stream = stream_id(request), "session opened");
-    tracing::debug!(session = %id, ?service_grace, "the service keeps the session for this long");
+    log_about!(audit info, about, "session opened");
+    log_about!(
+        debug,
+        about,
+        ?service_grace,
+        "the service keeps the session for this long"
+    );
     if let Err(error) = exchange.welcome(sessions.grace).await {
         live.freeze();
         sessions.keep_to_budget();
@@ -156,18 +177,25 @@ async fn resume(
     sessions: &Sessions,
     exchange: &mut Exchange<Leg>,
     wish: &ResumeWish,
-    request: &StreamRequest,
-    name: &str,
+    stream: &Requested<'_>,
 ) -> Begun {
-    let id = wish.id;
-    let Some(entry) = sessions.find(id) else {
-        tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to resume a session: it is not known here");
+    let about = stream.about().within(Some(&wish.id), None);
+    let Some(entry) = sessions.find(wish.id) else {
+        log_about!(
+            warn,
+            about,
+            "refused to resume a session: it is not known here"
+        );
         exchange.refuse(Code::Unknown, "").await?;
         return Ok(None);
     };
     // Nothing of the session changes before the proof holds.
-    if entry.name != name || !wish.is_proven(&entry.secret) {
-        tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to resume a session: it has another target, or the proof is wrong");
+    if entry.name != stream.name || !wish.is_proven(&entry.secret) {
+        log_about!(
+            warn,
+            about,
+            "refused to resume a session: it has another target, or the proof is wrong"
+        );
         exchange.refuse(Code::Foreign, "").await?;
         return Ok(None);
     }
@@ -176,7 +204,7 @@ async fn resume(
     let frozen = match entry.live.freeze_for(wish.received) {
         Ok(frozen) => frozen,
         Err(violation) => {
-            tracing::warn!(session = %id, %name, stream = stream_id(request), "refused to resume a session: {violation}");
+            log_about!(warn, about, "refused to resume a session: {violation}");
             exchange
                 .refuse(Code::Protocol, "the offsets do not fit")
                 .await?;
@@ -190,11 +218,11 @@ async fn resume(
     match entry.live.attach(&frozen, wish.received) {
         Ok(carrier) => {
             let seconds = telemetry::seconds(lost_for.unwrap_or_default());
-            tracing::info!(name: AUDIT, session = %id, %name, stream = stream_id(request), seconds, "session resumed");
+            log_about!(audit info, about, seconds, "session resumed");
             Ok(Some((entry, carrier)))
         }
         Err(error) => {
-            tracing::debug!(session = %id, %name, stream = stream_id(request), "{error}");
+            log_about!(debug, about, "{error}");
             Ok(None)
         }
     }
@@ -204,22 +232,24 @@ async fn run(
     sessions: &Sessions,
     entry: &Entry,
     carrier: CarrierId,
-    request: &StreamRequest,
+    stream: &Requested<'_>,
     leg: common::websocket::WebSocket<Leg>,
     already_read: Bytes,
 ) {
     let end = drive_carrier(&entry.live, carrier, leg, already_read).await;
-    let (session, name) = (entry.live.id(), &entry.name);
+    let about = stream.about().within(Some(&entry.live.id()), None);
     match &end {
         // The session's keeper logs its end.
         CarrierEnd::Over => {}
         CarrierEnd::Superseded => {
-            tracing::debug!(%session, %name, stream = stream_id(request), "{end}");
+            log_about!(debug, about, "{end}");
         }
         _ => {
-            tracing::warn!(
-                name: AUDIT, %session, %name, stream = stream_id(request),
-                connections = entry.live.connections(), held = entry.live.held(),
+            log_about!(
+                audit warn,
+                about,
+                connections = entry.live.connections(),
+                held = entry.live.held(),
                 "session detached: {}; kept for {} s", report::chain(&end), sessions.grace.as_secs()
             );
             sessions.keep_to_budget();

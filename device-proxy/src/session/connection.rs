@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use common::net::{DialError, Dialer};
-use common::report;
 use common::session::{ConnectionId, RefusedCode, run_connection};
 use common::tunnel::{LocalSocket, Traffic};
+use common::{log_about, report};
 
 use super::{Entry, Sessions};
 use crate::echo;
@@ -21,10 +21,15 @@ pub(super) async fn serve(
     entry: Arc<Entry>,
     id: ConnectionId,
 ) {
-    let (live, name, target) = (&entry.live, &entry.name, &entry.target);
-    let session = live.id();
+    let live = &entry.live;
     let refuse = |code: RefusedCode, text: &str| {
-        tracing::warn!(%session, connection = %id, %name, %target, "connection refused: {code}{}", with_colon(text));
+        let forwarding = forwarding(&entry, id);
+        log_about!(
+            warn,
+            forwarding.about(),
+            "connection refused: {code}{}",
+            with_colon(text)
+        );
         live.refuse(id, code, text.to_owned());
     };
     if !live.has_memory() {
@@ -36,13 +41,14 @@ pub(super) async fn serve(
     let Ok(_permit) = sessions.connections.try_acquire() else {
         return refuse(RefusedCode::Limit, "");
     };
-    match target {
+    match &entry.target {
         Target::Echo => carry(&entry, id, Box::new(echo::socket(false))).await,
         Target::Tcp { host, port } => {
             let dialled = tokio::select! {
                 dialled = Target::dial(&dialer, host, *port) => dialled,
                 () = live.given_up(id) => {
-                    tracing::debug!(%session, connection = %id, %name, %target, "the service gave it up");
+                    let forwarding = forwarding(&entry, id);
+                    log_about!(debug, forwarding.about(), "the service gave it up");
                     return live.release(id);
                 }
             };
@@ -72,14 +78,19 @@ fn refused_code(error: &DialError) -> RefusedCode {
     }
 }
 
+/// The connection, as the log names it.
+fn forwarding(entry: &Entry, id: ConnectionId) -> Forwarding<'_> {
+    Forwarding {
+        way: Way::Session(entry.live.id(), id),
+        name: &entry.name,
+        target: &entry.target,
+    }
+}
+
 async fn carry(entry: &Entry, id: ConnectionId, local: Box<dyn LocalSocket>) {
     let live = &entry.live;
     live.opened(id);
-    let forwarding = Forwarding {
-        way: Way::Session(live.id(), id),
-        name: &entry.name,
-        target: &entry.target,
-    };
+    let forwarding = forwarding(entry, id);
     forwarding.log_opened();
     let traffic = Traffic::default();
     let outcome = run_connection(live, id, local, &traffic).await;

@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use common::limits;
 use common::optional::or_never;
 use common::session::{Code, Over};
-use common::telemetry::{self, AUDIT};
+use common::{limits, log_about, telemetry};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -67,20 +66,44 @@ pub(super) async fn keep(desk: Arc<Desk>, sessions: Arc<Sessions>, entry: Arc<En
     cut.cancel();
     connections.wait().await;
     sessions.remove(live.id());
-    let (session, name) = (live.id(), &entry.name);
+    let about = entry.about();
     let seconds = telemetry::seconds(began.elapsed());
     match live.over() {
         Some(Over::Ended) => {
-            tracing::info!(name: AUDIT, %session, %name, connections = served, seconds, "session closed");
+            log_about!(
+                audit info,
+                about,
+                connections = served,
+                seconds,
+                "session closed"
+            );
         }
         Some(Over::PeerBroke(code, text)) if text.is_empty() => {
-            tracing::info!(name: AUDIT, %session, %name, connections = served, seconds, "session ended by the service: {code}");
+            log_about!(
+                audit info,
+                about,
+                connections = served,
+                seconds,
+                "session ended by the service: {code}"
+            );
         }
         Some(Over::PeerBroke(code, text)) => {
-            tracing::warn!(name: AUDIT, %session, %name, connections = served, seconds, "session ended by the service: {code} ({text})");
+            log_about!(
+                audit warn,
+                about,
+                connections = served,
+                seconds,
+                "session ended by the service: {code} ({text})"
+            );
         }
         Some(Over::Broken(code)) => {
-            tracing::warn!(name: AUDIT, %session, %name, connections = served, seconds, "session ended: {code}");
+            log_about!(
+                audit warn,
+                about,
+                connections = served,
+                seconds,
+                "session ended: {code}"
+            );
         }
         None => {}
     }

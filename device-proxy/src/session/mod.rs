@@ -11,13 +11,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use common::descriptors;
 use common::locks::lock;
 use common::session::budget::{Budget, Detached, first_to_go};
 use common::session::memory::Memory;
 use common::session::proof::ResumeSecret;
 use common::session::{Code, SessionId, SharedSession};
-use common::telemetry::AUDIT;
+use common::telemetry::About;
+use common::{descriptors, log_about};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -36,6 +36,13 @@ pub(crate) struct Entry {
     began: Instant,
     /// Its own connections at once: others shall have some, too.
     connections: Semaphore,
+}
+
+impl Entry {
+    /// What its lines in the log are about.
+    fn about(&self) -> About<'_> {
+        About::stream(None, &self.name).within(Some(&self.live.id()), None)
+    }
 }
 
 /// All sessions of this device.
@@ -170,9 +177,11 @@ impl Sessions {
         };
         let (connections, held) = (entry.live.connections(), entry.live.held());
         entry.live.reset(Code::Evicted, "");
-        tracing::warn!(
-            name: AUDIT,
-            session = %id, name = %entry.name, connections, held,
+        log_about!(
+            audit warn,
+            entry.about(),
+            connections,
+            held,
             "session evicted: detached sessions need more room than there is"
         );
     }

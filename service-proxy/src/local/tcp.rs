@@ -10,8 +10,9 @@ use std::time::Duration;
 use common::backoff::Backoff;
 use common::identity::StreamName;
 use common::session_mode::SessionMode;
+use common::telemetry::About;
 use common::tunnel::ConnectionSocket as _;
-use common::{descriptors, limits};
+use common::{descriptors, limits, log_about};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -207,7 +208,8 @@ async fn serve(
     name: &StreamName,
     stop: &CancellationToken,
 ) {
-    tracing::debug!(device = %tunnels.identity(), %name, %peer, "connection accepted");
+    let about = About::stream(None, name).of(tunnels.identity()).peer(&peer);
+    log_about!(debug, about, "connection accepted");
     // Dropped without a stream, it is reset: nothing of it was carried.
     socket.arm();
     let tunnel = tunnels.tunnel(name, Peer::Address(peer));

@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::identity::{StreamId, StreamName};
 use common::net::steady;
-use common::report;
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, GreetError};
 use common::session::proof::ResumeSecret;
 use common::session::{CarrierId, Role, STREAM_PREFIX, SessionId, SharedSession};
 use common::session_mode::SessionMode;
-use common::telemetry::AUDIT;
+use common::telemetry::About;
+use common::{log_about, report};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -50,6 +50,7 @@ const ATTEMPTS: u32 = 3;
 pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, Phase> {
     let is_auto = shared.config.mode == SessionMode::Auto;
     let identity = &shared.identity;
+    let about = |stream: Option<StreamId>| About::stream(stream.as_ref(), name).of(identity);
     if is_auto
         && shared
             .support
@@ -60,7 +61,11 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
         return Err(Phase::Plain);
     }
     let Some(stream_name) = stream_name(name) else {
-        tracing::debug!(device = %identity, %name, "a plain stream: the name is too long for session mode");
+        log_about!(
+            debug,
+            about(None),
+            "a plain stream: the name is too long for session mode"
+        );
         return Err(Phase::Plain);
     };
     let failed = |stream, failure| {
@@ -83,27 +88,34 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
             Failure::Stream(StreamError {
                 failure, stream, ..
             }) if is_auto && (failure.is_reject() || failure.is_gone()) => {
-                tracing::debug!(
-                    device = %identity, %name, stream = stream.map(display),
-                    "the device takes no session; trying a plain stream: {}", report::chain(&*failure)
+                log_about!(
+                    debug,
+                    about(stream),
+                    "the device takes no session; trying a plain stream: {}",
+                    report::chain(&*failure)
                 );
                 shared.support.doubt(name);
                 return Err(Phase::Plain);
             }
             Failure::Stream(error) => return Err(failed(error.stream, error.failure)),
             Failure::Greet(stream, error @ GreetError::Lost(_)) if attempt < ATTEMPTS => {
-                tracing::debug!(
-                    device = %identity, %name, stream = stream.map(display), attempt,
-                    "a session's first stream was lost: {}", report::chain(&error)
+                log_about!(
+                    debug,
+                    about(stream),
+                    attempt,
+                    "a session's first stream was lost: {}",
+                    report::chain(&error)
                 );
                 attempt += 1;
             }
             Failure::Greet(stream, error) if is_auto => {
                 if let Some(time) = shared.support.judge(name, &error) {
-                    tracing::warn!(
-                        device = %identity, %name, stream = stream.map(display),
+                    log_about!(
+                        warn,
+                        about(stream),
                         "the device reports session mode, but: {}; using plain streams for {}",
-                        report::chain(&error), in_words(time)
+                        report::chain(&error),
+                        in_words(time)
                     );
                 }
                 return Err(Phase::Plain);
@@ -126,10 +138,11 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
         return Err(Phase::Over);
     };
+    let about = about(stream).within(Some(&id), None);
     if shared.is_quiet {
-        tracing::debug!(device = %identity, %name, stream = stream.map(display), session = %id, "session opened");
+        log_about!(debug, about, "session opened");
     } else {
-        tracing::info!(name: AUDIT, device = %identity, %name, stream = stream.map(display), session = %id, "session opened");
+        log_about!(audit info, about, "session opened");
     }
     let (leg, already_read) = exchange.into_parts();
     Ok(Begun {

@@ -4,15 +4,14 @@ use std::future::pending;
 use std::sync::Arc;
 
 use common::backoff::Backoff;
-use common::identity::StreamName;
+use common::identity::{StreamId, StreamName};
 use common::net::PathWatch;
-use common::report;
 use common::session::{CarrierEnd, Code, Over, SharedSession, drive_carrier};
-use common::telemetry::{self, AUDIT};
+use common::telemetry::{self, About};
 use common::verdict::Verdict;
+use common::{log_about, report};
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
-use tracing::field::display;
 
 use super::begin::{Carrier, begin};
 use super::resume::{Failed, Resume, ResumeError};
@@ -90,10 +89,9 @@ struct Keeper<'a> {
 
 impl Keeper<'_> {
     async fn run(mut self, mut carrier: Carrier) {
-        let (device, name, session) = (&self.shared.identity, self.name, self.live.id());
         loop {
             let begun = Instant::now();
-            let stream = carrier.stream.map(display);
+            let stream = carrier.stream;
             let end = self.carry(carrier).await;
             let lasted = begun.elapsed();
             if matches!(end, CarrierEnd::Over) || self.live.over().is_some() {
@@ -101,8 +99,11 @@ impl Keeper<'_> {
             }
             let lost = Instant::now();
             let (connections, held) = (self.live.connections(), self.live.held());
-            tracing::warn!(
-                name: AUDIT, %device, %name, stream, %session, connections, held,
+            log_about!(
+                audit warn,
+                self.about(stream),
+                connections,
+                held,
                 "session interrupted: {}; connections wait, opening it again", report::chain(&end)
             );
             self.shared.keep_to_budget();
@@ -116,31 +117,43 @@ impl Keeper<'_> {
                     };
                     self.live.reset(code, "");
                     if !matches!(why, Lost::Stopped | Lost::Over) {
-                        tracing::warn!(name: AUDIT, %device, %name, %session, connections, "session lost: {}", report::chain(&why));
+                        log_about!(
+                            audit warn,
+                            self.about(None),
+                            connections,
+                            "session lost: {}", report::chain(&why)
+                        );
                     }
                     return;
                 }
             }
             let seconds = telemetry::seconds(lost.elapsed());
-            let stream = carrier.stream.map(display);
-            tracing::info!(name: AUDIT, %device, %name, stream, %session, seconds, "session resumed");
+            log_about!(audit info, self.about(carrier.stream), seconds, "session resumed");
         }
+        let about = self.about(None);
         match self.live.over() {
             Some(Over::Ended) if self.shared.is_quiet => {}
             Some(Over::Ended) => {
-                tracing::info!(name: AUDIT, %device, %name, %session, "session closed")
+                log_about!(audit info, about, "session closed")
             }
             Some(Over::PeerBroke(code, text)) if text.is_empty() => {
-                tracing::warn!(name: AUDIT, %device, %name, %session, "session ended by the device: {code}");
+                log_about!(audit warn, about, "session ended by the device: {code}");
             }
             Some(Over::PeerBroke(code, text)) => {
-                tracing::warn!(name: AUDIT, %device, %name, %session, "session ended by the device: {code} ({text})");
+                log_about!(audit warn, about, "session ended by the device: {code} ({text})");
             }
             Some(Over::Broken(Code::Stopping)) | None => {}
             Some(Over::Broken(code)) => {
-                tracing::warn!(name: AUDIT, %device, %name, %session, "session ended: {code}");
+                log_about!(audit warn, about, "session ended: {code}");
             }
         }
+    }
+
+    /// The session, and the stream that carries it.
+    fn about(&self, stream: Option<StreamId>) -> About<'_> {
+        About::stream(stream.as_ref(), self.name)
+            .of(&self.shared.identity)
+            .within(Some(&self.live.id()), None)
     }
 
     /// Runs over one stream; an unused session is ended, a stopped one broken off.
@@ -242,12 +255,16 @@ impl Keeper<'_> {
             if started.elapsed() >= LONG_ATTEMPT {
                 delay = SHORTEST;
             }
-            let (device, name, session) = (&self.shared.identity, self.name, self.live.id());
-            let (stream, why) = (stream.map(display), report::chain(&error));
+            let (about, why) = (self.about(stream), report::chain(&error));
             if is_logged {
-                tracing::debug!(%device, %name, stream, %session, ?delay, "still interrupted: {why}");
+                log_about!(debug, about, ?delay, "still interrupted: {why}");
             } else {
-                tracing::info!(%device, %name, stream, %session, "still interrupted: {why}; retrying for up to {} s", grace.as_secs());
+                log_about!(
+                    info,
+                    about,
+                    "still interrupted: {why}; retrying for up to {} s",
+                    grace.as_secs()
+                );
                 is_logged = true;
             }
         }

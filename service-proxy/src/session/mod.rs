@@ -11,15 +11,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::identity::{DeviceIdentity, StreamId, StreamName};
-use common::limits;
 use common::locks::lock;
 use common::session::budget::{Budget, Detached};
 use common::session::memory::Memory;
 use common::session::{Code, ConnectionId, SharedSession};
 use common::session_mode::SessionMode;
 use common::settings::session::SessionConfig;
-use common::telemetry::AUDIT;
+use common::telemetry::About;
 use common::websocket::CloseFrame;
+use common::{limits, log_about};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -264,7 +264,8 @@ impl Shared {
         if asking.await.is_none() {
             return route.map(Some);
         }
-        tracing::debug!(device = %self.identity, %name, "the device takes sessions after all");
+        let about = About::stream(None, name).of(&self.identity);
+        log_about!(debug, about, "the device takes sessions after all");
         if let Ok(Route::Plain(stream)) = route {
             let closing = stream.leg.close(CloseFrame::NORMAL, "", limits::CLOSE);
             self.tasks.spawn(closing);
@@ -312,9 +313,11 @@ impl Shared {
         });
         for id in Budget::default().evicted(detached.collect()) {
             if let Some((_, live)) = lives.iter().find(|(_, live)| live.id() == id) {
-                tracing::warn!(
-                    name: AUDIT,
-                    device = %self.identity, session = %id, held = live.held(), connections = live.connections(),
+                log_about!(
+                    audit warn,
+                    About::device(&self.identity).within(Some(&id), None),
+                    held = live.held(),
+                    connections = live.connections(),
                     "session evicted: interrupted sessions need more room than there is"
                 );
                 live.reset(Code::Evicted, "");

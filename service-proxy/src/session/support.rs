@@ -6,10 +6,11 @@ use std::sync::{Mutex, MutexGuard};
 
 use common::identity::{DeviceIdentity, StreamName};
 use common::locks::lock;
-use common::report;
 use common::session::handshake::GreetError;
 use common::session::proof::VERSION;
+use common::telemetry::About;
 use common::wire::twin::{BootId, SessionReport};
+use common::{log_about, report};
 use tokio::time::{Duration, Instant};
 
 use crate::hub_api::HubApi;
@@ -178,7 +179,12 @@ impl SessionSupport {
         let report = match api.session_report(identity).await {
             Ok(report) => report.filter(|report| report.version >= u32::from(VERSION)),
             Err(error) => {
-                tracing::debug!(device = %identity, "plain streams, since the twin cannot be read: {}", report::chain(&error));
+                log_about!(
+                    debug,
+                    About::device(identity),
+                    "plain streams, since the twin cannot be read: {}",
+                    report::chain(&error)
+                );
                 // Not remembered: the next connection may find a hub that answers.
                 return Err(());
             }
@@ -202,7 +208,12 @@ impl SessionSupport {
         let is_disabled = match api.is_disabled(identity).await {
             Ok(is_disabled) => is_disabled,
             Err(error) => {
-                tracing::debug!(device = %identity, "whether it is disabled is not known, since the twin cannot be read: {}", report::chain(&error));
+                log_about!(
+                    debug,
+                    About::device(identity),
+                    "whether it is disabled is not known, since the twin cannot be read: {}",
+                    report::chain(&error)
+                );
                 false
             }
         };

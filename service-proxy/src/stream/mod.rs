@@ -7,9 +7,11 @@ mod throttle;
 use std::time::Duration;
 
 use common::identity::{DeviceIdentity, StreamId, StreamName};
+use common::log_about;
 use common::net::{ConnectError, Dialer, Leg, LegOpener};
 use common::session::handshake::GreetError;
 use common::streaming_hosts::{EndpointError, Patterns, StreamingHosts};
+use common::telemetry::About;
 use common::tls::{self, TlsConfigError};
 use common::verdict::Verdict;
 use common::wire::initiation::Timeouts;
@@ -182,8 +184,9 @@ impl StreamOpener {
             opened = &mut opening => opened,
             () = sleep(PATIENCE) => {
                 let step = step.get();
-                tracing::info!(
-                    device = %identity, %name, stream = step.stream().map(display),
+                log_about!(
+                    info,
+                    About::stream(step.stream().as_ref(), name).of(identity),
                     "stream to {identity} ({name}): waiting for {}", step.describe(timeouts)
                 );
                 opening.await
@@ -220,11 +223,12 @@ impl StreamOpener {
                 delay.as_secs_f32(),
                 patience.as_secs_f32(),
             );
+            let about = About::stream(None, name).of(identity);
             // One line a stream, however often the hub refuses.
             if first {
-                tracing::warn!(device = %identity, %name, "{again}");
+                log_about!(warn, about, "{again}");
             } else {
-                tracing::debug!(device = %identity, %name, "{again}");
+                log_about!(debug, about, "{again}");
             }
         };
         let asking = retry_throttled(patience, attempt, throttled);

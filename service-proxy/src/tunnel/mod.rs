@@ -250,7 +250,7 @@ impl Tunnel<'_> {
         }
     }
 
-    fn about<'b>(&'b self, way: &'b Way) -> About<'b> {
+    fn about(&self, way: &Way) -> About<'_> {
         About::stream(way.stream.as_ref(), self.name)
             .of(&self.tunnels.identity)
             .within(way.session.as_ref(), way.connection.as_ref())

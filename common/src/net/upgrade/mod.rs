@@ -14,7 +14,7 @@ use tungstenite::handshake::derive_accept_key;
 use crate::hub_address::HubAddress;
 use crate::limits;
 use crate::net::dialer::{DialError, Dialer};
-use crate::net::exchange::exchange;
+use crate::net::exchange::{ExchangeError, HttpError, exchange};
 use crate::secret::Secret;
 use crate::verdict::Verdict;
 use crate::wire::streaming_endpoint::{StreamingEndpoint, StreamingEndpointError};
@@ -48,15 +48,30 @@ pub enum ConnectError {
         port: u16,
     },
     /// The host's answer is no WebSocket handshake.
-    #[error("the WebSocket upgrade at {host}:{port} failed: {reason}")]
+    #[error("the WebSocket upgrade at {host}:{port} failed")]
     Handshake {
         /// The host name.
         host: String,
         /// The TCP port.
         port: u16,
         /// What was wrong with it.
-        reason: String,
+        #[source]
+        source: HandshakeError,
     },
+}
+
+/// What was wrong with a WebSocket handshake.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The request cannot be written.
+    #[error(transparent)]
+    Request(HttpError),
+    /// The host has not answered it.
+    #[error(transparent)]
+    Exchange(ExchangeError),
+    /// What it has answered is no upgrade to a WebSocket.
+    #[error("its answer is not that of a WebSocket server")]
+    OtherAnswer,
 }
 
 impl From<StreamingEndpointError> for ConnectError {
@@ -154,41 +169,37 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
         .into_client_request()
         .map_err(|_| ConnectError::BadUrl)?;
     request.headers_mut().insert(name, value);
-    match timeout(limits::DIAL, handshake(&mut stream, request)).await {
+    let shaking = handshake(&mut stream, request, (host, port));
+    match timeout(limits::DIAL, shaking).await {
         Err(_) => Err(ConnectError::Timeout {
             host: host.to_owned(),
             port,
         }),
-        Ok(Ok(read)) => Ok((stream, read)),
-        Ok(Err(HandshakeError::Status(status))) => Err(ConnectError::Refused {
-            host: host.to_owned(),
-            port,
-            status,
-        }),
-        Ok(Err(HandshakeError::Failed(reason))) => Err(ConnectError::Handshake {
-            host: host.to_owned(),
-            port,
-            reason,
-        }),
+        Ok(read) => Ok((stream, read?)),
     }
-}
-
-enum HandshakeError {
-    Status(StatusCode),
-    Failed(String),
 }
 
 async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     request: Request,
-) -> Result<Bytes, HandshakeError> {
-    let failed = |reason: &dyn ToString| HandshakeError::Failed(reason.to_string());
-    let (request, key) = generate_request(request).map_err(|error| failed(&error))?;
+    (host, port): (&str, u16),
+) -> Result<Bytes, ConnectError> {
+    let failed = |source| ConnectError::Handshake {
+        host: host.to_owned(),
+        port,
+        source,
+    };
+    let (request, key) = generate_request(request)
+        .map_err(|error| failed(HandshakeError::Request(HttpError(error))))?;
     let (response, read) = exchange(stream, &request)
         .await
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| failed(HandshakeError::Exchange(error)))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(HandshakeError::Status(response.status()));
+        return Err(ConnectError::Refused {
+            host: host.to_owned(),
+            port,
+            status: response.status(),
+        });
     }
     // RFC 6455, 4.1.
     let headers = response.headers();
@@ -200,7 +211,7 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
                 accept.as_bytes() == derive_accept_key(key.as_bytes()).as_bytes()
             });
     if !is_accepted {
-        return Err(failed(&"its answer is not that of a WebSocket server"));
+        return Err(failed(HandshakeError::OtherAnswer));
     }
     Ok(read.freeze())
 }

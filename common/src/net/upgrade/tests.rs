@@ -1,8 +1,9 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
 use super::*;
+use crate::report;
 
-/// A host that answers the upgrade with what `answer` makes of the request's key.
+/// A host that answers the upgrade with what `answer` makes of the request's key, and leaves.
 async fn asked(answer: impl FnOnce(&str) -> String) -> Result<Bytes, ConnectError> {
     let (near, mut far) = duplex(1 << 16);
     let uri = Uri::from_static("wss://h.example.net/p");
@@ -19,9 +20,9 @@ async fn asked(answer: impl FnOnce(&str) -> String) -> Result<Bytes, ConnectErro
             .unwrap();
         let accept = derive_accept_key(key.as_bytes());
         far.write_all(answer(&accept).as_bytes()).await.unwrap();
-        far
+        drop(far);
     };
-    let (result, _far) = tokio::join!(upgrade(near, uri, ("h.example.net", 443), header), host);
+    let (result, ()) = tokio::join!(upgrade(near, uri, ("h.example.net", 443), header), host);
     result.map(|(_, read)| read)
 }
 
@@ -34,6 +35,30 @@ async fn what_comes_behind_the_answer_is_kept() {
         )
     };
     assert_eq!(asked(answer).await.unwrap(), "first");
+}
+
+#[tokio::test]
+async fn a_failure_names_its_cause_once_and_no_secret() {
+    let endless = format!("HTTP/1.1 101 OK\r\nx: {}", "y".repeat(20_000));
+    for (answer, cause) in [
+        ("HTTP/1.1 1", "it ended without a Close"),
+        (
+            "SSH-2.0-x\r\n",
+            "WebSocket protocol error: httparse error: invalid HTTP version",
+        ),
+        (&endless, "its answer is too long"),
+        (
+            "HTTP/1.1 101 OK\r\n\r\n",
+            "its answer is not that of a WebSocket server",
+        ),
+    ] {
+        let error = asked(|_| answer.to_owned()).await.unwrap_err();
+        assert_eq!(
+            report::chain(&error),
+            format!("the WebSocket upgrade at h.example.net:443 failed: {cause}")
+        );
+        assert!(!format!("{error:?}").contains("Bearer"), "{error:?}");
+    }
 }
 
 #[tokio::test]
