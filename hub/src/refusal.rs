@@ -91,7 +91,7 @@ impl From<RegistryError> for Refusal {
             RegistryError::Scope(_) => ErrorCode::ARGUMENT_INVALID,
             RegistryError::Store(reason) => {
                 // The reason is for the operator, not for the client.
-                tracing::error!("the registry failed: {reason}");
+                tracing::error!("the registry failed: {}", common::report::chain(reason));
                 return Self::new(ErrorCode::SERVER_ERROR, "the registry failed");
             }
         };
