@@ -5,10 +5,9 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 
 use common::identity::Leg;
-use common::telemetry::About;
+use common::net;
 use common::websocket::{CloseFrame, Data, Incoming};
 use common::wire::stream::carries_session;
-use common::{log_about, net};
 use tokio::sync::oneshot;
 
 use crate::events::{Event, Outcome};
@@ -21,8 +20,12 @@ use crate::state::LegSocket;
 ///
 /// Dropped, it closes the connection, and the stream with it.
 pub async fn serve(leg: Leg, socket: LegSocket, mut place: LegPlace<LegSocket>, peer: SocketAddr) {
-    let about = About::stream(Some(&place.stream), &place.name).of(&place.identity);
-    log_about!(debug, about.peer(&peer), %leg, "leg connected");
+    Event::LegConnected {
+        stream: place.described(),
+        leg,
+        peer,
+    }
+    .emit();
     if carries_session(&place.name) {
         net::steady(socket.get_ref().get_ref().0.socket());
     }
