@@ -110,11 +110,29 @@ fn write_outcome(stream: &Stream<'_>, outcome: Outcome<'_>) {
         // A service can cause it without end.
         Outcome::Rejected => log_about!(info, about, "stream rejected"),
         Outcome::NotAnswered(reason) => log_about!(debug, about, "no stream: {}", chain(reason)),
+        Outcome::GivenUp => log_about!(
+            debug,
+            about,
+            "no stream: given up before the device answered"
+        ),
         Outcome::Established => log_about!(debug, about, "stream established"),
-        Outcome::Unpaired => log_about!(
+        Outcome::Unpaired {
+            has_leg: true,
+            reason,
+        } => log_about!(
             audit info,
             about,
-            "stream ended before its other leg came"
+            "stream ended before its other leg came: {}",
+            chain(reason)
+        ),
+        Outcome::Unpaired {
+            has_leg: false,
+            reason,
+        } => log_about!(
+            audit info,
+            about,
+            "stream ended before its legs came: {}",
+            chain(reason)
         ),
         Outcome::Closed {
             to_device,

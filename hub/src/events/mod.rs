@@ -50,10 +50,17 @@ pub enum Outcome<'a> {
     Rejected,
     /// It came to no answer of the device: it is not here, does not answer, or there is no room.
     NotAnswered(Reason<'a>),
+    /// Who has asked for it went away before the device's answer, or the hub is stopping.
+    GivenUp,
     /// Both legs have come.
     Established,
-    /// It ended before its other leg came.
-    Unpaired,
+    /// It was accepted, and ended before its legs have met.
+    Unpaired {
+        /// Whether one of them was here.
+        has_leg: bool,
+        /// How it ended.
+        reason: Reason<'a>,
+    },
     /// It was established, and has ended.
     Closed {
         /// Bytes that were relayed to the device.
