@@ -2,11 +2,12 @@
 //! for each message would keep the disk busy. The hub answers requests from its memory; the
 //! registry is for the time after a restart.
 
-use common::report;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::events::{Event, Fault, Reason};
+use crate::registry::RegistryError;
 use crate::state::HubState;
 
 /// How often. IoT Hub lets these times lag by 5 to 10 minutes; a crash loses so much here.
@@ -29,10 +30,7 @@ pub async fn keep(state: HubState) {
             Ok(()) => has_failed = false,
             Err(error) if !has_failed => {
                 has_failed = true;
-                tracing::warn!(
-                    "cannot store when devices were connected: {}; retrying",
-                    report::chain(&error)
-                );
+                not_stored(&error, true);
             }
             Err(_) => {}
         }
@@ -45,15 +43,21 @@ pub async fn keep(state: HubState) {
 pub async fn finish(state: &HubState) {
     match timeout(LAST, store(state)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(
-            "cannot store when devices were connected: {}",
-            report::chain(&error)
-        ),
-        Err(_) => tracing::warn!("cannot store when devices were connected: the disk is busy"),
+        Ok(Err(error)) => not_stored(&error, false),
+        Err(_) => not_stored(&DiskBusy, false),
     }
 }
 
-async fn store(state: &HubState) -> Result<(), crate::registry::RegistryError> {
+/// The disk does not take it within [`LAST`].
+#[derive(Debug, thiserror::Error)]
+#[error("the disk is busy")]
+struct DiskBusy;
+
+fn not_stored(reason: Reason<'_>, is_retried: bool) {
+    Event::Fault(Fault::ActivityNotStored { reason, is_retried }).emit();
+}
+
+async fn store(state: &HubState) -> Result<(), RegistryError> {
     loop {
         let records = state.presence.unstored_activity(BATCH);
         if records.is_empty() {

@@ -84,14 +84,38 @@ impl Initiate for HubState {
             policy: &ask.opener.policy,
             peer: &ask.opener.peer,
         };
+        let undecided = Undecided {
+            stream: described,
+            is_decided: false,
+        };
         let answered = initiate(self, stream, described, &ask).await;
-        let outcome = match &answered {
+        undecided.decide(match &answered {
             Ok(_) => Outcome::Accepted,
             Err(Refused::Rejected(_)) => Outcome::Rejected,
             Err(refused) => Outcome::NotAnswered(refused),
-        };
-        Event::Stream(described, outcome).emit();
+        });
         answered
+    }
+}
+
+/// A stream without an outcome: dropped, as its initiation is, it was given up.
+struct Undecided<'a> {
+    stream: events::Stream<'a>,
+    is_decided: bool,
+}
+
+impl Undecided<'_> {
+    fn decide(mut self, outcome: Outcome<'_>) {
+        self.is_decided = true;
+        Event::Stream(self.stream, outcome).emit();
+    }
+}
+
+impl Drop for Undecided<'_> {
+    fn drop(&mut self) {
+        if !self.is_decided {
+            Event::Stream(self.stream, Outcome::GivenUp).emit();
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::answer::{Answer, json};
+use crate::events::{Event, Fault};
 use crate::iso8601;
 use crate::registry::RegistryError;
 
@@ -85,13 +86,13 @@ impl From<RegistryError> for Refusal {
             RegistryError::PreconditionFailed(_) => ErrorCode::PRECONDITION_FAILED,
             RegistryError::TwinRule(rule) => rule.code(),
             RegistryError::Damaged { .. } => {
-                tracing::error!("{error}");
+                Event::Fault(Fault::Damaged(&error)).emit();
                 return Self::new(ErrorCode::SERVER_ERROR, error.to_string());
             }
             RegistryError::Scope(_) => ErrorCode::ARGUMENT_INVALID,
             RegistryError::Store(reason) => {
                 // The reason is for the operator, not for the client.
-                tracing::error!("the registry failed: {reason}");
+                Event::Fault(Fault::Registry(reason)).emit();
                 return Self::new(ErrorCode::SERVER_ERROR, "the registry failed");
             }
         };

@@ -6,11 +6,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use common::identity::DeviceId;
-use common::report;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::auth::AuthError;
-use crate::events::Event;
+use crate::events::{Event, Fault};
 use crate::presence::EndReason;
 use crate::registry::{RegistryError, Status};
 use crate::state::HubState;
@@ -30,10 +29,7 @@ pub async fn follow(state: HubState) {
         match look(&state, point).await {
             Ok(upto) => point = upto,
             // The point stays: what was missed is seen at the next look.
-            Err(error) => tracing::error!(
-                "cannot follow the registry's changes: {}",
-                report::chain(&error)
-            ),
+            Err(error) => Event::Fault(Fault::ChangesNotFollowed(&error)).emit(),
         }
     }
 }

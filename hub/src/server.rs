@@ -15,7 +15,7 @@ use crate::activity;
 use crate::admission::Strangers;
 use crate::config::{AmqpsListen, ServeConfig};
 use crate::data_dir::{DataDir, DataDirError, ServeLock};
-use crate::events::Event;
+use crate::events::{Event, Fault};
 use crate::limits;
 use crate::listeners::{self, AmqpListener, HttpListener, MqttListener, ServerTls};
 use crate::registry::RegistryError;
@@ -298,7 +298,7 @@ impl Server {
         let in_time = timeout(GOODBYES, tasks.wait()).await.is_ok();
         activity::finish(&self.state).await;
         if timeout(SETTLE, self.state.registry.settle()).await.is_err() {
-            tracing::warn!("what devices have written last is not stored: the disk is busy");
+            Event::Fault(Fault::WritesNotStored).emit();
         }
         Event::Stopped {
             streams_cut,

@@ -42,6 +42,9 @@ pub enum QuickstartError {
     /// Its registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The registry is not as a hub makes it.
+    #[error("the built-in shared access policy {0} is missing in this data folder")]
+    NoPolicy(&'static str),
     /// The registered device cannot be used.
     #[error(
         "the device {0} in this data folder has no key; name another with --device, or another folder with --data-dir"
@@ -149,9 +152,8 @@ pub async fn device(
 /// The future may be dropped: it only reads.
 pub async fn service(server: &Server) -> Result<ServiceConnectionString, QuickstartError> {
     let name = "service";
-    let policy = server.state().registry.policy(name).await?.ok_or_else(|| {
-        RegistryError::Store("the built-in policy `service` is missing".to_owned())
-    })?;
+    let policy = server.state().registry.policy(name).await?;
+    let policy = policy.ok_or(QuickstartError::NoPolicy(name))?;
     Ok(ServiceConnectionString {
         host: server.address().clone(),
         policy: policy.name,

@@ -26,10 +26,19 @@ impl io::Write for Keeper {
 
 /// Records the log from now on; further calls have no effect.
 pub fn keep() {
+    keep_from(LevelFilter::INFO);
+}
+
+/// The same with the lines that are for looking closely.
+pub fn keep_debug() {
+    keep_from(LevelFilter::DEBUG);
+}
+
+fn keep_from(level: LevelFilter) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let ours = ["common", "device_proxy", "hub", "service_proxy"];
-        let filter = Targets::new().with_targets(ours.map(|name| (name, LevelFilter::INFO)));
+        let filter = Targets::new().with_targets(ours.map(|name| (name, level)));
         let output = tracing_subscriber::fmt::layer()
             .with_ansi(false)
             .with_writer(|| Keeper);

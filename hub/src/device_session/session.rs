@@ -6,9 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use common::identity::StreamId;
-use common::log_about;
 use common::optional::or_never;
-use common::telemetry::About;
 use common::wire::stream::StreamRequest;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
@@ -17,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::event::{DeviceCommand, DeviceEvent, HubEnd};
 use super::twin;
 use crate::auth::{AuthError, DevicePrincipal};
+use crate::events::{Event, InSession};
 use crate::presence::{EndReason, PresenceGuard};
 use crate::state::HubState;
 
@@ -107,9 +106,12 @@ impl<'a> Session<'a> {
                 self.take_requests();
             }
             DeviceEvent::StreamAnswer(answer) => {
-                let known = self.state.pending.answer_stream(identity, &answer);
-                let about = About::device(identity);
-                log_about!(debug, about, request = %answer.request_id, accepted = answer.accepted, known, "stream answer");
+                let event = InSession::StreamAnswer {
+                    request: &answer.request_id,
+                    is_accepted: answer.accepted,
+                    is_known: self.state.pending.answer_stream(identity, &answer),
+                };
+                Event::InSession(identity, event).emit();
             }
             DeviceEvent::Twin {
                 request,
@@ -118,11 +120,7 @@ impl<'a> Session<'a> {
             } => self.twin.push(request, body, is_answered),
             DeviceEvent::Telemetry => {
                 if self.telemetry == 0 {
-                    log_about!(
-                        info,
-                        About::device(identity),
-                        "the device sends telemetry; this hub acknowledges it and does not route it yet"
-                    );
+                    Event::InSession(identity, InSession::Telemetry).emit();
                 }
                 self.telemetry += 1;
             }
@@ -142,9 +140,13 @@ impl<'a> Session<'a> {
                 }
                 () = or_never(expiry.map(sleep_until)) => return Some(DeviceCommand::End(HubEnd::TokenExpired)),
                 request = next_of(&mut self.requests) => {
-                    let id = StreamId::of_url(&request.url);
-                    let about = About::stream(id.as_ref(), &request.name).of(&self.principal.identity);
-                    log_about!(debug, about, request = %request.request_id, "stream request");
+                    let stream = StreamId::of_url(&request.url);
+                    let event = InSession::StreamRequest {
+                        stream: stream.as_ref(),
+                        name: &request.name,
+                        request: &request.request_id,
+                    };
+                    Event::InSession(&self.principal.identity, event).emit();
                     return Some(DeviceCommand::StreamRequest(request));
                 }
                 () = self.presence.wake.notified() => self.take_requests(),

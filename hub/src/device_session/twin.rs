@@ -5,13 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use common::identity::{DeviceIdentity, RequestId};
-use common::log_about;
-use common::telemetry::About;
 use common::wire::problem::ErrorCode;
 use common::wire::twin::{TwinRequest, TwinResponse};
 use serde_json::json;
 
 use super::event::TwinAnswer;
+use crate::events::{Event, InSession};
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::registry::{Registry, RegistryError, TwinPatch};
@@ -149,12 +148,7 @@ async fn patch_reported(
     };
     match patched.await {
         Ok(version) => {
-            log_about!(
-                debug,
-                About::device(identity),
-                version,
-                "reported properties"
-            );
+            Event::InSession(identity, InSession::Reported { version }).emit();
             let response = TwinResponse {
                 request_id,
                 status: 204,
@@ -171,15 +165,14 @@ async fn patch_reported(
 
 /// One SDK ignores the status: it looks for `errorCode` in the body.
 fn refuse(identity: &DeviceIdentity, request_id: RequestId, error: RegistryError) -> TwinAnswer {
-    let Refusal { code, message, .. } = error.into();
-    let about = About::device(identity);
-    log_about!(
-        debug,
-        about,
-        code = code.number,
-        "twin request refused: {message}"
-    );
-    let ErrorCode { number, .. } = code;
+    let refusal = Refusal::from(error);
+    let ErrorCode { number, .. } = refusal.code;
+    let event = InSession::TwinRefused {
+        code: number,
+        reason: &refusal,
+    };
+    Event::InSession(identity, event).emit();
+    let Refusal { code, message, .. } = refusal;
     let response = TwinResponse {
         request_id,
         status: code.status().as_u16(),

@@ -1,10 +1,11 @@
 //! Events as lines of the log.
 
+use common::identity::DeviceIdentity;
 use common::log_about;
 use common::report::chain;
-use common::telemetry::{self, About};
+use common::telemetry::{self, AUDIT, About};
 
-use super::{Certificate, Event, Outcome, Stream};
+use super::{Certificate, Connection, Event, Fault, InSession, Outcome, Stream};
 
 /// Writes an event. Marked as audit is what somebody with valid credentials did, once for each.
 pub(super) fn write(event: Event<'_>) {
@@ -62,6 +63,13 @@ pub(super) fn write(event: Event<'_>) {
             log_about!(debug, about(&stream), "stream requested");
         }
         Event::Stream(stream, outcome) => write_outcome(&stream, outcome),
+        Event::LegConnected { stream, leg, peer } => {
+            let about = About::stream(Some(stream.id), &stream.name).of(stream.device);
+            log_about!(debug, about.peer(&peer), %leg, "leg connected");
+        }
+        Event::InSession(device, event) => write_in_session(device, event),
+        Event::Connection(event) => write_connection(event),
+        Event::Fault(fault) => write_fault(fault),
         Event::IdentityChanged { device } => {
             log_about!(
                 debug,
@@ -102,11 +110,29 @@ fn write_outcome(stream: &Stream<'_>, outcome: Outcome<'_>) {
         // A service can cause it without end.
         Outcome::Rejected => log_about!(info, about, "stream rejected"),
         Outcome::NotAnswered(reason) => log_about!(debug, about, "no stream: {}", chain(reason)),
+        Outcome::GivenUp => log_about!(
+            debug,
+            about,
+            "no stream: given up before the device answered"
+        ),
         Outcome::Established => log_about!(debug, about, "stream established"),
-        Outcome::Unpaired => log_about!(
+        Outcome::Unpaired {
+            has_leg: true,
+            reason,
+        } => log_about!(
             audit info,
             about,
-            "stream ended before its other leg came"
+            "stream ended before its other leg came: {}",
+            chain(reason)
+        ),
+        Outcome::Unpaired {
+            has_leg: false,
+            reason,
+        } => log_about!(
+            audit info,
+            about,
+            "stream ended before its legs came: {}",
+            chain(reason)
         ),
         Outcome::Closed {
             to_device,
@@ -151,6 +177,143 @@ fn write_certificate(certificate: Certificate<'_>) {
         Certificate::Reloaded => tracing::info!("the TLS certificate was read again"),
         Certificate::NotReloaded(reason) => {
             tracing::warn!("the changed TLS files cannot be used: {}", chain(reason));
+        }
+        Certificate::IsCa { file } => {
+            tracing::warn!(file = %file.display(), "the TLS certificate is a CA's own, which device-proxy and service-proxy refuse: give a certificate that a CA has signed, or leave --tls-cert out and let the hub make both");
+        }
+        Certificate::OtherHost { file, host } => {
+            tracing::warn!(file = %file.display(), host, "the TLS certificate is not for the host name that this hub is known by, so proxies and SDK clients will refuse it: give one that is, or name the right host with --hostname");
+        }
+    }
+}
+
+/// What a device does in its session, and what goes to it.
+fn write_in_session(device: &DeviceIdentity, event: InSession<'_>) {
+    let about = About::device(device);
+    match event {
+        InSession::StreamRequest {
+            stream,
+            name,
+            request,
+        } => {
+            let about = About::stream(stream, &name).of(device);
+            log_about!(debug, about, %request, "stream request");
+        }
+        InSession::StreamAnswer {
+            request,
+            is_accepted: accepted,
+            is_known: known,
+        } => log_about!(debug, about, %request, accepted, known, "stream answer"),
+        InSession::Reported { version } => {
+            log_about!(debug, about, version, "reported properties");
+        }
+        InSession::TwinRefused { code, reason } => {
+            log_about!(
+                debug,
+                about,
+                code,
+                "twin request refused: {}",
+                chain(reason)
+            );
+        }
+        InSession::Telemetry => log_about!(
+            info,
+            about,
+            "the device sends telemetry; this hub acknowledges it and does not route it yet"
+        ),
+        InSession::SubscriptionsDamaged(reason) => log_about!(warn, about, "{}", chain(reason)),
+        InSession::SubscriptionsNotStored(reason) => log_about!(
+            warn,
+            about,
+            "its subscriptions hold for this connection only: {}",
+            chain(reason)
+        ),
+    }
+}
+
+/// What happens on a connection.
+fn write_connection(event: Connection<'_>) {
+    match event {
+        Connection::TlsFailed(reason) => {
+            tracing::debug!("a TLS handshake failed: {}", chain(reason));
+        }
+        Connection::TlsTooSlow => tracing::debug!("a TLS handshake took too long"),
+        Connection::NoConnect {
+            peer,
+            transport,
+            reason,
+        } => log_about!(
+            debug,
+            About::connection_from(&peer).transport(&transport),
+            "{}",
+            chain(reason)
+        ),
+        Connection::AmqpNotRefused {
+            peer,
+            transport,
+            reason,
+        } => log_about!(
+            debug,
+            About::connection_from(&peer).transport(&transport),
+            "refusing AMQP: {}",
+            chain(reason)
+        ),
+        Connection::HttpDisplaced { peer } => log_about!(
+            debug,
+            About::connection_from(&peer),
+            "closed before a request was authorised: others need its place"
+        ),
+        Connection::HttpFailed { peer, reason } => log_about!(
+            debug,
+            About::connection_from(&peer),
+            "HTTP connection ended: {reason}"
+        ),
+        Connection::RequestRefused { peer, code, reason } => log_about!(
+            debug,
+            About::connection_from(&peer),
+            code,
+            "request refused: {}",
+            chain(reason)
+        ),
+    }
+}
+
+/// What failed. What lists leave out comes once for each, and so is never summed up.
+fn write_fault(fault: Fault<'_>) {
+    match fault {
+        Fault::NotAccepted { delay, reason } => {
+            tracing::warn!(?delay, "cannot accept a connection: {}", chain(reason));
+        }
+        Fault::Pattern { pattern, reason } => {
+            tracing::error!("{pattern} cannot be served: {}", chain(reason));
+        }
+        Fault::NotInMqtt(reason) => {
+            tracing::error!("what the hub has for a device cannot be written in MQTT: {reason:?}");
+        }
+        Fault::Registry(reason) => tracing::error!("the registry failed: {}", chain(reason)),
+        Fault::Damaged(reason) => tracing::error!("{}", chain(reason)),
+        Fault::LeftOut(reason) => {
+            tracing::error!(name: AUDIT, "left out of lists: {}", chain(reason));
+        }
+        Fault::ChangesNotFollowed(reason) => {
+            tracing::error!("cannot follow the registry's changes: {}", chain(reason));
+        }
+        Fault::ActivityNotStored {
+            reason,
+            is_retried: true,
+        } => tracing::warn!(
+            "cannot store when devices were connected: {}; retrying",
+            chain(reason)
+        ),
+        Fault::ActivityNotStored {
+            reason,
+            is_retried: false,
+        } => tracing::warn!(
+            "cannot store when devices were connected: {}",
+            chain(reason)
+        ),
+        Fault::WritesNotStored => {
+            tracing::warn!("what devices have written last is not stored: the disk is busy");
         }
     }
 }

@@ -1,6 +1,14 @@
-//! What happened in the hub: one type for all that an operator counts or searches for. It goes to
-//! the log; whatever else is to learn of it is another sink of [`Event::emit`].
+//! What happened in the hub: one type for all that it reports, and the only place where it does. It
+//! goes to the log; whatever else is to learn of it is another sink of [`Event::emit`].
+//!
+//! A line names what it is about by the fields of [`common::telemetry::About`]: `device`, `name`,
+//! `stream`, `policy`, `peer`, `transport`. Beside them are, each in the lines of one kind of event,
+//! `telemetry`; `to_device`, `to_service`, `seconds`; `leg`; `request`, `accepted`, `known`;
+//! `version`; `code`; `delay`; `ca`, `file`, `host`; `streams_cut`, `in_time`.
 
+mod connection;
+mod fault;
+mod in_session;
 mod log;
 
 use std::error::Error;
@@ -8,7 +16,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use common::identity::{DeviceIdentity, StreamId};
+use common::identity::{DeviceIdentity, Leg, StreamId};
+
+pub use self::connection::Connection;
+pub use self::fault::Fault;
+pub use self::in_session::InSession;
 
 /// Why something ended or was refused; with its causes it becomes a sentence for the operator. It
 /// carries no secret.
@@ -38,10 +50,17 @@ pub enum Outcome<'a> {
     Rejected,
     /// It came to no answer of the device: it is not here, does not answer, or there is no room.
     NotAnswered(Reason<'a>),
+    /// Who has asked for it went away before the device's answer, or the hub is stopping.
+    GivenUp,
     /// Both legs have come.
     Established,
-    /// It ended before its other leg came.
-    Unpaired,
+    /// It was accepted, and ended before its legs have met.
+    Unpaired {
+        /// Whether one of them was here.
+        has_leg: bool,
+        /// How it ended.
+        reason: Reason<'a>,
+    },
     /// It was established, and has ended.
     Closed {
         /// Bytes that were relayed to the device.
@@ -81,6 +100,18 @@ pub enum Certificate<'a> {
     Reloaded,
     /// Another program changed the certificate's files, and they are of no use; the old one stays.
     NotReloaded(Reason<'a>),
+    /// A given certificate is a CA's own: clients will refuse it.
+    IsCa {
+        /// The certificate.
+        file: &'a Path,
+    },
+    /// A given certificate is not for the hub's host name: clients will refuse it.
+    OtherHost {
+        /// The certificate.
+        file: &'a Path,
+        /// The host name.
+        host: &'a str,
+    },
 }
 
 /// Something that happened.
@@ -142,6 +173,21 @@ pub enum Event<'a> {
     StreamRequested(Stream<'a>),
     /// What became of it.
     Stream(Stream<'a>, Outcome<'a>),
+    /// A leg of a stream is here.
+    LegConnected {
+        /// The stream.
+        stream: Stream<'a>,
+        /// Which leg.
+        leg: Leg,
+        /// Where the leg comes from.
+        peer: SocketAddr,
+    },
+    /// Something in the session of a device.
+    InSession(&'a DeviceIdentity, InSession<'a>),
+    /// Something on a connection.
+    Connection(Connection<'a>),
+    /// Something that failed.
+    Fault(Fault<'a>),
     /// The registry has a changed identity, by whichever process.
     IdentityChanged {
         /// Which.

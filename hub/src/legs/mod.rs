@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use common::identity::{DeviceId, DeviceIdentity, Leg, StreamId, StreamName};
 use common::locks::lock;
+use common::websocket::WebSocketError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use table::{Arrival, Table};
+use table::{Arrival, Removed, Table};
 pub use table::{ExpectRefused, LegRefused};
 
-use crate::{events, limits};
+use crate::events::{self, Event, Outcome};
+use crate::limits;
 
 /// Who has asked for a stream.
 #[derive(Debug, Clone)]
@@ -28,6 +30,32 @@ pub struct Opener {
     pub policy: String,
     /// The address that the request came from.
     pub peer: SocketAddr,
+}
+
+/// Why an accepted stream has ended whose legs have not met.
+#[derive(Debug, thiserror::Error)]
+pub enum Unpaired {
+    /// They did not meet within [`limits::LEG_ARRIVAL`].
+    #[error("the time for its legs is over")]
+    Late,
+    /// The leg that came first has closed it.
+    #[error("the {0} closed it")]
+    Closed(Leg),
+    /// The leg that came first was lost.
+    #[error("the {0}'s leg was lost")]
+    Lost(Leg, #[source] WebSocketError),
+    /// A leg has shown its token and did not go on.
+    #[error("the {0}'s leg did not become a WebSocket")]
+    NoSocket(Leg),
+    /// Its identity may have no streams any more.
+    #[error("the identity was disabled, deleted or damaged")]
+    Revoked,
+    /// The hub is going down.
+    #[error("the hub is stopping")]
+    Stopping,
+    /// The hub has ended it, in the moment in which the second leg came.
+    #[error("the hub ended it")]
+    Cancelled,
 }
 
 /// What the table keeps of a stream besides its state.
@@ -70,8 +98,11 @@ pub struct LegPlace<W> {
     pub name: String,
     /// Who has asked for the stream.
     pub opener: Opener,
+    leg: Leg,
     /// Whether the stream ends with this leg's task.
     in_charge: bool,
+    /// Whether both legs are here: its relay reports the end then.
+    is_paired: bool,
 }
 
 /// What a leg finds when it arrives with its WebSocket.
@@ -137,7 +168,9 @@ impl<W> Legs<W> {
             identity,
             legs: self.clone(),
             stream,
+            leg,
             in_charge: true,
+            is_paired: false,
         })
     }
 
@@ -154,17 +187,13 @@ impl<W> Legs<W> {
     /// Ends all streams of an identity, whatever their state.
     pub fn end_all(&self, identity: &DeviceIdentity) {
         let ended = self.table().remove_all(identity);
-        for stream in ended {
-            end(stream);
-        }
+        end(ended, &Unpaired::Revoked);
     }
 
     /// Ends the accepted streams whose legs have not both come in time.
     pub fn expire(&self, now: Instant) {
         let expired = self.table().remove_expired(now.into_std());
-        for stream in expired {
-            end(stream);
-        }
+        end(expired, &Unpaired::Late);
     }
 
     /// Runs [`expire`](Self::expire) for ever: one sweeper instead of a timer per stream.
@@ -181,17 +210,13 @@ impl<W> Legs<W> {
     /// Ends every stream there is.
     pub fn end_everything(&self) {
         let ended = self.table().remove_everything();
-        for stream in ended {
-            end(stream);
-        }
+        end(ended, &Unpaired::Stopping);
     }
 
     /// Refuses new streams and ends those whose legs have not met.
     pub fn close(&self) {
         let ended = self.table().close();
-        for stream in ended {
-            end(stream);
-        }
+        end(ended, &Unpaired::Stopping);
     }
 
     /// How many streams there are, in any state.
@@ -200,8 +225,35 @@ impl<W> Legs<W> {
     }
 }
 
-fn end<W>(stream: Stream<W>) {
-    stream.cancel.cancel();
+/// Ends streams from the hub's side. The end of one that is not accepted is reported by its
+/// initiation, and that of one whose legs have met by the first leg's task.
+fn end<W>(ended: Vec<Removed<Stream<W>>>, why: &Unpaired) {
+    for removed in ended {
+        removed.value.cancel.cancel();
+        if removed.arrived < 2 {
+            report(&removed, why);
+        }
+    }
+}
+
+/// Reports the end of a stream whose legs have not met, if it was accepted.
+fn report<W>(removed: &Removed<Stream<W>>, why: &Unpaired) {
+    if !removed.is_accepted {
+        return;
+    }
+    let Stream { name, opener, .. } = &removed.value;
+    let stream = events::Stream {
+        id: &removed.stream,
+        device: &removed.identity,
+        name,
+        policy: &opener.policy,
+        peer: &opener.peer,
+    };
+    let outcome = Outcome::Unpaired {
+        has_leg: removed.arrived > 0,
+        reason: why,
+    };
+    Event::Stream(stream, outcome).emit();
 }
 
 impl<W> Expected<W> {
@@ -220,8 +272,8 @@ impl<W> Drop for Expected<W> {
             return;
         }
         let given_up = self.legs.table().remove(self.stream);
-        if let Some(stream) = given_up {
-            end(stream);
+        if let Some(removed) = given_up {
+            removed.value.cancel.cancel();
         }
     }
 }
@@ -262,6 +314,38 @@ impl<W> LegPlace<W> {
             _ => Meeting::Gone(socket),
         }
     }
+
+    /// The other leg is here: who relays the stream reports its end.
+    pub fn pair(&mut self) {
+        self.is_paired = true;
+    }
+
+    /// Leaves as the first leg that has waited for `other`, and ends the stream.
+    pub fn leave(&mut self, mut other: oneshot::Receiver<W>, why: &Unpaired) {
+        let removed = self.remove();
+        // Nothing can be handed over from here on.
+        let has_met = other.try_recv().is_ok();
+        match removed {
+            Some(removed) => report(&removed, why),
+            // The hub has ended it, and the report is left to this leg.
+            None if has_met => {
+                let outcome = Outcome::Unpaired {
+                    has_leg: true,
+                    reason: why,
+                };
+                Event::Stream(self.described(), outcome).emit();
+            }
+            None => {}
+        }
+        self.in_charge = false;
+    }
+
+    /// Takes the stream out of the table, if it is still there.
+    fn remove(&mut self) -> Option<Removed<Stream<W>>> {
+        let removed = self.legs.table().remove(self.stream)?;
+        removed.value.cancel.cancel();
+        Some(removed)
+    }
 }
 
 impl<W> Drop for LegPlace<W> {
@@ -269,9 +353,9 @@ impl<W> Drop for LegPlace<W> {
         if !self.in_charge {
             return;
         }
-        let ended = self.legs.table().remove(self.stream);
-        if let Some(stream) = ended {
-            end(stream);
+        let removed = self.remove().filter(|_| !self.is_paired);
+        if let Some(removed) = removed {
+            report(&removed, &Unpaired::NoSocket(self.leg));
         }
     }
 }

@@ -41,6 +41,33 @@ struct Entry<T> {
     value: T,
 }
 
+/// A stream that was taken out of the table, and how far it had come.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Removed<T> {
+    /// Which it was.
+    pub stream: StreamId,
+    /// Its device or module.
+    pub identity: DeviceIdentity,
+    /// Whether its device has accepted it.
+    pub is_accepted: bool,
+    /// How many of its legs have brought their sockets.
+    pub arrived: u8,
+    /// What the caller has kept of it.
+    pub value: T,
+}
+
+impl<T> Entry<T> {
+    fn removed(self, stream: StreamId) -> Removed<T> {
+        Removed {
+            stream,
+            identity: self.identity,
+            is_accepted: self.legs_by.is_some(),
+            arrived: self.arrived,
+            value: self.value,
+        }
+    }
+}
+
 /// All streams of a hub.
 pub struct Table<T> {
     streams: HashMap<StreamId, Entry<T>>,
@@ -145,7 +172,7 @@ impl<T> Table<T> {
     }
 
     /// Removes a stream, whatever its state.
-    pub fn remove(&mut self, stream: StreamId) -> Option<T> {
+    pub fn remove(&mut self, stream: StreamId) -> Option<Removed<T>> {
         let entry = self.streams.remove(&stream)?;
         if let Some(own) = self.identities.get_mut(&entry.identity) {
             own.remove(&stream);
@@ -153,30 +180,30 @@ impl<T> Table<T> {
                 self.identities.remove(&entry.identity);
             }
         }
-        Some(entry.value)
+        Some(entry.removed(stream))
     }
 
     /// Removes all streams of an identity.
-    pub fn remove_all(&mut self, identity: &DeviceIdentity) -> Vec<T> {
+    pub fn remove_all(&mut self, identity: &DeviceIdentity) -> Vec<Removed<T>> {
         let streams = self.identities.remove(identity).unwrap_or_default();
-        let entries = streams
+        streams
             .into_iter()
-            .filter_map(|stream| self.streams.remove(&stream));
-        entries.map(|entry| entry.value).collect()
+            .filter_map(|stream| Some(self.streams.remove(&stream)?.removed(stream)))
+            .collect()
     }
 
     /// Removes all streams of all identities.
-    pub fn remove_everything(&mut self) -> Vec<T> {
+    pub fn remove_everything(&mut self) -> Vec<Removed<T>> {
         self.remove_where(|_| true)
     }
 
     /// Removes the accepted streams whose legs have not met in time.
-    pub fn remove_expired(&mut self, now: Instant) -> Vec<T> {
+    pub fn remove_expired(&mut self, now: Instant) -> Vec<Removed<T>> {
         self.remove_where(|entry| entry.arrived < 2 && entry.legs_by.is_some_and(|by| by <= now))
     }
 
     /// Takes no more streams, and removes those whose legs have not met.
-    pub fn close(&mut self) -> Vec<T> {
+    pub fn close(&mut self) -> Vec<Removed<T>> {
         self.is_closed = true;
         self.remove_where(|entry| entry.arrived < 2)
     }
@@ -193,7 +220,7 @@ impl<T> Table<T> {
         keys.map(|identity| identity.device.clone()).collect()
     }
 
-    fn remove_where(&mut self, condition: impl Fn(&Entry<T>) -> bool) -> Vec<T> {
+    fn remove_where(&mut self, condition: impl Fn(&Entry<T>) -> bool) -> Vec<Removed<T>> {
         let found: Vec<StreamId> = self
             .streams
             .iter()
@@ -229,6 +256,10 @@ mod tests {
         stream
     }
 
+    fn values(removed: impl IntoIterator<Item = Removed<u64>>) -> Vec<u64> {
+        removed.into_iter().map(|removed| removed.value).collect()
+    }
+
     #[test]
     fn the_usual_life() {
         let now = Instant::now();
@@ -250,7 +281,14 @@ mod tests {
         assert_eq!(table.arrive(stream), Some(Arrival::Second));
         let later = now + Duration::from_secs(1);
         assert!(table.remove_expired(later).is_empty(), "joined");
-        assert_eq!(table.remove(stream), Some(5));
+        let removed = Removed {
+            stream,
+            identity: identity("d"),
+            is_accepted: true,
+            arrived: 2,
+            value: 5,
+        };
+        assert_eq!(table.remove(stream), Some(removed));
         assert_eq!((table.len(), table.identities.len()), (0, 0));
         assert!(!table.accept(stream, now), "gone");
     }
@@ -266,7 +304,9 @@ mod tests {
         table.claim(stream, Leg::Device).unwrap();
         table.arrive(stream);
         assert!(table.remove_expired(now).is_empty());
-        assert_eq!(table.remove_expired(now + LEGS_IN), [5]);
+        let expired = table.remove_expired(now + LEGS_IN);
+        assert!(expired.iter().all(|it| it.is_accepted && it.arrived == 1));
+        assert_eq!(values(expired), [5]);
         assert_eq!(table.claim(stream, Leg::Service), Err(LegRefused));
     }
 
@@ -288,7 +328,9 @@ mod tests {
         table.accept(met, Instant::now());
         table.arrive(met);
         table.arrive(met);
-        assert_eq!(table.close(), [2]);
+        let closed = table.close();
+        assert!(closed.iter().all(|it| !it.is_accepted && it.arrived == 0));
+        assert_eq!(values(closed), [2]);
         assert!(table.get(met).is_some());
         let late = table.expect(StreamId::random(), &identity("d"), 3);
         assert_eq!(late, Err(ExpectRefused::Stopping));

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Place, Strangers};
+use crate::events::{Event, Fault};
 
 /// A connection's share of the limit, held as long as the connection lives. Only a
 /// closed semaphore gives none, and this one is never closed.
@@ -54,7 +55,8 @@ pub async fn run<F, S>(
             }
             (_, Err(error)) => {
                 let delay = backoff.next_delay();
-                tracing::warn!(?delay, "cannot accept a connection: {error}");
+                let reason = &error;
+                Event::Fault(Fault::NotAccepted { delay, reason }).emit();
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(delay) => {}

@@ -7,8 +7,6 @@
 use std::io;
 use std::net::SocketAddr;
 
-use common::log_about;
-use common::telemetry::About;
 use fe2o3_amqp_types::definitions::{AmqpError, Error, ErrorCondition};
 use fe2o3_amqp_types::performatives::{Close, Open};
 use fe2o3_amqp_types::primitives::{Array, Symbol};
@@ -22,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::Permit;
 use super::tls::ServerTls;
 use crate::admission::{Beyond, Place};
-use crate::events::Event;
+use crate::events::{Connection, Event};
 use crate::limits;
 
 /// The WebSocket subprotocol of AMQP, compared without case.
@@ -84,20 +82,28 @@ pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let conversation = async {
         let _ = place.refused().await;
-        timeout(place.handshake_time(), converse(&mut stream, name)).await
+        timeout(place.handshake_time(), converse(&mut stream, name))
+            .await
+            .unwrap_or_else(|_| Err(too_slow()))
     };
     let result = tokio::select! {
         result = conversation => result,
         () = place.gone() => return,
         () = stop.cancelled() => return,
     };
-    let about = About::connection_from(&peer).transport(&transport);
-    match result {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => log_about!(debug, about, "refusing AMQP: {error}"),
-        Err(_) => log_about!(debug, about, "refusing AMQP: the client took too long"),
+    if let Err(error) = result {
+        let event = Connection::AmqpNotRefused {
+            peer,
+            transport,
+            reason: &error,
+        };
+        Event::Connection(event).emit();
     }
     let _ = timeout(limits::CLOSE, stream.shutdown()).await;
+}
+
+fn too_slow() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the client took too long")
 }
 
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, name: &str) -> io::Result<()> {

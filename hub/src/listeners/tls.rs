@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::admission::{Guarded, Place};
 use crate::auth::AnyClientCertificate;
 use crate::boxed::boxed;
+use crate::events::{Connection, Event};
 use crate::limits;
 use crate::state::LegStream;
 use crate::tls::CertificateSlot;
@@ -60,11 +61,11 @@ impl ServerTls {
                 Some(stream)
             }
             Ok(Err(error)) => {
-                tracing::debug!("a TLS handshake failed: {error}");
+                Event::Connection(Connection::TlsFailed(&error)).emit();
                 None
             }
             Err(_) => {
-                tracing::debug!("a TLS handshake took too long");
+                Event::Connection(Connection::TlsTooSlow).emit();
                 None
             }
         }

@@ -17,6 +17,7 @@ mod rules;
 mod scope;
 mod sessions;
 mod sqlite;
+mod store;
 mod twins;
 
 pub use activity::{Activity, ActivityRecord};
@@ -30,6 +31,7 @@ pub use rules::{TwinPatch, TwinRuleError};
 pub use scope::ScopeError;
 pub use sessions::{Sessions, Subscriptions};
 pub use sqlite::SqliteRegistry;
+pub use store::StoreError;
 pub use twins::{Metadata, Section, Twin, Twins};
 
 /// The whole registry.
@@ -95,7 +97,7 @@ pub enum RegistryError {
     /// A device cannot have this parent.
     #[error(transparent)]
     Scope(#[from] ScopeError),
-    /// The store failed.
-    #[error("the registry's store failed: {0}")]
-    Store(String),
+    /// The store failed. How it did is for the operator: no client gets more than this sentence.
+    #[error("the registry's store failed")]
+    Store(#[from] StoreError),
 }

@@ -5,14 +5,13 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 
 use common::identity::Leg;
-use common::telemetry::About;
+use common::net;
 use common::websocket::{CloseFrame, Data, Incoming};
 use common::wire::stream::carries_session;
-use common::{log_about, net};
 use tokio::sync::oneshot;
 
 use crate::events::{Event, Outcome};
-use crate::legs::{LegPlace, Meeting};
+use crate::legs::{LegPlace, Meeting, Unpaired};
 use crate::limits;
 use crate::relay::{DISCONNECTED, abort, close_for_violation, relay};
 use crate::state::LegSocket;
@@ -21,8 +20,12 @@ use crate::state::LegSocket;
 ///
 /// Dropped, it closes the connection, and the stream with it.
 pub async fn serve(leg: Leg, socket: LegSocket, mut place: LegPlace<LegSocket>, peer: SocketAddr) {
-    let about = About::stream(Some(&place.stream), &place.name).of(&place.identity);
-    log_about!(debug, about.peer(&peer), %leg, "leg connected");
+    Event::LegConnected {
+        stream: place.described(),
+        leg,
+        peer,
+    }
+    .emit();
     if carries_session(&place.name) {
         net::steady(socket.get_ref().get_ref().0.socket());
     }
@@ -30,8 +33,9 @@ pub async fn serve(leg: Leg, socket: LegSocket, mut place: LegPlace<LegSocket>, 
         Meeting::Second => {}
         Meeting::Gone(socket) => abort(socket).await,
         Meeting::First(socket, partner) => {
-            let Some((socket, held, partner)) = wait(socket, partner, &place).await else {
-                return Event::Stream(place.described(), Outcome::Unpaired).emit();
+            let met = wait(leg, socket, partner, &mut place).await;
+            let Some((socket, held, partner)) = met else {
+                return;
             };
             Event::Stream(place.described(), Outcome::Established).emit();
             let outcome = relay(leg, socket, held, partner, &place.cancel).await;
@@ -49,41 +53,47 @@ pub async fn serve(leg: Leg, socket: LegSocket, mut place: LegPlace<LegSocket>, 
 /// Waits for the other leg, and holds at most one message of this one meanwhile.
 /// `None`: the stream has ended, and the leg was closed.
 async fn wait(
+    leg: Leg,
     mut socket: LegSocket,
     mut partner: oneshot::Receiver<LegSocket>,
-    place: &LegPlace<LegSocket>,
+    place: &mut LegPlace<LegSocket>,
 ) -> Option<(LegSocket, Option<Data>, LegSocket)> {
     let mut held: Option<Data> = None;
-    loop {
+    let why = loop {
         let reading = held.is_none();
         tokio::select! {
+            // A stream that has both its legs ends as such.
             biased;
-            () = place.cancel.cancelled() => {
-                abort(socket).await;
-                return None;
-            }
             other = &mut partner => match other {
-                Ok(other) => return Some((socket, held, other)),
+                Ok(other) => {
+                    place.pair();
+                    return Some((socket, held, other));
+                }
                 Err(_) => {
                     abort(socket).await;
-                    return None;
+                    break Unpaired::Cancelled;
                 }
             },
+            () = place.cancel.cancelled() => {
+                abort(socket).await;
+                break Unpaired::Cancelled;
+            }
             incoming = poll_fn(|cx| socket.poll_incoming(cx)), if reading => match incoming {
                 Ok(Incoming::Data(data)) => held = Some(data),
-                ended => {
+                Ok(Incoming::Closed(_)) => {
                     // Without its other leg the stream never was: no Close of it is a normal end.
-                    match &ended {
-                        Err(error) => close_for_violation(socket, error).await,
-                        Ok(_) => {
-                            socket.answer_close(CloseFrame::ERROR, DISCONNECTED);
-                            let flush = poll_fn(|cx| socket.poll_flush(cx));
-                            let _ = tokio::time::timeout(limits::LEG_CLOSE, flush).await;
-                        }
-                    }
-                    return None;
+                    socket.answer_close(CloseFrame::ERROR, DISCONNECTED);
+                    let flush = poll_fn(|cx| socket.poll_flush(cx));
+                    let _ = tokio::time::timeout(limits::LEG_CLOSE, flush).await;
+                    break Unpaired::Closed(leg);
+                }
+                Err(error) => {
+                    close_for_violation(socket, &error).await;
+                    break Unpaired::Lost(leg, error);
                 }
             },
         }
-    }
+    };
+    place.leave(partner, &why);
+    None
 }

@@ -173,7 +173,7 @@ fn warn_of_refusal(chain: &[CertificateDer<'static>], file: &Path, host: &str) {
     let is_ca =
         x509_parser::parse_x509_certificate(certificate).is_ok_and(|(_, found)| found.is_ca());
     if is_ca {
-        tracing::warn!(file = %file.display(), "the TLS certificate is a CA's own, which device-proxy and service-proxy refuse: give a certificate that a CA has signed, or leave --tls-cert out and let the hub make both");
+        emit(events::Certificate::IsCa { file });
     }
     let (Ok(certificate), Ok(name)) = (
         ParsedCertificate::try_from(certificate),
@@ -182,7 +182,7 @@ fn warn_of_refusal(chain: &[CertificateDer<'static>], file: &Path, host: &str) {
         return;
     };
     if verify_server_name(&certificate, &name).is_err() {
-        tracing::warn!(file = %file.display(), host, "the TLS certificate is not for the host name that this hub is known by, so proxies and SDK clients will refuse it: give one that is, or name the right host with --hostname");
+        emit(events::Certificate::OtherHost { file, host });
     }
 }
 

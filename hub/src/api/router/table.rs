@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::api::missing::Missing;
 use crate::documents::{self, invalid};
+use crate::events::{Event, Fault};
 use crate::refusal::Refusal;
 use crate::streaming;
 
@@ -91,7 +92,8 @@ static TABLE: LazyLock<Router<Resource>> = LazyLock::new(|| {
     for (pattern, resource) in patterns() {
         // A pattern that contradicts another is a mistake of ours, which the tests see.
         if let Err(error) = table.insert(pattern, resource) {
-            tracing::error!("{pattern} cannot be served: {error}");
+            let reason = &error;
+            Event::Fault(Fault::Pattern { pattern, reason }).emit();
         }
     }
     table

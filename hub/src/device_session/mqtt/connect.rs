@@ -23,6 +23,12 @@ const KEEP_ALIVE_MAX: Duration = Duration::from_secs(1767);
 /// Why a connection did not become a session.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
+    /// It had not sent one when others needed its place among strangers.
+    #[error("closed before its CONNECT came: others need its place")]
+    Displaced,
+    /// It took longer than a stranger may.
+    #[error("no CONNECT came in time")]
+    Late,
     /// The first packet was another one.
     #[error("no CONNECT came: another packet came first")]
     OtherPacket,

@@ -10,6 +10,7 @@ use super::super::session::Session;
 use super::connect::accept;
 use super::machine::{Effect, Machine, Violation};
 use super::stored::Stored;
+use crate::events::{Event, Fault};
 use crate::limits;
 
 /// One device's connection, once it is admitted.
@@ -124,9 +125,7 @@ impl<S: Transport> Connection<'_, S> {
             Ok(None) => {}
             // A service that waits for it gets the answer that the device did not answer.
             Err(error) => {
-                tracing::error!(
-                    "what the hub has for a device cannot be written in MQTT: {error:?}"
-                );
+                Event::Fault(Fault::NotInMqtt(&error)).emit();
                 return Ok(());
             }
         }

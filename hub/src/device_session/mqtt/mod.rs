@@ -9,10 +9,8 @@ mod topics;
 
 use std::net::SocketAddr;
 
+use common::limits;
 use common::mqtt::{PacketIo, Transport};
-use common::report;
-use common::telemetry::About;
-use common::{limits, log_about};
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -45,13 +43,18 @@ pub async fn serve<S: Transport>(
 ) {
     let mut io = PacketIo::new(stream, CONNECT_PACKET);
     io.set_limit(CONNECT_PACKET);
-    let about = || About::connection_from(&address).transport(&transport);
+    let no_connect = |reason: events::Reason<'_>| {
+        let event = events::Connection::NoConnect {
+            peer: address,
+            transport,
+            reason,
+        };
+        Event::Connection(event).emit();
+    };
     let handshake = connect(&mut io, certificate.as_ref(), &state.auth, place);
     let result = tokio::select! {
         result = timeout(place.handshake_time(), handshake) => result,
-        () = place.gone() => {
-            return log_about!(debug, about(), "closed before its CONNECT came: others need its place");
-        }
+        () = place.gone() => return no_connect(&Refused::Displaced),
         () = stop.cancelled() => return,
     };
     let admitted = match result {
@@ -65,11 +68,11 @@ pub async fn serve<S: Transport>(
             .emit();
         }
         Ok(Err(error)) => {
-            log_about!(debug, about(), "{}", report::chain(&error));
+            no_connect(&error);
             let _ = timeout(limits::CLOSE, io.break_off()).await;
             return;
         }
-        Err(_) => return log_about!(debug, about(), "no CONNECT came in time"),
+        Err(_) => return no_connect(&Refused::Late),
     };
     place.leave();
     drop(certificate);

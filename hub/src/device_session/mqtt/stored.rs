@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use common::report;
-use common::telemetry::About;
-use common::{limits, log_about};
+use common::limits;
 use tokio::time::timeout;
 
 use super::machine::Machine;
 use crate::auth::DevicePrincipal;
+use crate::events::{Event, InSession, Reason};
 use crate::registry::{Registry, RegistryError, Subscriptions};
 
 /// What the registry keeps of one device's subscriptions.
@@ -39,7 +38,8 @@ impl Stored {
         let (identity, generation) = (&principal.identity, &principal.generation_id);
         let mut subscriptions = match registry.subscriptions(identity, generation).await {
             Err(error @ RegistryError::Damaged { .. }) => {
-                log_about!(warn, About::device(identity), "{}", report::chain(&error));
+                let event = InSession::SubscriptionsDamaged(&error);
+                Event::InSession(identity, event).emit();
                 Subscriptions::new()
             }
             read => read?,
@@ -73,23 +73,18 @@ impl Stored {
             machine.subscriptions().clone(),
         );
         self.is_current = false;
+        let not_stored = |reason: Reason<'_>| {
+            Event::InSession(identity, InSession::SubscriptionsNotStored(reason)).emit();
+        };
         match timeout(limits::SESSION_WRITE, write).await {
             Ok(Ok(())) => self.is_current = true,
-            Ok(Err(error)) => {
-                log_about!(
-                    warn,
-                    About::device(identity),
-                    "its subscriptions hold for this connection only: {}",
-                    report::chain(&error)
-                );
-            }
-            Err(_) => {
-                log_about!(
-                    warn,
-                    About::device(identity),
-                    "its subscriptions hold for this connection only: the disk is too slow"
-                );
-            }
+            Ok(Err(error)) => not_stored(&error),
+            Err(_) => not_stored(&DiskTooSlow),
         }
     }
 }
+
+/// The disk does not take it within [`limits::SESSION_WRITE`].
+#[derive(Debug, thiserror::Error)]
+#[error("the disk is too slow")]
+struct DiskTooSlow;

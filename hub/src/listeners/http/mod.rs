@@ -31,7 +31,7 @@ use crate::answer::Answer;
 use crate::api;
 use crate::api::router::{self, Route, Target};
 use crate::boxed::boxed;
-use crate::events::Event;
+use crate::events::{self, Event};
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::state::{HubState, LegStream};
@@ -123,7 +123,7 @@ impl HttpListener {
         let result = tokio::select! {
             result = serving.as_mut() => result,
             () = place.gone() => {
-                return tracing::debug!(%peer, "closed before a request was authorised: others need its place");
+                return Event::Connection(events::Connection::HttpDisplaced { peer }).emit();
             }
             () = stop.cancelled() => {
                 serving.as_mut().graceful_shutdown();
@@ -134,7 +134,8 @@ impl HttpListener {
             }
         };
         if let Err(error) = result {
-            tracing::debug!(%peer, "HTTP connection ended: {error}");
+            let reason = &error;
+            Event::Connection(events::Connection::HttpFailed { peer, reason }).emit();
         }
     }
 }
@@ -173,7 +174,12 @@ impl Connection {
             Ok(Route::Rest(target)) => {
                 let family = target.family;
                 self.rest(*target, request).await.unwrap_or_else(|refusal| {
-                    tracing::debug!(peer = %self.peer, code = refusal.code.number, "request refused: {refusal}");
+                    let event = events::Connection::RequestRefused {
+                        peer: self.peer,
+                        code: refusal.code.number,
+                        reason: &refusal,
+                    };
+                    Event::Connection(event).emit();
                     refusal.into_answer(family)
                 })
             }

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 
 use common::locks::lock;
-use common::telemetry::AUDIT;
 
 use super::Result;
+use crate::events::{Event, Fault};
 use crate::registry::{Owner, RegistryError};
 
 /// Damaged rows that are remembered as reported. More in one database are no accident of
@@ -47,6 +47,6 @@ impl Damaged {
             }
         }
         let error = RegistryError::Damaged { owner, what };
-        tracing::error!(name: AUDIT, "left out of lists: {error}");
+        Event::Fault(Fault::LeftOut(&error)).emit();
     }
 }

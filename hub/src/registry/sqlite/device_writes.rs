@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::{Result, SqliteRegistry, sessions, twins};
-use crate::registry::{RegistryError, Subscriptions, TwinPatch};
+use crate::registry::{StoreError, Subscriptions, TwinPatch};
 
 use crate::limits;
 
@@ -100,8 +100,9 @@ impl SqliteRegistry {
             let tasks = &self.device_writes.tasks;
             tasks.spawn(async move { registry.write_for_devices().await });
         }
-        let unfinished = || RegistryError::Store("a write did not finish".to_owned());
-        answered.await.unwrap_or_else(|_| Err(unfinished()))
+        answered
+            .await
+            .unwrap_or_else(|_| Err(StoreError::WriteUnfinished.into()))
     }
 
     /// One transaction after the other, until no write waits.

@@ -12,12 +12,13 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use self::damaged::Damaged;
 use self::device_writes::DeviceWrites;
-use super::{Registry, RegistryError};
+use super::{Registry, RegistryError, StoreError};
 use crate::data_dir::DataDir;
 
 mod changes;
 mod damaged;
 mod device_writes;
+mod failure;
 mod identities;
 mod policies;
 mod rows;
@@ -48,7 +49,7 @@ impl SqliteRegistry {
     pub fn open(dir: &DataDir) -> Result<Self> {
         let path = dir
             .database()
-            .map_err(|error| RegistryError::Store(common::report::chain(&error)))?;
+            .map_err(|error| StoreError::DataDir(Arc::new(error)))?;
         let mut writer = schema::Closing::new(schema::connect(&path)?);
         schema::migrate(&mut writer)?;
         let reader = schema::connect(&path)?;
@@ -96,7 +97,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
-        .unwrap_or_else(|_| Err(RegistryError::Store("a query did not finish".to_owned())))
+        .unwrap_or_else(|_| Err(StoreError::QueryUnfinished.into()))
 }
 
 #[async_trait]

@@ -8,7 +8,7 @@ use common::secret::SharedKey;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
-use crate::registry::{Permissions, RegistryError};
+use crate::registry::{Permissions, RegistryError, StoreError};
 
 use crate::limits;
 
@@ -191,9 +191,7 @@ pub(super) fn migrate_to(connection: &mut Connection, last: usize) -> Result<(),
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let done = version(&transaction)?;
     if done > last {
-        return Err(RegistryError::Store(
-            "a newer stream-hub made this database; use that one".to_owned(),
-        ));
+        return Err(StoreError::Newer.into());
     }
     for step in STEPS.iter().take(last).skip(done) {
         transaction.execute_batch(step)?;
@@ -274,25 +272,4 @@ fn built_in_policies() -> [(&'static str, Permissions); 5] {
             },
         ),
     ]
-}
-
-impl From<rusqlite::Error> for RegistryError {
-    fn from(error: rusqlite::Error) -> Self {
-        // SQLite's messages name tables and columns, never the values in them.
-        Self::Store(match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                "another process keeps the database locked; try again".to_owned()
-            }
-            Some(ErrorCode::DiskFull) => {
-                "the disk of the data folder is full; make room on it".to_owned()
-            }
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-                "the database file is damaged; restore it from a backup".to_owned()
-            }
-            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-                format!("{error}; does the data folder belong to this user?")
-            }
-            _ => error.to_string(),
-        })
-    }
 }

@@ -1,6 +1,9 @@
 //! The files of the database: opened, refused, left as they are, and private.
 
+use common::report::chain;
+
 use super::*;
+use crate::refusal::Refusal;
 
 #[test]
 fn many_may_open_a_new_folder_at_once() {
@@ -28,7 +31,8 @@ fn a_later_database_is_refused() {
         .pragma_update(None, "user_version", 99)
         .unwrap();
     let error = SqliteRegistry::open(&folder.dir).err().unwrap();
-    assert!(error.to_string().contains("newer"), "{error}");
+    let text = chain(&error);
+    assert!(text.contains("newer"), "{text}");
 }
 
 #[tokio::test]
@@ -36,7 +40,29 @@ async fn a_file_that_is_no_database_is_told() {
     let folder = Folder::new();
     std::fs::write(folder.dir.database().unwrap(), "x".repeat(5000)).unwrap();
     let error = SqliteRegistry::open(&folder.dir).err().unwrap();
-    assert!(error.to_string().contains("damaged"), "{error}");
+    let text = chain(&error);
+    assert!(
+        text.contains("damaged; restore it from a backup: "),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn what_sqlite_says_is_for_the_operator_only() {
+    let folder = Folder::new();
+    let registry = folder.open();
+    let dropped = registry
+        .writer
+        .lock()
+        .unwrap()
+        .execute_batch("DROP TABLE policies");
+    dropped.unwrap();
+    let error = registry.policies().await.unwrap_err();
+    let text = chain(&error);
+    assert!(text.contains("no such table: policies"), "{text}");
+    assert_eq!(error.to_string(), "the registry's store failed");
+    let refusal = Refusal::from(error);
+    assert_eq!(refusal.message, "the registry failed");
 }
 
 #[tokio::test]
