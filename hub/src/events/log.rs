@@ -266,7 +266,8 @@ fn write_connection(event: Connection<'_>) {
         Connection::HttpFailed { peer, reason } => log_about!(
             debug,
             About::connection_from(&peer),
-            "HTTP connection ended: {reason}"
+            "HTTP connection ended: {}",
+            chain(reason)
         ),
         Connection::RequestRefused { peer, code, reason } => log_about!(
             debug,
