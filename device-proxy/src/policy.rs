@@ -36,6 +36,8 @@ pub struct Limits {
     pub sessions: usize,
     /// Connections at once in all of them, as far as there are descriptors and memory.
     pub connections: usize,
+    /// Bytes that all detached sessions may hold: where they hold more, the newest go.
+    pub detached_bytes: u64,
 }
 
 impl Default for Limits {
@@ -43,6 +45,7 @@ impl Default for Limits {
         Self {
             sessions: limits::SESSIONS,
             connections: limits::DEVICE_CONNECTIONS,
+            detached_bytes: limits::SESSION_DETACHED_BYTES,
         }
     }
 }

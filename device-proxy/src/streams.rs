@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use common::log_about;
-use common::session::budget::Budget;
 use common::session::memory::Memory;
 use common::session::{STREAM_PREFIX, target_of};
 use common::session_mode::SessionMode;
@@ -40,7 +39,6 @@ impl Streams {
             sessions: Arc::new(Sessions::new(
                 config.session.grace,
                 config.limits,
-                Budget::default(),
                 Memory::new(config.session.memory),
             )),
         }

@@ -31,6 +31,7 @@ pub(super) const LOG_LEVEL: Key = Key::new("log-level").or(&["DEVICE_PROXY_LOG"]
 /// In the file alone.
 pub(super) const SESSIONS: Key = Key::new("limits.sessions");
 pub(super) const CONNECTIONS: Key = Key::new("limits.connections");
+pub(super) const DETACHED_BYTES: Key = Key::new("limits.detached-bytes");
 
 /// Those of session mode.
 pub(super) const OF_SESSION: SessionKeys = SessionKeys {
@@ -59,6 +60,7 @@ pub(super) const IN_FILE: &[Key] = &[
     LOG_LEVEL,
     SESSIONS,
     CONNECTIONS,
+    DETACHED_BYTES,
 ];
 
 #[cfg(test)]
@@ -78,7 +80,7 @@ mod tests {
             .filter_map(|argument| argument.get_long())
             // About the file itself.
             .filter(|name| !["config", "check-config", "help", "version"].contains(name))
-            .chain([SESSIONS.name, CONNECTIONS.name])
+            .chain([SESSIONS, CONNECTIONS, DETACHED_BYTES].map(|key| key.name))
             .collect();
         let mut keys: Vec<_> = IN_FILE.iter().map(|key| key.name).collect();
         options.sort_unstable();

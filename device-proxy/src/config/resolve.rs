@@ -141,6 +141,12 @@ fn limits(sources: &Sources<'_>) -> Result<Limits, ConfigError> {
     Ok(Limits {
         sessions: look(keys::SESSIONS, default.sessions)?,
         connections: look(keys::CONNECTIONS, default.connections)?,
+        detached_bytes: sources.value(
+            keys::DETACHED_BYTES,
+            None,
+            |text: &str| settings::number(text, 0..=1 << 40),
+            default.detached_bytes,
+        )?,
     })
 }
 

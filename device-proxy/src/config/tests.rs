@@ -163,6 +163,7 @@ fn a_file_stands_below_the_environment() {
         streaming-hosts = "a.example"
         [limits]
         sessions = 9
+        detached-bytes = 1048576
         "#,
     );
     let with = [("DEVICE_PROXY_CONFIG", path.as_str())];
@@ -181,6 +182,7 @@ fn a_file_stands_below_the_environment() {
         assert_eq!(config.mqtts_port, 8884);
         assert_eq!(config.limits.sessions, 9);
         assert_eq!(config.limits.connections, Limits::default().connections);
+        assert_eq!(config.limits.detached_bytes, 1 << 20);
         assert!(config.streaming_hosts.is_some());
     }
     let variables = [

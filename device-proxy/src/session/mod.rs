@@ -21,6 +21,7 @@ use common::{descriptors, log_about};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::limits::SESSION_DETACHED_CONNECTIONS;
 use crate::policy::Limits;
 use crate::target::Target;
 
@@ -61,13 +62,8 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// Starts with none, and never has more than the limits; a detached session is kept for
-    /// `grace`, and all of them within the budget.
-    pub(crate) fn new(
-        grace: Duration,
-        limits: Limits,
-        budget: Budget,
-        memory: Arc<Memory>,
-    ) -> Self {
+    /// `grace`, and all of them within the limits.
+    pub(crate) fn new(grace: Duration, limits: Limits, memory: Arc<Memory>) -> Self {
         let most = descriptors::room(limits.connections, 1, 2)
             .min(memory.connections())
             .max(1);
@@ -77,10 +73,10 @@ impl Sessions {
             entries: Mutex::default(),
             grace,
             budget: Budget {
-                sessions: budget.sessions.min(limits.sessions),
+                sessions: limits.sessions,
+                bytes: limits.detached_bytes,
                 // Whatever one session may have, it keeps when it is detached.
-                connections: budget.connections.min(most_of_one),
-                ..budget
+                connections: SESSION_DETACHED_CONNECTIONS.min(most_of_one),
             },
             connections: Semaphore::new(most),
             most_of_one,
@@ -189,7 +185,7 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
-    use crate::limits::{DEVICE_CONNECTIONS, SESSION_DETACHED_CONNECTIONS, SESSION_GRACE};
+    use crate::limits::{DEVICE_CONNECTIONS, SESSION_GRACE};
     use common::session::Role;
 
     use super::*;
@@ -211,7 +207,7 @@ mod tests {
         let sessions = |mib: u64| {
             let memory = Memory::new(mib << 20);
             let limits = Limits::default();
-            let sessions = Sessions::new(SESSION_GRACE, limits, Budget::default(), memory);
+            let sessions = Sessions::new(SESSION_GRACE, limits, memory);
             (
                 sessions.connections.available_permits(),
                 sessions.most_of_one,
@@ -230,9 +226,10 @@ mod tests {
         let limits = Limits {
             sessions: 1,
             connections: 8,
+            ..Limits::default()
         };
         let memory = Memory::unlimited();
-        let sessions = Sessions::new(SESSION_GRACE, limits, Budget::default(), memory);
+        let sessions = Sessions::new(SESSION_GRACE, limits, memory);
         assert_eq!(sessions.connections.available_permits(), 8);
         assert_eq!(sessions.most_of_one, 6);
         let first = sessions.insert(entry(1)).unwrap();
@@ -242,13 +239,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_newest_detached_makes_room_and_an_attached_one_never_does() {
-        let budget = Budget {
+        let limits = Limits {
             sessions: 2,
-            bytes: 1 << 20,
-            connections: 100,
+            ..Limits::default()
         };
-        let limits = Limits::default();
-        let sessions = Sessions::new(SESSION_GRACE, limits, budget, Memory::unlimited());
+        let sessions = Sessions::new(SESSION_GRACE, limits, Memory::unlimited());
         let first = sessions.insert(entry(1)).unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
         let second = sessions.insert(entry(2)).unwrap();
