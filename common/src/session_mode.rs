@@ -1,5 +1,7 @@
 //! Whether session mode is used: the value of `--session`.
 
+use std::fmt;
+
 use clap::ValueEnum;
 
 /// Whether connections use sessions, and so outlive their streams.
@@ -11,4 +13,14 @@ pub enum SessionMode {
     Always,
     /// In plain streams only.
     Never,
+}
+
+impl fmt::Display for SessionMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        })
+    }
 }

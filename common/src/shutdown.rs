@@ -47,7 +47,7 @@ async fn second_signal(stop: CancellationToken) {
 #[cfg(unix)]
 use unix::Signals;
 #[cfg(unix)]
-pub use unix::{hangup, output_gone};
+pub use unix::{Hangups, output_gone};
 
 #[cfg(unix)]
 mod unix {
@@ -109,11 +109,26 @@ mod unix {
             .is_some_and(|mask| mask & (1 << number) != 0)
     }
 
-    /// Waits until the controlling terminal is closed (SIGHUP); forever if the signal was ignored
-    /// at the start. Once this was polled, the signal no longer ends the process. The future may be
-    /// dropped.
-    pub async fn hangup() {
-        received(&mut unless_ignored(SignalKind::hangup())).await;
+    /// SIGHUP: the controlling terminal was closed, or somebody asks for the configuration to be
+    /// read again. From the first one of these on, the signal no longer ends the process.
+    pub struct Hangups(Option<Signal>);
+
+    impl Hangups {
+        /// Those from now on; none if the signal was ignored at the start of the program.
+        pub fn new() -> Self {
+            Self(unless_ignored(SignalKind::hangup()))
+        }
+
+        /// Waits for the next one. The future may be dropped; none is lost.
+        pub async fn next(&mut self) {
+            received(&mut self.0).await;
+        }
+    }
+
+    impl Default for Hangups {
+        fn default() -> Self {
+            Self::new()
+        }
     }
 
     /// Waits until nothing can read standard output any more: its pipe has no reader, or its
@@ -160,10 +175,22 @@ impl Signals {
     }
 }
 
-/// Waits forever: there is no such signal. The future may be dropped.
+/// SIGHUP, which does not exist here.
 #[cfg(not(unix))]
-pub async fn hangup() {
-    std::future::pending().await
+#[derive(Default)]
+pub struct Hangups(());
+
+#[cfg(not(unix))]
+impl Hangups {
+    /// None will come.
+    pub fn new() -> Self {
+        Self(())
+    }
+
+    /// Waits forever. The future may be dropped.
+    pub async fn next(&mut self) {
+        std::future::pending().await
+    }
 }
 
 /// Waits forever: here only a failed write shows this. The future may be dropped.

@@ -27,7 +27,7 @@ REMOTE_HOST_NAME, REMOTE_PORT.";
 ///
 /// Connects out to the hub, and never opens a port. The name of a stream selects its
 /// target: exact name first, then the unnamed target, else the stream is rejected.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "device-proxy", version, after_help = EXAMPLES)]
 #[command(override_usage = "device-proxy [OPTIONS] [CONNECTION_STRING] [HOST] [PORT]")]
 pub struct Cli {
@@ -113,7 +113,8 @@ pub struct Cli {
     pub log_level: Option<LevelFilter>,
 
     /// TOML file with settings, named as these options; what an option or the environment
-    /// says counts more [env: DEVICE_PROXY_CONFIG].
+    /// says counts more. Read again on SIGHUP: targets, echo, session and max-streams change at
+    /// once [env: DEVICE_PROXY_CONFIG].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 

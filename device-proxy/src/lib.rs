@@ -24,12 +24,13 @@ pub mod transport;
 
 use std::sync::Arc;
 
+use common::optional::or_never;
 use common::wire::twin::BootId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, follow};
 use crate::hub_session::{Fatal, Supervisor};
 use crate::streams::Streams;
 
@@ -39,13 +40,16 @@ use crate::streams::Streams;
 ///
 /// # Errors
 /// [`Fatal`], with its causes one sentence for the person who started it.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Fatal> {
+pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), Fatal> {
     // Answers outlive a hub session: the next one delivers them.
     let (answers, outbox) = mpsc::channel(limits::STREAMS_PER_DEVICE);
-    // Nothing changes it yet.
-    let (_policy, watch) = watch::channel(Arc::new(config.policy()));
+    let (policy, watch) = watch::channel(Arc::new(config.policy()));
+    let file = config.file.take();
     let streams = Streams::new(&config, watch, BootId::random(), answers, stop.clone());
-    let result = Supervisor::new(config, outbox).run(&streams, &stop).await;
+    let result = tokio::select! {
+        result = Supervisor::new(config, outbox).run(&streams, &stop) => result,
+        () = or_never(file.map(|file| follow(file, &policy))) => Ok(()),
+    };
     stop.cancel();
     let _ = timeout(limits::DRAIN + limits::CLOSE, streams.drain()).await;
     result

@@ -1,5 +1,5 @@
-//! What others may do on this device. It can change while the program runs: a request is judged by
-//! the policy at its arrival, and what is open goes on.
+//! What others may do on this device. It can change while the program runs: a stream request is
+//! judged by the policy at its arrival. What is open goes on, unless its target is withdrawn.
 
 use std::sync::Arc;
 
@@ -22,6 +22,16 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// One line for the log.
+    pub fn summary(&self) -> String {
+        format!(
+            "streams reach {}; session mode {}; at most {} streams at once",
+            self.targets.summary(),
+            self.session,
+            self.max_streams
+        )
+    }
+
     /// Streams at once, a target and a leg each, for which there are descriptors. At least 1.
     pub fn streams(&self) -> usize {
         descriptors::room(self.max_streams, 2, 2)

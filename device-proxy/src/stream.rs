@@ -1,7 +1,7 @@
 //! A plain stream: select the target, dial it, answer, open our leg, pump. Accepting is a promise,
 //! so the target is dialled first.
 
-use common::tunnel::{LocalSocket, Traffic, pump};
+use common::tunnel::{End, LocalSocket, Traffic, pump, stopped};
 use common::wire::stream::StreamRequest;
 use common::wire::streaming_endpoint::StreamingEndpoint;
 use common::{log_about, report};
@@ -89,7 +89,12 @@ async fn tunnel(
     };
     forwarding.log_opened();
     let traffic = Traffic::default();
-    let pumping = pump(local, leg, &traffic, &desk.stop);
+    let pumping = pump(local, leg, &traffic, async {
+        tokio::select! {
+            end = stopped(&desk.stop) => end,
+            () = desk.withdrawn(&request.name, target) => End::Withdrawn,
+        }
+    });
     let outcome = if desk.sample_output {
         sample_output::around(&traffic, pumping).await
     } else {

@@ -49,6 +49,11 @@ impl Streams {
         self.desk.boot_id
     }
 
+    /// The policy in force, and its changes.
+    pub fn policy(&self) -> PolicyWatch {
+        self.desk.watch()
+    }
+
     /// Whether a service may be waiting for this device to come back: a session is open.
     pub fn are_waited_for(&self) -> bool {
         self.sessions.any()

@@ -169,6 +169,7 @@ pub fn device_config(
 ) -> Result<DeviceConfig, QuickstartError> {
     let targets: Vec<String> = target.map(str::to_owned).into_iter().collect();
     Ok(DeviceConfig {
+        file: None,
         connection,
         connection_file: None,
         targets: Targets::parse(&targets, true)?,

@@ -201,6 +201,15 @@ fn keep(from: impl AsyncRead + Send + Unpin + 'static, output: Arc<Mutex<Vec<Str
     });
 }
 
+/// Whether this process ignores SIGHUP, as under nohup: programs that it starts then do so, too.
+#[cfg(unix)]
+pub fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.map(|bits| u64::from_str_radix(bits.trim(), 16).unwrap());
+    ignored.unwrap_or_default() & 1 != 0
+}
+
 /// Sends a signal to a program.
 #[cfg(unix)]
 pub fn signal(program: &Child, signal: rustix::process::Signal) {

@@ -86,11 +86,7 @@ async fn a_connection_outlives_the_hub_that_carried_it() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_hangup_ends_connect_and_its_connection_at_the_device() {
-    // Under nohup the programs started here ignore SIGHUP, as intended.
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.map(|bits| u64::from_str_radix(bits.trim(), 16).unwrap());
-    if ignored.unwrap_or_default() & 1 != 0 {
+    if tests::programs::ignores_hangups() {
         return println!("skipped: this process was started with SIGHUP ignored");
     }
     let hub = Hub::start().await;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use common::limits;
-use common::tunnel::{Pipes, Traffic, pump};
+use common::tunnel::{Pipes, Traffic, pump, stopped};
 use common::websocket::{CloseFrame, WebSocket};
 use criterion::{Criterion, SamplingMode, Throughput};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -65,7 +65,7 @@ async fn pumped(pipe: DuplexStream, stream: WebSocket<DuplexStream>) -> (u64, u6
     let (input, output) = tokio::io::split(pipe);
     let local = Pipes::new(input, output);
     let (traffic, stop) = (Traffic::default(), CancellationToken::new());
-    let outcome = pump(local, stream, &traffic, &stop).await;
+    let outcome = pump(local, stream, &traffic, stopped(&stop)).await;
     assert!(outcome.end.is_normal(), "{:?}", outcome.end);
     (outcome.sent, outcome.received)
 }

@@ -25,7 +25,7 @@ struct Entry {
     value: Value,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Value {
     /// A string or a number; any string may be a secret.
     Text(Secret),
@@ -84,6 +84,20 @@ impl File {
         }
     }
 
+    /// The names of the settings that have another value in `other`, or stand in one of the two only.
+    pub fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
+        let is_same = move |name: &String| {
+            let [ours, theirs] = [self, other].map(|file| file.entries.get(name));
+            ours.map(|entry| &entry.value) == theirs.map(|entry| &entry.value)
+        };
+        let only_there = other
+            .entries
+            .keys()
+            .filter(|name| !self.entries.contains_key(*name));
+        let names = self.entries.keys().chain(only_there);
+        names.filter(move |name| !is_same(name)).map(String::as_str)
+    }
+
     /// A string or number, as text.
     pub(super) fn text(&self, name: &str) -> Result<Option<Setting<Secret>>, SettingError> {
         self.entries.get(name).map(Entry::text).transpose()
@@ -119,6 +133,13 @@ impl File {
             }) => Ok(*flag),
             Some(entry) => Err(entry.is_not("true or false")),
         }
+    }
+}
+
+/// By the value: the same one on another line is no change.
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
     }
 }
 

@@ -173,7 +173,7 @@ pub fn of_process(name: &str) -> Option<OsString> {
 /// The layers below the command line.
 pub struct Sources<'a> {
     environment: Environment<'a>,
-    file: File,
+    file: Arc<File>,
 }
 
 impl<'a> Sources<'a> {
@@ -181,7 +181,7 @@ impl<'a> Sources<'a> {
     pub fn new(environment: Environment<'a>) -> Self {
         Self {
             environment,
-            file: File::default(),
+            file: Arc::default(),
         }
     }
 
@@ -198,9 +198,14 @@ impl<'a> Sources<'a> {
     ) -> Result<Self, SettingError> {
         let mut sources = Self::new(environment);
         if let Some(path) = sources.path(key, given)? {
-            sources.file = File::read(&path.value, known)?;
+            sources.file = Arc::new(File::read(&path.value, known)?);
         }
         Ok(sources)
+    }
+
+    /// The configuration file alone; empty without one.
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
     }
 
     /// A setting: the value of the command line, else the text of the environment or of the file,

@@ -27,7 +27,7 @@ fn found<T>(
     let table: HashMap<&str, &str> = variables.iter().copied().collect();
     let environment = |name: &str| table.get(name).map(OsString::from);
     let mut sources = Sources::new(&environment);
-    sources.file = file(text).map_err(|error| error.to_string())?;
+    sources.file = Arc::new(file(text).map_err(|error| error.to_string())?);
     look(&sources).map_err(|error| error.to_string())
 }
 
@@ -195,4 +195,15 @@ fn words_and_levels() {
     );
     assert_eq!(log_level("WARN"), Ok(LevelFilter::WARN));
     assert!(log_level("loud").is_err() && log_level("").is_err());
+}
+
+#[test]
+fn differing_settings_are_named() {
+    let old = file("name = \"a\"\nnames = [\"a\", \"b\"]\n[limits]\ninner = 1").unwrap();
+    let moved = file("limits.inner = 1\nnames = [\"a\", \"b\"]\n\nname = \"a\"").unwrap();
+    assert_eq!(old.differing(&moved).count(), 0);
+    let other = file("names = [\"b\", \"a\"]\ndry = true\nlimits.inner = 2").unwrap();
+    let mut names: Vec<_> = old.differing(&other).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["dry", "limits.inner", "name", "names"]);
 }

@@ -9,4 +9,4 @@ pub use backlog::{Backlog, Delivery};
 pub use device_stream_session::{ConnectionSocket, Traffic};
 pub use local::{LocalSocket, Pipes};
 pub use outcome::{End, Outcome};
-pub use pump::pump;
+pub use pump::{pump, stopped};

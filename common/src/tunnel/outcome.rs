@@ -22,6 +22,9 @@ pub enum End {
     /// The stream's WebSocket was lost.
     #[error("the stream was lost")]
     StreamLost(#[source] WebSocketError),
+    /// The device no longer offers the target.
+    #[error("ended because the target was withdrawn")]
+    Withdrawn,
     /// This program is stopping.
     #[error("ended because the program stops")]
     Stopped,

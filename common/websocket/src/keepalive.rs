@@ -6,7 +6,7 @@
 //! be waiting unread there: at most [`UNREAD_TOLERATED`] bytes since its last pong, which proved
 //! that it had read everything before. Otherwise only TCP detects a dead peer.
 
-use tokio::time::{Duration, Instant};
+use std::time::{Duration, Instant};
 
 /// Bytes sent since the last pong up to which silence means that the peer is gone. Keystrokes are
 /// below this, bulk to a peer that has stopped reading is above.

@@ -83,6 +83,8 @@ impl CloseFrame {
     pub const NORMAL: u16 = 1000;
     /// Close code of a peer that goes away.
     pub const AWAY: u16 = 1001;
+    /// The receiver does not permit what the peer wants.
+    pub const POLICY: u16 = 1008;
     /// Close code for a peer that violated the protocol.
     pub const PROTOCOL: u16 = 1002;
     /// Close code for a peer whose text is not UTF-8.

@@ -39,10 +39,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     fn new(stream: S, role: Role, read: &[u8]) -> Self {
-        let now = Instant::now();
         Self(Box::new(Socket {
             frames: Frames::new(stream, role, limits::STREAM_MESSAGE_ACCEPTED, read),
-            keepalive: Keepalive::new(limits::PING, limits::PONG, now),
+            keepalive: Keepalive::new(limits::PING, limits::PONG, now()),
             timer: Box::pin(sleep(limits::PING)),
         }))
     }
@@ -85,15 +84,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 }
                 return self.poll_keepalive(cx);
             };
-            let now = Instant::now();
+            let received = now();
             match event {
                 Event::Data(data) => {
-                    self.0.keepalive.received(now);
+                    self.0.keepalive.received(received);
                     return Poll::Ready(Ok(Incoming::Data(data)));
                 }
                 // SDKs send any number of empty messages, which have no meaning.
-                Event::Nothing | Event::Ping(_) => self.0.keepalive.received(now),
-                Event::Pong => self.0.keepalive.ponged(now),
+                Event::Nothing | Event::Ping(_) => self.0.keepalive.received(received),
+                Event::Pong => self.0.keepalive.ponged(received),
                 Event::Close(close_frame) => return Poll::Ready(Ok(Incoming::Closed(close_frame))),
             }
         }
@@ -102,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Sends a ping when one is due; ready only with an error.
     fn poll_keepalive<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, WebSocketError>> {
         loop {
-            match self.0.keepalive.action(Instant::now()) {
+            match self.0.keepalive.action(now()) {
                 Action::Dead => return Poll::Ready(Err(WebSocketError::Dead)),
                 Action::Ping => {
                     if self.0.frames.is_closing() {
@@ -112,14 +111,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     ready!(self.0.frames.poll_ready(cx))?;
                     self.0.frames.shrink();
                     self.0.frames.send_ping();
-                    self.0.keepalive.pinged(Instant::now());
+                    self.0.keepalive.pinged(now());
                     if let Poll::Ready(result) = self.0.frames.poll_flush(cx) {
                         result?;
                     }
                 }
                 Action::Wait(until) => {
-                    if self.0.timer.deadline() != until {
-                        self.0.timer.as_mut().reset(until);
+                    if self.0.timer.deadline() != until.into() {
+                        self.0.timer.as_mut().reset(until.into());
                     }
                     ready!(self.0.timer.as_mut().poll(cx));
                 }
@@ -179,4 +178,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         };
         let _ = timeout(patience, close_frame).await;
     }
+}
+
+/// Now, by tokio's clock, which tests can pause.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }

@@ -1,6 +1,7 @@
 //! From arguments, environment, files and defaults to a configuration without open options.
 
 mod keys;
+mod reload;
 mod resolve;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::policy::{Limits, Policy};
 use crate::target::{TargetError, Targets};
 use crate::transport::Transport;
 
+pub use self::reload::{FollowedFile, follow};
 pub use self::resolve::{log_level, sources};
 
 /// What is wrong with how the program was called.
@@ -72,6 +74,8 @@ pub struct Config {
     pub connection: DeviceConnectionString,
     /// The file that the connection string came from, to read it again.
     pub connection_file: Option<PathBuf>,
+    /// The configuration file, if there is one, to read it again.
+    pub file: Option<FollowedFile>,
     /// What streams can reach.
     pub targets: Targets,
     /// How MQTT reaches the hub.

@@ -11,7 +11,7 @@ use common::settings::{self, Environment, Setting, Source, Sources};
 use common::tls::{self, ClientIdentity};
 use tracing::level_filters::LevelFilter;
 
-use super::{Config, ConfigError, keys};
+use super::{Config, ConfigError, FollowedFile, keys};
 use crate::cli::Cli;
 use crate::limits;
 use crate::policy::Limits;
@@ -47,6 +47,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`]: one sentence on what to give.
     pub fn resolve(cli: Cli, sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        let file = FollowedFile::new(&cli, sources)?;
         let has_all = cli.positional.len() == 3;
         let mut arguments = cli.positional.into_iter().peekable();
         let option = connection_string::of_options(
@@ -105,6 +106,7 @@ impl Config {
             dialer: Dialer::new(&tls::client_config(ca_file.as_deref(), identity.as_ref())?),
             connection,
             connection_file: found.file,
+            file,
             targets,
             transport: sources.value(
                 keys::TRANSPORT,

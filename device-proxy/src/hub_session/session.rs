@@ -111,6 +111,8 @@ impl<'a> Session<'a> {
         stop: &CancellationToken,
     ) -> SessionEnd {
         let now = Instant::now();
+        let mut policy = streams.policy();
+        self.reporter.follow(policy.borrow_and_update().session);
         if let Some(report) = self.reporter.opened(self.has_twin, now)
             && let Err(end) = self.write(&report).await
         {
@@ -132,7 +134,10 @@ impl<'a> Session<'a> {
             }
             self.may_hold = Instant::now() < hold_until;
             let alarm = match self.pinged {
-                Some(at) => self.second_look.until(at + limits::HUB_SESSION_PONG),
+                Some(at) => {
+                    let deadline = (at + limits::HUB_SESSION_PONG).into_std();
+                    self.second_look.until(deadline).into()
+                }
                 None => self.heard + limits::HUB_SESSION_PING,
             };
             tokio::select! {
@@ -167,8 +172,8 @@ impl<'a> Session<'a> {
                 }
                 () = sleep_until(alarm) => {
                     if let Some(at) = self.pinged {
-                        let deadline = at + limits::HUB_SESSION_PONG;
-                        if self.second_look.may_judge(deadline, Instant::now()) {
+                        let deadline = (at + limits::HUB_SESSION_PONG).into_std();
+                        if self.second_look.may_judge(deadline, Instant::now().into_std()) {
                             return SessionEnd::Dead;
                         }
                         continue;
@@ -184,6 +189,15 @@ impl<'a> Session<'a> {
                 }
                 () = or_never(self.reporter.due().map(sleep_until)) => {
                     if let Some(report) = self.reporter.act(Instant::now())
+                        && let Err(end) = self.write(&report).await
+                    {
+                        return end;
+                    }
+                }
+                Ok(()) = policy.changed() => {
+                    let mode = policy.borrow_and_update().session;
+                    if self.reporter.follow(mode)
+                        && let Some(report) = self.reporter.changed(self.has_twin, Instant::now())
                         && let Err(end) = self.write(&report).await
                     {
                         return end;

@@ -107,7 +107,8 @@ impl Supervisor {
         let mut ever_connected = false;
         let mut short_sessions = 0;
         let mut at_once = AtOnce::default();
-        let mut reporter = Reporter::new(self.config.session.mode, streams.boot_id());
+        let policy = streams.policy();
+        let mut reporter = Reporter::new(policy.borrow().session, streams.boot_id());
         // One for each time the hub is out of reach.
         let mut path = self.path_watch();
         loop {
@@ -128,7 +129,7 @@ impl Supervisor {
                         About::device(&self.config.connection.identity),
                         hub = %self.config.connection.host,
                         "connected; streams reach {}",
-                        self.config.targets.summary(),
+                        policy.borrow().targets.summary(),
                     );
                     let since = Instant::now();
                     let session = Session::new(connected, &mut reporter);

@@ -20,8 +20,9 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 /// Reports in the twin whether this device-proxy takes streams in session mode.
 pub struct Reporter {
-    /// What stands in the twin while we are here, if session mode is allowed.
-    report: Option<SessionReport>,
+    boot_id: BootId,
+    /// Whether the report is to stand in the twin while we are here.
+    is_allowed: bool,
     /// A report may stand in the twin: ours, or one of an earlier run that ended badly.
     may_stand: bool,
     /// The hub has taken our report at some time in this run.
@@ -53,12 +54,9 @@ enum State {
 impl Reporter {
     /// For this mode, in the run of this name.
     pub fn new(mode: SessionMode, boot_id: BootId) -> Self {
-        let report = SessionReport {
-            version: SESSION_VERSION,
-            boot_id,
-        };
         Self {
-            report: (mode != SessionMode::Never).then_some(report),
+            boot_id,
+            is_allowed: mode != SessionMode::Never,
             may_stand: true,
             is_taken: false,
             requests: 0,
@@ -68,33 +66,53 @@ impl Reporter {
         }
     }
 
+    /// From now on for this mode; whether that changes what is to be reported.
+    pub fn follow(&mut self, mode: SessionMode) -> bool {
+        let is_allowed = mode != SessionMode::Never;
+        std::mem::replace(&mut self.is_allowed, is_allowed) != is_allowed
+    }
+
+    /// What is to be reported has changed during a hub session: the packet to send, if there is
+    /// one. The answer to an earlier request no longer matters.
+    pub fn changed(&mut self, has_twin: bool, now: Instant) -> Option<Vec<u8>> {
+        self.state = State::Idle;
+        if has_twin {
+            self.next_report(now)
+        } else {
+            None
+        }
+    }
+
     /// A hub session is open: the packet to send, if there is something to report.
     /// `has_twin`: the hub has granted answers about the twin.
     pub fn opened(&mut self, has_twin: bool, now: Instant) -> Option<Vec<u8>> {
-        self.state = State::Idle;
         if !has_twin {
             tracing::debug!("the hub has no twins, so session mode cannot be reported");
-            return None;
         }
-        self.next_report(now)
+        self.changed(has_twin, now)
     }
 
     /// What has to stand in the twin now.
     fn next_report(&mut self, now: Instant) -> Option<Vec<u8>> {
-        match self.report {
-            Some(report) => {
-                self.may_stand = true;
-                self.ask(&report.to_patch(), false, false, now)
-            }
-            None => self.withdrawal(false, now),
+        if !self.is_allowed {
+            return self.withdrawal(false, now);
         }
+        self.may_stand = true;
+        let report = SessionReport {
+            version: SESSION_VERSION,
+            boot_id: self.boot_id,
+        };
+        self.ask(&report.to_patch(), false, false, now)
     }
 
     /// The program stops: the packet to send, if there is something to withdraw.
     pub fn closing(&mut self, has_twin: bool, now: Instant) -> Option<Vec<u8>> {
-        // One that may not report has logged so at the start.
-        self.report.filter(|_| has_twin)?;
-        self.withdrawal(true, now)
+        // What an earlier run left there was taken back at the start.
+        if has_twin && self.is_allowed {
+            self.withdrawal(true, now)
+        } else {
+            None
+        }
     }
 
     fn withdrawal(&mut self, is_last: bool, now: Instant) -> Option<Vec<u8>> {
@@ -132,7 +150,7 @@ impl Reporter {
     /// Whether a service that asks now may not find our report yet, though it will: it is
     /// on its way for the first time in this run, or is about to be repeated.
     pub fn is_pending(&self) -> bool {
-        self.report.is_some() && !self.is_taken && !matches!(self.state, State::Idle)
+        self.is_allowed && !self.is_taken && !matches!(self.state, State::Idle)
     }
 
     /// The hub's answer to a request.
@@ -267,6 +285,25 @@ mod tests {
         assert!(reporter.closing(true, Instant::now()).is_none());
         reporter.answered(&response(2, 204), Instant::now());
         assert!(reporter.opened(true, Instant::now()).is_none());
+    }
+
+    #[test]
+    fn a_changed_mode_is_reported_at_once() {
+        let mut reporter = Reporter::new(SessionMode::Auto, BOOT);
+        let now = Instant::now();
+        let report = patch(reporter.opened(true, now));
+        assert!(!reporter.follow(SessionMode::Always), "the same report");
+        assert!(reporter.follow(SessionMode::Never));
+        let taken_back = r#"{"deviceStreams":{"session":null}}"#;
+        assert_eq!(patch(reporter.changed(true, now)), taken_back);
+        reporter.answered(&response(1, 204), now);
+        assert!(reporter.is_waiting(), "the first report's answer, late");
+        reporter.answered(&response(2, 204), now);
+        assert!(!reporter.is_waiting());
+        assert!(reporter.closing(true, now).is_none());
+        assert!(reporter.follow(SessionMode::Auto));
+        assert!(reporter.changed(false, now).is_none());
+        assert_eq!(patch(reporter.changed(true, now)), report);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! holds a permit while it is served, and an accepted one gets our leg.
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::policy::{Policy, PolicyWatch};
+use crate::target::Target;
 
 /// What a device answers to a stream request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +100,20 @@ impl Desk {
     /// The policy in force.
     pub(crate) fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.policy.borrow())
+    }
+
+    /// The policy in force, and its changes.
+    pub(crate) fn watch(&self) -> PolicyWatch {
+        self.policy.clone()
+    }
+
+    /// Waits until streams of this name no longer reach the target. May be dropped.
+    pub(crate) async fn withdrawn(&self, name: &str, target: &Target) {
+        let is_withdrawn = |policy: &Arc<Policy>| policy.targets.select(name) != Some(target);
+        if self.watch().wait_for(is_withdrawn).await.is_err() {
+            // The last policy stays.
+            pending().await
+        }
     }
 
     /// Follows the hub's name, which a changed connection string may have changed.

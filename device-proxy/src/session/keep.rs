@@ -46,6 +46,7 @@ pub(super) async fn keep(desk: Arc<Desk>, sessions: Arc<Sessions>, entry: Arc<En
             _ = turns.changed() => {}
             () = or_never(expires.map(sleep_until)) => live.reset(Code::Expired, ""),
             () = or_never(detached.map(|since| desk.dial_ahead(since))) => {}
+            () = desk.withdrawn(&entry.name, &entry.target) => live.reset(Code::Withdrawn, ""),
             () = desk.stop.cancelled() => live.reset(Code::Stopping, ""),
         }
     }

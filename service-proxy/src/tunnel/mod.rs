@@ -12,7 +12,7 @@ use common::identity::{DeviceIdentity, StreamId, StreamName};
 use common::session::{ConnectionEnd, ConnectionId, RunningConnection, SessionId, SharedSession};
 use common::settings::session::SessionConfig;
 use common::telemetry::About;
-use common::tunnel::{LocalSocket, Traffic, pump};
+use common::tunnel::{LocalSocket, Traffic, pump, stopped};
 use common::{limits, log_about};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -226,7 +226,7 @@ impl Tunnel<'_> {
         let traffic = Traffic::default();
         let outcome = tokio::select! {
             biased;
-            outcome = pump(local, leg, &traffic, stop) => outcome,
+            outcome = pump(local, leg, &traffic, stopped(stop)) => outcome,
             never = sample_output.count(&traffic) => match never {},
         };
         sample_output.done();

@@ -231,8 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
         let (Some(deadline), Some(dead_at)) = (deadline, dead_at) else {
             return Ok(true);
         };
-        let (deadline, dead_at) = (Instant::from_std(deadline), Instant::from_std(dead_at));
-        let now = Instant::now();
+        let now = clock::now();
         if self.second_look.may_judge(dead_at, now) {
             return Err(CarrierEnd::Silent);
         }
@@ -241,7 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
         } else {
             self.second_look.until(dead_at)
         };
-        let deadline = tidy_at.map_or(deadline, |at| Instant::from_std(at).min(deadline));
+        let deadline = Instant::from_std(tidy_at.map_or(deadline, |at| at.min(deadline)));
         if self.timer.deadline() != deadline {
             self.timer.as_mut().reset(deadline);
         }

@@ -61,6 +61,8 @@ codes!(
         Evicted = 8: "the session made room for others",
         /// Another carrier has taken over.
         Superseded = 9: "another stream took over",
+        /// The device no longer offers the target.
+        Withdrawn = 10: "the device does not offer this target any more",
     }
 );
 

@@ -37,13 +37,13 @@ use crate::limits;
 /// Reads whose bytes are dropped before the task yields.
 const DROPPED_READS: u8 = 16;
 
-/// Runs a tunnel to its end, or until `stop` is cancelled. Then closes both sides, which takes at
-/// most [`limits::CLOSE`] each. Dropping the future cuts both.
+/// Runs a tunnel to its end, or until `ended` says that it is over. Then closes both sides, which
+/// takes at most [`limits::CLOSE`] each. Dropping the future cuts both.
 pub async fn pump<L, S>(
     local: L,
     stream: WebSocket<S>,
     traffic: &Traffic,
-    stop: &CancellationToken,
+    ended: impl Future<Output = End>,
 ) -> Outcome
 where
     L: LocalSocket,
@@ -68,7 +68,7 @@ where
     };
     let end = tokio::select! {
         end = poll_fn(|cx| pump.poll(cx)) => end,
-        () = stop.cancelled() => End::Stopped,
+        end = ended => end,
     };
     let end = pump.finish(end).await;
     Outcome {
@@ -77,6 +77,12 @@ where
         duration: started.elapsed(),
         end,
     }
+}
+
+/// For [`pump`]: the end when the program stops. May be dropped.
+pub async fn stopped(stop: &CancellationToken) -> End {
+    stop.cancelled().await;
+    End::Stopped
 }
 
 /// State of the direction from the local socket to the stream.
@@ -355,6 +361,11 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
             End::Stopped => {
                 drop(self.local);
                 let (code, reason) = (CloseFrame::AWAY, "stopping");
+                self.stream.close(code, reason, limits::CLOSE).await;
+            }
+            End::Withdrawn => {
+                drop(self.local);
+                let (code, reason) = (CloseFrame::POLICY, "the target was withdrawn");
                 self.stream.close(code, reason, limits::CLOSE).await;
             }
         }

@@ -58,7 +58,7 @@ impl<S: Transport> Connection<'_, S> {
         let mut last_read = Instant::now();
         let mut second_look = SecondLook::default();
         loop {
-            let silent_at = last_read + self.silence;
+            let silent_at = (last_read + self.silence).into_std();
             let judged_at = second_look.until(silent_at);
             let may_read = self.session.has_room();
             tokio::select! {
@@ -81,8 +81,8 @@ impl<S: Transport> Connection<'_, S> {
                         return end;
                     }
                 }
-                () = sleep_until(judged_at), if may_read => {
-                    if second_look.may_judge(silent_at, Instant::now()) {
+                () = sleep_until(judged_at.into()), if may_read => {
+                    if second_look.may_judge(silent_at, Instant::now().into_std()) {
                         return SessionEnd::Silent;
                     }
                 }

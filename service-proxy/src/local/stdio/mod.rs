@@ -94,13 +94,14 @@ pub async fn run(config: ConnectConfig, stop: &CancellationToken) -> Result<(), 
         InputEnd::ByItself
     };
     let output = Output::new(tokio::io::stdout());
+    let mut hangups = shutdown::Hangups::new();
     let running = run_on(config, tokio::io::stdin(), output, ends, &gone);
     tokio::pin!(running);
     let why = tokio::select! {
         result = &mut running => return result,
         // ssh ends its ProxyCommand so. Tell the device that the connection is over; the person at
         // the terminal has left and needs no message.
-        () = shutdown::hangup() => ConnectError::HungUp,
+        () = hangups.next() => ConnectError::HungUp,
         () = shutdown::output_gone() => match timeout(LAST_BYTES, &mut running).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(_)) => return Err(ConnectError::OutputGone),

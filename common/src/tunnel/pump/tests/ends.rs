@@ -66,7 +66,7 @@ async fn an_end_is_normal_only_after_the_local_flush() {
     poll_fn(|cx| peer.poll_flush(cx)).await.unwrap();
     let stream = WebSocket::client(near, &[]);
     let stop = CancellationToken::new();
-    let outcome = pump(local, stream, &Traffic::default(), &stop).await;
+    let outcome = pump(local, stream, &Traffic::default(), stopped(&stop)).await;
     assert!(matches!(outcome.end, End::PeerClosed), "{:?}", outcome.end);
 }
 
@@ -141,7 +141,7 @@ async fn a_local_side_that_writes_first_gets_what_was_received_before_the_loss()
     let stream = WebSocket::client(near, &[]);
     let outcome = tokio::spawn(async move {
         let stop = CancellationToken::new();
-        pump(local, stream, &Traffic::default(), &stop).await
+        pump(local, stream, &Traffic::default(), stopped(&stop)).await
     });
     let exchange = async {
         client.write_all(&[2; 200_000]).await.unwrap();

@@ -123,7 +123,7 @@ async fn a_flood_does_not_delay_the_opposite_direction() {
             bytes: b"^C\n",
             is_shut: false,
         };
-        pump(local, stream, &Traffic::default(), &stop).await
+        pump(local, stream, &Traffic::default(), stopped(&stop)).await
     });
     let outcome = timeout(Duration::from_secs(10), pumping)
         .await

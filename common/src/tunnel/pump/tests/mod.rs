@@ -82,7 +82,9 @@ async fn setup(size: usize) -> Setup {
     let stopper = stop.clone();
     let stream = WebSocket::client(near, &[]);
     let outcome =
-        tokio::spawn(async move { pump(local, stream, &Traffic::default(), &stopper).await });
+        tokio::spawn(
+            async move { pump(local, stream, &Traffic::default(), stopped(&stopper)).await },
+        );
     Setup {
         client,
         peer: WebSocket::server(far, &[]),
@@ -306,7 +308,7 @@ async fn bytes_from_before_the_close_are_delivered() {
             local,
             stream,
             &Traffic::default(),
-            &CancellationToken::new(),
+            stopped(&CancellationToken::new()),
         )
         .await
     });
