@@ -14,7 +14,8 @@ use rustls::{
 };
 use time::OffsetDateTime;
 use time::macros::format_description;
-use x509_parser::certificate::X509Certificate;
+use webpki::EndEntityCert;
+use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Name;
 
 use super::find;
@@ -70,7 +71,7 @@ impl BadCertificate {
         Some(Self::new(cause, None))
     }
 
-    fn new(cause: &CertificateError, certificate: Option<&X509Certificate<'_>>) -> Self {
+    fn new(cause: &CertificateError, certificate: Option<&EndEntityCert<'_>>) -> Self {
         let problem = problem(cause, certificate);
         let text = explain(problem, cause, certificate);
         Self { problem, text }
@@ -79,7 +80,7 @@ impl BadCertificate {
 
 fn problem(
     cause: &CertificateError,
-    certificate: Option<&X509Certificate<'_>>,
+    certificate: Option<&EndEntityCert<'_>>,
 ) -> CertificateProblem {
     use CertificateError as C;
     let is_self_signed = certificate.is_some_and(is_self_signed);
@@ -90,22 +91,24 @@ fn problem(
         C::NotValidYet | C::NotValidYetContext { .. } => CertificateProblem::NotYetValid,
         C::Expired | C::ExpiredContext { .. } => CertificateProblem::Expired,
         // webpki's error for this has no variant of its own.
-        C::Other(_) if certificate.is_some_and(|found| found.is_ca()) => {
-            CertificateProblem::Authority
-        }
+        C::Other(OtherError(inner)) if is_authority(&**inner) => CertificateProblem::Authority,
         _ => CertificateProblem::Other,
     }
 }
 
-fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
-    certificate.issuer().as_raw() == certificate.subject().as_raw()
+fn is_authority(cause: &(dyn Error + 'static)) -> bool {
+    cause.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+}
+
+fn is_self_signed(certificate: &EndEntityCert<'_>) -> bool {
+    certificate.issuer() == certificate.subject()
 }
 
 /// The end of a sentence that begins with the server's address.
 fn explain(
     problem: CertificateProblem,
     cause: &CertificateError,
-    certificate: Option<&X509Certificate<'_>>,
+    certificate: Option<&EndEntityCert<'_>>,
 ) -> String {
     let subject = certificate.map_or_else(String::new, |c| of(c.subject()));
     match problem {
@@ -166,21 +169,26 @@ fn explain(
 }
 
 /// ` of NAME`, or nothing where there is no name.
-fn of(subject: &X509Name<'_>) -> String {
+fn of(subject: &[u8]) -> String {
     match name(subject) {
         name if name.is_empty() => String::new(),
         name => format!(" of {name}"),
     }
 }
 
-/// The common name, quoted; without one the whole name.
-fn name(name: &X509Name<'_>) -> String {
-    let common = name
-        .iter_common_name()
-        .find_map(|attribute| attribute.as_str().ok());
-    match common.map_or_else(|| plain(&name.to_string()), plain) {
-        text if text.is_empty() => text,
-        text => format!("\"{text}\""),
+/// The common name, quoted; without one the organisation. From the DER of the name's parts.
+fn name(parts: &[u8]) -> String {
+    let whole = DistinguishedName::in_sequence(parts);
+    let Ok((_, name)) = X509Name::from_der(whole.as_ref()) else {
+        return String::new();
+    };
+    let mut names = name.iter_common_name().chain(name.iter_organization());
+    match names
+        .find_map(|attribute| attribute.as_str().ok())
+        .map(plain)
+    {
+        Some(text) if !text.is_empty() => format!("\"{text}\""),
+        _ => String::new(),
     }
 }
 
@@ -267,8 +275,8 @@ impl ServerCertVerifier for ServerVerifier {
                 .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         verified.map_err(|error| match error {
             rustls::Error::InvalidCertificate(cause) => {
-                let parsed = x509_parser::parse_x509_certificate(end_entity).ok();
-                let bad = BadCertificate::new(&cause, parsed.as_ref().map(|(_, found)| found));
+                let parsed = EndEntityCert::try_from(end_entity).ok();
+                let bad = BadCertificate::new(&cause, parsed.as_ref());
                 CertificateError::Other(OtherError(Arc::new(bad))).into()
             }
             error => error,

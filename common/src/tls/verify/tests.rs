@@ -58,6 +58,11 @@ fn each_problem_is_named_with_the_subject_and_the_remedy() {
     let key = KeyPair::generate().unwrap();
     let alone = params("A hub", "hub.example").self_signed(&key).unwrap();
     let alone = alone.der().clone();
+    let mut nameless = params("x", "hub.example");
+    nameless.distinguished_name = rcgen::DistinguishedName::new();
+    let name = &mut nameless.distinguished_name;
+    name.push(DnType::OrganizationName, "Our Company");
+    let nameless = nameless.self_signed(&key).unwrap().der().clone();
     let mut late = params("hub", "hub.example");
     late.not_before = date_time_ymd(2029, 1, 2);
     let mut early = params("hub", "hub.example");
@@ -79,6 +84,11 @@ fn each_problem_is_named_with_the_subject_and_the_remedy() {
             refusal(ours.der(), &alone),
             P::SelfSigned,
             ["\"A hub\"", "`stream-hub serve`"],
+        ),
+        (
+            refusal(ours.der(), &nameless),
+            P::SelfSigned,
+            ["of \"Our Company\"", "self-signed"],
         ),
         (
             refusal(ours.der(), other.der()),
