@@ -276,6 +276,7 @@ async fn a_session_that_breaks_the_protocol_is_reset() {
     let ack = Frame::Ack {
         received: 1 << 40,
         delay: Duration::ZERO,
+        arrived: None,
     };
     leg.send(&ack).await;
     let frame = leg.next().await;

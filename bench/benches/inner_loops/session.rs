@@ -17,6 +17,7 @@ pub(crate) fn session_frames(c: &mut Criterion) {
     let ack = Frame::Ack {
         received: 1 << 40,
         delay: Duration::from_millis(25),
+        arrived: Some(1 << 40),
     };
     let data = Frame::Data {
         offset: 1 << 40,

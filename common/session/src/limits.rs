@@ -25,6 +25,9 @@ pub const WINDOW_FIRST: u64 = 256 << 10;
 pub const WINDOW_LEAST: u64 = 64 << 10;
 /// Largest window, and so the most that is kept for a replay: 120 ms at 1 Gbit/s.
 pub const WINDOW_MOST: u64 = 16 << 20;
+/// Bytes of a carrier that its socket may hold before they are sent: enough to keep TCP busy, and
+/// little for a keystroke to wait behind.
+pub const CARRIER_UNSENT: u32 = 128 << 10;
 /// How far small messages may exceed a full window: keystrokes do not wait for bulk.
 pub const WINDOW_SMALL: u64 = 64 << 10;
 /// Largest chunk of a connection: with its headers one message of the streaming endpoint.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use device_stream_session::limits::CARRIER_UNSENT;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
@@ -15,14 +17,16 @@ pub fn tune(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_tcp_keepalive(&probes);
 }
 
-/// What a socket wants that carries a session: not BBR, where that is the system's choice.
-/// A session keeps the path full and its queues short by itself, and BBR stops a connection
+/// What a socket wants that carries a session: not BBR, where that is the system's choice, and few
+/// bytes that TCP has not sent, since a keystroke waits behind all of them. A session keeps the path full and its queues short by itself, and BBR stops a connection
 /// that is never idle for 200 ms every 10 s, to see the idle path; a person who types beside
 /// a copy feels each of them. Refusal by the system is not fatal.
 pub fn steady(socket: &TcpStream) {
     #[cfg(any(target_os = "linux", target_os = "freebsd"))]
     {
         let socket = SockRef::from(socket);
+        #[cfg(target_os = "linux")]
+        let _ = socket.set_tcp_notsent_lowat(CARRIER_UNSENT);
         if socket
             .tcp_congestion()
             .is_ok_and(|name| name.starts_with(b"bbr"))

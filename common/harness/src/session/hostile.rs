@@ -296,6 +296,7 @@ fn carrier_frame(end: &End, choices: &mut Choices<'_>) -> Frame {
                     _ => choices.below(end.session.kept().unacknowledged + 1),
                 },
             delay: Duration::from_micros(choices.volume(1 << 32)),
+            arrived: (choices.below(2) == 0).then(|| choices.volume(u64::MAX)),
         },
     }
 }

@@ -104,6 +104,9 @@ pub enum Frame {
         received: u64,
         /// How long this was held back.
         delay: Duration,
+        /// When the newest of these bytes arrived, in microseconds by the receiver's clock, whose
+        /// zero is any time. An older peer does not tell it.
+        arrived: Option<u64>,
     },
     /// Keepalive, answered by an [`Frame::Ack`].
     Ping,
@@ -212,9 +215,16 @@ impl Frame {
                 out.put_slice(bytes);
                 data_kind(*wants_ack)
             }
-            Self::Ack { received, delay } => {
+            Self::Ack {
+                received,
+                delay,
+                arrived,
+            } => {
                 out.put_u64(*received);
                 out.put_u32(u32::try_from(delay.as_micros()).unwrap_or(u32::MAX));
+                if let Some(arrived) = arrived {
+                    out.put_u64(*arrived);
+                }
                 kind::ACK
             }
             Self::Ping => kind::PING,
@@ -270,6 +280,7 @@ impl Frame {
             kind::ACK => Self::Ack {
                 received: payload.u64()?,
                 delay: Duration::from_micros(payload.u32()?.into()),
+                arrived: payload.u64(),
             },
             kind::PING => Self::Ping,
             kind::END => Self::End,

@@ -59,6 +59,12 @@ fn vectors() -> Vec<(String, Frame)> {
     let ack = Frame::Ack {
         received: 0x10_0000_0007,
         delay: Duration::from_micros(25_000),
+        arrived: None,
+    };
+    let timed = Frame::Ack {
+        received: 0x10_0000_0007,
+        delay: Duration::ZERO,
+        arrived: Some(0x0102_0304_0506),
     };
     let refused = Frame::Refused {
         code: Code::Unknown,
@@ -95,6 +101,10 @@ fn vectors() -> Vec<(String, Frame)> {
             data(true),
         ),
         ("12 00000c  0000001000000007 000061a8".to_owned(), ack),
+        (
+            "12 000014  0000001000000007 00000000 0000010203040506".to_owned(),
+            timed,
+        ),
         ("13 000000".to_owned(), Frame::Ping),
         ("14 000000".to_owned(), Frame::End),
         (
@@ -315,10 +325,13 @@ fn any_frame() -> impl Strategy<Value = Frame> {
                 wants_ack,
             }
         }),
-        (any::<u64>(), any::<u32>()).prop_map(|(received, delay)| Frame::Ack {
-            received,
-            delay: Duration::from_micros(delay.into()),
-        }),
+        (any::<u64>(), any::<u32>(), any::<Option<u64>>()).prop_map(
+            |(received, delay, arrived)| Frame::Ack {
+                received,
+                delay: Duration::from_micros(delay.into()),
+                arrived,
+            }
+        ),
         Just(Frame::Ping),
         Just(Frame::End),
         (any_code(), reason).prop_map(|(code, text)| Frame::Reset { code, text }),

@@ -20,9 +20,15 @@ use crate::proto::inner::{ConnectionId, InnerDecoder};
 use crate::proto::memory::{Account, Held, Memory};
 use crate::proto::replay::Replay;
 use crate::proto::scheduler::Scheduler;
+use crate::proto::window::Sample;
 use carrier::Carrier;
 
 pub use carrier::CarrierId;
+
+/// A time in microseconds since the epoch of one end.
+fn micros(epoch: Instant, at: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(epoch).as_micros()).unwrap_or(u64::MAX)
+}
 
 /// Which end of the session this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +83,8 @@ pub struct Kept {
 #[derive(Debug)]
 pub struct Session {
     role: Role,
+    /// The zero of the times that the peer gets.
+    epoch: Instant,
     carrier: Option<Carrier>,
     next_carrier: u64,
     detached_at: Option<Instant>,
@@ -127,6 +135,7 @@ impl Session {
             replay_memory: Held::new(&account),
             account,
             role,
+            epoch: now,
             carrier: None,
             next_carrier: 0,
             detached_at: Some(now),
@@ -193,7 +202,11 @@ impl Session {
                 bytes,
                 wants_ack,
             } => self.data(offset, bytes, wants_ack, now)?,
-            Frame::Ack { received, delay } => self.acknowledged(received, delay, now)?,
+            Frame::Ack {
+                received,
+                delay,
+                arrived,
+            } => self.acknowledged(received, delay, arrived, now)?,
             Frame::Ping => self.owe_ack(now, now),
             Frame::End => {
                 if self.role == Role::Service {
@@ -279,6 +292,7 @@ impl Session {
         &mut self,
         received: u64,
         delay: Duration,
+        arrived: Option<u64>,
         now: Instant,
     ) -> Result<(), Violation> {
         let (newly, trip) = self
@@ -288,9 +302,15 @@ impl Session {
         self.replay_memory.set(self.replay.held());
         let next = self.replay.next();
         if let Some(on) = &mut self.carrier {
-            let trip = trip.map(|trip| trip.saturating_sub(delay));
+            let sample = trip.map(|trip| {
+                let sent = micros(self.epoch, now).wrapping_sub(trip.as_micros() as u64);
+                Sample {
+                    round_trip: trip.saturating_sub(delay),
+                    one_way: arrived.map(|arrived| arrived.wrapping_sub(sent).cast_signed()),
+                }
+            });
             on.window
-                .acknowledged(newly, self.replay.acknowledged(), next, trip, now);
+                .acknowledged(newly, self.replay.acknowledged(), next, sample, now);
         }
         Ok(())
     }

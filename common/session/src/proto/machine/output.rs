@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{CarrierId, Over, Session};
+use super::{CarrierId, Over, Session, micros};
 use crate::limits;
 use crate::proto::chunk::control_message;
 use crate::proto::connection::Fin;
@@ -40,7 +40,15 @@ impl Session {
             on.ack_at = None;
             on.acked = received;
             let delay = now.saturating_duration_since(on.ack_since);
-            return Some(Frame::Ack { received, delay }.encode());
+            let arrived = Some(micros(self.epoch, on.ack_since));
+            return Some(
+                Frame::Ack {
+                    received,
+                    delay,
+                    arrived,
+                }
+                .encode(),
+            );
         }
         if self.replay.has_more() {
             if self.replay.in_flight() < on.window.size() {

@@ -2,44 +2,139 @@
 //! no clock.
 //!
 //! The carrier's TCP and the hub would buffer far more than the path holds, and a keystroke would
-//! wait behind all of it. So the window keeps the path full and little more: it grows while
-//! acknowledgements arrive as fast as on an idle path, and settles where they arrive
-//! [`TARGET_QUEUE`] later (the rule of FAST TCP: `window × (base + target) / round trip`, once a
-//! round trip). While the delivery rate still grows, the delay is due to TCP's own window, and the
-//! window does not settle.
+//! wait behind all of it. So the window keeps the path full and little more, as long as the session
+//! is [alone](Phase::Alone): `window × base / delay + a little`, once a round trip (the rule of FAST
+//! TCP). Where others share the path, their queue would starve such a window. It notices that,
+//! since a smaller window does not shorten their queue; while the path is
+//! [contended](Phase::Contended), TCP's own congestion control decides, and the window only sees to
+//! it that TCP has enough to send (the competitive modes of Copa and Nimbus are models of this).
+
+mod path;
 
 use std::time::{Duration, Instant};
 
 use crate::limits;
+use path::Path;
+
+pub use path::Sample;
 
 /// How much longer than on an idle path a byte may take in the steady state.
 pub const TARGET_QUEUE: Duration = Duration::from_millis(5);
-/// A measured round trip that is older than this no longer represents the idle path.
+/// What a window keeps in the queue is the geometric mean of what passes in [`TARGET_QUEUE`] and
+/// this many bytes: less than in proportion to its rate, so that several windows become equal.
+const KEPT_IN_QUEUE: f64 = 20.0 * 1024.0;
+/// The longest queue from that.
+const MOST_QUEUE: Duration = Duration::from_millis(8);
+/// The idle path is measured again after this time without a queue-free acknowledgement.
 const BASE_LIFE: Duration = Duration::from_secs(10);
 /// Round trips in a row that show a queue, at which the fast growth pauses.
 const LATEST: usize = 4;
-/// Rounds without a queue after which the path is considered wider, and the window grows.
+/// Limited rounds in a row without any queue after which the path is considered wider than it was,
+/// or the first growth too short; and the growth then, at first and from the next round on.
 const QUICK_ROUNDS: u8 = 3;
-/// The part of the path's capacity that is used while the idle round trip is measured.
-const DRAINED: f64 = 0.8;
-/// Largest growth in one round, once the path was full.
 const QUICK_GROWTH: f64 = 1.25;
+const QUICKER_GROWTH: f64 = 1.6;
+/// The part of the path's capacity that is used while the idle path is measured.
+const DRAINED: f64 = 0.75;
+/// The smallest part that one change leaves.
+const SHRINKAGE: f64 = 0.5;
 /// Growth of the delivery rate from one round to the next that shows that TCP grows and the path is
 /// not full (BBR uses the same number to detect the end of its startup).
 const RISING: f64 = 1.25;
+/// Changes in a row without an effect on the queue, after which it is another's.
+const FUTILE: u8 = 2;
+/// A contended path is drained after this time, to see whether it still is contended: a test costs
+/// some two round trips. Not before so many rounds, but sooner when the rate has grown much.
+const TEST_TIME: Duration = Duration::from_secs(4);
+const TEST_ROUNDS: u32 = 8;
+const TEST_SOON: u32 = 4;
+/// Rounds until a test that has found no queue is repeated, and tests that have to agree.
+const TEST_AGAIN: u32 = 2;
+const EMPTY_TESTS: u8 = 2;
+/// Twice as many have to agree each time that the path is contended again within this time, up to
+/// this number: another's queue is empty for a moment after each of its losses.
+const MOST_EMPTY_TESTS: u8 = 8;
+const REMEMBERED: Duration = Duration::from_secs(10);
+/// How many times what the path and its queue hold the window may be while it is contended.
+const AMPLE: f64 = 2.5;
+
+/// Who decides on the window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Phase {
+    /// It grows by half of all that is acknowledged, until a queue stands.
+    Start,
+    /// The delay decides.
+    Alone(Trial),
+    /// Another's queue stands: TCP decides.
+    Contended(Contended),
+}
+
+/// What the last smaller window was to change.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Trial {
+    /// The queue before it, and the one that was expected after it.
+    queue: Option<(Duration, Duration)>,
+    /// The window before the first of those that changed nothing.
+    before: u64,
+    futile: u8,
+}
+
+/// What is known of a path that others use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Contended {
+    /// Rounds since the last test, and its time.
+    rounds: u32,
+    /// `None` before the first one, which is soon: it may have been TCP's own recovery.
+    tested: Option<Instant>,
+    /// The queue that the test found: another's.
+    queue: Duration,
+    /// The rate at that time; much more means that the other has left.
+    rate: f64,
+    empty: u8,
+}
+
+/// What happens in this round and the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// What is acknowledged was sent under the present window.
+    Measured,
+    /// It was sent under another one, for so many more rounds.
+    Settling(u8),
+    /// The queue is drained.
+    Draining,
+    /// It was drained before these bytes were sent.
+    Drained,
+}
+
+/// What a round has shown.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// The shortest queue.
+    queue: Duration,
+    /// The window limited the sender.
+    was_limited: bool,
+    /// So much was sent that the window could have caused a queue.
+    was_used: bool,
+    /// More was sent than a person types.
+    is_bulk: bool,
+    /// Much more was delivered than in the round before.
+    is_rising: bool,
+}
 
 /// The window of one direction of a session.
 #[derive(Debug, Clone)]
 pub struct Window {
     size: u64,
-    /// Grows by all that is acknowledged.
-    fast: bool,
+    phase: Phase,
+    round: Round,
+    path: Path,
     quick_rounds: u8,
-    /// Shortest round trip, and when it was measured.
-    base: Option<(Duration, Instant)>,
-    /// Shortest round trip of this round.
+    /// When the path was no longer contended, and how many tests had to say so.
+    left: Option<Instant>,
+    needed: u8,
+    /// Shortest queue of this round.
     shortest: Option<Duration>,
-    /// The latest round trips, newest first.
+    /// The latest queues, newest first.
     latest: [Option<Duration>; LATEST],
     /// When the round began.
     round_begin: Option<Instant>,
@@ -47,17 +142,13 @@ pub struct Window {
     round_end: u64,
     /// Bytes that were acknowledged in this round.
     delivered: u64,
-    /// Bytes per second that were acknowledged in the last one.
-    rate: f64,
+    /// Bytes per second that were acknowledged in the last ones, newest first.
+    rates: [f64; 8],
     /// The window limited the sender in this round.
     limited: bool,
-    /// In this round the queue is drained, to measure the idle path.
-    probing: bool,
     /// Limit of the window while the queue is drained; afterwards it grows step by step, since a
     /// jump would cause a burst.
     ceiling: u64,
-    /// The window was changed: the bytes that are acknowledged in this round were sent before.
-    settling: bool,
 }
 
 impl Window {
@@ -65,19 +156,20 @@ impl Window {
     pub fn new(next: u64) -> Self {
         Self {
             size: limits::WINDOW_FIRST,
-            fast: true,
+            phase: Phase::Start,
+            round: Round::Measured,
+            path: Path::default(),
             quick_rounds: 0,
-            base: None,
+            left: None,
+            needed: EMPTY_TESTS,
             shortest: None,
             latest: [None; LATEST],
             round_begin: None,
             round_end: next,
             delivered: 0,
-            rate: 0.0,
+            rates: [0.0; 8],
             limited: false,
-            probing: false,
             ceiling: u64::MAX,
-            settling: false,
         }
     }
 
@@ -100,7 +192,7 @@ impl Window {
 
     /// The shortest round trip that was measured on this carrier.
     pub fn round_trip(&self) -> Option<Duration> {
-        self.base.map(|(base, _)| base)
+        self.path.base()
     }
 
     /// The sender has more, and the window is full.
@@ -109,33 +201,29 @@ impl Window {
     }
 
     /// `newly` bytes were acknowledged, up to the offset `acked`; `next` is the offset of the next
-    /// byte to send; `round_trip` was measured with them.
+    /// byte to send; `sample` was measured with them.
     pub fn acknowledged(
         &mut self,
         newly: u64,
         acked: u64,
         next: u64,
-        round_trip: Option<Duration>,
+        sample: Option<Sample>,
         now: Instant,
     ) {
-        if let Some(sample) = round_trip {
-            self.shortest = Some(self.shortest.map_or(sample, |known| known.min(sample)));
+        if let Some(sample) = sample {
+            let queue = self.path.queue(sample, now);
+            self.shortest = Some(self.shortest.map_or(queue, |known| known.min(queue)));
             self.latest.rotate_right(1);
             if let Some(latest) = self.latest.first_mut() {
-                *latest = Some(sample);
-            }
-            let is_base = |(base, at): (Duration, Instant)| {
-                sample <= base || (self.probing && now - at >= BASE_LIFE)
-            };
-            if self.base.is_none_or(is_base) {
-                self.base = Some((sample, now));
+                *latest = Some(queue);
             }
         }
         self.delivered = self.delivered.saturating_add(newly);
-        if !self.probing && self.ceiling < self.size {
-            self.ceiling = self.ceiling.saturating_add(newly / 4);
-            self.settling = true;
-        } else if self.fast && self.limited && !self.has_recent_queue() {
+        if !matches!(self.round, Round::Draining | Round::Drained) && self.ceiling < self.size {
+            self.ceiling = self.ceiling.saturating_add(newly);
+            // What fills the path again meets no queue.
+            self.round = Round::Settling(2);
+        } else if self.limited && self.may_grow() {
             self.set(self.size.saturating_add(newly / 2));
         }
         if acked >= self.round_end && self.is_whole_round(now) {
@@ -144,75 +232,197 @@ impl Window {
         }
     }
 
-    /// Whether the latest round trips all show a queue: longer than the burst that the growth
+    /// Whether the window grows with each acknowledgement.
+    fn may_grow(&self) -> bool {
+        match self.phase {
+            Phase::Start => !self.has_recent_queue(),
+            Phase::Alone(_) => false,
+            Phase::Contended(contended) => {
+                let most = AMPLE * self.best_rate() * (self.base() + contended.queue).as_secs_f64();
+                self.round == Round::Measured && (self.size as f64) < most
+            }
+        }
+    }
+
+    fn base(&self) -> Duration {
+        self.path.base().unwrap_or_default()
+    }
+
+    /// Whether the latest acknowledgements all show a queue: longer than the burst that the growth
     /// itself causes.
     fn has_recent_queue(&self) -> bool {
-        let Some((base, _)) = self.base else {
-            return false;
-        };
-        let long = base + base / 4 + TARGET_QUEUE;
+        let long = self.base() / 4 + TARGET_QUEUE;
         self.latest
             .iter()
-            .all(|sample| sample.is_some_and(|sample| sample >= long))
+            .all(|queue| queue.is_some_and(|queue| queue >= long))
     }
 
     fn end_round(&mut self, now: Instant) {
         let was_limited = std::mem::take(&mut self.limited);
         let was_used = was_limited || self.delivered >= self.size / 2;
+        let is_bulk = self.delivered >= limits::WINDOW_LEAST / 2;
         let is_rising = self.rate_has_grown(now);
-        let was_probing = std::mem::take(&mut self.probing);
-        let (Some(shortest), Some((base, at))) = (self.shortest.take(), self.base) else {
+        let Some(queue) = self.shortest.take() else {
             return;
         };
-        if was_probing || std::mem::take(&mut self.settling) {
-            return;
+        let seen = Seen {
+            queue,
+            was_limited,
+            was_used,
+            is_bulk,
+            is_rising,
+        };
+        match self.round {
+            Round::Settling(2..) => self.round = Round::Settling(1),
+            Round::Settling(_) => self.round = Round::Measured,
+            Round::Draining => self.round = Round::Drained,
+            Round::Drained => {
+                self.round = Round::Settling(1);
+                self.drained(queue, now);
+            }
+            Round::Measured => self.measured(seen, now),
         }
-        let queue = shortest.saturating_sub(base);
+    }
+
+    /// A round was sent under the present window.
+    fn measured(&mut self, seen: Seen, now: Instant) {
+        let Seen {
+            queue, was_limited, ..
+        } = seen;
         // While the rate rises, TCP's window grows: bytes wait for that and not on the path, and
         // TCP grows no further than it is used. A window that was hardly used causes no queue.
-        if queue >= TARGET_QUEUE && (is_rising || !was_used) {
+        let is_explained = seen.is_rising || !seen.was_used;
+        match &mut self.phase {
+            Phase::Start => {
+                if queue >= TARGET_QUEUE && !is_explained {
+                    self.phase = Phase::Alone(Trial::default());
+                    self.adapt(queue, now);
+                }
+            }
+            Phase::Alone(trial) => {
+                if queue >= TARGET_QUEUE && is_explained {
+                    trial.queue = None;
+                } else if was_limited || queue > TARGET_QUEUE {
+                    let is_quick = was_limited && queue < TARGET_QUEUE / 16;
+                    self.quick_rounds = if is_quick {
+                        self.quick_rounds.saturating_add(1)
+                    } else {
+                        0
+                    };
+                    self.adapt(queue, now);
+                }
+            }
+            Phase::Contended(contended) => {
+                contended.rounds += 1;
+                let rounds = contended.rounds;
+                let has_left = self.rates[0] > RISING * contended.rate && !seen.is_rising;
+                let is_again = contended.empty > 0 && rounds >= TEST_AGAIN;
+                let least = match contended.tested {
+                    Some(tested) if now - tested < TEST_TIME => u32::MAX,
+                    Some(_) => TEST_ROUNDS,
+                    None => TEST_SOON,
+                };
+                let is_due = is_again || rounds >= least || has_left && rounds >= TEST_SOON;
+                if is_due && seen.is_bulk {
+                    self.drain();
+                }
+                return;
+            }
+        }
+        if was_limited && self.round != Round::Draining && self.path.is_old(now) {
+            self.drain();
+        }
+    }
+
+    /// Adapts the window to the delay, and sees whether the last adaptation had an effect.
+    fn adapt(&mut self, queue: Duration, now: Instant) {
+        let Phase::Alone(mut trial) = self.phase else {
+            return;
+        };
+        let base = self.base();
+        let rate = self.size as f64 / (base + queue).as_secs_f64().max(1e-6);
+        if let Some((before, expected)) = trial.queue.take() {
+            // Half of the effect is enough: the queue of a path varies.
+            let is_futile = queue > expected + (before.saturating_sub(expected)) / 2;
+            trial.futile = if is_futile { trial.futile + 1 } else { 0 };
+        }
+        if trial.futile == 0 {
+            trial.before = self.size;
+        }
+        if trial.futile >= FUTILE {
+            // Smaller windows were given up for nothing.
+            self.set(trial.before.max(self.size));
+            self.round = Round::Settling(1);
+            let is_again = self.left.is_some_and(|left| now - left < REMEMBERED);
+            self.needed = if is_again {
+                (2 * self.needed).min(MOST_EMPTY_TESTS)
+            } else {
+                EMPTY_TESTS
+            };
+            self.phase = Phase::Contended(Contended {
+                rounds: 0,
+                tested: None,
+                queue,
+                rate: self.best_rate(),
+                empty: 0,
+            });
             return;
         }
-        if queue >= TARGET_QUEUE {
-            self.fast = false;
-            self.quick_rounds = 0;
-        } else if queue < TARGET_QUEUE / 4 && was_limited && !self.fast {
-            self.quick_rounds = self.quick_rounds.saturating_add(1);
-        } else {
-            self.quick_rounds = 0;
-        }
-        if !self.fast && (was_limited || queue > TARGET_QUEUE) {
-            let wanted = (base + TARGET_QUEUE).as_secs_f64();
-            let steady = wanted / shortest.as_secs_f64().max(1e-6);
-            let factor = if self.quick_rounds >= QUICK_ROUNDS {
-                self.quick_rounds = 0;
-                steady.max(QUICK_GROWTH)
-            } else {
-                steady
-            };
-            // Exact to a byte in a window of 16 MiB.
-            self.set((self.size as f64 * factor.clamp(0.5, QUICK_GROWTH)) as u64);
-            self.settling = true;
-        }
-        self.probing = was_limited && now - at >= BASE_LIFE;
-        self.ceiling = if self.probing {
-            // Drains the queue, but little of the path: refilling an empty path would cause a
-            // burst, and thus a queue for all others.
-            let share = base.as_secs_f64() / shortest.as_secs_f64().max(1e-6);
-            let drained = (self.size as f64 * share.min(1.0) * DRAINED) as u64;
-            drained
-                .max(self.size / 4)
-                .max(2 * limits::CHUNK_LEAST as u64)
-        } else {
-            u64::MAX
+        let kept = (rate * TARGET_QUEUE.as_secs_f64() * KEPT_IN_QUEUE).sqrt();
+        let kept = kept.min(rate * MOST_QUEUE.as_secs_f64());
+        let wanted = rate * base.as_secs_f64() + kept;
+        let size = self.size as f64;
+        let wanted = match self.quick_rounds {
+            0..QUICK_ROUNDS => wanted.clamp(SHRINKAGE * size, QUICK_GROWTH * size),
+            QUICK_ROUNDS => QUICK_GROWTH * size,
+            _ => QUICKER_GROWTH * size,
         };
+        let shorter = Duration::from_secs_f64(((size - wanted) / rate.max(1.0)).max(0.0));
+        self.set(wanted as u64);
+        if self.size as f64 >= 0.98 * size {
+            trial.futile = 0;
+        } else if queue >= 2 * TARGET_QUEUE {
+            trial.queue = Some((queue, queue.saturating_sub(shorter)));
+        }
+        self.phase = Phase::Alone(trial);
+        self.round = Round::Settling(1);
+    }
+
+    /// Drains the queue, but little of the path: refilling an empty path would cause a burst, and
+    /// thus a queue for all others.
+    fn drain(&mut self) {
+        let drained = (self.best_rate() * self.base().as_secs_f64() * DRAINED) as u64;
+        self.ceiling = drained.clamp(2 * limits::CHUNK_LEAST as u64, self.size);
+        self.round = Round::Draining;
+    }
+
+    /// The shortest queue after ours was drained.
+    fn drained(&mut self, queue: Duration, now: Instant) {
+        let is_empty = queue < TARGET_QUEUE + self.base() / 16;
+        match &mut self.phase {
+            Phase::Contended(contended) => {
+                contended.rounds = 0;
+                contended.tested = Some(now);
+                contended.empty = if is_empty { contended.empty + 1 } else { 0 };
+                if contended.empty >= self.needed {
+                    self.left = Some(now);
+                    self.phase = Phase::Alone(Trial::default());
+                    let path = self.best_rate() * (self.base() + TARGET_QUEUE).as_secs_f64();
+                    self.set(path as u64);
+                    return;
+                }
+                contended.queue = queue;
+                contended.rate = self.rates.iter().copied().fold(0.0, f64::max);
+            }
+            Phase::Start | Phase::Alone(_) => self.path.is_idle(queue, now),
+        }
     }
 
     /// Whether the round has lasted for a round trip. After a pause, as while waiting for credit,
     /// its end is acknowledged earlier, and a burst would look like a high rate.
     fn is_whole_round(&self, now: Instant) -> bool {
-        match (self.round_begin, self.base) {
-            (Some(begin), Some((base, _))) => now - begin >= base,
+        match (self.round_begin, self.path.base()) {
+            (Some(begin), Some(base)) => now - begin >= base,
             _ => true,
         }
     }
@@ -225,8 +435,15 @@ impl Window {
             return true;
         };
         let rate = delivered as f64 / (now - begin).as_secs_f64().max(1e-6);
-        let before = std::mem::replace(&mut self.rate, rate);
+        let before = self.rates[0];
+        self.rates.rotate_right(1);
+        self.rates[0] = rate;
         rate >= RISING * before
+    }
+
+    /// Bytes per second of the fastest of the last rounds.
+    fn best_rate(&self) -> f64 {
+        self.rates.iter().copied().fold(0.0, f64::max)
     }
 
     fn set(&mut self, size: u64) {

@@ -1,0 +1,66 @@
+//! The delay of an idle path, and how much longer a message takes now.
+
+use std::time::{Duration, Instant};
+
+use super::{BASE_LIFE, TARGET_QUEUE};
+
+/// What an acknowledgement says of the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// From a message to its acknowledgement, without the time for which that was held back.
+    pub round_trip: Duration,
+    /// From the message to its arrival, in microseconds, by two clocks: only differences between
+    /// two of these mean something. `None` from a peer that does not tell it.
+    pub one_way: Option<i64>,
+}
+
+/// A path.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Path {
+    /// The shortest round trip.
+    round_trip: Option<Duration>,
+    /// The shortest way to the peer.
+    one_way: Option<i64>,
+    /// When a message last took hardly longer.
+    seen: Option<Instant>,
+}
+
+impl Path {
+    /// The round trip without a queue.
+    pub(super) fn base(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// How long the message has waited on its way to the peer. Where the peer does not tell when it
+    /// arrived, the queue of the way back counts as well.
+    pub(super) fn queue(&mut self, sample: Sample, now: Instant) -> Duration {
+        let trip = sample.round_trip;
+        let base = self.round_trip.map_or(trip, |known| known.min(trip));
+        self.round_trip = Some(base);
+        let queue = match sample.one_way {
+            Some(way) => {
+                let base = self.one_way.map_or(way, |known| known.min(way));
+                self.one_way = Some(base);
+                Duration::from_micros(u64::try_from(way - base).unwrap_or_default())
+            }
+            None => trip - base,
+        };
+        if queue < TARGET_QUEUE / 4 {
+            self.seen = Some(now);
+        }
+        queue
+    }
+
+    /// Whether the idle path has not been seen for long.
+    pub(super) fn is_old(&self, now: Instant) -> bool {
+        self.seen.is_none_or(|seen| now - seen >= BASE_LIFE)
+    }
+
+    /// Our own queue was drained, and messages still take longer: the path has changed.
+    pub(super) fn is_idle(&mut self, queue: Duration, now: Instant) {
+        let longer = i64::try_from(queue.as_micros()).unwrap_or(i64::MAX);
+        self.round_trip = self.round_trip.map(|base| base + queue);
+        self.one_way = self.one_way.map(|base| base.saturating_add(longer));
+        self.seen = Some(now);
+    }
+}
