@@ -14,6 +14,7 @@
 //! 6. [`settings`]: the sources of settings.
 
 pub mod backoff;
+pub mod boxed;
 pub mod clock;
 pub mod command_line;
 pub mod connection_string;

@@ -1,6 +1,7 @@
 //! A plain stream: select the target, dial it, answer, open our leg, pump. Accepting is a promise,
 //! so the target is dialled first.
 
+use common::boxed::boxed;
 use common::tunnel::{End, LocalSocket, Traffic, pump, stopped};
 use common::wire::stream::StreamRequest;
 use common::wire::streaming_endpoint::StreamingEndpoint;
@@ -25,7 +26,7 @@ pub(crate) async fn serve(
     let about = stream.about();
     let Some(target) = policy.targets.select(&request.name) else {
         log_about!(warn, about, "rejected a stream: no target has this name");
-        return desk.answer(request, Answer::Reject).await;
+        return boxed(|| desk.answer(request, Answer::Reject)).await;
     };
     // Held to the end of the tunnel.
     let Some(_permit) = desk.permit() else {
@@ -34,7 +35,7 @@ pub(crate) async fn serve(
             about.target(target),
             "rejected a stream: too many at once"
         );
-        return desk.answer(request, Answer::Reject).await;
+        return boxed(|| desk.answer(request, Answer::Reject)).await;
     };
     match target {
         Target::Echo => {
@@ -43,7 +44,7 @@ pub(crate) async fn serve(
         }
         Target::Tcp { host, port } => {
             let dialled = tokio::select! {
-                dialled = Box::pin(Target::dial(desk.dialer(), host, *port)) => dialled,
+                dialled = boxed(|| Target::dial(desk.dialer(), host, *port)) => dialled,
                 () = desk.stop.cancelled() => return,
             };
             match dialled {
@@ -52,7 +53,7 @@ pub(crate) async fn serve(
                 }
                 Err(error) => {
                     log_about!(warn, about, "rejected a stream: {}", report::chain(&error));
-                    desk.answer(request, Answer::Reject).await;
+                    boxed(|| desk.answer(request, Answer::Reject)).await;
                 }
             }
         }
@@ -69,7 +70,7 @@ async fn tunnel(
     // Without a stream the target's connection is reset: it has not ended normally.
     local.arm();
     // What it needs is given back before the tunnel's long life.
-    let leg = match Box::pin(desk.open_leg(request, endpoint)).await {
+    let leg = match boxed(|| desk.open_leg(request, endpoint)).await {
         Some(Ok(leg)) => leg,
         None => return,
         Some(Err(error)) => {
@@ -89,12 +90,13 @@ async fn tunnel(
     };
     forwarding.log_opened();
     let traffic = Traffic::default();
-    let pumping = pump(local, leg, &traffic, async {
+    let ended = async {
         tokio::select! {
             end = stopped(&desk.stop) => end,
             () = desk.withdrawn(&request.name, target) => End::Withdrawn,
         }
-    });
+    };
+    let pumping = boxed(|| pump(local, leg, &traffic, ended));
     let outcome = if desk.sample_output {
         sample_output::around(&traffic, pumping).await
     } else {

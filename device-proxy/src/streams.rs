@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use common::boxed::boxed;
 use common::log_about;
 use common::session::memory::Memory;
 use common::session::{STREAM_PREFIX, target_of};
@@ -116,21 +117,15 @@ async fn serve(
         Ok(endpoint) => endpoint,
         Err(error) => {
             log_about!(warn, stream.about(), "rejected a stream: {error}");
-            return desk.answer(request, Answer::Reject).await;
+            return boxed(|| desk.answer(request, Answer::Reject)).await;
         }
     };
     if policy.session != SessionMode::Never
         && let Some(target) = target_of(&name)
     {
         stream.name = target;
-        return Box::pin(session::serve(
-            desk,
-            sessions,
-            policy,
-            (request, endpoint),
-            &stream,
-        ))
-        .await;
+        return boxed(|| session::serve(desk, sessions, policy, (request, endpoint), &stream))
+            .await;
     }
     let is_session = name.starts_with(STREAM_PREFIX);
     if is_session || policy.session == SessionMode::Always {
@@ -144,7 +139,7 @@ async fn serve(
             stream.about(),
             "rejected a stream: {which} may not be used (--session)"
         );
-        return desk.answer(request, Answer::Reject).await;
+        return boxed(|| desk.answer(request, Answer::Reject)).await;
     }
     stream::serve(desk, policy, (request, endpoint), &stream).await;
 }

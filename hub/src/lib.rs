@@ -17,7 +17,6 @@ pub mod admission;
 pub mod answer;
 pub mod api;
 pub mod auth;
-mod boxed;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -218,13 +218,14 @@ impl Server {
         let stop_requests = CancellationToken::new();
         let stop_sessions = CancellationToken::new();
         self.report_listeners();
-        let http = HttpListener {
+        // Shared by their connections, which live long.
+        let http = Arc::new(HttpListener {
             state: self.state.clone(),
             tls: self.https_tls,
             tasks: tasks.clone(),
             stop: stop_requests.clone(),
             stop_sessions: stop_sessions.clone(),
-        };
+        });
         let strangers = Strangers::new(&limits);
         tasks.spawn(listeners::run(
             self.https,
@@ -232,7 +233,7 @@ impl Server {
             strangers.clone(),
             stop_listening.clone(),
             tasks.clone(),
-            move |socket, peer, permit, place| http.clone().serve(socket, peer, permit, place),
+            move |socket, peer, permit, place| Arc::clone(&http).serve(socket, peer, permit, place),
         ));
         // What is refused on AMQP's port takes from MQTT's half.
         let mqtt_permits = listeners::permits(limits.connections);
@@ -255,18 +256,20 @@ impl Server {
             ));
         }
         if let Some(listener) = self.mqtts {
-            let mqtt = MqttListener {
+            let mqtt = Arc::new(MqttListener {
                 state: self.state.clone(),
                 tls: self.mqtts_tls,
                 stop: stop_sessions.clone(),
-            };
+            });
             tasks.spawn(listeners::run(
                 listener,
                 mqtt_permits,
                 strangers,
                 stop_listening.clone(),
                 tasks.clone(),
-                move |socket, peer, permit, place| mqtt.clone().serve(socket, peer, permit, place),
+                move |socket, peer, permit, place| {
+                    Arc::clone(&mqtt).serve(socket, peer, permit, place)
+                },
             ));
         }
         let legs = self.state.legs.clone();

@@ -1,7 +1,11 @@
 //! MQTT 3.1.1 packets over any byte stream, for both ends. The codec is that of
 //! `mqtt-protocol-core`.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use device_stream_websocket::WebSocketBytes;
@@ -10,7 +14,7 @@ use mqtt_protocol_core::mqtt::connection::{PacketBuildResult, PacketBuilder, Raw
 pub use mqtt_protocol_core::mqtt::packet::v3_1_1 as packet;
 pub use mqtt_protocol_core::mqtt::packet::{Qos, SubEntry, SubOpts};
 pub use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, MqttError, SubackReturnCode};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
 use tokio_rustls::server;
 
 use crate::limits;
@@ -122,9 +126,6 @@ pub struct PacketIo<S> {
     limit: usize,
 }
 
-/// Read size while little is expected, as on an idle session.
-const SMALL_READ: usize = 1024;
-
 impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
     /// Starts with room for packets of at most `limit` bytes.
     pub fn new(stream: S, limit: usize) -> Self {
@@ -156,20 +157,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
             if let Some(packet) = self.buffered()? {
                 return Ok(Some(packet));
             }
-            self.unread.reserve(if self.unread.capacity() > SMALL_READ {
-                limits::MQTT_READ
-            } else {
-                SMALL_READ
-            });
-            let count = self
-                .stream
-                .read_buf(&mut self.unread)
+            let count = poll_fn(|cx| self.poll_read(cx))
                 .await
                 .map_err(|error| ReadError::Lost(device_stream_websocket::text::plain(error)))?;
             if count == 0 {
                 return Ok(None);
             }
         }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // On the stack, so that an idle session has no buffer.
+        let mut scratch = [MaybeUninit::uninit(); limits::MQTT_READ];
+        let mut buffer = ReadBuf::uninit(&mut scratch);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        self.unread.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     fn buffered(&mut self) -> Result<Option<Packet>, ReadError> {
@@ -185,7 +188,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PacketIo<S> {
             }
         }
         let consumed = (cursor.position() as usize).min(self.unread.len());
-        bytes::Buf::advance(&mut self.unread, consumed);
+        if consumed == self.unread.len() {
+            self.unread = BytesMut::new();
+        } else {
+            bytes::Buf::advance(&mut self.unread, consumed);
+        }
         match result {
             PacketBuildResult::Incomplete => Ok(None),
             PacketBuildResult::Complete(raw) => match decode(&raw) {

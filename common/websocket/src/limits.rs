@@ -13,6 +13,8 @@ pub const WRITE_BUFFER: usize = 32 << 10;
 pub const SMALL_READ: usize = 4 << 10;
 /// Small reads in a row after which a large buffer is freed.
 pub const SMALL_READS: u8 = 16;
+/// Buffers of a connection on which only a few bytes move for this long are freed.
+pub const IDLE: Duration = Duration::from_millis(500);
 /// How often a silent peer is pinged, by both ends.
 pub const PING: Duration = Duration::from_secs(10);
 /// How long the answer may take when no other data is in flight to that peer.

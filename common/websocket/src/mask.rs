@@ -1,21 +1,36 @@
 //! The mask that clients apply to their payloads (RFC 6455, 5.3).
 
+use std::cell::RefCell;
+
 use crate::random;
 
 /// Masks that are generated at once.
 const DRAW: usize = 32;
 
-/// Unpredictable masks, as clients need for every frame. Many are generated at once, since a call
-/// of the generator for each would cost about as much as a small frame.
-#[derive(Default)]
-pub struct Masks {
+thread_local! {
+    /// For all connections of a thread: most are idle, and need none.
+    static MASKS: RefCell<Masks> = const { RefCell::new(Masks::NONE) };
+}
+
+/// A mask that was not used before, as clients need for every frame: unpredictable.
+pub fn draw() -> [u8; 4] {
+    MASKS.with_borrow_mut(Masks::draw)
+}
+
+/// Masks that are generated at once, since a call of the generator for each would cost about as
+/// much as a small frame.
+struct Masks {
     drawn: [[u8; 4]; DRAW],
     left: usize,
 }
 
 impl Masks {
-    /// A mask that was not used before.
-    pub fn draw(&mut self) -> [u8; 4] {
+    const NONE: Self = Self {
+        drawn: [[0; 4]; DRAW],
+        left: 0,
+    };
+
+    fn draw(&mut self) -> [u8; 4] {
         if let Some(mask) = self.take() {
             return mask;
         }
@@ -75,8 +90,7 @@ mod tests {
 
     #[test]
     fn masks_are_not_repeated() {
-        let mut masks = Masks::default();
-        let drawn: std::collections::HashSet<_> = (0..3 * DRAW).map(|_| masks.draw()).collect();
+        let drawn: std::collections::HashSet<_> = (0..3 * DRAW).map(|_| draw()).collect();
         // Of 96 numbers of 32 bits, two are alike once in a million runs; three never are.
         assert!(drawn.len() >= 3 * DRAW - 1, "{drawn:?}");
     }

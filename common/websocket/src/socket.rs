@@ -23,6 +23,9 @@ pub struct WebSocket<S>(Box<Socket<S>>);
 struct Socket<S> {
     frames: Frames<S>,
     keepalive: Keepalive,
+    /// When to see whether the connection is idle, if it holds large buffers.
+    rests_at: Option<std::time::Instant>,
+    /// Expires when it is time for the keepalive or for `rests_at`, or earlier.
     timer: Pin<Box<Sleep>>,
 }
 
@@ -39,9 +42,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     fn new(stream: S, role: Role, read: &[u8]) -> Self {
+        let mut frames = Frames::new(stream, role, limits::STREAM_MESSAGE_ACCEPTED, read);
+        frames.keep_buffers();
         Self(Box::new(Socket {
-            frames: Frames::new(stream, role, limits::STREAM_MESSAGE_ACCEPTED, read),
+            frames,
             keepalive: Keepalive::new(limits::PING, limits::PONG, now()),
+            rests_at: None,
             timer: Box::pin(sleep(limits::PING)),
         }))
     }
@@ -117,13 +123,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     }
                 }
                 Action::Wait(until) => {
-                    if self.0.timer.deadline() != until.into() {
-                        self.0.timer.as_mut().reset(until.into());
+                    let until = self.rest().map_or(until, |at| at.min(until)).into();
+                    // A deadline is moved to a later time when it has expired, not at each read.
+                    let timer = &mut self.0.timer;
+                    if timer.is_elapsed() || timer.deadline() > until {
+                        timer.as_mut().reset(until);
                     }
-                    ready!(self.0.timer.as_mut().poll(cx));
+                    ready!(timer.as_mut().poll(cx));
                 }
             }
         }
+    }
+
+    /// Frees the buffers of a connection that has become idle; returns when to call again.
+    fn rest(&mut self) -> Option<std::time::Instant> {
+        let Socket {
+            frames, rests_at, ..
+        } = &mut *self.0;
+        if rests_at.is_some_and(|at| at <= now()) {
+            frames.rest();
+            *rests_at = None;
+        }
+        if rests_at.is_none() && frames.is_bulk() {
+            *rests_at = Some(now() + limits::IDLE);
+        }
+        *rests_at
+    }
+
+    /// Reuses the memory of at most so many messages, 64 KiB each, once they are dropped: for an
+    /// owner that keeps several at a time. It is freed when the connection is idle.
+    pub fn reuse_buffers(&mut self, most: usize) {
+        self.0.frames.reuse_buffers(most);
     }
 
     /// Ready when [`start_send`](Self::start_send) may be called; pending while earlier messages
@@ -183,4 +213,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 /// Now, by tokio's clock, which tests can pause.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_has_become_idle_frees_its_buffers() {
+        let (near, far) = duplex(1 << 20);
+        let mut near = WebSocket::client(near, &[]);
+        let mut far = WebSocket::server(far, &[]);
+        let sent = Data::binary(vec![7; limits::STREAM_MESSAGE].into());
+        near.start_send(sent.clone()).unwrap();
+        poll_fn(|cx| near.poll_flush(cx)).await.unwrap();
+        let received = poll_fn(|cx| far.poll_incoming(cx)).await.unwrap();
+        assert!(matches!(received, Incoming::Data(data) if data == sent));
+        assert!(near.0.frames.is_bulk() && far.0.frames.is_bulk());
+        let silence = poll_fn(|cx| {
+            assert!(near.poll_incoming(cx).is_pending() && far.poll_incoming(cx).is_pending());
+            Poll::<()>::Pending
+        });
+        assert!(timeout(3 * limits::IDLE, silence).await.is_err());
+        assert!(!near.0.frames.is_bulk() && !far.0.frames.is_bulk());
+    }
 }

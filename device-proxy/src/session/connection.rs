@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use common::boxed::boxed;
 use common::net::{DialError, Dialer};
 use common::session::{ConnectionId, RefusedCode, run_connection};
 use common::tunnel::{LocalSocket, Traffic};
@@ -45,7 +46,7 @@ pub(super) async fn serve(
         Target::Echo => carry(&entry, id, Box::new(echo::socket(false))).await,
         Target::Tcp { host, port } => {
             let dialled = tokio::select! {
-                dialled = Target::dial(&dialer, host, *port) => dialled,
+                dialled = boxed(|| Target::dial(&dialer, host, *port)) => dialled,
                 () = live.given_up(id) => {
                     let forwarding = forwarding(&entry, id);
                     log_about!(debug, forwarding.about(), "the service gave it up");

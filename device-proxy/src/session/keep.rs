@@ -31,11 +31,10 @@ pub(super) async fn keep(desk: Arc<Desk>, sessions: Arc<Sessions>, entry: Arc<En
                     served += 1;
                     let dialer = desk.dialer().clone();
                     let (sessions, entry) = (Arc::clone(&sessions), Arc::clone(&entry));
-                    let serving = connection::serve(dialer, sessions, entry, id);
                     let cut = cut.clone();
                     connections.spawn(async move {
                         tokio::select! {
-                            () = serving => {}
+                            () = connection::serve(dialer, sessions, entry, id) => {}
                             () = cut.cancelled() => {}
                         }
                     });

@@ -1,19 +1,19 @@
 //! MQTT over TLS from devices.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use common::boxed::boxed;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Permit;
 use super::tls::{ServerTls, client_certificate};
 use crate::admission::{Beyond, Place};
-use crate::boxed::boxed;
 use crate::device_session;
 use crate::state::HubState;
 
-/// What each connection of the MQTT listener needs.
-#[derive(Clone)]
+/// What the connections of the MQTT listener share.
 pub struct MqttListener {
     /// The hub.
     pub state: HubState,
@@ -27,7 +27,13 @@ impl MqttListener {
     /// Serves one connection to its end.
     ///
     /// Dropped, it closes the connection.
-    pub async fn serve(self, socket: TcpStream, peer: SocketAddr, _permit: Permit, place: Place) {
+    pub async fn serve(
+        self: Arc<Self>,
+        socket: TcpStream,
+        peer: SocketAddr,
+        _permit: Permit,
+        place: Place,
+    ) {
         let stream = tokio::select! {
             stream = self.tls.accept(socket, &place) => stream,
             () = self.stop.cancelled() => None,

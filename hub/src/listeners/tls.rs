@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use common::boxed::boxed;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::ResolvesServerCert;
@@ -13,7 +14,6 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::admission::{Guarded, Place};
 use crate::auth::AnyClientCertificate;
-use crate::boxed::boxed;
 use crate::events::{Connection, Event};
 use crate::limits;
 use crate::state::LegStream;

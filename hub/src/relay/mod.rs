@@ -9,6 +9,7 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
+use common::boxed::boxed;
 use common::identity::Leg;
 use common::tunnel::Backlog;
 use common::websocket::{Data, WebSocket, WebSocketError};
@@ -100,11 +101,11 @@ where
     let Relay { first, second, .. } = relay;
     let end = match end.ended() {
         None => {
-            tokio::join!(abort(first), abort(second));
+            boxed(|| async { tokio::join!(abort(first), abort(second)) }).await;
             end
         }
-        Some(leg) if leg == first_leg => conclude(first, second, end).await,
-        Some(_) => conclude(second, first, end).await,
+        Some(leg) if leg == first_leg => boxed(|| conclude(first, second, end)).await,
+        Some(_) => boxed(|| conclude(second, first, end)).await,
     };
     RelayOutcome {
         to_device,

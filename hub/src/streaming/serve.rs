@@ -19,7 +19,12 @@ use crate::state::LegSocket;
 /// Serves one leg to its end. Its token was good, and its place is claimed.
 ///
 /// Dropped, it closes the connection, and the stream with it.
-pub async fn serve(leg: Leg, socket: LegSocket, mut place: LegPlace<LegSocket>, peer: SocketAddr) {
+pub async fn serve(
+    leg: Leg,
+    socket: LegSocket,
+    mut place: Box<LegPlace<LegSocket>>,
+    peer: SocketAddr,
+) {
     Event::LegConnected {
         stream: place.described(),
         leg,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::backoff::Backoff;
+use common::boxed::boxed;
 use common::identity::StreamName;
 use common::session_mode::SessionMode;
 use common::telemetry::About;
@@ -215,7 +216,7 @@ async fn serve(
     let tunnel = tunnels.tunnel(name, Peer::Address(peer));
     let routed = tokio::select! {
         // What it needs is given back before the tunnel's long life.
-        routed = Box::pin(tunnel.route()) => routed.map_err(Outcome::Unrouted),
+        routed = boxed(|| tunnel.route()) => routed.map_err(Outcome::Unrouted),
         () = reset(&socket) => Err(Outcome::ClientLeft),
         () = stop.cancelled() => Err(Outcome::Stopped),
     };

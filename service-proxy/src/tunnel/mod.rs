@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::boxed::boxed;
 use common::identity::{DeviceIdentity, StreamId, StreamName};
 use common::session::{ConnectionEnd, ConnectionId, RunningConnection, SessionId, SharedSession};
 use common::settings::session::SessionConfig;
@@ -136,8 +137,9 @@ impl Tunnel<'_> {
         stop: &CancellationToken,
     ) -> Outcome {
         match route {
-            Route::Session(live, id) => self.in_session(&live, id, local, stop).await,
-            Route::Plain(stream) => self.in_stream(*stream, local, stop).await,
+            // Boxed: what a session's connection needs is less, and there are many of them.
+            Route::Session(live, id) => boxed(|| self.in_session(&live, id, local, stop)).await,
+            Route::Plain(stream) => boxed(|| self.in_stream(*stream, local, stop)).await,
         }
     }
 

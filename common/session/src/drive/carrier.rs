@@ -20,6 +20,10 @@ use crate::proto::machine::{CarrierId, CarrierState};
 /// Messages that are read before output is sent: acknowledgements must not wait longer.
 const BATCH: usize = 32;
 
+/// Received messages whose memory is reused: as many as arrive before the connections' tasks have
+/// written them.
+const REUSED: usize = 16;
+
 /// How a carrier ended.
 #[derive(Debug, thiserror::Error)]
 pub enum CarrierEnd {
@@ -59,9 +63,10 @@ fn reason(close_frame: &CloseFrame) -> String {
 pub async fn drive_carrier<S: AsyncRead + AsyncWrite + Unpin>(
     live: &SharedSession,
     carrier: CarrierId,
-    stream: WebSocket<S>,
+    mut stream: WebSocket<S>,
     already_read: Bytes,
 ) -> CarrierEnd {
+    stream.reuse_buffers(REUSED);
     if !already_read.is_empty() {
         let now = clock::now();
         // After a violation, the reset is sent below.

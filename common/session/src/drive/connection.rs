@@ -78,7 +78,7 @@ pub async fn run_connection<L: ConnectionSocket>(
 /// it. Dropping it resets both sides.
 pub struct RunningConnection<'a, L> {
     copying: Copying<'a, L>,
-    release: Release<'a>,
+    release: Option<Release<'a>>,
     started: Instant,
     /// How it ended, if it did before [`run`](Self::run).
     ended: Option<ConnectionEnd>,
@@ -103,7 +103,7 @@ impl<'a, L: ConnectionSocket> RunningConnection<'a, L> {
                 read_size: SMALL_READ,
                 is_up_first: false,
             },
-            release: Release { live, id },
+            release: Some(Release { live, id }),
             started: Instant::now(),
             ended: None,
         }
@@ -123,9 +123,10 @@ impl<'a, L: ConnectionSocket> RunningConnection<'a, L> {
         self.copying.is_opened
     }
 
-    /// Copies until both directions have ended or one side failed, then releases the connection.
-    /// Dropping the future resets both sides.
-    pub async fn run(mut self) -> Outcome<ConnectionEnd> {
+    /// Copies until both directions have ended or one side failed, then releases the connection;
+    /// call it once. The future may be dropped, with the connection.
+    // Not by value: the future would have room for the connection twice.
+    pub async fn run(&mut self) -> Outcome<ConnectionEnd> {
         let end = match self.ended.take() {
             Some(end) => end,
             None => poll_fn(|cx| self.copying.poll(cx)).await,
@@ -133,7 +134,7 @@ impl<'a, L: ConnectionSocket> RunningConnection<'a, L> {
         if end.is_normal() {
             self.copying.local.disarm();
         }
-        drop(self.release);
+        self.release = None;
         Outcome {
             sent: self.copying.traffic.sent(),
             received: self.copying.traffic.received(),

@@ -81,8 +81,9 @@ impl Chunk {
 pub(super) struct Spare(Vec<BytesMut>);
 
 impl Spare {
-    /// An acknowledgement covers a few messages at a time.
-    const MOST: usize = 8;
+    /// 2 MiB: an acknowledgement covers a part of the window, and the connections' tasks fill the
+    /// same memory again while the next part is on its way.
+    const MOST: usize = 32;
 
     /// An empty chunk with room for so many bytes.
     pub(super) fn chunk(&mut self, bytes: usize) -> Chunk {

@@ -22,17 +22,20 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use device_stream_session::Traffic;
-use device_stream_websocket::limits::{SMALL_READ, SMALL_READS};
 use device_stream_websocket::{CloseFrame, Data, Incoming, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::read::ReadBuffer;
 use super::{Delivery, End, LocalSocket, Outcome};
+use crate::boxed::boxed;
 use crate::limits;
+
+mod read;
 
 /// Reads whose bytes are dropped before the task yields.
 const DROPPED_READS: u8 = 16;
@@ -70,7 +73,7 @@ where
         end = poll_fn(|cx| pump.poll(cx)) => end,
         end = ended => end,
     };
-    let end = pump.finish(end).await;
+    let end = boxed(|| pump.finish(end)).await;
     Outcome {
         sent: traffic.sent(),
         received: traffic.received(),
@@ -379,58 +382,9 @@ async fn close_local<L: AsyncRead + AsyncWrite + Unpin>(local: &mut L) {
     if local.shutdown().await.is_err() {
         return;
     }
-    let mut discarded = [0u8; 1024];
+    // Not in the future, where it would take room as long as the tunnel lives.
+    let mut discarded = vec![0; 1024];
     while matches!(local.read(&mut discarded).await, Ok(count) if count > 0) {}
-}
-
-/// The read buffer of the local socket: small while little arrives, as large as a message under
-/// load.
-struct ReadBuffer {
-    buffer: BytesMut,
-    size: usize,
-    small_reads: u8,
-}
-
-impl Default for ReadBuffer {
-    fn default() -> Self {
-        Self {
-            buffer: BytesMut::new(),
-            size: SMALL_READ,
-            small_reads: 0,
-        }
-    }
-}
-
-impl ReadBuffer {
-    /// Reads at most one message; empty at the end of input. The memory is reused once the bytes
-    /// have been dropped.
-    fn poll<R: AsyncRead + Unpin>(
-        &mut self,
-        reader: &mut R,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Bytes>> {
-        self.buffer.reserve(self.size);
-        let mut room = (&mut self.buffer).limit(self.size);
-        let count = ready!(tokio_util::io::poll_read_buf(
-            Pin::new(reader),
-            cx,
-            &mut room
-        ))?;
-        if count == self.size {
-            self.size = limits::STREAM_MESSAGE;
-            self.small_reads = 0;
-        } else if count < SMALL_READ && self.size > SMALL_READ {
-            self.small_reads += 1;
-            if self.small_reads == SMALL_READS {
-                let bytes = Bytes::copy_from_slice(&self.buffer);
-                *self = Self::default();
-                return Poll::Ready(Ok(bytes));
-            }
-        } else {
-            self.small_reads = 0;
-        }
-        Poll::Ready(Ok(self.buffer.split().freeze()))
-    }
 }
 
 #[cfg(test)]

@@ -5,36 +5,32 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::io::poll_write_buf;
 
 use crate::decoder::{Decoder, Event};
 use crate::error::{ViolationError, WebSocketError};
-use crate::header::{self, Opcode};
-use crate::limits::{self, SMALL_READ, SMALL_READS};
-use crate::mask::Masks;
+use crate::header::Opcode;
+use crate::limits::{self, SMALL_READ};
+use crate::mask;
 use crate::message::{CloseFrame, Data, Kind};
 use crate::outbox::Outbox;
 use crate::role::Role;
 use crate::text;
 
-/// Read size while little arrives, where messages are smaller than [`SMALL_READ`]. The missing part
-/// of a message is read at once even so.
-const TINY_READ: usize = 512;
-/// Read buffer while much arrives: one whole message and the header of the next.
-const LARGE_BUFFER: usize = limits::STREAM_MESSAGE + header::LONGEST;
-/// Payload of a full TLS record, which is what TLS returns at once.
-const RECORD: usize = 16 << 10;
-/// What is read with [`Appetite::Little`]: pings, keystrokes and a Close fit.
-const LITTLE: usize = 256;
+mod buffers;
+mod read;
+
+use buffers::{Buffers, LARGE_BUFFER};
+use read::TINY_READ;
 
 /// How much the caller can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Appetite {
     /// Any event.
     All,
-    /// Events that are in the buffer already, or fit in [`LITTLE`] bytes; the rest stays in the
+    /// Events that are in the buffer already, or fit in [`LITTLE`](read::LITTLE) bytes; the rest stays in the
     /// network.
     Little,
 }
@@ -51,7 +47,6 @@ pub(crate) struct Frames<S> {
     /// A ping or pong is not completely written yet. Reading writes it, since a caller that only
     /// reads would not.
     owes_flush: bool,
-    masks: Masks,
     /// Bytes were written since the last flush of the stream below.
     is_unflushed: bool,
     /// The stream below has not taken everything yet: nothing more is queued.
@@ -69,6 +64,13 @@ pub(crate) struct Frames<S> {
     /// The decoder's buffer was replaced by a small one since the last large read.
     is_moved_out: bool,
     small_reads: u8,
+    buffers: Buffers,
+    /// The owner calls [`rest`](Self::rest), so that buffers may be kept until then.
+    is_tidied: bool,
+    /// Large buffers may be held.
+    is_bulk: bool,
+    /// Much was read or queued since the last [`rest`](Self::rest).
+    was_bulk: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
@@ -81,7 +83,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             outbox: Outbox::default(),
             pong: None,
             owes_flush: false,
-            masks: Masks::default(),
             is_unflushed: false,
             is_blocked: false,
             is_closing: false,
@@ -92,6 +93,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             most_read: LARGE_BUFFER.min(limit),
             is_moved_out: false,
             small_reads: 0,
+            buffers: Buffers::default(),
+            is_tidied: false,
+            is_bulk: false,
+            was_bulk: false,
         }
     }
 
@@ -206,64 +211,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
     }
 
-    /// Reads into the decoder's buffer, which holds memory only while bytes arrive.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.is_moved_out = false;
-        let missing = self.decoder.missing();
-        let room = if self.read_size > SMALL_READ {
-            let missing = self.decoder.is_in_frame().then_some(missing);
-            bulk_room(self.decoder.buffer(), missing, self.read_size)
-        } else {
-            let room = if self.read_size <= TINY_READ && missing > 1 {
-                missing
-            } else {
-                self.read_size.max(missing)
-            };
-            self.decoder.buffer().reserve(room);
-            room
-        };
-        let mut room = self.decoder.buffer().limit(room);
-        let read = poll_read_buf(Pin::new(&mut self.io), cx, &mut room);
-        match &read {
-            Poll::Ready(Ok(count)) if *count >= SMALL_READ => {
-                self.read_size = self.most_read;
-                self.small_reads = 0;
-            }
-            Poll::Ready(_) => {
-                self.small_reads = self.small_reads.saturating_add(1);
-                if self.small_reads >= SMALL_READS {
-                    self.read_size = self.read_size.min(SMALL_READ);
-                }
-            }
-            Poll::Pending => {
-                if self.read_size <= SMALL_READ {
-                    self.decoder.shrink();
-                }
-            }
-        }
-        read
-    }
-
-    /// Reads until there are [`LITTLE`] bytes, without a large buffer.
-    fn poll_read_little(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let room = LITTLE.saturating_sub(self.decoder.buffer().len());
-        if room == 0 {
-            return Poll::Pending;
-        }
-        if !self.is_moved_out {
-            self.decoder.move_out(LITTLE);
-            self.is_moved_out = true;
-        }
-        let buffer = self.decoder.buffer();
-        buffer.reserve(room);
-        poll_read_buf(Pin::new(&mut self.io), cx, &mut buffer.limit(room))
-    }
-
-    /// Whether [`Appetite::Little`] reads nothing more.
-    pub(crate) fn is_full(&mut self) -> bool {
-        self.decoder.buffer().len() >= LITTLE
-    }
-
     /// Ready when [`send`](Self::send) may be called.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
         if self.is_blocked || self.outbox.len() >= limits::WRITE_BUFFER {
@@ -328,9 +275,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     fn queue(&mut self, opcode: Opcode, payload: Bytes) {
+        if payload.len() >= SMALL_READ {
+            self.note_bulk();
+        }
         match self.role {
             Role::Server => self.outbox.push(opcode, payload),
-            Role::Client => self.outbox.push_masked(opcode, &payload, self.masks.draw()),
+            Role::Client => self.outbox.push_masked(opcode, &payload, mask::draw()),
         }
     }
 
@@ -380,43 +330,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             self.is_blocked = flushed.is_pending();
             ready!(flushed)?;
             self.owes_flush = false;
-            if self.read_size <= SMALL_READ {
+            // While much is sent, the memory of what was written is used again.
+            if !self.is_bulk && self.read_size <= SMALL_READ {
                 self.outbox.shrink();
             }
         }
         Poll::Ready(Ok(()))
     }
-
-    /// Frees empty buffers while the connection is idle.
-    pub(crate) fn shrink(&mut self) {
-        self.read_size = self.read_size.min(SMALL_READ);
-        self.decoder.shrink();
-        self.outbox.shrink();
-    }
-}
-
-/// Makes room in the buffer for the next read while much arrives, and returns how much to read: to
-/// the end of the message and the header of the next. So each message has a buffer of its own,
-/// almost nothing is copied between buffers, and the buffer of a message that was released is
-/// reused. `missing` is unknown between frames; `most` is the size of a buffer.
-fn bulk_room(buffer: &mut BytesMut, missing: Option<usize>, most: usize) -> usize {
-    let spare = buffer.capacity() - buffer.len();
-    let record = RECORD.min(most);
-    let (least, room) = match missing {
-        Some(missing) => (missing, (missing + header::LONGEST).max(record)),
-        None if spare > 0 => (0, record),
-        None => (1, most.saturating_sub(buffer.len()).max(record)),
-    };
-    if spare >= least {
-        return room.min(spare);
-    }
-    // Not by `reserve`, which would make it twice as large.
-    if !buffer.try_reclaim(room) {
-        let mut fresh = BytesMut::with_capacity(buffer.len() + room);
-        fresh.extend_from_slice(buffer);
-        *buffer = fresh;
-    }
-    room
 }
 
 fn lost(error: io::Error) -> WebSocketError {

@@ -26,7 +26,7 @@ async fn with_little_appetite_large_messages_stay_in_the_network() {
         })
         .await;
         assert!(frames.is_full());
-        assert!(frames.decoder.buffer().capacity() <= 2 * LITTLE);
+        assert!(frames.decoder.buffer().capacity() <= 2 * read::LITTLE);
         let all = poll_fn(|cx| frames.poll_event(cx)).await.unwrap();
         assert_eq!(all, Event::Data(Data::binary(large.clone().into())));
     }
@@ -60,7 +60,7 @@ async fn a_message_keeps_no_more_memory_than_it_needs() {
                 }
                 other => panic!("{other:?}"),
             }
-            assert!(frames.decoder.buffer().len() <= header::LONGEST);
+            assert!(frames.decoder.buffer().len() <= crate::header::LONGEST);
         }
         places.len()
     };

@@ -1,5 +1,6 @@
 //! The first packet: who is it, and can it prove that?
 
+use common::boxed::boxed;
 use common::clock::unix_now;
 use common::identity::DeviceIdentity;
 use common::mqtt::{ConnectReturnCode, Packet, PacketIo, ReadError, Transport, packet};
@@ -9,7 +10,6 @@ use tokio::time::Duration;
 
 use crate::admission::Place;
 use crate::auth::{AuthError, Authenticator, DevicePrincipal, DeviceProof};
-use crate::boxed::boxed;
 use crate::limits;
 
 /// Largest first packet: CONNECT with user name, SAS token and a small will. Strangers get no

@@ -27,7 +27,7 @@ impl<S: Transport> Connection<'_, S> {
     /// Answers CONNECT and goes on to the session's end; how it came, and how many telemetry
     /// messages there were. Not to be dropped before: the device would not be answered, and what
     /// it has asked for not carried out.
-    pub(super) async fn run(mut self) -> (SessionEnd, u64) {
+    pub(super) async fn run(mut self: Box<Self>) -> (SessionEnd, u64) {
         let is_present = !self.machine.subscriptions().is_empty();
         let end = match timeout(limits::SESSION_WRITE, accept(&mut self.io, is_present)).await {
             Ok(Ok(())) => self.converse().await,

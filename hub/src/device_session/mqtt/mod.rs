@@ -9,6 +9,7 @@ mod topics;
 
 use std::net::SocketAddr;
 
+use common::boxed::boxed;
 use common::limits;
 use common::mqtt::{PacketIo, Transport};
 use rustls::pki_types::CertificateDer;
@@ -21,7 +22,6 @@ use self::machine::Machine;
 use self::stored::Stored;
 use super::session::Session;
 use crate::admission::Place;
-use crate::boxed::boxed;
 use crate::events::{self, Event};
 use crate::state::HubState;
 
@@ -122,13 +122,14 @@ async fn converse<S: Transport>(
         transport,
     }
     .emit();
-    let connection = Connection {
+    // Boxed: the future would reserve room for it twice, here and in what it is moved to.
+    let connection = Box::new(Connection {
         io,
         session,
         machine: Machine::new(identity.clone(), subscriptions),
         stored,
         silence,
-    };
+    });
     let (end, telemetry) = connection.run().await;
     Event::DeviceDisconnected {
         device: &identity,

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use common::boxed::boxed;
 use common::wire::problem::{BodyFamily, ErrorCode};
 use http::{HeaderValue, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -30,14 +31,12 @@ use crate::admission::{Beyond, Place, Verdict};
 use crate::answer::Answer;
 use crate::api;
 use crate::api::router::{self, Route, Target};
-use crate::boxed::boxed;
 use crate::events::{self, Event};
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::state::{HubState, LegStream};
 
-/// What each connection of the HTTPS listener needs.
-#[derive(Clone)]
+/// What the connections of the HTTPS listener share.
 pub struct HttpListener {
     /// The hub.
     pub state: HubState,
@@ -60,7 +59,7 @@ const FURTHER_HEAD: usize = 8 << 10;
 /// One connection's context.
 #[derive(Clone)]
 struct Connection {
-    listener: HttpListener,
+    listener: Arc<HttpListener>,
     peer: SocketAddr,
     certificate: Option<CertificateDer<'static>>,
     /// Held to the end of what the connection becomes.
@@ -73,7 +72,13 @@ impl HttpListener {
     /// Serves one connection to its end, or to its upgrade.
     ///
     /// Dropped, it closes the connection.
-    pub async fn serve(self, socket: TcpStream, peer: SocketAddr, permit: Permit, place: Place) {
+    pub async fn serve(
+        self: Arc<Self>,
+        socket: TcpStream,
+        peer: SocketAddr,
+        permit: Permit,
+        place: Place,
+    ) {
         let stream = tokio::select! {
             stream = self.tls.accept(socket, &place) => stream,
             () = self.stop.cancelled() => None,
@@ -93,7 +98,7 @@ impl HttpListener {
 
     /// The same once the head of a request is there.
     async fn converse(
-        self,
+        self: Arc<Self>,
         stream: WriteDeadline<Box<LegStream>>,
         peer: SocketAddr,
         permit: Permit,
@@ -189,7 +194,7 @@ impl Connection {
 
     async fn rest(&self, target: Target, request: Request<Incoming>) -> Result<Answer, Refusal> {
         let (parts, mut body) = request.into_parts();
-        let HttpListener { state, stop, .. } = &self.listener;
+        let HttpListener { state, stop, .. } = &*self.listener;
         let access = &target.access;
         let caller = access
             .authorise(&state.auth, &parts.headers, self.certificate.as_ref())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use common::boxed::boxed;
 use common::identity::{Leg, StreamId};
 use common::websocket::{WebSocket, WebSocketBytes, offered_subprotocol, upgrade_answer};
 use common::wire::problem::ErrorCode;
@@ -16,12 +17,11 @@ use super::{Connection, refuse};
 use crate::admission::Beyond;
 use crate::answer::Answer;
 use crate::api::access::authorization;
-use crate::boxed::boxed;
 use crate::limits;
 use crate::listeners::amqp::{self, AMQP_SUBPROTOCOL};
 use crate::listeners::write_deadline::WriteDeadline;
 use crate::refusal::Refusal;
-use crate::state::LegStream;
+use crate::state::{LegSocket, LegStream};
 use crate::{device_session, streaming};
 
 /// The one version of the WebSocket protocol (RFC 6455).
@@ -47,11 +47,13 @@ impl Connection {
             .as_bytes()
             .eq_ignore_ascii_case(AMQP_SUBPROTOCOL.as_bytes());
         let answer = upgrade_answer(&request, Some(subprotocol))?;
-        let (listener, peer) = (self.listener.clone(), self.peer);
+        let (listener, peer) = (Arc::clone(&self.listener), self.peer);
         let certificate = self.certificate.clone();
         let place = Arc::clone(&self.place);
         self.upgrade(&mut request, move |stream, read| async move {
-            let bytes = WebSocketBytes::server(stream, limits::MQTT_WEBSOCKET_MESSAGE, &read);
+            // Boxed: every future through which it is moved would reserve room for it.
+            let limit = limits::MQTT_WEBSOCKET_MESSAGE;
+            let bytes = Box::new(WebSocketBytes::server(stream, limit, &read));
             drop(read);
             if is_amqp {
                 let (name, stop) = (listener.state.address.name(), &listener.stop);
@@ -83,7 +85,8 @@ impl Connection {
         };
         let bearer = authorization(request.headers());
         let place = match streaming::claim(&self.listener.state, bearer, stream, leg) {
-            Ok(place) => place,
+            // Boxed: each future through which it is moved has room for it.
+            Ok(place) => Box::new(place),
             Err(error) => {
                 let code = ErrorCode::UNAUTHORIZED_ACCESS;
                 return refuse(Refusal::new(code, error.to_string()));
@@ -92,7 +95,7 @@ impl Connection {
         self.place.leave();
         let peer = self.peer;
         self.upgrade(&mut request, move |io, read| async move {
-            let socket = WebSocket::server(*io, &read);
+            let socket = to_websocket(io, &read);
             drop(read);
             streaming::serve(leg, socket, place, peer).await;
         });
@@ -121,6 +124,11 @@ impl Connection {
             drop(permit);
         });
     }
+}
+
+/// Takes the stream out of its box. In an `async` block that would be freed only at its end.
+fn to_websocket(io: Box<LegStream>, read: &[u8]) -> LegSocket {
+    WebSocket::server(*io, read)
 }
 
 /// The answer to what is no upgrade. A client that asks for another version of the protocol learns
