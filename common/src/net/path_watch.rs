@@ -2,12 +2,10 @@
 //! between whole attempts may be long and an attempt that is under way may hang in TCP's
 //! retransmissions; a bare connect, made often, is cheap, and tells at once.
 
-use std::net::SocketAddr;
-
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 
-use super::dialer::Dialer;
+use super::dialer::{Dialer, Resolved};
 
 /// How long one connect may take: a path that needs longer is not back.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,7 +39,8 @@ pub struct PathWatch {
     dialer: Dialer,
     host: String,
     port: u16,
-    addresses: Vec<SocketAddr>,
+    /// The host's addresses, when they are known.
+    found: Option<Resolved>,
     /// When the addresses were asked for.
     asked: Option<Instant>,
     is_asking: bool,
@@ -56,7 +55,7 @@ impl PathWatch {
             dialer: dialer.clone(),
             host: host.to_owned(),
             port,
-            addresses: Vec::new(),
+            found: None,
             asked: None,
             is_asking: false,
             looks: JoinSet::new(),
@@ -79,11 +78,11 @@ impl PathWatch {
                 Some(look) = self.looks.join_next() => match look {
                     Ok(Probe::Resolved(found)) => {
                         self.is_asking = false;
-                        let is_first = self.addresses.is_empty();
+                        let is_first = self.found.is_none();
                         let now = Instant::now();
                         // Where the path is lost, so may be the resolver.
-                        if !found.is_empty() {
-                            self.addresses = found;
+                        if found.is_some() {
+                            self.found = found;
                             if is_first {
                                 self.look(now);
                             }
@@ -104,26 +103,28 @@ impl PathWatch {
         self.verdict.looked = Some(now);
         let asked = self.asked.map(|asked| now - asked);
         // One lookup at a time.
-        if !self.is_asking
-            && (self.addresses.is_empty() || asked.is_none_or(|ago| ago >= RESOLVED_FOR))
+        if !self.is_asking && (self.found.is_none() || asked.is_none_or(|ago| ago >= RESOLVED_FOR))
         {
             self.is_asking = true;
             self.asked = Some(now);
             let (dialer, host, port) = (self.dialer.clone(), self.host.clone(), self.port);
             self.looks.spawn(async move {
-                Probe::Resolved(dialer.resolve(&host, port).await.unwrap_or_default())
+                let found = dialer.resolve(&host, port).await;
+                Probe::Resolved(found.ok().filter(|found| !found.addresses.is_empty()))
             });
         }
-        if self.addresses.is_empty() {
+        let Some(found) = &self.found else {
             // One that hangs tells as much as one that fails.
             if self.is_asking && asked.is_some_and(|ago| ago >= PATIENCE) {
                 self.verdict.note(now, Seen::Nothing);
             }
-        } else if self.looks.len() < AT_ONCE {
+            return;
+        };
+        if self.looks.len() < AT_ONCE {
             let (dialer, host, port) = (self.dialer.clone(), self.host.clone(), self.port);
-            let addresses = self.addresses.clone();
+            let found = found.clone();
             self.looks.spawn(async move {
-                let connect = dialer.reach(&host, port, &addresses, now + PATIENCE);
+                let connect = dialer.reach(&host, port, &found, now + PATIENCE);
                 let seen = match connect.await {
                     Ok(_) => Seen::Open,
                     Err(unreached) if unreached.is_silent => Seen::Nothing,
@@ -138,8 +139,8 @@ impl PathWatch {
 /// What a task of the watch brings.
 #[derive(Debug)]
 enum Probe {
-    /// The host's addresses; none, if they are not known.
-    Resolved(Vec<SocketAddr>),
+    /// The host's addresses, if they are known.
+    Resolved(Option<Resolved>),
     /// What a look found that began then.
     Seen(Instant, Seen),
 }

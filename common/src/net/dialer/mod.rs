@@ -6,7 +6,8 @@ mod memory;
 mod race;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,7 +20,6 @@ use tokio_rustls::client::TlsStream;
 
 use crate::limits;
 use crate::locks::lock;
-use crate::net::socket::tune;
 use crate::tls::{BadCertificate, CertificateProblem};
 use crate::verdict::Verdict;
 use memory::Memory;
@@ -103,6 +103,51 @@ impl DialError {
     }
 }
 
+/// Why no address could be connected to.
+enum Failed {
+    /// The resolver's error.
+    Unresolved(io::Error),
+    Unreached(Unreached),
+}
+
+impl Failed {
+    /// With what the address has shown that was tried before the resolver was asked.
+    fn and(self, tried: Unreached) -> Self {
+        match self {
+            Self::Unreached(others) => Self::Unreached(tried.and(others)),
+            unresolved @ Self::Unresolved(_) => unresolved,
+        }
+    }
+
+    fn at(self, host: &str, port: u16, limit: Duration) -> DialError {
+        let host = host.to_owned();
+        match self {
+            Self::Unresolved(source) => DialError::Resolve { host, source },
+            Self::Unreached(unreached) => match unreached.explanation() {
+                Some(source) => DialError::Connect { host, port, source },
+                None => DialError::Timeout { host, port, limit },
+            },
+        }
+    }
+}
+
+/// A host's addresses.
+#[derive(Debug, Clone)]
+pub(super) struct Resolved {
+    pub(super) addresses: Vec<SocketAddr>,
+    /// When the resolver gave them.
+    at: Instant,
+}
+
+impl Resolved {
+    fn now(addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            addresses,
+            at: Instant::now(),
+        }
+    }
+}
+
 /// Opens all connections of a program that lead outwards: to the hub, to streaming endpoints, to
 /// targets. Clones are the same one.
 #[derive(Debug, Clone)]
@@ -127,7 +172,8 @@ impl Dialer {
 
     /// Connects to `host:port`. Its addresses are tried one after the other, 250 ms apart or as
     /// soon as one fails, until the first accepts (RFC 8305); the one that accepted last time is
-    /// the first. May be dropped at any time.
+    /// the first. For some seconds it is tried without asking the resolver, which is asked as soon
+    /// as the address fails, or has not answered within those 250 ms. May be dropped at any time.
     ///
     /// # Errors
     /// [`DialError`]; all attempts together end within `limit`.
@@ -137,48 +183,92 @@ impl Dialer {
         port: u16,
         limit: Duration,
     ) -> Result<TcpStream, DialError> {
-        let deadline = Instant::now() + limit;
-        let timed_out = || DialError::Timeout {
-            host: host.to_owned(),
-            port,
-            limit,
-        };
-        let unresolved = |source| DialError::Resolve {
-            host: host.to_owned(),
-            source,
-        };
-        let addresses = timeout_at(deadline, self.resolve(host, port))
+        let known = self.memory().resolved(host, port, Instant::now());
+        self.connect(host, port, known, Instant::now() + limit)
             .await
-            .map_err(|_| timed_out())?
-            .map_err(unresolved)?;
-        if addresses.is_empty() {
-            let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            return Err(unresolved(none));
-        }
-        let unreached = match self.reach(host, port, &addresses, deadline).await {
-            Ok(socket) => return Ok(socket),
-            Err(unreached) => unreached,
+            .map_err(|failed| failed.at(host, port, limit))
+    }
+
+    /// Connects: first to the address that is known, if there is one.
+    async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        known: Option<SocketAddr>,
+        deadline: Instant,
+    ) -> Result<TcpStream, Failed> {
+        let Some(known) = known else {
+            return self.look_up(host, port, None, deadline).await;
         };
-        Err(match unreached.explanation() {
-            Some(source) => DialError::Connect {
-                host: host.to_owned(),
-                port,
-                source,
+        let addresses = [known];
+        let mut first = pin!(race::connect(&addresses, deadline));
+        let alone = deadline.min(Instant::now() + race::ATTEMPT_DELAY);
+        let failed = match timeout_at(alone, &mut first).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(unreached)) => Some(unreached),
+            Err(_) => None,
+        };
+        // The attempt goes on: the path may be slow, and the host where it was.
+        let mut first = pin!(async {
+            let unreached = match failed {
+                Some(unreached) => unreached,
+                None => match first.await {
+                    Ok(socket) => return Ok(socket),
+                    Err(unreached) => unreached,
+                },
+            };
+            self.memory().forget(host, port);
+            Err(unreached)
+        });
+        // Rarely needed, so not in the memory of every opening.
+        let mut others = Box::pin(self.look_up(host, port, Some(known), deadline));
+        tokio::select! {
+            biased;
+            socket = &mut first => match socket {
+                Ok(socket) => Ok(socket),
+                Err(unreached) => others.await.map_err(|failed| failed.and(unreached)),
             },
-            None => timed_out(),
-        })
+            socket = &mut others => match socket {
+                Ok(socket) => Ok(socket),
+                // The resolver may be what is out of reach.
+                Err(failed) => first.await.map_err(|unreached| failed.and(unreached)),
+            },
+        }
+    }
+
+    /// Asks the resolver and connects to one of the host's addresses other than `tried`.
+    async fn look_up(
+        &self,
+        host: &str,
+        port: u16,
+        tried: Option<SocketAddr>,
+        deadline: Instant,
+    ) -> Result<TcpStream, Failed> {
+        let mut found = timeout_at(deadline, self.resolve(host, port))
+            .await
+            .map_err(|_| Failed::Unreached(Unreached::silent()))?
+            .map_err(Failed::Unresolved)?;
+        if found.addresses.is_empty() {
+            let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            return Err(Failed::Unresolved(none));
+        }
+        found.addresses.retain(|address| Some(*address) != tried);
+        self.reach(host, port, &found, deadline)
+            .await
+            .map_err(Failed::Unreached)
     }
 
     /// All addresses of a host, as the system sorts them.
     ///
     /// # Errors
     /// The resolver's.
-    pub(super) async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    pub(super) async fn resolve(&self, host: &str, port: u16) -> io::Result<Resolved> {
         #[cfg(test)]
         if let Some(addresses) = tests::known(host, port) {
-            return Ok(addresses);
+            return Ok(Resolved::now(addresses));
         }
-        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+        let addresses = tokio::net::lookup_host((host, port)).await?;
+        Ok(Resolved::now(addresses.collect()))
     }
 
     /// Connects to one of a host's addresses, as [`tcp`](Self::tcp) does; `host` and `port` are
@@ -190,17 +280,15 @@ impl Dialer {
         &self,
         host: &str,
         port: u16,
-        addresses: &[SocketAddr],
+        found: &Resolved,
         deadline: Instant,
     ) -> Result<TcpStream, Unreached> {
         let last = self.memory().last(host, port, Instant::now());
-        let socket = race::connect(&race::order(addresses, last), deadline).await?;
-        if addresses.len() > 1
-            && let Ok(address) = socket.peer_addr()
-        {
-            self.memory().note(host, address, Instant::now());
+        let socket = race::connect(&race::order(&found.addresses, last), deadline).await?;
+        let is_name = host.parse::<IpAddr>().is_err();
+        if is_name && let Ok(address) = socket.peer_addr() {
+            self.memory().note(host, address, found.at, Instant::now());
         }
-        tune(&socket);
         Ok(socket)
     }
 
@@ -210,7 +298,28 @@ impl Dialer {
     /// [`DialError`]; everything together ends within [`limits::DIAL`].
     pub async fn tls(&self, host: &str, port: u16) -> Result<TlsStream<TcpStream>, DialError> {
         let deadline = Instant::now() + limits::DIAL;
-        let socket = self.tcp(host, port, limits::TCP_CONNECT).await?;
+        let known = self.memory().resolved(host, port, Instant::now());
+        match self.tls_at(host, port, known, deadline).await {
+            // Another host may have the address by now: its certificate is no reason to give up.
+            Err(DialError::Certificate { .. } | DialError::Tls { .. }) if known.is_some() => {
+                Box::pin(self.tls_at(host, port, None, deadline)).await
+            }
+            connected => connected,
+        }
+    }
+
+    async fn tls_at(
+        &self,
+        host: &str,
+        port: u16,
+        known: Option<SocketAddr>,
+        deadline: Instant,
+    ) -> Result<TlsStream<TcpStream>, DialError> {
+        let connected_by = deadline.min(Instant::now() + limits::TCP_CONNECT);
+        let socket = self
+            .connect(host, port, known, connected_by)
+            .await
+            .map_err(|failed| failed.at(host, port, limits::TCP_CONNECT))?;
         let failed = |source: io::Error| match BadCertificate::find(&source) {
             Some(bad) => DialError::Certificate {
                 host: host.to_owned(),
@@ -226,19 +335,21 @@ impl Dialer {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         let handshake = TlsConnector::from(Arc::clone(&self.tls)).connect(name, socket);
-        match timeout_at(deadline, handshake).await {
+        let error = match timeout_at(deadline, handshake).await {
             Ok(Ok(mut stream)) => {
                 let connection = stream.get_mut().1;
                 connection.set_buffer_limit(Some(limits::TLS_WRITE_BUFFER));
-                Ok(stream)
+                return Ok(stream);
             }
-            Ok(Err(error)) => Err(failed(error)),
-            Err(_) => Err(DialError::Timeout {
+            Ok(Err(error)) => failed(error),
+            Err(_) => DialError::Timeout {
                 host: host.to_owned(),
                 port,
                 limit: limits::DIAL,
-            }),
-        }
+            },
+        };
+        self.memory().forget(host, port);
+        Err(error)
     }
 }
 

@@ -10,6 +10,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::net::socket::tune;
+
 /// How long an attempt is alone before the next begins beside it (RFC 8305, section 8).
 pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Attempts at once: each holds a descriptor. Where a host has more addresses, the oldest
@@ -26,6 +28,23 @@ pub(in crate::net) struct Unreached {
 }
 
 impl Unreached {
+    /// Nothing has answered.
+    pub(super) fn silent() -> Self {
+        Self {
+            failure: None,
+            is_silent: true,
+        }
+    }
+
+    /// What the attempts at more addresses have shown, too.
+    pub(super) fn and(mut self, more: Self) -> Self {
+        self.is_silent |= more.is_silent;
+        if let Some(error) = more.failure {
+            self.note(error);
+        }
+        self
+    }
+
     fn note(&mut self, error: io::Error) {
         let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
         if error.kind() == io::ErrorKind::TimedOut {
@@ -100,7 +119,10 @@ pub(super) async fn connect(
         is_due = tokio::select! {
             biased;
             ended = attempts.next() => match ended {
-                Some(Ok(socket)) => return Ok(socket),
+                Some(Ok(socket)) => {
+                    tune(&socket);
+                    return Ok(socket);
+                }
                 Some(Err(error)) => {
                     // One that was given up has made room for no more than was due anyway.
                     let is_failure = error.kind() != io::ErrorKind::TimedOut;
