@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -10,7 +11,7 @@ use tokio::time::{Duration, Instant, Sleep, sleep, timeout};
 use crate::decoder::Event;
 use crate::error::WebSocketError;
 use crate::frames::{Appetite, Frames};
-use crate::keepalive::{Action, Keepalive};
+use crate::keepalive::{Action, Keepalive, Pace};
 use crate::limits;
 use crate::message::{Data, Incoming};
 use crate::role::Role;
@@ -39,10 +40,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     fn new(stream: S, role: Role, read: &[u8]) -> Self {
+        let pace = pace(role);
         Self(Box::new(Socket {
             frames: Frames::new(stream, role, limits::STREAM_MESSAGE_ACCEPTED, read),
-            keepalive: Keepalive::new(limits::PING, limits::PONG, now()),
-            timer: Box::pin(sleep(limits::PING)),
+            keepalive: Keepalive::new(pace, now()),
+            timer: Box::pin(sleep(pace.interval)),
         }))
     }
 
@@ -117,10 +119,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     }
                 }
                 Action::Wait(until) => {
-                    if self.0.timer.deadline() != until.into() {
-                        self.0.timer.as_mut().reset(until.into());
+                    let timer = &mut self.0.timer;
+                    let (until, set) = (Instant::from_std(until), timer.deadline());
+                    // A timer that expires somewhat early is set again then.
+                    if until < set || until > set + limits::PING_TIMER || timer.is_elapsed() {
+                        timer.as_mut().reset(until);
                     }
-                    ready!(self.0.timer.as_mut().poll(cx));
+                    ready!(timer.as_mut().poll(cx));
                 }
             }
         }
@@ -177,6 +182,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             poll_fn(|cx| self.poll_flush(cx)).await
         };
         let _ = timeout(patience, close_frame).await;
+    }
+}
+
+/// Of all WebSockets of this process.
+fn pace(role: Role) -> Pace {
+    static ORIGIN: LazyLock<std::time::Instant> = LazyLock::new(now);
+    let (interval, patience) = match role {
+        Role::Client => (limits::PING, limits::PONG),
+        Role::Server => (limits::SERVER_PING, limits::SERVER_PONG),
+    };
+    Pace {
+        interval,
+        patience,
+        tick: limits::PING_TICK,
+        origin: *ORIGIN,
     }
 }
 
