@@ -93,8 +93,18 @@ pub struct Limits {
     pub refusals: NonZeroU32,
     /// and so many a second in the long run.
     pub refusals_per_second: NonZeroU32,
-    /// Streams at once; more are throttled (429).
+    /// Streams at once; more are throttled (429), once none of them waits for its legs.
     pub streams: usize,
+    /// Accepted streams at once whose legs have not met: each has at most a minute for that, and
+    /// usually takes less than a second. When there are more, the oldest one ends of the policy
+    /// that has most of them, and there of the identity that has most. So whoever never joins its
+    /// streams shuts out nobody, and most places are left for streams that are used.
+    pub unjoined: usize,
+    /// The same for one identity: as many as may wait for its answer.
+    pub unjoined_per_device: usize,
+    /// The same for one shared access policy: half of all. Many services may share a policy; then
+    /// the identity that has most of them gives way first.
+    pub unjoined_per_policy: usize,
     /// Stream requests that wait for one device; more are throttled (429).
     pub pending_per_device: usize,
     /// Bytes of a request's body: a bulk request of 100 identities fits.
@@ -115,6 +125,9 @@ impl Default for Limits {
             refusals: const { NonZeroU32::new(100).unwrap() },
             refusals_per_second: const { NonZeroU32::new(2).unwrap() },
             streams: STREAMS_PER_HUB,
+            unjoined: 4_096,
+            unjoined_per_device: PENDING_PER_DEVICE,
+            unjoined_per_policy: 2_048,
             pending_per_device: PENDING_PER_DEVICE,
             body: HTTP_BODY,
             body_time: HTTP_BODY_TIME,

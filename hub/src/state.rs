@@ -49,7 +49,7 @@ impl HubState {
             tokens: Arc::new(StreamTokens::new(address.hub_name())),
             presence: Presence::default(),
             pending: Pending::new(limits.pending_per_device),
-            legs: Legs::new(limits.streams),
+            legs: Legs::new(&limits),
             registry,
             address,
             started: activity::now(),

@@ -1,11 +1,14 @@
 //! Limits that an operator configures take effect.
 
+use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use common::websocket::Incoming;
 use hub::limits::Limits;
 use reqwest::Method;
-use tests::raw_service::refusal;
-use tests::{RawService, TestDevice, TestHub, soon};
+use tests::raw_service::{Leg, accepted, refusal};
+use tests::{RawService, TestDevice, TestHub, messages, soon};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
@@ -18,6 +21,17 @@ async fn initiate(service: &RawService) -> u16 {
     }
 }
 
+/// Opens a stream of device `id` whose both legs are there.
+async fn join(service: &RawService, id: &str) -> Leg {
+    let response = service.initiate(id, "echo", 5.0, 5.0).await;
+    let (url, token) = accepted(&response);
+    let mut leg = service.leg(&url, &token).await;
+    messages::send(&mut leg, Bytes::from_static(b"x")).await;
+    let back = soon("the echo", poll_fn(|cx| leg.poll_incoming(cx))).await;
+    assert!(matches!(back, Ok(Incoming::Data(_))), "{back:?}");
+    leg
+}
+
 #[tokio::test]
 async fn a_hub_keeps_to_its_number_of_streams() {
     let hub = TestHub::start_with(Limits {
@@ -28,10 +42,68 @@ async fn a_hub_keeps_to_its_number_of_streams() {
     let connection = hub.create("d").await;
     let _device = TestDevice::start(&hub, &connection, &["--echo"]).await;
     let service = RawService::new(&hub).await;
-    // The service's legs never connect: the streams are held until they expire.
+    let _first = join(&service, "d").await;
+    // The service's leg of the second never comes: that stream makes room,
     assert_eq!(initiate(&service).await, 200);
-    assert_eq!(initiate(&service).await, 200);
-    assert_eq!(initiate(&service).await, 429);
+    let _second = join(&service, "d").await;
+    assert_eq!(hub.state.legs.count(), 2);
+    // and one that is in use does not.
+    let response = service.initiate("d", "echo", 5.0, 5.0).await;
+    assert_eq!(refusal(response).await, (429, 429_001));
+}
+
+/// Streams that are initiated and never joined shut out nobody: neither another device, nor
+/// another policy, nor the newest of their own.
+#[tokio::test]
+async fn streams_that_are_never_joined_shut_out_nobody() {
+    for limits in [
+        Limits {
+            unjoined_per_device: 3,
+            ..Limits::default()
+        },
+        Limits {
+            unjoined_per_policy: 3,
+            ..Limits::default()
+        },
+        Limits {
+            unjoined: 3,
+            ..Limits::default()
+        },
+        Limits {
+            streams: 5,
+            ..Limits::default()
+        },
+    ] {
+        let described = format!("{limits:?}");
+        let hub = TestHub::start_with(limits).await;
+        let (junk, other) = (hub.create("junk").await, hub.create("other").await);
+        let _junk = TestDevice::start(&hub, &junk, &["--echo"]).await;
+        let _other = TestDevice::start(&hub, &other, &["--echo"]).await;
+        let service = RawService::new(&hub).await;
+        let owner = RawService::with_policy(&hub, "iothubowner").await;
+        let early = owner.initiate("other", "echo", 5.0, 5.0).await;
+        let mut open = join(&service, "junk").await;
+        let mut endpoints = Vec::new();
+        for _ in 0..8 {
+            let response = service.initiate("junk", "echo", 5.0, 5.0).await;
+            endpoints.push(accepted(&response));
+        }
+        assert!(hub.state.legs.count() <= 5, "{described}");
+        // The oldest of the flood has gone, and its newest can be joined.
+        let (url, token) = &endpoints[0];
+        assert!(service.try_leg(url, token).await.is_err(), "{described}");
+        let (url, token) = &endpoints[7];
+        service.leg(url, token).await;
+        // What another one had initiated before can be joined as well, and more of it opens.
+        let (url, token) = accepted(&early);
+        owner.leg(&url, &token).await;
+        join(&service, "other").await;
+        join(&owner, "junk").await;
+        // What was open stays so.
+        messages::send(&mut open, Bytes::from_static(b"y")).await;
+        let back = soon("the echo", poll_fn(|cx| open.poll_incoming(cx))).await;
+        assert!(matches!(back, Ok(Incoming::Data(_))), "{described}");
+    }
 }
 
 #[tokio::test]

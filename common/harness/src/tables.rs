@@ -1,6 +1,7 @@
 //! Random histories of the hub's tables of legs and of pending requests, compared with a simple
 //! model. Only public items of the hub are used.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use common::identity::{DeviceId, DeviceIdentity, Leg, RequestId, StreamId, StreamName};
@@ -20,10 +21,19 @@ fn identity(number: u8) -> DeviceIdentity {
     DeviceIdentity::of_device(device)
 }
 
+/// Small, so that short histories reach them.
+const STREAMS: usize = 24;
+const UNJOINED: usize = 8;
+const UNJOINED_PER_DEVICE: usize = 4;
+const UNJOINED_PER_POLICY: usize = 6;
+
 /// The model of a stream.
 struct Stream {
     id: StreamId,
     device: DeviceIdentity,
+    policy: String,
+    /// How many streams were accepted before it.
+    accepted: usize,
     expected: Option<Expected<usize>>,
     is_alive: bool,
     is_accepted: bool,
@@ -42,11 +52,76 @@ impl Stream {
     fn arrived(&self) -> usize {
         self.places.iter().filter(|p| p.meeting.is_some()).count()
     }
+
+    fn is_unjoined(&self) -> bool {
+        self.is_alive && self.is_accepted && self.arrived() < 2
+    }
+
+    fn has_holder(&self, other: &Self) -> bool {
+        self.device == other.device && self.policy == other.policy
+    }
+}
+
+fn unjoined(streams: &[Stream]) -> impl Iterator<Item = &Stream> + Clone {
+    streams.iter().filter(|stream| stream.is_unjoined())
+}
+
+/// Which of these goes first: the oldest of the holder that has most of them.
+fn first<'a>(streams: &'a [Stream], which: impl Fn(&Stream) -> bool) -> Option<&'a Stream> {
+    let rank = |stream: &&Stream| {
+        let own = unjoined(streams).filter(|other| other.has_holder(stream));
+        let oldest = own.clone().map(|other| other.accepted).min();
+        (own.count(), Reverse(oldest), Reverse(stream.accepted))
+    };
+    unjoined(streams)
+        .filter(|stream| which(stream))
+        .max_by_key(rank)
+}
+
+/// The same of all: one of the policy that has most.
+fn first_of_all(streams: &[Stream]) -> Option<&Stream> {
+    let of_policy = |policy: &str| unjoined(streams).filter(|it| it.policy == policy).count();
+    let most = unjoined(streams).map(|it| of_policy(&it.policy)).max()?;
+    first(streams, |stream| of_policy(&stream.policy) == most)
+}
+
+/// Ends the streams that go before this one can be accepted.
+fn crowd_out(streams: &mut [Stream], place: usize) {
+    loop {
+        let Stream { device, policy, .. } = &streams[place];
+        let of_device = |stream: &Stream| stream.device == *device;
+        let of_policy = |stream: &Stream| stream.policy == *policy;
+        let count =
+            |which: &dyn Fn(&Stream) -> bool| unjoined(streams).filter(|it| which(it)).count();
+        let gone = if count(&of_device) >= UNJOINED_PER_DEVICE {
+            first(streams, of_device)
+        } else if count(&of_policy) >= UNJOINED_PER_POLICY {
+            first(streams, of_policy)
+        } else if count(&|_| true) >= UNJOINED {
+            first_of_all(streams)
+        } else {
+            return;
+        };
+        let gone = gone.expect("one that is unjoined").id;
+        end(streams, gone);
+    }
+}
+
+fn end(streams: &mut [Stream], id: StreamId) {
+    let gone = streams.iter_mut().find(|stream| stream.id == id);
+    gone.expect("a known stream").is_alive = false;
 }
 
 /// Streams and their legs. Two bytes are a step: the event, and the stream.
 pub fn legs_table(input: &[u8]) {
-    let legs = Legs::<usize>::new(Limits::default().streams);
+    let legs = Legs::<usize>::new(&Limits {
+        streams: STREAMS,
+        unjoined: UNJOINED,
+        unjoined_per_device: UNJOINED_PER_DEVICE,
+        unjoined_per_policy: UNJOINED_PER_POLICY,
+        ..Limits::default()
+    });
+    let mut accepted = 0;
     let mut streams: Vec<Stream> = Vec::new();
     let mut is_closed = false;
     for step in input.chunks_exact(2).take(STEPS) {
@@ -55,16 +130,25 @@ pub fn legs_table(input: &[u8]) {
         if what % 10 == 0 {
             let id = StreamId::parse(&format!("{count:032x}")).expect("an id");
             let device = identity(which);
+            let policy = format!("p{}", which / 3 % 2);
             let opener = Opener {
-                policy: "p".to_owned(),
+                policy: policy.clone(),
                 peer: ([127, 0, 0, 1], 1).into(),
             };
             let name = StreamName::parse("s").expect("a name");
             let expected = legs.expect(id, &device, &name, opener);
-            assert_eq!(expected.is_err(), is_closed);
+            let is_full = streams.iter().filter(|it| it.is_alive).count() == STREAMS;
+            let gone = first_of_all(&streams).map(|it| it.id).filter(|_| is_full);
+            let is_refused = is_closed || is_full && gone.is_none();
+            assert_eq!(expected.is_err(), is_refused);
+            if let Some(gone) = gone.filter(|_| !is_closed) {
+                end(&mut streams, gone);
+            }
             streams.extend(expected.ok().map(|expected| Stream {
                 id,
                 device,
+                policy,
+                accepted: 0,
                 expected: Some(expected),
                 is_alive: true,
                 is_accepted: false,
@@ -91,7 +175,14 @@ pub fn legs_table(input: &[u8]) {
                 }
             }
         } else if count > 0 {
-            happen(&legs, &mut streams[usize::from(which) % count], what % 10);
+            let place = usize::from(which) % count;
+            let stream = &streams[place];
+            if what % 10 == 1 && stream.expected.is_some() && stream.is_alive {
+                crowd_out(&mut streams, place);
+                accepted += 1;
+                streams[place].accepted = accepted;
+            }
+            happen(&legs, &mut streams[place], what % 10);
         }
         check(&legs, &streams);
     }

@@ -5,6 +5,13 @@
 //! back-pressure. So an unanswered ping counts against a peer only while almost nothing of ours can
 //! be waiting unread there: at most [`UNREAD_TOLERATED`] bytes since its last pong, which proved
 //! that it had read everything before. Otherwise only TCP detects a dead peer.
+//!
+//! On an idle connection one ping serves both ends: what a peer sends proves that it is alive, and
+//! its ping is answered. So a ping is due an interval after the peer's last sign of life, as long
+//! as nothing of ours can be waiting unread; after that only a pong shows that it was read, and
+//! what the peer sends postpones no ping. The end with the longer interval then seldom pings.
+//!
+//! Pings are due at the ticks of a process, so that one turn of its timer serves many connections.
 
 use std::time::{Duration, Instant};
 
@@ -56,13 +63,40 @@ pub enum Action {
     Dead,
 }
 
+/// The times of a keepalive.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// A ping is due so long after the peer's last sign of life, and up to a tick earlier.
+    pub interval: Duration,
+    /// How long the answer may take.
+    pub patience: Duration,
+    /// Pings are due at multiples of this, counted from [`origin`](Self::origin).
+    pub tick: Duration,
+    /// The same moment for all connections of a process, and another one in each process:
+    /// the devices of a hub do not ping it in unison.
+    pub origin: Instant,
+}
+
+impl Pace {
+    /// The last tick until then.
+    fn aligned(&self, due: Instant) -> Instant {
+        let since = due.saturating_duration_since(self.origin).as_nanos();
+        let tick = self.tick.as_nanos().max(1);
+        // The remainder is below a tick, which is short.
+        let early = u64::try_from(since % tick).unwrap_or_default();
+        due.checked_sub(Duration::from_nanos(early)).unwrap_or(due)
+    }
+}
+
 /// Ping bookkeeping of one peer.
 #[derive(Debug)]
 pub struct Keepalive {
-    interval: Duration,
-    patience: Duration,
+    pace: Pace,
     last_received: Instant,
     last_ping: Instant,
+    /// From here the interval counts: our last ping, or what the peer has sent later while it
+    /// could not have anything unread.
+    proven: Instant,
     awaiting_pong: bool,
     /// Data bytes sent since the last pong, up to the last ping.
     unread_before_ping: u64,
@@ -72,13 +106,13 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// Pings every `interval` and gives the answer `patience` time.
-    pub fn new(interval: Duration, patience: Duration, now: Instant) -> Self {
+    /// Pings at this pace.
+    pub fn new(pace: Pace, now: Instant) -> Self {
         Self {
-            interval,
-            patience,
+            pace,
             last_received: now,
             last_ping: now,
+            proven: now,
             awaiting_pong: false,
             unread_before_ping: 0,
             unread_after_ping: 0,
@@ -90,15 +124,21 @@ impl Keepalive {
     #[inline]
     pub fn received(&mut self, now: Instant) {
         self.last_received = now;
+        if self.unread() == 0 && !self.awaiting_pong {
+            self.proven = now;
+        }
     }
 
     /// A pong was received: the peer has read everything before the last ping.
     #[inline]
     pub fn ponged(&mut self, now: Instant) {
-        self.last_received = now;
         if self.awaiting_pong {
+            // The interval goes on from the ping, however slow the path.
+            self.last_received = now;
             self.awaiting_pong = false;
             self.unread_before_ping = 0;
+        } else {
+            self.received(now);
         }
     }
 
@@ -111,29 +151,35 @@ impl Keepalive {
     /// A ping was sent to the peer.
     pub fn pinged(&mut self, now: Instant) {
         self.last_ping = now;
+        self.proven = now;
         self.awaiting_pong = true;
         self.unread_before_ping = self
             .unread_before_ping
             .saturating_add(std::mem::take(&mut self.unread_after_ping));
     }
 
+    /// Data bytes that the peer may not have read.
+    #[inline]
+    fn unread(&self) -> u64 {
+        self.unread_before_ping
+            .saturating_add(self.unread_after_ping)
+    }
+
     /// What to do at this moment.
     #[inline]
     pub fn action(&mut self, now: Instant) -> Action {
         if !self.awaiting_pong {
-            let due = self.last_ping + self.interval;
+            let due = self.pace.aligned(self.proven + self.pace.interval);
             return if now >= due {
                 Action::Ping
             } else {
                 Action::Wait(due)
             };
         }
-        let deadline = self.last_ping.max(self.last_received) + self.patience;
-        let unread = self
-            .unread_before_ping
-            .saturating_add(self.unread_after_ping);
-        if unread > UNREAD_TOLERATED && now >= deadline {
-            Action::Wait(now + self.patience)
+        let patience = self.pace.patience;
+        let deadline = self.last_ping.max(self.last_received) + patience;
+        if self.unread() > UNREAD_TOLERATED && now >= deadline {
+            Action::Wait(now + patience)
         } else if self.second_look.may_judge(deadline, now) {
             Action::Dead
         } else {
@@ -149,9 +195,17 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(10);
     const PATIENCE: Duration = Duration::from_secs(5);
 
+    const TICK: Duration = Duration::from_secs(1);
+
     fn fresh() -> (Keepalive, Instant) {
         let now = Instant::now();
-        (Keepalive::new(INTERVAL, PATIENCE, now), now)
+        let pace = Pace {
+            interval: INTERVAL,
+            patience: PATIENCE,
+            tick: TICK,
+            origin: now,
+        };
+        (Keepalive::new(pace, now), now)
     }
 
     #[test]
@@ -217,5 +271,64 @@ mod tests {
         let pinged = start + 2 * INTERVAL;
         keepalive.pinged(pinged);
         assert_eq!(keepalive.action(pinged + PATIENCE), Action::Dead);
+    }
+
+    #[test]
+    fn what_an_idle_peer_sends_postpones_the_ping() {
+        let (mut keepalive, start) = fresh();
+        for number in 1..10 {
+            keepalive.received(start + number * Duration::from_secs(8));
+        }
+        let last = start + 9 * Duration::from_secs(8);
+        assert_eq!(keepalive.action(last), Action::Wait(last + INTERVAL));
+        assert_eq!(keepalive.action(last + INTERVAL), Action::Ping);
+        // Its silence is detected in the same time as ever.
+        keepalive.pinged(last + INTERVAL);
+        let end = last + INTERVAL + PATIENCE;
+        assert_eq!(keepalive.action(end), Action::Dead);
+    }
+
+    #[test]
+    fn what_a_peer_sends_does_not_show_that_it_reads() {
+        let (mut keepalive, start) = fresh();
+        keepalive.received(start + Duration::from_secs(4));
+        keepalive.sent(100);
+        for second in 5..14 {
+            keepalive.received(start + Duration::from_secs(second));
+        }
+        // An interval after the last moment at which it had read everything: no later, and
+        // without a ping for each keystroke after a pause.
+        let due = start + Duration::from_secs(4) + INTERVAL;
+        assert_eq!(keepalive.action(start + TICK), Action::Wait(due));
+        assert_eq!(keepalive.action(due), Action::Ping);
+        keepalive.pinged(due);
+        keepalive.ponged(due);
+        keepalive.received(due + TICK);
+        assert_eq!(
+            keepalive.action(due + TICK),
+            Action::Wait(due + TICK + INTERVAL),
+            "it has read all"
+        );
+    }
+
+    #[test]
+    fn pings_are_due_at_ticks_and_never_later_than_the_interval() {
+        let (mut keepalive, start) = fresh();
+        for millis in [1, 250, 999, 1000, 1001, 1500] {
+            let received = start + Duration::from_millis(millis);
+            keepalive.received(received);
+            let Action::Wait(due) = keepalive.action(received) else {
+                panic!("too early");
+            };
+            assert_eq!((due - start).as_nanos() % TICK.as_nanos(), 0);
+            let waited = due - received;
+            assert!(waited <= INTERVAL && waited > INTERVAL - TICK);
+        }
+        // A pong that is slow does not move the ticks.
+        let pinged = start + Duration::from_secs(20);
+        keepalive.pinged(pinged);
+        keepalive.ponged(pinged + Duration::from_millis(1700));
+        let due = pinged + INTERVAL;
+        assert_eq!(keepalive.action(pinged), Action::Wait(due));
     }
 }

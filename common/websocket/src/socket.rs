@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -10,7 +11,7 @@ use tokio::time::{Duration, Instant, Sleep, sleep, timeout};
 use crate::decoder::Event;
 use crate::error::WebSocketError;
 use crate::frames::{Appetite, Frames};
-use crate::keepalive::{Action, Keepalive};
+use crate::keepalive::{Action, Keepalive, Pace};
 use crate::limits;
 use crate::message::{Data, Incoming};
 use crate::role::Role;
@@ -42,13 +43,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     fn new(stream: S, role: Role, read: &[u8]) -> Self {
+        let pace = pace(role);
         let mut frames = Frames::new(stream, role, limits::STREAM_MESSAGE_ACCEPTED, read);
         frames.keep_buffers();
         Self(Box::new(Socket {
             frames,
-            keepalive: Keepalive::new(limits::PING, limits::PONG, now()),
+            keepalive: Keepalive::new(pace, now()),
             rests_at: None,
-            timer: Box::pin(sleep(limits::PING)),
+            timer: Box::pin(sleep(pace.interval)),
         }))
     }
 
@@ -123,10 +125,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     }
                 }
                 Action::Wait(until) => {
-                    let until = self.rest().map_or(until, |at| at.min(until)).into();
-                    // A deadline is moved to a later time when it has expired, not at each read.
+                    let until = self.rest().map_or(until, |at| at.min(until));
                     let timer = &mut self.0.timer;
-                    if timer.is_elapsed() || timer.deadline() > until {
+                    let (until, set) = (Instant::from_std(until), timer.deadline());
+                    // A timer that expires somewhat early is set again then.
+                    if until < set || until > set + limits::PING_TIMER || timer.is_elapsed() {
                         timer.as_mut().reset(until);
                     }
                     ready!(timer.as_mut().poll(cx));
@@ -207,6 +210,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             poll_fn(|cx| self.poll_flush(cx)).await
         };
         let _ = timeout(patience, close_frame).await;
+    }
+}
+
+/// Of all WebSockets of this process.
+fn pace(role: Role) -> Pace {
+    static ORIGIN: LazyLock<std::time::Instant> = LazyLock::new(now);
+    let (interval, patience) = match role {
+        Role::Client => (limits::PING, limits::PONG),
+        Role::Server => (limits::SERVER_PING, limits::SERVER_PONG),
+    };
+    Pace {
+        interval,
+        patience,
+        tick: limits::PING_TICK,
+        origin: *ORIGIN,
     }
 }
 

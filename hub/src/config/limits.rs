@@ -16,13 +16,16 @@ const HANDSHAKE: Key = Key::new("limits.handshake-seconds");
 const REFUSALS: Key = Key::new("limits.refusals");
 const REFUSALS_PER_SECOND: Key = Key::new("limits.refusals-per-second");
 const STREAMS: Key = Key::new("limits.streams");
+const UNJOINED: Key = Key::new("limits.unjoined");
+const UNJOINED_PER_DEVICE: Key = Key::new("limits.unjoined-per-device");
+const UNJOINED_PER_POLICY: Key = Key::new("limits.unjoined-per-policy");
 const PENDING_PER_DEVICE: Key = Key::new("limits.pending-per-device");
 const BODY: Key = Key::new("limits.body-bytes");
 const BODY_TIME: Key = Key::new("limits.body-seconds");
 const DRAIN: Key = Key::new("limits.drain-seconds");
 
 /// What `[limits]` may hold.
-pub(super) const IN_FILE: [Key; 11] = [
+pub(super) const IN_FILE: [Key; 14] = [
     CONNECTIONS,
     STRANGERS,
     STRANGERS_SHARE,
@@ -30,6 +33,9 @@ pub(super) const IN_FILE: [Key; 11] = [
     REFUSALS,
     REFUSALS_PER_SECOND,
     STREAMS,
+    UNJOINED,
+    UNJOINED_PER_DEVICE,
+    UNJOINED_PER_POLICY,
     PENDING_PER_DEVICE,
     BODY,
     BODY_TIME,
@@ -53,6 +59,17 @@ pub(super) fn resolve(sources: &Sources<'_>) -> Result<Limits, SettingError> {
             default.refusals_per_second,
         )?,
         streams: look.number(STREAMS, 1..=10_000_000, default.streams)?,
+        unjoined: look.number(UNJOINED, 1..=10_000_000, default.unjoined)?,
+        unjoined_per_device: look.number(
+            UNJOINED_PER_DEVICE,
+            1..=10_000_000,
+            default.unjoined_per_device,
+        )?,
+        unjoined_per_policy: look.number(
+            UNJOINED_PER_POLICY,
+            1..=10_000_000,
+            default.unjoined_per_policy,
+        )?,
         pending_per_device: look.number(
             PENDING_PER_DEVICE,
             1..=1_000_000,
@@ -112,9 +129,14 @@ mod tests {
     #[test]
     fn what_is_not_given_stays() {
         assert_eq!(limits("").unwrap(), Limits::default());
-        let changed = limits("[limits]\nstreams = 3\ndrain-seconds = 0\nrefusals = 7").unwrap();
+        let changed = "[limits]\nstreams = 3\nunjoined = 4\nunjoined-per-device = 5\n\
+            unjoined-per-policy = 6\ndrain-seconds = 0\nrefusals = 7";
+        let changed = limits(changed).unwrap();
         let expected = Limits {
             streams: 3,
+            unjoined: 4,
+            unjoined_per_device: 5,
+            unjoined_per_policy: 6,
             drain: Duration::ZERO,
             refusals: whole(7),
             ..Limits::default()

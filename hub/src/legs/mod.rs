@@ -17,11 +17,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use table::{Arrival, Removed, Table};
+use table::{Arrival, Most, Removed, Table};
 pub use table::{ExpectRefused, LegRefused};
 
 use crate::events::{self, Event, Outcome};
-use crate::limits;
+use crate::limits::{self, Limits};
 
 /// Who has asked for a stream.
 #[derive(Debug, Clone)]
@@ -47,6 +47,9 @@ pub enum Unpaired {
     /// A leg has shown its token and did not go on.
     #[error("the {0}'s leg did not become a WebSocket")]
     NoSocket(Leg),
+    /// Too many accepted streams waited for their legs, and it was the oldest of whoever had most.
+    #[error("too many streams waited for their legs, and newer ones took its place")]
+    Evicted,
     /// Its identity may have no streams any more.
     #[error("the identity was disabled, deleted or damaged")]
     Revoked,
@@ -116,8 +119,14 @@ pub enum Meeting<W> {
 }
 
 impl<W> Legs<W> {
-    /// None yet, and never more than `most` streams.
-    pub fn new(most: usize) -> Self {
+    /// None yet, and never more than these limits allow.
+    pub fn new(limits: &Limits) -> Self {
+        let most = Most {
+            streams: limits.streams,
+            unjoined: limits.unjoined,
+            unjoined_per_identity: limits.unjoined_per_device,
+            unjoined_per_policy: limits.unjoined_per_policy,
+        };
         Self(Arc::new(Mutex::new(Table::new(most))))
     }
 
@@ -126,7 +135,8 @@ impl<W> Legs<W> {
     }
 
     /// Enters a stream before its device is asked, so that even a leg that comes
-    /// before the accept finds its place.
+    /// before the accept finds its place. In a full table it takes the place of a stream that
+    /// waits for its legs.
     ///
     /// # Errors
     /// [`ExpectRefused`].
@@ -138,13 +148,15 @@ impl<W> Legs<W> {
         opener: Opener,
     ) -> Result<Expected<W>, ExpectRefused> {
         let cancel = CancellationToken::new();
+        let policy = opener.policy.clone();
         let kept = Stream {
             name: name.as_str().to_owned(),
             opener,
             partner: None,
             cancel: cancel.clone(),
         };
-        self.table().expect(stream, identity, kept)?;
+        let evicted = self.table().expect(stream, identity, &policy, kept)?;
+        end(evicted, &Unpaired::Evicted);
         Ok(Expected {
             legs: self.clone(),
             stream,
@@ -227,7 +239,7 @@ impl<W> Legs<W> {
 
 /// Ends streams from the hub's side. The end of one that is not accepted is reported by its
 /// initiation, and that of one whose legs have met by the first leg's task.
-fn end<W>(ended: Vec<Removed<Stream<W>>>, why: &Unpaired) {
+fn end<W>(ended: impl IntoIterator<Item = Removed<Stream<W>>>, why: &Unpaired) {
     for removed in ended {
         removed.value.cancel.cancel();
         if removed.arrived < 2 {
@@ -258,10 +270,13 @@ fn report<W>(removed: &Removed<Stream<W>>, why: &Unpaired) {
 
 impl<W> Expected<W> {
     /// The device takes the stream: its legs have [`limits::LEG_ARRIVAL`] to meet. `false`: the
-    /// stream has ended meanwhile.
+    /// stream has ended meanwhile. If too many wait for their legs now, the oldest ones of whoever
+    /// has most end.
     pub fn accept(mut self) -> bool {
         let legs_by = Instant::now() + limits::LEG_ARRIVAL;
-        self.is_accepted = self.legs.table().accept(self.stream, legs_by.into_std());
+        let evicted = self.legs.table().accept(self.stream, legs_by.into_std());
+        self.is_accepted = evicted.is_some();
+        end(evicted.into_iter().flatten(), &Unpaired::Evicted);
         self.is_accepted
     }
 }

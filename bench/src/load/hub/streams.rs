@@ -64,7 +64,8 @@ impl Service {
 }
 
 /// Initiations for `seconds`, `concurrency` at a time, each accepted by the device at once. The
-/// legs are not opened, so the hub keeps all streams; the run ends at half of the hub's limit.
+/// legs are not opened, and the hub keeps only the newest of these streams; the run ends at half
+/// of the hub's limit of streams.
 ///
 /// # Errors
 /// [`LoadError`] of the first that fails.
