@@ -67,7 +67,7 @@ fn unjoined(streams: &[Stream]) -> impl Iterator<Item = &Stream> + Clone {
 }
 
 /// Which of these goes first: the oldest of the holder that has most of them.
-fn first<'a>(streams: &'a [Stream], which: impl Fn(&Stream) -> bool) -> Option<&'a Stream> {
+fn first(streams: &[Stream], which: impl Fn(&Stream) -> bool) -> Option<&Stream> {
     let rank = |stream: &&Stream| {
         let own = unjoined(streams).filter(|other| other.has_holder(stream));
         let oldest = own.clone().map(|other| other.accepted).min();
