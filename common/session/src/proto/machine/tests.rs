@@ -299,7 +299,7 @@ fn every_carrier_that_delivers_a_message_makes_progress() {
         device.0.next_incoming();
         taken += read(&mut device.0, id, now);
         while let Some(message) = device.0.transmit(device.1, now) {
-            let is_credit = message.len() > 16;
+            let is_credit = message.len() > 24;
             service.0.receive(service.1, message, now).unwrap();
             if is_credit {
                 break;

@@ -24,7 +24,7 @@ pub const TARGET_QUEUE: Duration = Duration::from_millis(5);
 /// this many bytes: less than in proportion to its rate, so that several windows become equal.
 const KEPT_IN_QUEUE: f64 = 20.0 * 1024.0;
 /// The longest queue from that.
-const MOST_QUEUE: Duration = Duration::from_millis(8);
+const MOST_QUEUE: Duration = Duration::from_millis(6);
 /// The idle path is measured again after this time without a queue-free acknowledgement.
 const BASE_LIFE: Duration = Duration::from_secs(10);
 /// Round trips in a row that show a queue, at which the fast growth pauses.
