@@ -14,3 +14,6 @@ pub use control::Control;
 pub use packet::{MS, Nanos, SECOND, SEGMENT};
 pub use queue::Discipline;
 pub use simulation::{Flow, Jitter, Path, Report, Simulation, Way};
+
+#[cfg(test)]
+mod tests;
