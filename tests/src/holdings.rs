@@ -48,8 +48,8 @@ pub fn tasks() -> usize {
 /// MiB that the volume tests transfer: `VOLUME_MIB`, or `default` where that is not set. `--full`
 /// sets it to 1024.
 pub fn volume_mib(default: u64) -> u64 {
-    let wish = std::env::var("VOLUME_MIB").ok();
-    wish.map_or(default, |mib| mib.parse().unwrap())
+    let asked = std::env::var("VOLUME_MIB").ok();
+    asked.map_or(default, |mib| mib.parse().unwrap())
 }
 
 /// Whether the tests run with the full volume.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::limits;
 use common::session::frame::Greeting;
-use common::session::handshake::{Exchange, GreetError};
+use common::session::handshake::{Exchange, HandshakeError};
 use common::session::proof::ResumeSecret;
 use common::session::{
     CarrierEnd, CarrierId, ConnectionEnd, Role, SessionId, SharedSession, drive_carrier,
@@ -74,7 +74,7 @@ impl RawSession {
         service: &RawService,
         device: &str,
         target: &str,
-    ) -> Result<(), GreetError> {
+    ) -> Result<(), HandshakeError> {
         let mut opening = service.opening(device, target).await;
         let greeting = opening.greeting(limits::SESSION_HANDSHAKE).await?;
         let frozen = self.live.freeze();

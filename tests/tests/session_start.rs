@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use common::connection_string::DeviceConnectionString;
-use common::session::handshake::{Exchange, Wish};
+use common::session::handshake::{Exchange, SessionRequest};
 use common::wire::twin::BootId;
 use rusqlite::Connection;
 use tests::hub::Links;
@@ -72,8 +72,8 @@ async fn a_pause_before_the_greeting_is_waited_for() {
     let mut exchange = Exchange::new(device.leg(&request).await);
     // The pause is what is tested; the service waits for 10 s.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
-    let wish = soon("the service's request", exchange.greet(BootId::random())).await;
-    assert!(matches!(wish, Ok(Wish::New { .. })), "{wish:?}");
+    let asked = soon("the service's request", exchange.greet(BootId::random())).await;
+    assert!(matches!(asked, Ok(SessionRequest::New { .. })), "{asked:?}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::limits;
 use common::session::frame::{Code, Decoder, Frame};
-use common::session::handshake::GreetError;
+use common::session::handshake::HandshakeError;
 use common::session::proof::{Challenge, Proof, Prover, ResumeSecret, VERSION};
 use common::session::{CarrierEnd, ConnectionEnd, SessionId};
 use common::websocket::{Incoming, WebSocket};
@@ -85,9 +85,9 @@ impl Listener {
     }
 }
 
-fn refused_with(asked: Result<u64, GreetError>) -> Code {
+fn refused_with(asked: Result<u64, HandshakeError>) -> Code {
     match asked {
-        Err(GreetError::Refused { code, .. }) => code,
+        Err(HandshakeError::Refused { code, .. }) => code,
         other => panic!("{other:?} instead of a refusal"),
     }
 }
@@ -99,7 +99,7 @@ async fn ask(
     id: SessionId,
     secret: &ResumeSecret,
     received: u64,
-) -> Result<u64, GreetError> {
+) -> Result<u64, HandshakeError> {
     let mut opening: Opening = service.opening(DEVICE, target).await;
     let greeting = opening.greeting(limits::SESSION_HANDSHAKE).await.unwrap();
     opening.resume(&greeting, id, secret, received).await
@@ -137,7 +137,7 @@ async fn foreign_resumes_are_refused_and_disturb_nothing() {
     assert!(
         matches!(
             answer,
-            Err(GreetError::Refused {
+            Err(HandshakeError::Refused {
                 code: Code::Limit,
                 ..
             })

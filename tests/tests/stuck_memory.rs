@@ -115,8 +115,8 @@ impl<'a> Account<'a> {
 
 #[tokio::test]
 async fn a_stuck_stream_holds_little_and_its_memory_goes_back() {
-    let wish = std::env::var("STUCK_STREAMS").ok();
-    let streams = wish.map_or(STREAMS, |count| count.parse().unwrap());
+    let asked = std::env::var("STUCK_STREAMS").ok();
+    let streams = asked.map_or(STREAMS, |count| count.parse().unwrap());
     holdings::allow_descriptors(4_096);
     let hub = ProgramHub::start().await;
     let connection = hub.admin(&["device", "create", "d"]);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use common::net::steady;
 use common::network::Network;
 use common::session::frame::Code;
-use common::session::handshake::{Exchange, GreetError, ResumeWish, Wish};
+use common::session::handshake::{Exchange, HandshakeError, ResumeRequest, SessionRequest};
 use common::session::proof::ResumeSecret;
 use common::session::{CarrierEnd, CarrierId, Role, SessionId, SharedSession, drive_carrier};
 use common::wire::stream::{Initiator, StreamRequest};
@@ -69,15 +69,15 @@ pub(crate) async fn serve(
     };
     steady(leg.get_ref().get_ref().0);
     let mut exchange = Exchange::new(leg);
-    let wish = tokio::select! {
-        wish = exchange.greet(desk.boot_id) => wish,
+    let asked = tokio::select! {
+        asked = exchange.greet(desk.boot_id) => asked,
         () = desk.stop.cancelled() => {
             let _ = exchange.refuse(Code::Stopping, "").await;
             return;
         }
     };
-    let begun = match wish {
-        Ok(Wish::New { id, secret, grace }) => {
+    let begun = match asked {
+        Ok(SessionRequest::New { id, secret, grace }) => {
             let holder = holder(request, name);
             begin(
                 (desk, sessions),
@@ -89,7 +89,7 @@ pub(crate) async fn serve(
             )
             .await
         }
-        Ok(Wish::Resume(wish)) => resume(sessions, &mut exchange, &wish, stream).await,
+        Ok(SessionRequest::Resume(asked)) => resume(sessions, &mut exchange, &asked, stream).await,
         Err(error) => Err(error),
     };
     match begun {
@@ -122,7 +122,7 @@ fn holder(request: &StreamRequest, name: &str) -> Arc<str> {
 }
 
 /// A session on a carrier; `None` if it was refused, which the service was sent.
-type Begun = Result<Option<(Arc<Entry>, CarrierId)>, GreetError>;
+type Begun = Result<Option<(Arc<Entry>, CarrierId)>, HandshakeError>;
 
 async fn begin(
     (desk, sessions): (&Arc<Desk>, &Arc<Sessions>),
@@ -176,11 +176,11 @@ async fn begin(
 async fn resume(
     sessions: &Sessions,
     exchange: &mut Exchange<Leg>,
-    wish: &ResumeWish,
+    asked: &ResumeRequest,
     stream: &Requested<'_>,
 ) -> Begun {
-    let about = stream.about().within(Some(&wish.id), None);
-    let Some(entry) = sessions.find(wish.id) else {
+    let about = stream.about().within(Some(&asked.id), None);
+    let Some(entry) = sessions.find(asked.id) else {
         log_about!(
             warn,
             about,
@@ -190,7 +190,7 @@ async fn resume(
         return Ok(None);
     };
     // Nothing of the session changes before the proof holds.
-    if entry.name != stream.name || !wish.is_proven(&entry.secret) {
+    if entry.name != stream.name || !asked.is_proven(&entry.secret) {
         log_about!(
             warn,
             about,
@@ -201,7 +201,7 @@ async fn resume(
     }
     let lost_for = entry.live.detached_since().map(|since| since.elapsed());
     // From here on nothing is taken from an older carrier, so that the offset stays true.
-    let frozen = match entry.live.freeze_for(wish.received) {
+    let frozen = match entry.live.freeze_for(asked.received) {
         Ok(frozen) => frozen,
         Err(violation) => {
             log_about!(warn, about, "refused to resume a session: {violation}");
@@ -211,11 +211,14 @@ async fn resume(
             return Ok(None);
         }
     };
-    if let Err(error) = exchange.resumed(wish, &entry.secret, frozen.received).await {
+    if let Err(error) = exchange
+        .resumed(asked, &entry.secret, frozen.received)
+        .await
+    {
         sessions.keep_to_budget();
         return Err(error);
     }
-    match entry.live.attach(&frozen, wish.received) {
+    match entry.live.attach(&frozen, asked.received) {
         Ok(carrier) => {
             let seconds = telemetry::seconds(lost_for.unwrap_or_default());
             log_about!(audit info, about, seconds, "session resumed");

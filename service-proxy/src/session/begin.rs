@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::identity::{StreamId, StreamName};
 use common::net::steady;
 use common::session::frame::Greeting;
-use common::session::handshake::{Exchange, GreetError};
+use common::session::handshake::{Exchange, HandshakeError};
 use common::session::proof::ResumeSecret;
 use common::session::{CarrierId, Role, STREAM_PREFIX, SessionId, SharedSession};
 use common::session_mode::SessionMode;
@@ -98,7 +98,7 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
                 return Err(Phase::Plain);
             }
             Failure::Stream(error) => return Err(failed(error.stream, error.failure)),
-            Failure::Greet(stream, error @ GreetError::Lost(_)) if attempt < ATTEMPTS => {
+            Failure::Greet(stream, error @ HandshakeError::Lost(_)) if attempt < ATTEMPTS => {
                 log_about!(
                     debug,
                     about(stream),
@@ -171,7 +171,7 @@ struct Greeted {
 /// Why there is no session on a stream.
 enum Failure {
     Stream(StreamError),
-    Greet(Option<StreamId>, GreetError),
+    Greet(Option<StreamId>, HandshakeError),
 }
 
 /// Opens a stream, waits for the greeting, and asks for a new session.

@@ -3,7 +3,7 @@
 use common::identity::{DeviceIdentity, StreamId, StreamName};
 use common::net::steady;
 use common::session::frame::Greeting;
-use common::session::handshake::{Exchange, GreetError};
+use common::session::handshake::{Exchange, HandshakeError};
 use common::session::proof::ResumeSecret;
 use common::session::{AttachError, SharedSession};
 use common::verdict::Verdict;
@@ -33,13 +33,13 @@ pub(super) enum ResumeError {
     Disabled(DeviceIdentity),
     /// The device has not greeted.
     #[error(transparent)]
-    Greeting(GreetError),
+    Greeting(HandshakeError),
     /// The session was with another run of the device's program.
     #[error("the device-proxy was started anew")]
     OtherBoot,
     /// The device does not go on with it.
     #[error(transparent)]
-    Refused(GreetError),
+    Refused(HandshakeError),
     /// Our end does not.
     #[error(transparent)]
     Attach(AttachError),
@@ -51,9 +51,11 @@ impl ResumeError {
         match self {
             Self::Stream(failure) => failure.verdict(),
             Self::Disabled(_) => Verdict::AskPerson,
-            Self::Greeting(GreetError::Version { .. })
+            Self::Greeting(HandshakeError::Version { .. })
             | Self::OtherBoot
-            | Self::Refused(GreetError::Refused { .. } | GreetError::Proof) => Verdict::Never,
+            | Self::Refused(HandshakeError::Refused { .. } | HandshakeError::Proof) => {
+                Verdict::Never
+            }
             Self::Greeting(_) | Self::Refused(_) | Self::Attach(_) => Verdict::Retry,
         }
     }

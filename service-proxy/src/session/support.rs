@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use common::identity::{DeviceIdentity, StreamName};
 use common::locks::lock;
-use common::session::handshake::GreetError;
+use common::session::handshake::HandshakeError;
 use common::session::proof::VERSION;
 use common::telemetry::About;
 use common::wire::twin::{BootId, SessionReport};
@@ -125,16 +125,16 @@ impl SessionSupport {
 
     /// Records why no session could be begun on a stream. Returns for how long connections use plain
     /// streams, if the twin's report was wrong.
-    pub(super) fn judge(&self, name: &StreamName, error: &GreetError) -> Option<Duration> {
+    pub(super) fn judge(&self, name: &StreamName, error: &HandshakeError) -> Option<Duration> {
         match error {
-            GreetError::Lost(_) | GreetError::Refused { .. } => self.doubt(name),
-            GreetError::Closed(close_frame) if !close_frame.is_normal() => self.doubt(name),
-            GreetError::Silent(_) => return Some(self.silent()),
-            GreetError::Malformed(_)
-            | GreetError::OutOfTurn
-            | GreetError::Version { .. }
-            | GreetError::Proof
-            | GreetError::Closed(_) => {
+            HandshakeError::Lost(_) | HandshakeError::Refused { .. } => self.doubt(name),
+            HandshakeError::Closed(close_frame) if !close_frame.is_normal() => self.doubt(name),
+            HandshakeError::Silent(_) => return Some(self.silent()),
+            HandshakeError::Malformed(_)
+            | HandshakeError::OutOfTurn
+            | HandshakeError::Version { .. }
+            | HandshakeError::Proof
+            | HandshakeError::Closed(_) => {
                 self.mark_plain();
                 return Some(limits::SESSION_PLAIN);
             }

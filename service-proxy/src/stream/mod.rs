@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::identity::{DeviceIdentity, StreamId, StreamName};
 use common::log_about;
 use common::net::{ConnectError, Dialer, Leg, LegOpener};
-use common::session::handshake::GreetError;
+use common::session::handshake::HandshakeError;
 use common::streaming_hosts::{EndpointError, Patterns, StreamingHosts};
 use common::telemetry::About;
 use common::tls::{self, TlsConfigError};
@@ -77,7 +77,7 @@ pub enum StreamFailure {
     },
     /// The stream is open, but no session could be begun on it.
     #[error("session mode does not work with the device")]
-    Session(#[source] GreetError),
+    Session(#[source] HandshakeError),
     /// The device accepted, but the hub names an endpoint that is not allowed.
     #[error("the device accepted it, but its streaming endpoint may not be used")]
     Place(#[source] EndpointError),

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use common::session::handshake::{Exchange, Wish};
+use common::session::handshake::{Exchange, SessionRequest};
 use common::websocket::{Incoming, WebSocket};
 use common::wire::initiation;
 use common::wire::twin::{BootId, SESSION_VERSION, SessionReport};
@@ -76,7 +76,7 @@ async fn serve(hub: &RawHub, initiation: &str, twin: &str, leg: Leg<'_>) {
 
 /// The device's end of a session: sends the greeting, reads the request, and answers with a text.
 async fn session(mut exchange: Exchange<Stream>, leg: Leg<'_>) {
-    let Ok(Wish::New { .. }) = exchange.greet(BootId::random()).await else {
+    let Ok(SessionRequest::New { .. }) = exchange.greet(BootId::random()).await else {
         return;
     };
     let (mut stream, already_read) = exchange.into_parts();

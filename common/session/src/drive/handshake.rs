@@ -16,7 +16,7 @@ use crate::proto::proof::{Challenge, Proof, Prover, ResumeSecret, SessionId, VER
 
 /// Why the handshake failed.
 #[derive(Debug, thiserror::Error)]
-pub enum GreetError {
+pub enum HandshakeError {
     /// The peer sent nothing in time.
     #[error("the other end said nothing within {} s", .0.as_secs_f32())]
     Silent(Duration),
@@ -55,7 +55,7 @@ pub enum GreetError {
 
 /// The service's request.
 #[derive(Debug)]
-pub enum Wish {
+pub enum SessionRequest {
     /// A new session.
     New {
         /// Its id.
@@ -66,12 +66,12 @@ pub enum Wish {
         grace: Duration,
     },
     /// To resume one.
-    Resume(ResumeWish),
+    Resume(ResumeRequest),
 }
 
 /// The request to resume a session.
 #[derive(Debug)]
-pub struct ResumeWish {
+pub struct ResumeRequest {
     /// Which.
     pub id: SessionId,
     /// Bytes that the service has received.
@@ -81,7 +81,7 @@ pub struct ResumeWish {
     asked: Challenge,
 }
 
-impl ResumeWish {
+impl ResumeRequest {
     /// Whether the sender knows the secret.
     pub fn is_proven(&self, secret: &ResumeSecret) -> bool {
         self.proof
@@ -124,8 +124,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
-    /// [`GreetError`].
-    pub async fn greeting(&mut self, limit: Duration) -> Result<Greeting, GreetError> {
+    /// [`HandshakeError`].
+    pub async fn greeting(&mut self, limit: Duration) -> Result<Greeting, HandshakeError> {
         match self.next(limit).await? {
             Frame::Greeting(greeting) => {
                 let Greeting {
@@ -134,11 +134,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                 if (lowest..=highest).contains(&VERSION) {
                     Ok(greeting)
                 } else {
-                    Err(GreetError::Version { lowest, highest })
+                    Err(HandshakeError::Version { lowest, highest })
                 }
             }
-            Frame::Refused { code, text } => Err(GreetError::Refused { code, text }),
-            _ => Err(GreetError::OutOfTurn),
+            Frame::Refused { code, text } => Err(HandshakeError::Refused { code, text }),
+            _ => Err(HandshakeError::OutOfTurn),
         }
     }
 
@@ -147,13 +147,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
-    /// [`GreetError`].
+    /// [`HandshakeError`].
     pub async fn hello(
         &mut self,
         id: SessionId,
         secret: &ResumeSecret,
         grace: Duration,
-    ) -> Result<(), GreetError> {
+    ) -> Result<(), HandshakeError> {
         let hello = Frame::Hello {
             version: VERSION,
             id,
@@ -169,14 +169,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
-    /// [`GreetError`].
+    /// [`HandshakeError`].
     pub async fn resume(
         &mut self,
         greeting: &Greeting,
         id: SessionId,
         secret: &ResumeSecret,
         received: u64,
-    ) -> Result<u64, GreetError> {
+    ) -> Result<u64, HandshakeError> {
         let challenge = Challenge::random();
         let asked = greeting.challenge;
         self.send(&Frame::Resume {
@@ -192,11 +192,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                 if proof.holds(Prover::Device, secret, id, challenge, received) {
                     Ok(received)
                 } else {
-                    Err(GreetError::Proof)
+                    Err(HandshakeError::Proof)
                 }
             }
-            Frame::Refused { code, text } => Err(GreetError::Refused { code, text }),
-            _ => Err(GreetError::OutOfTurn),
+            Frame::Refused { code, text } => Err(HandshakeError::Refused { code, text }),
+            _ => Err(HandshakeError::OutOfTurn),
         }
     }
 
@@ -207,8 +207,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
-    /// [`GreetError`].
-    pub async fn greet(&mut self, boot_id: BootId) -> Result<Wish, GreetError> {
+    /// [`HandshakeError`].
+    pub async fn greet(&mut self, boot_id: BootId) -> Result<SessionRequest, HandshakeError> {
         let asked = Challenge::random();
         self.send(&Frame::Greeting(Greeting {
             lowest: VERSION,
@@ -217,13 +217,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
             challenge: asked,
         }))
         .await?;
-        let (version, wish) = match self.next(limits::RESUME).await? {
+        let (version, asked) = match self.next(limits::RESUME).await? {
             Frame::Hello {
                 version,
                 id,
                 secret,
                 grace,
-            } => (version, Wish::New { id, secret, grace }),
+            } => (version, SessionRequest::New { id, secret, grace }),
             Frame::Resume {
                 version,
                 id,
@@ -232,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                 proof,
             } => (
                 version,
-                Wish::Resume(ResumeWish {
+                SessionRequest::Resume(ResumeRequest {
                     id,
                     received,
                     challenge,
@@ -240,16 +240,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                     asked,
                 }),
             ),
-            _ => return Err(GreetError::OutOfTurn),
+            _ => return Err(HandshakeError::OutOfTurn),
         };
         if version != VERSION {
             self.refuse(Code::Version, "").await?;
-            return Err(GreetError::Version {
+            return Err(HandshakeError::Version {
                 lowest: version,
                 highest: version,
             });
         }
-        Ok(wish)
+        Ok(asked)
     }
 
     /// Accepts a new session.
@@ -257,8 +257,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
-    /// [`GreetError`].
-    pub async fn welcome(&mut self, grace: Duration) -> Result<(), GreetError> {
+    /// [`HandshakeError`].
+    pub async fn welcome(&mut self, grace: Duration) -> Result<(), HandshakeError> {
         self.send(&Frame::Welcome { grace }).await
     }
 
@@ -268,14 +268,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
-    /// [`GreetError`].
+    /// [`HandshakeError`].
     pub async fn resumed(
         &mut self,
-        wish: &ResumeWish,
+        asked: &ResumeRequest,
         secret: &ResumeSecret,
         received: u64,
-    ) -> Result<(), GreetError> {
-        let proof = Proof::new(Prover::Device, secret, wish.id, wish.challenge, received);
+    ) -> Result<(), HandshakeError> {
+        let proof = Proof::new(Prover::Device, secret, asked.id, asked.challenge, received);
         self.send(&Frame::Resumed { received, proof }).await
     }
 
@@ -284,15 +284,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     /// Not to be dropped before its end, as [`Exchange`] says.
     ///
     /// # Errors
-    /// [`GreetError`].
-    pub async fn refuse(&mut self, code: Code, text: &str) -> Result<(), GreetError> {
+    /// [`HandshakeError`].
+    pub async fn refuse(&mut self, code: Code, text: &str) -> Result<(), HandshakeError> {
         let text = text.to_owned();
         self.send(&Frame::Refused { code, text }).await
     }
 
     // --- Both ---
 
-    async fn send(&mut self, frame: &Frame) -> Result<(), GreetError> {
+    async fn send(&mut self, frame: &Frame) -> Result<(), HandshakeError> {
         let limit = limits::RESUME;
         let sending = async {
             poll_fn(|cx| self.stream.poll_ready(cx)).await?;
@@ -302,10 +302,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         };
         timeout(limit, sending)
             .await
-            .unwrap_or(Err(GreetError::Silent(limit)))
+            .unwrap_or(Err(HandshakeError::Silent(limit)))
     }
 
-    async fn next(&mut self, limit: Duration) -> Result<Frame, GreetError> {
+    async fn next(&mut self, limit: Duration) -> Result<Frame, HandshakeError> {
         let receiving = async {
             loop {
                 if let Some(frame) = self.unread_frame()? {
@@ -313,18 +313,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                 }
                 match poll_fn(|cx| self.stream.poll_incoming(cx)).await? {
                     Incoming::Data(data) => self.unread.extend_from_slice(&data.into_bytes()),
-                    Incoming::Closed(close_frame) => return Err(GreetError::Closed(close_frame)),
+                    Incoming::Closed(close_frame) => {
+                        return Err(HandshakeError::Closed(close_frame));
+                    }
                 }
             }
         };
         timeout(limit, receiving)
             .await
-            .unwrap_or(Err(GreetError::Silent(limit)))
+            .unwrap_or(Err(HandshakeError::Silent(limit)))
     }
 
     /// Takes a whole frame, if one has arrived; later bytes stay.
-    fn unread_frame(&mut self) -> Result<Option<Frame>, GreetError> {
-        let malformed = |bytes: &[u8]| GreetError::Malformed(shown(bytes));
+    fn unread_frame(&mut self) -> Result<Option<Frame>, HandshakeError> {
+        let malformed = |bytes: &[u8]| HandshakeError::Malformed(shown(bytes));
         // Decodes an incomplete frame too, so that malformed input fails at its first bytes.
         let mut rest = Bytes::copy_from_slice(&self.unread);
         let frame = Decoder::default()
@@ -375,12 +377,12 @@ mod tests {
             let grace = Duration::from_secs(7);
             service.hello(id, &sent_secret, grace).await.unwrap();
         };
-        let (wish, ()) = tokio::join!(device.greet(boot_id), asking);
-        let Wish::New {
+        let (asked, ()) = tokio::join!(device.greet(boot_id), asking);
+        let SessionRequest::New {
             id: named,
             secret: known,
             grace,
-        } = wish.unwrap()
+        } = asked.unwrap()
         else {
             panic!("not new")
         };
@@ -393,13 +395,13 @@ mod tests {
             service.resume(&greeting, id, &secret, 11).await
         };
         let answering = async {
-            let Wish::Resume(wish) = device.greet(boot_id).await.unwrap() else {
+            let SessionRequest::Resume(asked) = device.greet(boot_id).await.unwrap() else {
                 panic!("not a resume")
             };
-            assert_eq!(wish.received, 11);
-            assert!(!wish.is_proven(&ResumeSecret::random()));
-            assert!(wish.is_proven(&known));
-            device.resumed(&wish, &known, 22).await.unwrap();
+            assert_eq!(asked.received, 11);
+            assert!(!asked.is_proven(&ResumeSecret::random()));
+            assert!(asked.is_proven(&known));
+            device.resumed(&asked, &known, 22).await.unwrap();
         };
         assert_eq!(tokio::join!(asking, answering).0.unwrap(), 22);
     }
@@ -413,21 +415,22 @@ mod tests {
             service.resume(&greeting, id, &secret, 0).await
         };
         let answering = async {
-            let Wish::Resume(wish) = device.greet(BootId::random()).await.unwrap() else {
+            let SessionRequest::Resume(asked) = device.greet(BootId::random()).await.unwrap()
+            else {
                 panic!("not a resume")
             };
             let guess = ResumeSecret::random();
-            device.resumed(&wish, &guess, 0).await.unwrap();
+            device.resumed(&asked, &guess, 0).await.unwrap();
         };
         let (asked, ()) = tokio::join!(asking, answering);
-        assert!(matches!(asked, Err(GreetError::Proof)));
+        assert!(matches!(asked, Err(HandshakeError::Proof)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_and_malformed_input_are_errors() {
         let (mut service, device) = pair().await;
         let error = service.greeting(limits::HANDSHAKE).await.unwrap_err();
-        assert!(matches!(error, GreetError::Silent(_)), "{error}");
+        assert!(matches!(error, HandshakeError::Silent(_)), "{error}");
         drop(device);
 
         let (mut service, device) = pair().await;
