@@ -48,7 +48,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), Fata
     let streams = Streams::new(&config, watch, BootId::random(), answers, stop.clone());
     let result = tokio::select! {
         result = Supervisor::new(config, outbox).run(&streams, &stop) => result,
-        () = or_never(file.map(|file| follow(file, &policy))) => Ok(()),
+        never = or_never(file.map(|file| follow(file, &policy))) => match never {},
     };
     stop.cancel();
     let _ = timeout(limits::DRAIN + limits::CLOSE, streams.drain()).await;

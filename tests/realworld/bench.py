@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Checks that the measurements work: `bench/compare` and `bench/hub` on small volumes. No speed is
-asserted here, only that every figure is there and nothing failed."""
+"""Checks that the measurements work: `bench/compare`, `bench/hub` and `bench/paths` on small volumes.
+No speed is asserted here, only that every figure is there and nothing failed."""
 
 import json
 import os
@@ -55,6 +55,15 @@ def main(lab):
         for key, value in report["figures"].items():
             check(value >= 0, f"{key} is {value}")
         check(report["figures"]["connects"] > 0 and report["figures"]["initiations"] > 0, said)
+
+    with lab.step("sessions on simulated paths"):
+        harness.binary("stream-paths")
+        words = [sys.executable, BENCH / "paths", "shared", "alone", "--only", "10 Mbit/s, 10 ms, 1 BDP"]
+        lines = lab.run([*words, "--plot", lab.logs / "plot.svg"]).stdout.splitlines()
+        # CUBIC and BBR, either first, and a session alone.
+        equal(len(lines), 5, f"paths in {lines}")
+        check(all(" rate " in line or " share " in line for line in lines), f"no figures: {lines}")
+        check((lab.logs / "plot.svg").read_text().startswith("<svg"), "no plot")
 
     with lab.step("told to stop, it leaves nothing running"):
         file = open(lab.logs / "stopped.stdout", "w")

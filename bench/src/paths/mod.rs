@@ -4,6 +4,7 @@
 
 pub mod control;
 pub mod packet;
+mod path;
 mod queue;
 pub mod scenarios;
 mod session;
@@ -12,8 +13,9 @@ mod tcp;
 
 pub use control::Control;
 pub use packet::{MS, Nanos, SECOND, SEGMENT};
+pub use path::{Flow, Jitter, Path, Report, Way};
 pub use queue::Discipline;
-pub use simulation::{Flow, Jitter, Path, Report, Simulation, Way};
+pub use simulation::Simulation;
 
 #[cfg(test)]
 mod tests;

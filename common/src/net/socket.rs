@@ -18,9 +18,10 @@ pub fn tune(socket: &TcpStream) {
 }
 
 /// What a socket wants that carries a session: not BBR, where that is the system's choice, and few
-/// bytes that TCP has not sent, since a keystroke waits behind all of them. A session keeps the path full and its queues short by itself, and BBR stops a connection
-/// that is never idle for 200 ms every 10 s, to see the idle path; a person who types beside
-/// a copy feels each of them. Refusal by the system is not fatal.
+/// bytes that TCP has not sent, since a keystroke waits behind all of them. A session keeps the path
+/// full and its queues short by itself, and BBR stops a connection that is never idle for 200 ms
+/// every 10 s, to see the idle path; a person who types beside a copy feels each of them. Refusal by
+/// the system is not fatal.
 pub fn steady(socket: &TcpStream) {
     #[cfg(any(target_os = "linux", target_os = "freebsd"))]
     {

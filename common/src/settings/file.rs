@@ -84,7 +84,8 @@ impl File {
         }
     }
 
-    /// The names of the settings that have another value in `other`, or stand in one of the two only.
+    /// The names of the settings that have another value in `other`, or stand in one of the two
+    /// only.
     pub fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
         let is_same = move |name: &String| {
             let [ours, theirs] = [self, other].map(|file| file.entries.get(name));

@@ -1,6 +1,7 @@
 //! The configuration file, read again while the program runs, when SIGHUP asks for it. What it says
 //! of the policy holds from then on; other settings need a new start.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -65,7 +66,7 @@ impl FollowedFile {
 
 /// Changes the policy when SIGHUP asks for it. A file that cannot be used is reported in the log,
 /// and the policy stays. Never ends; may be dropped.
-pub async fn follow(file: FollowedFile, policy: &watch::Sender<Arc<Policy>>) {
+pub async fn follow(file: FollowedFile, policy: &watch::Sender<Arc<Policy>>) -> Infallible {
     let mut hangups = Hangups::new();
     loop {
         hangups.next().await;

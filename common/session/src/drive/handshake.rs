@@ -217,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
             challenge: asked,
         }))
         .await?;
-        let (version, asked) = match self.next(limits::RESUME).await? {
+        let (version, request) = match self.next(limits::RESUME).await? {
             Frame::Hello {
                 version,
                 id,
@@ -249,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                 highest: version,
             });
         }
-        Ok(asked)
+        Ok(request)
     }
 
     /// Accepts a new session.
@@ -271,11 +271,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     /// [`HandshakeError`].
     pub async fn resumed(
         &mut self,
-        asked: &ResumeRequest,
+        request: &ResumeRequest,
         secret: &ResumeSecret,
         received: u64,
     ) -> Result<(), HandshakeError> {
-        let proof = Proof::new(Prover::Device, secret, asked.id, asked.challenge, received);
+        let proof = Proof::new(
+            Prover::Device,
+            secret,
+            request.id,
+            request.challenge,
+            received,
+        );
         self.send(&Frame::Resumed { received, proof }).await
     }
 
@@ -377,12 +383,12 @@ mod tests {
             let grace = Duration::from_secs(7);
             service.hello(id, &sent_secret, grace).await.unwrap();
         };
-        let (asked, ()) = tokio::join!(device.greet(boot_id), asking);
+        let (request, ()) = tokio::join!(device.greet(boot_id), asking);
         let SessionRequest::New {
             id: named,
             secret: known,
             grace,
-        } = asked.unwrap()
+        } = request.unwrap()
         else {
             panic!("not new")
         };
@@ -395,13 +401,13 @@ mod tests {
             service.resume(&greeting, id, &secret, 11).await
         };
         let answering = async {
-            let SessionRequest::Resume(asked) = device.greet(boot_id).await.unwrap() else {
+            let SessionRequest::Resume(request) = device.greet(boot_id).await.unwrap() else {
                 panic!("not a resume")
             };
-            assert_eq!(asked.received, 11);
-            assert!(!asked.is_proven(&ResumeSecret::random()));
-            assert!(asked.is_proven(&known));
-            device.resumed(&asked, &known, 22).await.unwrap();
+            assert_eq!(request.received, 11);
+            assert!(!request.is_proven(&ResumeSecret::random()));
+            assert!(request.is_proven(&known));
+            device.resumed(&request, &known, 22).await.unwrap();
         };
         assert_eq!(tokio::join!(asking, answering).0.unwrap(), 22);
     }
@@ -415,12 +421,12 @@ mod tests {
             service.resume(&greeting, id, &secret, 0).await
         };
         let answering = async {
-            let SessionRequest::Resume(asked) = device.greet(BootId::random()).await.unwrap()
+            let SessionRequest::Resume(request) = device.greet(BootId::random()).await.unwrap()
             else {
                 panic!("not a resume")
             };
             let guess = ResumeSecret::random();
-            device.resumed(&asked, &guess, 0).await.unwrap();
+            device.resumed(&request, &guess, 0).await.unwrap();
         };
         let (asked, ()) = tokio::join!(asking, answering);
         assert!(matches!(asked, Err(HandshakeError::Proof)));

@@ -30,8 +30,8 @@ use read::TINY_READ;
 pub(crate) enum Appetite {
     /// Any event.
     All,
-    /// Events that are in the buffer already, or fit in [`LITTLE`](read::LITTLE) bytes; the rest stays in the
-    /// network.
+    /// Events that are in the buffer already, or fit in [`LITTLE`](read::LITTLE) bytes; the rest
+    /// stays in the network.
     Little,
 }
 

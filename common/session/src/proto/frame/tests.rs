@@ -151,7 +151,7 @@ fn decode(bytes: &[u8], sizes: &[usize]) -> Result<Vec<Frame>, Malformed> {
                 }
                 (_, frame) => frames.push(frame),
             }
-            is_continued = matches!(&decoder.state, State::Data { .. });
+            is_continued = decoder.is_in_data();
         }
         assert!(piece.is_empty(), "nothing is left over");
     }

@@ -3,18 +3,20 @@
 //!
 //! The carrier's TCP and the hub would buffer far more than the path holds, and a keystroke would
 //! wait behind all of it. So the window keeps the path full and little more, as long as the session
-//! is [alone](Phase::Alone): `window × base / delay + a little`, once a round trip (the rule of FAST
-//! TCP). Where others share the path, their queue would starve such a window. It notices that,
+//! is [alone](Phase::Alone): `window × base / delay + a little`, once a round trip (the rule of
+//! FAST TCP). Where others share the path, their queue would starve such a window. It notices that,
 //! since a smaller window does not shorten their queue; while the path is
 //! [contended](Phase::Contended), TCP's own congestion control decides, and the window only sees to
 //! it that TCP has enough to send (the competitive modes of Copa and Nimbus are models of this).
 
 mod path;
+mod rates;
 
 use std::time::{Duration, Instant};
 
 use crate::limits;
 use path::Path;
+use rates::Rates;
 
 pub use path::Sample;
 
@@ -136,14 +138,10 @@ pub struct Window {
     shortest: Option<Duration>,
     /// The latest queues, newest first.
     latest: [Option<Duration>; LATEST],
-    /// When the round began.
-    round_begin: Option<Instant>,
     /// The offset whose acknowledgement ends the round.
     round_end: u64,
-    /// Bytes that were acknowledged in this round.
-    delivered: u64,
-    /// Bytes per second that were acknowledged in the last ones, newest first.
-    rates: [f64; 8],
+    /// What was acknowledged in this round and in the last ones.
+    rates: Rates,
     /// The window limited the sender in this round.
     limited: bool,
     /// Limit of the window while the queue is drained; afterwards it grows step by step, since a
@@ -164,10 +162,8 @@ impl Window {
             needed: EMPTY_TESTS,
             shortest: None,
             latest: [None; LATEST],
-            round_begin: None,
             round_end: next,
-            delivered: 0,
-            rates: [0.0; 8],
+            rates: Rates::default(),
             limited: false,
             ceiling: u64::MAX,
         }
@@ -218,7 +214,7 @@ impl Window {
                 *latest = Some(queue);
             }
         }
-        self.delivered = self.delivered.saturating_add(newly);
+        self.rates.deliver(newly);
         if !matches!(self.round, Round::Draining | Round::Drained) && self.ceiling < self.size {
             self.ceiling = self.ceiling.saturating_add(newly);
             // What fills the path again meets no queue.
@@ -226,7 +222,7 @@ impl Window {
         } else if self.limited && self.may_grow() {
             self.set(self.size.saturating_add(newly / 2));
         }
-        if acked >= self.round_end && self.is_whole_round(now) {
+        if acked >= self.round_end && self.rates.is_whole_round(self.path.base(), now) {
             self.end_round(now);
             self.round_end = next;
         }
@@ -238,7 +234,8 @@ impl Window {
             Phase::Start => !self.has_recent_queue(),
             Phase::Alone(_) => false,
             Phase::Contended(contended) => {
-                let most = AMPLE * self.best_rate() * (self.base() + contended.queue).as_secs_f64();
+                let most =
+                    AMPLE * self.rates.best() * (self.base() + contended.queue).as_secs_f64();
                 self.round == Round::Measured && (self.size as f64) < most
             }
         }
@@ -259,17 +256,15 @@ impl Window {
 
     fn end_round(&mut self, now: Instant) {
         let was_limited = std::mem::take(&mut self.limited);
-        let was_used = was_limited || self.delivered >= self.size / 2;
-        let is_bulk = self.delivered >= limits::WINDOW_LEAST / 2;
-        let is_rising = self.rate_has_grown(now);
+        let (delivered, is_rising) = self.rates.end_round(now);
         let Some(queue) = self.shortest.take() else {
             return;
         };
         let seen = Seen {
             queue,
             was_limited,
-            was_used,
-            is_bulk,
+            was_used: was_limited || delivered >= self.size / 2,
+            is_bulk: delivered >= limits::WINDOW_LEAST / 2,
             is_rising,
         };
         match self.round {
@@ -315,7 +310,7 @@ impl Window {
             Phase::Contended(contended) => {
                 contended.rounds += 1;
                 let rounds = contended.rounds;
-                let has_left = self.rates[0] > RISING * contended.rate && !seen.is_rising;
+                let has_left = self.rates.latest() > RISING * contended.rate && !seen.is_rising;
                 let is_again = contended.empty > 0 && rounds >= TEST_AGAIN;
                 let least = match contended.tested {
                     Some(tested) if now - tested < TEST_TIME => u32::MAX,
@@ -363,7 +358,7 @@ impl Window {
                 rounds: 0,
                 tested: None,
                 queue,
-                rate: self.best_rate(),
+                rate: self.rates.best(),
                 empty: 0,
             });
             return;
@@ -391,7 +386,7 @@ impl Window {
     /// Drains the queue, but little of the path: refilling an empty path would cause a burst, and
     /// thus a queue for all others.
     fn drain(&mut self) {
-        let drained = (self.best_rate() * self.base().as_secs_f64() * DRAINED) as u64;
+        let drained = (self.rates.best() * self.base().as_secs_f64() * DRAINED) as u64;
         self.ceiling = drained.clamp(2 * limits::CHUNK_LEAST as u64, self.size);
         self.round = Round::Draining;
     }
@@ -407,43 +402,15 @@ impl Window {
                 if contended.empty >= self.needed {
                     self.left = Some(now);
                     self.phase = Phase::Alone(Trial::default());
-                    let path = self.best_rate() * (self.base() + TARGET_QUEUE).as_secs_f64();
+                    let path = self.rates.best() * (self.base() + TARGET_QUEUE).as_secs_f64();
                     self.set(path as u64);
                     return;
                 }
                 contended.queue = queue;
-                contended.rate = self.rates.iter().copied().fold(0.0, f64::max);
+                contended.rate = self.rates.best();
             }
             Phase::Start | Phase::Alone(_) => self.path.is_idle(queue, now),
         }
-    }
-
-    /// Whether the round has lasted for a round trip. After a pause, as while waiting for credit,
-    /// its end is acknowledged earlier, and a burst would look like a high rate.
-    fn is_whole_round(&self, now: Instant) -> bool {
-        match (self.round_begin, self.path.base()) {
-            (Some(begin), Some(base)) => now - begin >= base,
-            _ => true,
-        }
-    }
-
-    /// Whether the delivery rate has grown by [`RISING`] since the round before; begins the next
-    /// round.
-    fn rate_has_grown(&mut self, now: Instant) -> bool {
-        let delivered = std::mem::take(&mut self.delivered);
-        let Some(begin) = self.round_begin.replace(now) else {
-            return true;
-        };
-        let rate = delivered as f64 / (now - begin).as_secs_f64().max(1e-6);
-        let before = self.rates[0];
-        self.rates.rotate_right(1);
-        self.rates[0] = rate;
-        rate >= RISING * before
-    }
-
-    /// Bytes per second of the fastest of the last rounds.
-    fn best_rate(&self) -> f64 {
-        self.rates.iter().copied().fold(0.0, f64::max)
     }
 
     fn set(&mut self, size: u64) {

@@ -41,7 +41,8 @@ impl Path {
             Some(way) => {
                 let base = self.one_way.map_or(way, |known| known.min(way));
                 self.one_way = Some(base);
-                Duration::from_micros(u64::try_from(way - base).unwrap_or_default())
+                // The times are the peer's, and may be any.
+                Duration::from_micros(way.abs_diff(base)).min(trip)
             }
             None => trip - base,
         };
@@ -62,5 +63,45 @@ impl Path {
         self.round_trip = self.round_trip.map(|base| base + queue);
         self.one_way = self.one_way.map(|base| base.saturating_add(longer));
         self.seen = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRIP: Duration = Duration::from_millis(50);
+
+    fn queue(path: &mut Path, one_way: Option<i64>, trip: Duration) -> Duration {
+        let sample = Sample {
+            round_trip: trip,
+            one_way,
+        };
+        path.queue(sample, Instant::now())
+    }
+
+    #[test]
+    fn the_queue_of_the_way_back_counts_only_where_the_peer_tells_no_time() {
+        let (mut timed, mut untimed) = (Path::default(), Path::default());
+        let later = TRIP + Duration::from_millis(20);
+        assert_eq!(queue(&mut timed, Some(-7_000), TRIP), Duration::ZERO);
+        assert_eq!(
+            queue(&mut timed, Some(-4_000), later),
+            Duration::from_millis(3)
+        );
+        assert_eq!(queue(&mut untimed, None, TRIP), Duration::ZERO);
+        assert_eq!(queue(&mut untimed, None, later), later - TRIP);
+    }
+
+    /// The times come from the peer, and may be any.
+    #[test]
+    fn no_queue_is_longer_than_the_round_trip() {
+        let mut path = Path::default();
+        for way in [0, i64::MAX, i64::MIN, i64::MAX, -1, i64::MIN] {
+            assert!(queue(&mut path, Some(way), TRIP) <= TRIP, "{way}");
+            // The next message corrects what this has made of the base.
+            assert_eq!(path.base(), Some(TRIP), "{way}");
+            path.is_idle(TRIP, Instant::now());
+        }
     }
 }
