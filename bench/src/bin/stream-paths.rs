@@ -20,6 +20,10 @@ struct Cli {
     #[arg(long, default_value_t = 1000)]
     random: u64,
 
+    /// Of what is random on a path, such as when keys are pressed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
     /// Also print what happened in each tenth of a second, for plots.
     #[arg(long)]
     series: bool,
@@ -27,7 +31,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut all = scenarios::all(cli.random);
+    let mut all = scenarios::all(cli.random, cli.seed);
     all.retain(|one| {
         (cli.kinds.is_empty() || cli.kinds.contains(&one.kind)) && one.name.contains(&cli.only)
     });

@@ -90,8 +90,8 @@ pub fn run(scenarios: &[Scenario], with_series: bool) -> Vec<Outcome> {
     outcomes
 }
 
-/// All scenarios, with so many random paths.
-pub fn all(random: u64) -> Vec<Scenario> {
+/// All scenarios, with so many random paths, and a seed for all others.
+pub fn all(random: u64, seed: u64) -> Vec<Scenario> {
     let mut all = Vec::new();
     for mbit in [10, 100, 1000] {
         for ms in [10, 50, 200] {
@@ -118,6 +118,9 @@ pub fn all(random: u64) -> Vec<Scenario> {
         let name = format!("{mbit} Mbit/s, {ms} ms");
         let path = Path::new(mbit, ms * MS, 1.0);
         all.push(Scenario::new(Kind::Fat, &name, path, vec![Flow::session()]));
+    }
+    for one in &mut all {
+        one.seed = seed;
     }
     all.extend((0..random).map(random_path));
     all

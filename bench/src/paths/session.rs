@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use device_stream_session::limits;
 use device_stream_session::window::{Sample, Window};
 
-use super::packet::Nanos;
+use super::packet::{MS, Nanos};
 use super::tcp::Half;
 
 /// Frame and inner header of a message with data.
@@ -102,8 +102,10 @@ impl Sender {
         self.acks.push_back(ack);
     }
 
-    /// Hands to TCP what the window and the socket's buffer take.
-    pub(super) fn hand(&mut self, tcp: &mut Half, now: Nanos) {
+    /// Hands to TCP what the window and the socket's buffer take. Bulk that has to wait only for
+    /// its time is handed at the returned one.
+    pub(super) fn hand(&mut self, tcp: &mut Half, start: Instant, now: Nanos) -> Option<Nanos> {
+        let at = start + Duration::from_nanos(now);
         let buffer = (2 * tcp.window()).clamp(LEAST_BUFFER, MOST_BUFFER);
         while tcp.held() < buffer && tcp.unsent() < u64::from(limits::CARRIER_UNSENT) {
             if let Some(ack) = self.acks.pop_front() {
@@ -120,10 +122,15 @@ impl Sender {
             };
             let length = match key {
                 Some(_) => KEY,
-                None if !self.has_bulk || self.next >= self.credit => return,
+                None if !self.has_bulk || self.next >= self.credit => return None,
                 None if in_flight >= size => {
                     self.window.is_limiting();
-                    return;
+                    return None;
+                }
+                None if let Some(later) = self.window.paced_until(at) => {
+                    // As timers do, on the next millisecond.
+                    let wait = (later - at).as_nanos() as Nanos;
+                    return Some((now + wait.max(1)).div_ceil(MS) * MS);
                 }
                 None => (self.window.chunk() as u64).min(self.credit - self.next),
             };
@@ -133,6 +140,7 @@ impl Sender {
                 self.unasked = 0;
             }
             self.next += length;
+            self.window.sent(length, at);
             let offset = tcp.write(length + OVERHEAD);
             let message = Message::Data {
                 end: self.next,
@@ -142,6 +150,7 @@ impl Sender {
             self.messages.push_back((offset, message));
             self.handed.push_back((self.next, now));
         }
+        None
     }
 
     /// The next message of which the peer's TCP has all bytes.

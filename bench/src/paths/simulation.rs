@@ -28,6 +28,8 @@ enum What {
     Timer(usize),
     /// A paced half may send.
     Paced(usize),
+    /// A session's sender may hand more.
+    Hands(usize),
     Begins(usize),
     Ends(usize),
     Key(usize),
@@ -49,6 +51,8 @@ pub struct Simulation {
     /// Two for each flow: its bulk from the first host, and from the second.
     halves: Vec<Half>,
     senders: Vec<Sender>,
+    /// Of each sender: an event will let it hand more.
+    waiting: Vec<bool>,
     links: [Link; 2],
     events: BinaryHeap<Reverse<(Nanos, u64, What)>>,
     packets: Vec<Option<Packet>>,
@@ -87,6 +91,7 @@ impl Simulation {
                 .iter()
                 .flat_map(|_| [Sender::new(), Sender::new()])
                 .collect(),
+            waiting: vec![false; 2 * flows.len()],
             links: [link(), link()],
             events: BinaryHeap::new(),
             packets: Vec::new(),
@@ -158,6 +163,10 @@ impl Simulation {
                 self.push(half);
                 self.arm(half);
             }
+            What::Hands(half) => {
+                self.waiting[half] = false;
+                self.hand(half);
+            }
             What::Begins(flow) => self.set_bulk(flow, true),
             What::Ends(flow) => self.set_bulk(flow, false),
             What::Key(flow) => {
@@ -224,7 +233,12 @@ impl Simulation {
     fn hand(&mut self, half: usize) {
         let now = self.now;
         loop {
-            self.senders[half].hand(&mut self.halves[half], now);
+            let later = self.senders[half].hand(&mut self.halves[half], self.start, now);
+            if let Some(at) = later
+                && !std::mem::replace(&mut self.waiting[half], true)
+            {
+                self.at(at, What::Hands(half));
+            }
             let before = self.halves[half].unsent();
             self.push(half);
             // What was sent makes room in the buffer.

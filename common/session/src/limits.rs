@@ -22,12 +22,12 @@ pub const ACK_BYTES: u64 = 512 << 10;
 /// First window of a carrier: TCP's slow start allows less at first.
 pub const WINDOW_FIRST: u64 = 256 << 10;
 /// Smallest window: a few chunks.
-pub const WINDOW_LEAST: u64 = 64 << 10;
-/// Largest window, and so the most that is kept for a replay: 120 ms at 1 Gbit/s.
-pub const WINDOW_MOST: u64 = 16 << 20;
+pub const WINDOW_LEAST: u64 = 16 << 10;
+/// Largest window, and so the most that is kept for a replay: 1 Gbit/s at 400 ms.
+pub const WINDOW_MOST: u64 = 48 << 20;
 /// Bytes of a carrier that its socket may hold before they are sent: enough to keep TCP busy, and
 /// little for a keystroke to wait behind.
-pub const CARRIER_UNSENT: u32 = 128 << 10;
+pub const CARRIER_UNSENT: u32 = 32 << 10;
 /// How far small messages may exceed a full window: keystrokes do not wait for bulk.
 pub const WINDOW_SMALL: u64 = 64 << 10;
 /// Largest chunk of a connection: with its headers one message of the streaming endpoint.
@@ -36,10 +36,11 @@ pub const CHUNK: usize = STREAM_MESSAGE - 32;
 pub const CHUNK_LEAST: usize = 4 << 10;
 /// Bytes that each end may send on a new connection before it gets credit (part of the protocol).
 pub const CREDIT_FIRST: u64 = 64 << 10;
-/// Most that is buffered for one connection whose reader is slow.
-pub const CREDIT_MOST: u64 = 16 << 20;
-/// Credit beyond the first that all connections of a session share.
-pub const CREDIT_SHARED: u64 = 32 << 20;
+/// Most that is buffered for one connection whose reader is slow: a window and a third, since credit
+/// comes in quarters.
+pub const CREDIT_MOST: u64 = 64 << 20;
+/// Credit beyond the first that all connections of a session share, if the program has the memory.
+pub const CREDIT_SHARED: u64 = 96 << 20;
 /// Shorter round trips count as this long for the growth of credit.
 pub const ROUND_TRIP_LEAST: Duration = Duration::from_millis(2);
 /// Connections at once in one session.

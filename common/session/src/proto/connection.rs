@@ -310,13 +310,14 @@ impl Connection {
         }
     }
 
-    /// Whether the peer should get more credit now. The window grows, out of `shared`, while the
-    /// peer uses all of it within two round trips.
+    /// Whether the peer should get more credit now, after each quarter of the window. The window
+    /// grows by as much while the peer uses that quarter within half a round trip, out of what the
+    /// session and the program still have.
     pub(super) fn wants_credit(
         &mut self,
         round_trip: Duration,
         shared: &mut u64,
-        may_grow: bool,
+        account: &Account,
         now: Instant,
     ) -> bool {
         // Credit that is due already is sent anyway, and does not grow before that.
@@ -324,20 +325,23 @@ impl Connection {
             return false;
         }
         let unused = self.granted.saturating_sub(self.consumed);
-        if unused > self.window / 2 {
+        let quarter = self.window / 4;
+        if unused > self.window - quarter {
             return false;
         }
         let is_fast = self
             .granted_at
-            .is_some_and(|at| now - at < 2 * round_trip.max(limits::ROUND_TRIP_LEAST));
+            .is_some_and(|at| now - at < round_trip.max(limits::ROUND_TRIP_LEAST) / 2);
         self.granted_at = Some(now);
-        if !may_grow {
+        if !account.may_take() {
             // Memory is short: shrink to the initial window.
-            *shared += self.shared_credit();
+            let lent = self.shared_credit();
+            *shared += lent;
+            account.return_credit(lent);
             self.window = limits::CREDIT_FIRST;
-        }
-        let more = self.window.min(*shared);
-        if is_fast && may_grow && self.window + more <= limits::CREDIT_MOST {
+        } else if is_fast {
+            let room = limits::CREDIT_MOST.saturating_sub(self.window);
+            let more = account.lend(quarter.min(*shared).min(room));
             self.window += more;
             *shared -= more;
         }

@@ -17,6 +17,8 @@ const FLOOR: u64 = 64 << 10;
 pub struct Memory {
     limit: u64,
     used: AtomicU64,
+    /// Credit beyond the first that peers have: bytes that they may send although nobody reads.
+    lent: AtomicU64,
 }
 
 impl Memory {
@@ -25,6 +27,7 @@ impl Memory {
         Arc::new(Self {
             limit,
             used: AtomicU64::new(0),
+            lent: AtomicU64::new(0),
         })
     }
 
@@ -50,6 +53,7 @@ impl Memory {
 pub(super) struct Account {
     memory: Arc<Memory>,
     held: AtomicU64,
+    lent: AtomicU64,
 }
 
 impl Account {
@@ -57,7 +61,27 @@ impl Account {
         Arc::new(Self {
             memory,
             held: AtomicU64::new(0),
+            lent: AtomicU64::new(0),
         })
+    }
+
+    /// Takes up to so many bytes of credit for the peer, while all sessions have lent less than half
+    /// of the memory; how many it are.
+    pub(super) fn lend(&self, bytes: u64) -> u64 {
+        let most = self.memory.limit / 2;
+        let mut granted = 0;
+        let _ = self.memory.lent.fetch_update(Relaxed, Relaxed, |lent| {
+            granted = bytes.min(most.saturating_sub(lent));
+            Some(lent + granted)
+        });
+        self.lent.fetch_add(granted, Relaxed);
+        granted
+    }
+
+    /// The peer has no more use for this credit.
+    pub(super) fn return_credit(&self, bytes: u64) {
+        self.lent.fetch_sub(bytes, Relaxed);
+        self.memory.lent.fetch_sub(bytes, Relaxed);
     }
 
     /// Whether the session may take more.
@@ -74,6 +98,12 @@ impl Account {
                 sum.fetch_sub(before - now, Relaxed);
             }
         }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.memory.lent.fetch_sub(*self.lent.get_mut(), Relaxed);
     }
 }
 
@@ -131,5 +161,19 @@ mod tests {
         assert!(memory.used() < (64 << 20) + 100 * FLOOR);
         drop(sessions);
         assert_eq!(memory.used(), 0);
+    }
+
+    #[test]
+    fn all_sessions_lend_half_of_the_memory_and_have_it_again_when_they_are_over() {
+        let memory = Memory::new(64 << 20);
+        let account = || Account::new(Arc::clone(&memory));
+        let (first, second, third) = (account(), account(), account());
+        assert_eq!(first.lend(20 << 20), 20 << 20);
+        assert_eq!(second.lend(20 << 20), 12 << 20);
+        assert_eq!(third.lend(1), 0);
+        second.return_credit(5 << 20);
+        assert_eq!(third.lend(20 << 20), 5 << 20);
+        drop(first);
+        assert_eq!(second.lend(64 << 20), 20 << 20);
     }
 }

@@ -113,8 +113,12 @@ impl Session {
         let on = self.carrier.as_ref()?;
         let ping = on.last_sent + limits::PING;
         let silence = on.last_received + limits::SILENCE;
-        let earliest = ping.min(silence);
-        Some(on.ack_at.map_or(earliest, |at| at.min(earliest)))
+        let has_more = self.replay.has_more() || !self.scheduler.is_empty();
+        // A full window waits for an acknowledgement, not for the time.
+        let is_full = self.replay.in_flight() >= on.window.size();
+        let paced = on.window.pace_end().filter(|_| has_more && !is_full);
+        let others = [paced, on.ack_at].into_iter().flatten();
+        Some(others.fold(ping.min(silence), Instant::min))
     }
 
     /// When the carrier is considered dead if the peer stays silent; `None` without a carrier.

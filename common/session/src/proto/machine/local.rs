@@ -162,8 +162,7 @@ impl Session {
             return Inbound::Reset;
         };
         let inbound = connection.take();
-        let may_grow = self.account.may_take();
-        if connection.wants_credit(round_trip, &mut self.shared_credit, may_grow, now) {
+        if connection.wants_credit(round_trip, &mut self.shared_credit, &self.account, now) {
             connection.owes_credit = true;
             self.list(id);
         }
@@ -281,7 +280,9 @@ impl Session {
     /// when they are too long: in a stuck session they would grow with every connection.
     pub(super) fn forget(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.remove(&id) {
-            self.shared_credit += connection.shared_credit();
+            let lent = connection.shared_credit();
+            self.shared_credit += lent;
+            self.account.return_credit(lent);
         }
         let most = 2 * self.connections.len() + FORGOTTEN;
         if self.owing.len() > most {

@@ -358,10 +358,12 @@ impl Session {
         for id in std::mem::take(&mut self.incoming) {
             self.connections.remove(&id);
         }
-        let shared_credit = &mut self.shared_credit;
+        let (shared_credit, account) = (&mut self.shared_credit, &self.account);
         self.connections.retain(|_, connection| {
             if connection.released {
-                *shared_credit += connection.shared_credit();
+                let lent = connection.shared_credit();
+                *shared_credit += lent;
+                account.return_credit(lent);
             }
             !connection.released
         });

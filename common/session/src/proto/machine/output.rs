@@ -51,10 +51,13 @@ impl Session {
             );
         }
         if self.replay.has_more() {
-            if self.replay.in_flight() < on.window.size() {
-                return self.replay.again(now);
+            if self.replay.in_flight() >= on.window.size() {
+                on.window.is_limiting();
+            } else if on.window.paced_until(now).is_none() {
+                let message = self.replay.again(now)?;
+                on.window.sent(message.len() as u64, now);
+                return Some(message);
             }
-            on.window.is_limiting();
         } else {
             if let Some(message) = self.next_of_stream(now) {
                 return Some(message);
@@ -82,14 +85,18 @@ impl Session {
             return None;
         }
         if let Some(frames) = self.control_frames() {
-            let wants_ack = self.wants_ack(frames.len() as u64);
+            let wants_ack = self.wants_ack(frames.len() as u64, now);
             let message = control_message(&frames, self.replay.end(), wants_ack);
             let memory = message.len() as u64;
             self.replay.push(message.clone(), memory, now);
             return Some(message);
         }
         let is_full = in_flight >= window;
-        let Some(id) = self.scheduler.next(&mut self.connections, is_full) else {
+        let is_paced = self.paced_until(now).is_some();
+        let Some(id) = self
+            .scheduler
+            .next(&mut self.connections, is_full || is_paced)
+        else {
             if is_full && !self.scheduler.is_empty() {
                 self.limited();
             }
@@ -101,7 +108,7 @@ impl Session {
             let mut frames = BytesMut::new();
             Inner::Fin.encode(id, &mut frames);
             self.settle(id);
-            let wants_ack = self.wants_ack(frames.len() as u64);
+            let wants_ack = self.wants_ack(frames.len() as u64, now);
             let message = control_message(&frames, self.replay.end(), wants_ack);
             let memory = message.len() as u64;
             self.replay.push(message.clone(), memory, now);
@@ -110,11 +117,16 @@ impl Session {
         let length = chunk.len();
         self.scheduler.sent(&mut connection.turn, length, now);
         self.touch(id);
-        let wants_ack = self.wants_ack(length as u64);
+        let wants_ack = self.wants_ack(length as u64, now);
         let memory = chunk.held();
         let message = chunk.into_message(id, self.replay.end(), wants_ack);
         self.replay.push(message.clone(), memory, now);
         Some(message)
+    }
+
+    /// Until when bulk has to wait although the window is not full.
+    pub(super) fn paced_until(&self, now: Instant) -> Option<Instant> {
+        self.carrier.as_ref()?.window.paced_until(now)
     }
 
     pub(super) fn limited(&mut self) {
@@ -153,11 +165,12 @@ impl Session {
     /// Whether the next message should be acknowledged at once: after each part of the window, so
     /// that the window adapts, and always when it is full. Other messages do not request it, since
     /// each acknowledgement wakes three programs and only END would wait for it.
-    pub(super) fn wants_ack(&mut self, length: u64) -> bool {
+    pub(super) fn wants_ack(&mut self, length: u64, now: Instant) -> bool {
         let in_flight = self.replay.in_flight();
         let Some(on) = &mut self.carrier else {
             return false;
         };
+        on.window.sent(length, now);
         on.unasked += length;
         let wants = on.unasked >= on.window.ack_every() || in_flight + length >= on.window.size();
         if wants {

@@ -9,12 +9,16 @@
 //! [contended](Phase::Contended), TCP's own congestion control decides, and the window only sees to
 //! it that TCP has enough to send (the competitive modes of Copa and Nimbus are models of this).
 
+mod contention;
+mod pace;
 mod path;
 mod rates;
 
 use std::time::{Duration, Instant};
 
 use crate::limits;
+use contention::{Contended, EMPTY_TESTS, Trial};
+use pace::Pace;
 use path::Path;
 use rates::Rates;
 
@@ -27,6 +31,8 @@ pub const TARGET_QUEUE: Duration = Duration::from_millis(5);
 const KEPT_IN_QUEUE: f64 = 20.0 * 1024.0;
 /// The longest queue from that.
 const MOST_QUEUE: Duration = Duration::from_millis(6);
+/// The part of a round trip whose bytes one acknowledgement releases, if it is a small one.
+const BURST: Duration = Duration::from_millis(3);
 /// The idle path is measured again after this time without a queue-free acknowledgement.
 const BASE_LIFE: Duration = Duration::from_secs(10);
 /// Round trips in a row that show a queue, at which the fast growth pauses.
@@ -34,29 +40,18 @@ const LATEST: usize = 4;
 /// Limited rounds in a row without any queue after which the path is considered wider than it was,
 /// or the first growth too short; and the growth then, at first and from the next round on.
 const QUICK_ROUNDS: u8 = 3;
-const QUICK_GROWTH: f64 = 1.25;
-const QUICKER_GROWTH: f64 = 1.6;
-/// The part of the path's capacity that is used while the idle path is measured.
-const DRAINED: f64 = 0.75;
+const QUICK_GROWTH: f64 = 0.25;
+const QUICKER_GROWTH: f64 = 0.6;
+/// The queue that the first such growth causes at most if the path was full; it doubles with each
+/// round.
+const QUICK_QUEUE: Duration = Duration::from_millis(10);
+/// How often in a row a window grows before it does so faster.
+const STEADY: u8 = 2;
 /// The smallest part that one change leaves.
 const SHRINKAGE: f64 = 0.5;
 /// Growth of the delivery rate from one round to the next that shows that TCP grows and the path is
 /// not full (BBR uses the same number to detect the end of its startup).
 const RISING: f64 = 1.25;
-/// Changes in a row without an effect on the queue, after which it is another's.
-const FUTILE: u8 = 2;
-/// A contended path is drained after this time, to see whether it still is contended: a test costs
-/// some two round trips. Not before so many rounds, but sooner when the rate has grown much.
-const TEST_TIME: Duration = Duration::from_secs(4);
-const TEST_ROUNDS: u32 = 8;
-const TEST_SOON: u32 = 4;
-/// Rounds until a test that has found no queue is repeated, and tests that have to agree.
-const TEST_AGAIN: u32 = 2;
-const EMPTY_TESTS: u8 = 2;
-/// Twice as many have to agree each time that the path is contended again within this time, up to
-/// this number: another's queue is empty for a moment after each of its losses.
-const MOST_EMPTY_TESTS: u8 = 8;
-const REMEMBERED: Duration = Duration::from_secs(10);
 /// How many times what the path and its queue hold the window may be while it is contended.
 const AMPLE: f64 = 2.5;
 
@@ -69,30 +64,6 @@ enum Phase {
     Alone(Trial),
     /// Another's queue stands: TCP decides.
     Contended(Contended),
-}
-
-/// What the last smaller window was to change.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Trial {
-    /// The queue before it, and the one that was expected after it.
-    queue: Option<(Duration, Duration)>,
-    /// The window before the first of those that changed nothing.
-    before: u64,
-    futile: u8,
-}
-
-/// What is known of a path that others use.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Contended {
-    /// Rounds since the last test, and its time.
-    rounds: u32,
-    /// `None` before the first one, which is soon: it may have been TCP's own recovery.
-    tested: Option<Instant>,
-    /// The queue that the test found: another's.
-    queue: Duration,
-    /// The rate at that time; much more means that the other has left.
-    rate: f64,
-    empty: u8,
 }
 
 /// What happens in this round and the next.
@@ -108,16 +79,23 @@ enum Round {
     Drained,
 }
 
+/// How long a message and its acknowledgement took.
+#[derive(Debug, Clone, Copy)]
+struct Delay {
+    /// The message's wait on its way to the peer.
+    queue: Duration,
+    /// All other time: the path, and the acknowledgement's own queue.
+    rest: Duration,
+}
+
 /// What a round has shown.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
-    /// The shortest queue.
-    queue: Duration,
+    /// The shortest one.
+    delay: Delay,
     /// The window limited the sender.
     was_limited: bool,
-    /// So much was sent that the window could have caused a queue.
-    was_used: bool,
-    /// More was sent than a person types.
+    /// More was sent than a person types: it could have caused a queue.
     is_bulk: bool,
     /// Much more was delivered than in the round before.
     is_rising: bool,
@@ -130,12 +108,19 @@ pub struct Window {
     phase: Phase,
     round: Round,
     path: Path,
+    pace: Pace,
     quick_rounds: u8,
+    /// Rounds in a row with a queue that may be another's.
+    standing: u8,
+    /// The queue before it was drained.
+    before_drain: Duration,
+    /// How often in a row the window has grown.
+    grown: u8,
     /// When the path was no longer contended, and how many tests had to say so.
     left: Option<Instant>,
     needed: u8,
-    /// Shortest queue of this round.
-    shortest: Option<Duration>,
+    /// What had the shortest queue of this round.
+    shortest: Option<Delay>,
     /// The latest queues, newest first.
     latest: [Option<Duration>; LATEST],
     /// The offset whose acknowledgement ends the round.
@@ -147,6 +132,8 @@ pub struct Window {
     /// Limit of the window while the queue is drained; afterwards it grows step by step, since a
     /// jump would cause a burst.
     ceiling: u64,
+    /// There was no queue of others when it was drained.
+    is_ours: bool,
 }
 
 impl Window {
@@ -157,7 +144,11 @@ impl Window {
             phase: Phase::Start,
             round: Round::Measured,
             path: Path::default(),
+            pace: Pace::default(),
             quick_rounds: 0,
+            standing: 0,
+            before_drain: Duration::ZERO,
+            grown: 0,
             left: None,
             needed: EMPTY_TESTS,
             shortest: None,
@@ -166,6 +157,7 @@ impl Window {
             rates: Rates::default(),
             limited: false,
             ceiling: u64::MAX,
+            is_ours: false,
         }
     }
 
@@ -177,13 +169,44 @@ impl Window {
     /// Bytes of one connection that may be sent in one piece: a small part of the window, so that
     /// others wait only briefly.
     pub fn chunk(&self) -> usize {
-        let share = usize::try_from(self.size / 16).unwrap_or(usize::MAX);
+        let share = usize::try_from(self.share()).unwrap_or(usize::MAX);
         share.clamp(limits::CHUNK_LEAST, limits::CHUNK)
+    }
+
+    /// Until when bulk has to wait although the window is not full.
+    pub fn paced_until(&self, now: Instant) -> Option<Instant> {
+        self.pace.until().filter(|at| *at > now)
+    }
+
+    /// The end of the last such wait.
+    pub fn pace_end(&self) -> Option<Instant> {
+        self.pace.until()
+    }
+
+    /// So many bytes are sent.
+    pub fn sent(&mut self, bytes: u64, now: Instant) {
+        match (self.phase, self.path.base()) {
+            (Phase::Alone(_), Some(base)) => self.pace.sent(bytes, self.size(), base, now),
+            _ => self.pace = Pace::default(),
+        }
     }
 
     /// After how many bytes an acknowledgement is requested.
     pub fn ack_every(&self) -> u64 {
-        self.size() / 16
+        self.share()
+    }
+
+    /// A sixteenth of the window, less on a long path: each acknowledgement releases so much at
+    /// once, which is a queue for a moment. Before the first one it is little: the window knows
+    /// nothing of the path yet, and larger messages take longer.
+    fn share(&self) -> u64 {
+        match self.path.base() {
+            Some(base) => {
+                let parts = (base.as_micros() / BURST.as_micros()).clamp(16, 256);
+                self.size() / parts as u64
+            }
+            None => limits::CHUNK_LEAST as u64,
+        }
     }
 
     /// The shortest round trip that was measured on this carrier.
@@ -208,7 +231,14 @@ impl Window {
     ) {
         if let Some(sample) = sample {
             let queue = self.path.queue(sample, now);
-            self.shortest = Some(self.shortest.map_or(queue, |known| known.min(queue)));
+            let delay = Delay {
+                queue,
+                rest: sample.round_trip.saturating_sub(queue),
+            };
+            self.shortest = Some(match self.shortest {
+                Some(known) if known.queue <= queue => known,
+                _ => delay,
+            });
             self.latest.rotate_right(1);
             if let Some(latest) = self.latest.first_mut() {
                 *latest = Some(queue);
@@ -216,7 +246,12 @@ impl Window {
         }
         self.rates.deliver(newly);
         if !matches!(self.round, Round::Draining | Round::Drained) && self.ceiling < self.size {
-            self.ceiling = self.ceiling.saturating_add(newly);
+            // What passes through the rest of the path, where it is ours: more would be a queue.
+            let refill = if self.is_ours { newly / 4 } else { newly };
+            self.ceiling = self.ceiling.saturating_add(refill);
+            if self.ceiling >= self.size {
+                self.ceiling = u64::MAX;
+            }
             // What fills the path again meets no queue.
             self.round = Round::Settling(2);
         } else if self.limited && self.may_grow() {
@@ -257,14 +292,14 @@ impl Window {
     fn end_round(&mut self, now: Instant) {
         let was_limited = std::mem::take(&mut self.limited);
         let (delivered, is_rising) = self.rates.end_round(now);
-        let Some(queue) = self.shortest.take() else {
+        let Some(delay) = self.shortest.take() else {
             return;
         };
+        let queue = delay.queue;
         let seen = Seen {
-            queue,
+            delay,
             was_limited,
-            was_used: was_limited || delivered >= self.size / 2,
-            is_bulk: delivered >= limits::WINDOW_LEAST / 2,
+            is_bulk: was_limited || delivered >= limits::WINDOW_LEAST,
             is_rising,
         };
         match self.round {
@@ -282,19 +317,22 @@ impl Window {
     /// A round was sent under the present window.
     fn measured(&mut self, seen: Seen, now: Instant) {
         let Seen {
-            queue, was_limited, ..
+            delay, was_limited, ..
         } = seen;
+        let queue = delay.queue;
         // While the rate rises, TCP's window grows: bytes wait for that and not on the path, and
         // TCP grows no further than it is used. A window that was hardly used causes no queue.
-        let is_explained = seen.is_rising || !seen.was_used;
+        let mut is_trial = false;
+        let is_explained = seen.is_rising || !seen.is_bulk;
         match &mut self.phase {
             Phase::Start => {
                 if queue >= TARGET_QUEUE && !is_explained {
                     self.phase = Phase::Alone(Trial::default());
-                    self.adapt(queue, now);
+                    self.adapt(delay, was_limited, now);
                 }
             }
             Phase::Alone(trial) => {
+                is_trial = trial.queue.is_some();
                 if queue >= TARGET_QUEUE && is_explained {
                     trial.queue = None;
                 } else if was_limited || queue > TARGET_QUEUE {
@@ -304,118 +342,88 @@ impl Window {
                     } else {
                         0
                     };
-                    self.adapt(queue, now);
+                    self.adapt(delay, was_limited, now);
                 }
             }
             Phase::Contended(contended) => {
-                contended.rounds += 1;
-                let rounds = contended.rounds;
-                let has_left = self.rates.latest() > RISING * contended.rate && !seen.is_rising;
-                let is_again = contended.empty > 0 && rounds >= TEST_AGAIN;
-                let least = match contended.tested {
-                    Some(tested) if now - tested < TEST_TIME => u32::MAX,
-                    Some(_) => TEST_ROUNDS,
-                    None => TEST_SOON,
-                };
-                let is_due = is_again || rounds >= least || has_left && rounds >= TEST_SOON;
-                if is_due && seen.is_bulk {
+                if contended.is_due(&self.rates, seen.is_rising, now) && seen.is_bulk {
                     self.drain();
                 }
                 return;
             }
         }
-        if was_limited && self.round != Round::Draining && self.path.is_old(now) {
-            self.drain();
-        }
+        self.look_at_path(queue, was_limited && !is_trial, now);
     }
 
     /// Adapts the window to the delay, and sees whether the last adaptation had an effect.
-    fn adapt(&mut self, queue: Duration, now: Instant) {
+    fn adapt(&mut self, delay: Delay, was_limited: bool, now: Instant) {
         let Phase::Alone(mut trial) = self.phase else {
             return;
         };
         let base = self.base();
-        let rate = self.size as f64 / (base + queue).as_secs_f64().max(1e-6);
-        if let Some((before, expected)) = trial.queue.take() {
-            // Half of the effect is enough: the queue of a path varies.
-            let is_futile = queue > expected + (before.saturating_sub(expected)) / 2;
-            trial.futile = if is_futile { trial.futile + 1 } else { 0 };
-        }
-        if trial.futile == 0 {
-            trial.before = self.size;
-        }
-        if trial.futile >= FUTILE {
+        let queue = delay.queue;
+        let trip = (delay.rest + queue).as_secs_f64().max(1e-6);
+        let used = if was_limited {
+            self.size as f64
+        } else {
+            (self.rates.latest() * trip).min(self.size as f64)
+        };
+        let rate = used / trip;
+        if trial.is_futile(queue, self.size) {
             // Smaller windows were given up for nothing.
             self.set(trial.before.max(self.size));
             self.round = Round::Settling(1);
-            let is_again = self.left.is_some_and(|left| now - left < REMEMBERED);
-            self.needed = if is_again {
-                (2 * self.needed).min(MOST_EMPTY_TESTS)
-            } else {
-                EMPTY_TESTS
-            };
-            self.phase = Phase::Contended(Contended {
-                rounds: 0,
-                tested: None,
-                queue,
-                rate: self.rates.best(),
-                empty: 0,
-            });
+            self.contend(queue, now);
             return;
         }
-        let kept = (rate * TARGET_QUEUE.as_secs_f64() * KEPT_IN_QUEUE).sqrt();
-        let kept = kept.min(rate * MOST_QUEUE.as_secs_f64());
-        let wanted = rate * base.as_secs_f64() + kept;
+        let kept = (rate * (TARGET_QUEUE + base / 40).as_secs_f64() * KEPT_IN_QUEUE).sqrt();
+        let kept = kept.min(rate * (MOST_QUEUE + base / 100).as_secs_f64());
+        let wanted = rate * delay.rest.as_secs_f64() + kept;
         let size = self.size as f64;
         let wanted = match self.quick_rounds {
-            0..QUICK_ROUNDS => wanted.clamp(SHRINKAGE * size, QUICK_GROWTH * size),
-            QUICK_ROUNDS => QUICK_GROWTH * size,
-            _ => QUICKER_GROWTH * size,
+            0..QUICK_ROUNDS => self
+                .hasten(wanted)
+                .clamp(SHRINKAGE * size, (1.0 + QUICK_GROWTH) * size),
+            rounds => size * (1.0 + quick_growth(rounds - QUICK_ROUNDS, base)),
         };
         let shorter = Duration::from_secs_f64(((size - wanted) / rate.max(1.0)).max(0.0));
         self.set(wanted as u64);
         if self.size as f64 >= 0.98 * size {
             trial.futile = 0;
-        } else if queue >= 2 * TARGET_QUEUE {
+        } else if queue >= self.anothers() {
             trial.queue = Some((queue, queue.saturating_sub(shorter)));
         }
         self.phase = Phase::Alone(trial);
         self.round = Round::Settling(1);
     }
 
-    /// Drains the queue, but little of the path: refilling an empty path would cause a burst, and
-    /// thus a queue for all others.
-    fn drain(&mut self) {
-        let drained = (self.rates.best() * self.base().as_secs_f64() * DRAINED) as u64;
-        self.ceiling = drained.clamp(2 * limits::CHUNK_LEAST as u64, self.size);
-        self.round = Round::Draining;
-    }
-
-    /// The shortest queue after ours was drained.
-    fn drained(&mut self, queue: Duration, now: Instant) {
-        let is_empty = queue < TARGET_QUEUE + self.base() / 16;
-        match &mut self.phase {
-            Phase::Contended(contended) => {
-                contended.rounds = 0;
-                contended.tested = Some(now);
-                contended.empty = if is_empty { contended.empty + 1 } else { 0 };
-                if contended.empty >= self.needed {
-                    self.left = Some(now);
-                    self.phase = Phase::Alone(Trial::default());
-                    let path = self.rates.best() * (self.base() + TARGET_QUEUE).as_secs_f64();
-                    self.set(path as u64);
-                    return;
-                }
-                contended.queue = queue;
-                contended.rate = self.rates.best();
-            }
-            Phase::Start | Phase::Alone(_) => self.path.is_idle(queue, now),
+    /// A window that has grown several times in a row is far from its share: each time twice as far.
+    fn hasten(&mut self, wanted: f64) -> f64 {
+        let step = wanted - self.size as f64;
+        if step <= 0.0 {
+            self.grown = 0;
+            return wanted;
         }
+        self.grown = self.grown.saturating_add(1);
+        let times = self.grown.saturating_sub(STEADY).min(8);
+        self.size as f64 + step * f64::from(1_u32 << times)
     }
 
     fn set(&mut self, size: u64) {
         self.size = size.clamp(limits::WINDOW_LEAST, limits::WINDOW_MOST);
     }
+}
+
+/// How much a window grows, in parts of it, after so many rounds of quick growth.
+fn quick_growth(rounds: u8, base: Duration) -> f64 {
+    let queue = QUICK_QUEUE.saturating_mul(2_u32.saturating_pow(rounds.into()));
+    let most = if rounds == 0 {
+        QUICK_GROWTH
+    } else {
+        QUICKER_GROWTH
+    };
+    let growth = queue.as_secs_f64() / base.as_secs_f64().max(1e-6);
+    growth.min(most)
 }
 
 #[cfg(test)]

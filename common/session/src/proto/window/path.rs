@@ -23,6 +23,8 @@ pub(super) struct Path {
     one_way: Option<i64>,
     /// When a message last took hardly longer.
     seen: Option<Instant>,
+    /// By how much messages took longer although the queue was drained, and how often in a row.
+    longer: (Duration, u8),
 }
 
 impl Path {
@@ -57,12 +59,35 @@ impl Path {
         self.seen.is_none_or(|seen| now - seen >= BASE_LIFE)
     }
 
-    /// Our own queue was drained, and messages still take longer: the path has changed.
-    pub(super) fn is_idle(&mut self, queue: Duration, now: Instant) {
+    /// The idle path is looked at now.
+    pub(super) fn is_looked_at(&mut self, now: Instant) {
+        self.seen = Some(now);
+    }
+
+    /// Our own queue was drained, and there was no other.
+    pub(super) fn is_confirmed(&mut self) {
+        self.longer = (Duration::ZERO, 0);
+    }
+
+    /// Our own queue was drained, and messages still take longer by this time. If it is the same so
+    /// many times in a row, the path has changed, and is as long as that from now on: true.
+    pub(super) fn drained(&mut self, queue: Duration, times: u8) -> bool {
+        let (known, seen) = self.longer;
+        let is_same = seen > 0 && known.abs_diff(queue) < TARGET_QUEUE / 2;
+        self.longer = if is_same {
+            (known.min(queue), seen + 1)
+        } else {
+            (queue, 1)
+        };
+        let (queue, seen) = self.longer;
+        if seen < times {
+            return false;
+        }
+        self.is_confirmed();
         let longer = i64::try_from(queue.as_micros()).unwrap_or(i64::MAX);
         self.round_trip = self.round_trip.map(|base| base + queue);
         self.one_way = self.one_way.map(|base| base.saturating_add(longer));
-        self.seen = Some(now);
+        true
     }
 }
 
@@ -101,7 +126,25 @@ mod tests {
             assert!(queue(&mut path, Some(way), TRIP) <= TRIP, "{way}");
             // The next message corrects what this has made of the base.
             assert_eq!(path.base(), Some(TRIP), "{way}");
-            path.is_idle(TRIP, Instant::now());
+            path.drained(TRIP, 1);
         }
+    }
+
+    /// What others leave in the queue differs from time to time; a longer path does not.
+    #[test]
+    fn a_path_is_longer_when_it_is_drained_several_times_with_the_same_result() {
+        let mut path = Path::default();
+        queue(&mut path, None, TRIP);
+        let ms = Duration::from_millis;
+        for longer in [20, 21, 40, 20, 20] {
+            assert!(!path.drained(ms(longer), 3), "{longer}");
+        }
+        assert_eq!(path.base(), Some(TRIP));
+        assert!(path.drained(ms(21), 3));
+        assert_eq!(path.base(), Some(TRIP + ms(20)));
+        assert!(!path.drained(ms(20), 3));
+        assert!(!path.drained(ms(20), 3));
+        path.is_confirmed();
+        assert!(!path.drained(ms(20), 3));
     }
 }

@@ -7,6 +7,8 @@ use super::RISING;
 
 /// Rounds that are remembered.
 const ROUNDS: usize = 8;
+/// The time after which the highest rate counts half.
+const FADES: Duration = Duration::from_secs(10);
 
 /// What was delivered in this round and in the last ones.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +19,8 @@ pub(super) struct Rates {
     delivered: u64,
     /// Bytes per second that were acknowledged in the last ones, newest first.
     last: [f64; ROUNDS],
+    /// The most of what was usual.
+    most: f64,
 }
 
 impl Rates {
@@ -47,7 +51,14 @@ impl Rates {
         if let Some(latest) = self.last.first_mut() {
             *latest = rate;
         }
+        let faded = self.most * 0.5_f64.powf((now - begin).as_secs_f64() / FADES.as_secs_f64());
+        self.most = faded.max(self.usual());
         (delivered, rate >= RISING * before)
+    }
+
+    /// The highest usual rate, of which half is forgotten in [`FADES`].
+    pub(super) fn most(&self) -> f64 {
+        self.most
     }
 
     /// Bytes per second of the last round.
@@ -55,8 +66,19 @@ impl Rates {
         self.last.first().copied().unwrap_or_default()
     }
 
-    /// Bytes per second of the fastest of the last rounds.
+    /// Bytes per second of the fastest of the last rounds but one.
     pub(super) fn best(&self) -> f64 {
-        self.last.iter().copied().fold(0.0, f64::max)
+        let mut last = self.last;
+        last.sort_unstable_by(|a, b| b.total_cmp(a));
+        last.get(1).copied().unwrap_or_default()
+    }
+
+    /// Bytes per second of a usual one of the last rounds: after a loss nothing is acknowledged for
+    /// a while, and then much at once.
+    pub(super) fn usual(&self) -> f64 {
+        let mut last = self.last;
+        last.sort_unstable_by(|a, b| b.total_cmp(a));
+        let known = last.iter().filter(|rate| **rate > 0.0).count();
+        last.get(known / 2).copied().unwrap_or_default()
     }
 }
