@@ -52,7 +52,8 @@ class Wstunnel(Chain):
         certificates.make(self.folder)
         wstunnel = harness.find_tool("wstunnel")
         hub, join, local = (harness.free_port() for _ in range(3))
-        url = f"wss://localhost:{hub}"
+        # By address: it waits for 250 ms between the addresses of a name.
+        url = f"wss://127.0.0.1:{hub}"
         files = (
             "--tls-certificate", self.folder / "cert.pem",
             "--tls-private-key", self.folder / "key.pem",
