@@ -35,6 +35,18 @@ def _ping():
             yield Figure(f"ping_{size}_{point}", f"{size}-byte round trip {point}", "µs", LOWER, "ping")
 
 
+def _line():
+    for way in ("up", "down"):
+        for first in ("session", "plain"):
+            title = f"beside TCP, {way}, {first} first"
+            yield Figure(f"share_{way}_{first}", title, "% of the line", HIGHER, "line", compared=False)
+    for way in ("up", "down"):
+        yield Figure(f"both_{way}", f"both ways at once, {way}", "Mbit/s", HIGHER, "line", compared=False)
+    for what in ("up", "down", "both"):
+        title = f"keystroke p99 beside bulk {what}"
+        yield Figure(f"late_{what}", title, "ms more", LOWER, "line", compared=False)
+
+
 FIGURES = [
     *_bulk(),
     *_ping(),
@@ -47,6 +59,7 @@ FIGURES = [
     Figure("memory_bulk", "memory after bulk ×8", "MiB", LOWER, "memory"),
     Figure("memory_idle", "memory per idle connection", "KiB", LOWER, "memory"),
     Figure("idle_cpu", "idle CPU", "% of a core", LOWER, "idle", compared=False),
+    *_line(),
 ]
 BY_KEY = {figure.key: figure for figure in FIGURES}
 KINDS = list(dict.fromkeys(figure.kind for figure in FIGURES))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import harness
 from harness import Failure
-from measuring import load, processes
+from measuring import line, load, processes
 from measuring.load import MIB
 
 GIB = 1024 * MIB
@@ -65,6 +65,8 @@ class Runner:
         self.broken = set()
 
     def run(self):
+        if "line" in self.plan.kinds:
+            self.line()
         measures = [measure for kind, measure in self.measures() if kind in self.plan.kinds]
         # Memory is measured with newly started programs.
         if measures or "idle" in self.plan.kinds:
@@ -192,6 +194,21 @@ class Runner:
         time.sleep(self.plan.idle_seconds)
         for chain, clock in clocks:
             self.results.add(chain.name, idle_cpu=clock.share())
+
+    def line(self):
+        """A session on a shared line: once, since it takes three minutes."""
+        if not any(chain.name == "session" for chain in self.chains):
+            return
+        reason = line.missing()
+        if reason:
+            print(f"no figures of a shared line: {reason}", flush=True)
+            return
+        print("a shared line", flush=True)
+        try:
+            self.results.add("session", **line.figures(self.lab, self.plan.quick))
+        except (Failure, OSError) as error:
+            print(f"  session: line: {error}", flush=True)
+            self.results.fail("session", f"line: {error}")
 
     def memory(self, chain):
         """Memory of newly started programs."""

@@ -1,5 +1,6 @@
 """The targets: ratios within one run, and a few limits. `--check` compares figures with them."""
 
+import itertools
 from dataclasses import dataclass
 
 from measuring.figures import BY_KEY
@@ -35,6 +36,10 @@ def _each(chain, keys, sign, bound, reference="haproxy"):
     return [Target(chain, key, sign, bound, reference) for key in keys]
 
 
+def _of(name, *words):
+    return ["_".join((name, *chosen)) for chosen in itertools.product(*words)]
+
+
 TARGETS = [
     *_each("plain", ("bulk_up_1", "bulk_down_1"), "≥", 1.10),
     *_each("plain", ("bulk_up_8", "bulk_down_8"), "≥", 1.20),
@@ -42,7 +47,7 @@ TARGETS = [
     *_each("plain", ("cpu_up_8", "cpu_down_8"), "≤", 0.80),
     Target("plain", "ping_64_p50", "≤", 0.92),
     Target("plain", "ping_64_p99", "≤", 1.0),
-    Target("plain", "open_p50", "≤", 0.60),
+    Target("plain", "open_p50", "≤", 0.50),
     Target("plain", "opens", "≥", 1.5),
     Target("plain", "memory_bulk", "≤", 0.45),
     Target("plain", "memory_idle", "≤", 0.75),
@@ -55,6 +60,17 @@ TARGETS = [
     Target("session", "memory_bulk", "≤", 0.75),
     Target("session", "memory_idle", "≤", 0.17),
     Target("session", "idle_cpu", "<", 0.1, None),
+    # Beside what most people would use instead.
+    *_each("plain", ("bulk_up_1", "bulk_down_1"), "≥", 1.3, "wstunnel"),
+    *_each("session", ("bulk_up_8", "bulk_down_8"), "≥", 1.2, "wstunnel"),
+    *_each("plain", ("cpu_up_1", "cpu_down_1", "cpu_up_8", "cpu_down_8"), "≤", 0.75, "wstunnel"),
+    Target("plain", "open_p50", "≤", 1.0, "wstunnel"),
+    # On a line with others.
+    *_each("session", _of("share", ("up", "down"), ("session", "plain")), "≥", 35, None),
+    *_each("session", _of("share", ("up", "down"), ("session", "plain")), "≤", 65, None),
+    *_each("session", ("both_up", "both_down"), "≥", 85, None),
+    *_each("session", ("late_up", "late_down"), "≤", 20, None),
+    Target("session", "late_both", "≤", 25, None),
 ]
 
 # With cubic for every program, compared with the baseline's run with the system's default
