@@ -81,7 +81,7 @@ pub(super) struct Connection {
     granted: u64,
     consumed: u64,
     window: u64,
-    granted_at: Option<Instant>,
+    granted_at: Option<(Instant, u64)>,
     pub(super) peer_fin: bool,
     pub(super) broken: bool,
     refused: Option<(RefusedCode, String)>,
@@ -311,8 +311,8 @@ impl Connection {
     }
 
     /// Whether the peer should get more credit now, after each quarter of the window. The window
-    /// grows by as much while the peer uses that quarter within half a round trip, out of what the
-    /// session and the program still have.
+    /// grows by what was read since the last time while the peer would use all of it within two
+    /// round trips, out of what the session and the program still have.
     pub(super) fn wants_credit(
         &mut self,
         round_trip: Duration,
@@ -329,10 +329,14 @@ impl Connection {
         if unused > self.window - quarter {
             return false;
         }
-        let is_fast = self
-            .granted_at
-            .is_some_and(|at| now - at < round_trip.max(limits::ROUND_TRIP_LEAST) / 2);
-        self.granted_at = Some(now);
+        let (since, consumed) = self.granted_at.replace((now, self.consumed)).unzip();
+        let read = self
+            .consumed
+            .saturating_sub(consumed.unwrap_or_default())
+            .min(self.window);
+        let two_trips = 2 * round_trip.max(limits::ROUND_TRIP_LEAST);
+        let in_time = two_trips.mul_f64(read as f64 / self.window as f64);
+        let is_fast = since.is_some_and(|at| now - at < in_time);
         if !account.may_take() {
             // Memory is short: shrink to the initial window.
             let lent = self.shared_credit();
@@ -341,7 +345,7 @@ impl Connection {
             self.window = limits::CREDIT_FIRST;
         } else if is_fast {
             let room = limits::CREDIT_MOST.saturating_sub(self.window);
-            let more = account.lend(quarter.min(*shared).min(room));
+            let more = account.lend(read.min(*shared).min(room));
             self.window += more;
             *shared -= more;
         }

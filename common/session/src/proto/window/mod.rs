@@ -42,8 +42,8 @@ const LATEST: usize = 4;
 const QUICK_ROUNDS: u8 = 3;
 const QUICK_GROWTH: f64 = 0.25;
 const QUICKER_GROWTH: f64 = 0.6;
-/// The queue that the first such growth causes at most if the path was full; it doubles with each
-/// round.
+/// The queue that the first such growth causes at most if the path was full and the other way is
+/// busy; it doubles with each round.
 const QUICK_QUEUE: Duration = Duration::from_millis(10);
 /// How often in a row a window grows before it does so faster.
 const STEADY: u8 = 2;
@@ -384,7 +384,10 @@ impl Window {
             0..QUICK_ROUNDS => self
                 .hasten(wanted)
                 .clamp(SHRINKAGE * size, (1.0 + QUICK_GROWTH) * size),
-            rounds => size * (1.0 + quick_growth(rounds - QUICK_ROUNDS, base)),
+            rounds => {
+                let is_other_way_busy = delay.rest > base + TARGET_QUEUE / 2;
+                size * (1.0 + quick_growth(rounds - QUICK_ROUNDS, base, is_other_way_busy))
+            }
         };
         let shorter = Duration::from_secs_f64(((size - wanted) / rate.max(1.0)).max(0.0));
         self.set(wanted as u64);
@@ -414,16 +417,19 @@ impl Window {
     }
 }
 
-/// How much a window grows, in parts of it, after so many rounds of quick growth.
-fn quick_growth(rounds: u8, base: Duration) -> f64 {
-    let queue = QUICK_QUEUE.saturating_mul(2_u32.saturating_pow(rounds.into()));
+/// How much a window grows, in parts of it, after so many rounds of quick growth. A burst hurts more
+/// where the other way is full.
+fn quick_growth(rounds: u8, base: Duration, is_other_way_busy: bool) -> f64 {
     let most = if rounds == 0 {
         QUICK_GROWTH
     } else {
         QUICKER_GROWTH
     };
-    let growth = queue.as_secs_f64() / base.as_secs_f64().max(1e-6);
-    growth.min(most)
+    if !is_other_way_busy {
+        return most;
+    }
+    let queue = QUICK_QUEUE.saturating_mul(2_u32.saturating_pow(rounds.into()));
+    most.min(queue.as_secs_f64() / base.as_secs_f64().max(1e-6))
 }
 
 #[cfg(test)]
