@@ -315,8 +315,14 @@ def python_service(lab, hub):
         equal(module.module_id, "MyModule", "its module")
         equal([m.module_id for m in registry.get_modules(name)], ["MyModule"], "its modules")
         registry.delete_module(name, "MyModule")
-        listed = {device.device_id: device.connection_state for device in registry.get_devices()}
-        equal((listed.get(name), listed.get("Proxy")), ("Disconnected", "Connected"), "states in the list")
+
+        def states():
+            listed = {device.device_id: device.connection_state for device in registry.get_devices()}
+            return listed.get(name), listed.get("Proxy")
+
+        # The proxy connects again after the hub was killed.
+        expected = ("Disconnected", "Connected")
+        harness.wait_until(lambda: states() == expected, 20, f"the states in the list are {expected}")
         registry.delete_device(name)
         fails(lambda: registry.get_device(name), 404, "a device that is gone")
         fails(lambda: registry.delete_device(name), 404, "a device that is gone")

@@ -18,7 +18,8 @@ CHAINS = ("direct", "plain", "session")
 
 def main(lab):
     harness.binary("stream-load")
-    from measuring.figures import FIGURES
+    from measuring import line
+    from measuring.figures import FIGURES, KINDS
 
     with lab.step("stream-load says in one sentence what is wrong"):
         port = harness.free_port()
@@ -28,11 +29,15 @@ def main(lab):
         check("no connection to" in result.stderr, result.stderr)
 
     with lab.step("a direct connection, our plain streams and a session side by side"):
-        said, report = run(lab, "compare", "--chains", ",".join(CHAINS), "--baseline", "direct", "--bytes", "8M")
+        kinds = ",".join(kind for kind in KINDS if kind != "line")
+        words = ("--chains", ",".join(CHAINS), "--only", kinds, "--baseline", "direct", "--bytes", "8M")
+        said, report = run(lab, "compare", *words)
         equal(tuple(report["chains"]), CHAINS, "chains")
         for name, chain in report["chains"].items():
             equal(chain["errors"], [], f"errors of {name}")
             for figure in FIGURES:
+                if figure.kind == "line":
+                    continue
                 value = chain["figures"].get(figure.key)
                 # A direct connection has no programs in between.
                 if name == "direct" and (figure.kind in ("memory", "idle") or "cpu" in figure.key):
@@ -43,6 +48,16 @@ def main(lab):
             equal(chain["figures"]["opens_errors"]["median"], 0, f"{name}: opens that failed")
         check(report["congestion"] and report["versions"] and report["machine"]["cores"], "the record is incomplete")
         check("round trip" in said and "plain" in said, f"no table: {said[-300:]}")
+
+    with lab.step("a session on a line with others"):
+        reason = line.missing()
+        if reason:
+            raise harness.Skip(reason)
+        _, report = run(lab, "compare", "--chains", "session", "--only", "line")
+        chain = report["chains"]["session"]
+        equal(chain["errors"], [], "errors")
+        expected = {figure.key for figure in FIGURES if figure.kind == "line"}
+        equal(set(chain["figures"]), expected, "figures")
 
     with lab.step("a chain that is not installed is skipped by name"):
         words = [sys.executable, BENCH / "compare", "--quick", "--chains", "direct,bore", "--only", "ping"]
