@@ -1,9 +1,9 @@
 """A session on a line with others: a link of 100 Mbit/s and 50 ms between network namespaces,
 beside one plain TCP connection, and full in both directions. As root."""
 
+import contextlib
 import os
 import pathlib
-import subprocess
 import time
 
 import network
@@ -31,7 +31,7 @@ def figures(lab, quick=False):
     with network.World(lab, delay_ms=DELAY_MS) as world:
         world.service_link.set_rate(RATE)
         for place in (world.device, world.hub, world.service):
-            set_congestion_control(place, "cubic")
+            set_congestion_control(lab, place, "cubic")
         there = session_speed.Place(lab, world, "line")
         for way in WAYS:
             for first in FIRST:
@@ -47,10 +47,10 @@ def figures(lab, quick=False):
     return seen
 
 
-def set_congestion_control(namespace, name):
+def set_congestion_control(lab, namespace, name):
     """Of the programs that start there from now on: what most plain connections have."""
     words = ["sysctl", "-qw", f"net.ipv4.tcp_congestion_control={name}"]
-    subprocess.run([*namespace.exec_prefix, *words], check=True)
+    lab.run([*namespace.exec_prefix, *words])
 
 
 def share(rates):
@@ -69,10 +69,14 @@ def beside(there, world, way, first, head_start=4, settling=6, measured=15):
         return there.traffic(way, world.hub_address, there.at_hub, seconds)
 
     kinds = [first, "plain" if first == "session" else "session"]
-    running = [start(kinds[0])]
-    time.sleep(head_start)
-    running.append(start(kinds[1]))
-    slots = [session_speed.said(one, 90) for one in running]
+    with contextlib.ExitStack() as stack:
+        running = []
+        for kind in kinds:
+            if running:
+                time.sleep(head_start)
+            running.append(start(kind))
+            stack.callback(running[-1].kill)
+        slots = [session_speed.said(one, 90) for one in running]
     begins = [(head_start + settling) * SLOTS, settling * SLOTS]
     rates = {}
     for kind, all_slots, begin in zip(kinds, slots, begins, strict=True):

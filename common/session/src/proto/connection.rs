@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use crate::limits;
 use crate::proto::chunk::Chunk;
 use crate::proto::inner::{Inner, RefusedCode};
-use crate::proto::memory::{Account, Held};
+use crate::proto::memory::{Account, Held, Loan};
 use crate::proto::scheduler::{Scheduled, Turn};
 
 /// A piece up to this size is copied, since it might keep a large buffer alive.
@@ -88,6 +88,7 @@ pub(super) struct Connection {
     /// The local side is done with it; only its last frames are still to be sent.
     pub(super) released: bool,
     memory: Held,
+    loan: Loan,
 }
 
 /// The peer sent more than it was given credit for, or after its end.
@@ -109,6 +110,7 @@ impl Connection {
     pub(super) fn new(account: &Arc<Account>) -> Self {
         Self {
             memory: Held::new(account),
+            loan: Loan::new(account),
             turn: Turn::default(),
             opened: false,
             backlog: None,
@@ -312,19 +314,21 @@ impl Connection {
 
     /// Whether the peer should get more credit now, after each quarter of the window. The window
     /// grows by what was read since the last time while the peer would use all of it within two
-    /// round trips, out of what the session and the program still have.
+    /// round trips, as far as the session and the program may lend.
     pub(super) fn wants_credit(
         &mut self,
         round_trip: Duration,
-        shared: &mut u64,
-        account: &Account,
+        may_grow: bool,
         now: Instant,
     ) -> bool {
+        let unused = self.granted.saturating_sub(self.consumed);
+        // A window that was made smaller leaves the peer what it had.
+        self.loan
+            .reduce_to(unused.max(self.window) - limits::CREDIT_FIRST);
         // Credit that is due already is sent anyway, and does not grow before that.
         if self.owes_credit || self.peer_fin || self.broken || self.released {
             return false;
         }
-        let unused = self.granted.saturating_sub(self.consumed);
         let quarter = self.window / 4;
         if unused > self.window - quarter {
             return false;
@@ -337,17 +341,12 @@ impl Connection {
         let two_trips = 2 * round_trip.max(limits::ROUND_TRIP_LEAST);
         let in_time = two_trips.mul_f64(read as f64 / self.window as f64);
         let is_fast = since.is_some_and(|at| now - at < in_time);
-        if !account.may_take() {
+        if !may_grow {
             // Memory is short: shrink to the initial window.
-            let lent = self.shared_credit();
-            *shared += lent;
-            account.return_credit(lent);
             self.window = limits::CREDIT_FIRST;
         } else if is_fast {
             let room = limits::CREDIT_MOST.saturating_sub(self.window);
-            let more = account.lend(read.min(*shared).min(room));
-            self.window += more;
-            *shared -= more;
+            self.window += self.loan.grow(read.min(room));
         }
         true
     }
@@ -356,11 +355,6 @@ impl Connection {
     pub(super) fn grant(&mut self) -> u64 {
         self.granted = self.granted.max(self.consumed.saturating_add(self.window));
         self.granted
-    }
-
-    /// Its part of the shared credit.
-    pub(super) fn shared_credit(&self) -> u64 {
-        self.window - limits::CREDIT_FIRST
     }
 
     // --- Ends ---

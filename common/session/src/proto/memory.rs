@@ -65,23 +65,9 @@ impl Account {
         })
     }
 
-    /// Takes up to so many bytes of credit for the peer, while all sessions have lent less than half
-    /// of the memory; how many it are.
-    pub(super) fn lend(&self, bytes: u64) -> u64 {
-        let most = self.memory.limit / 2;
-        let mut granted = 0;
-        let _ = self.memory.lent.fetch_update(Relaxed, Relaxed, |lent| {
-            granted = bytes.min(most.saturating_sub(lent));
-            Some(lent + granted)
-        });
-        self.lent.fetch_add(granted, Relaxed);
-        granted
-    }
-
-    /// The peer has no more use for this credit.
-    pub(super) fn return_credit(&self, bytes: u64) {
-        self.lent.fetch_sub(bytes, Relaxed);
-        self.memory.lent.fetch_sub(bytes, Relaxed);
+    /// Credit beyond the first that the session may still lend, if the program has the memory.
+    pub(super) fn to_lend(&self) -> u64 {
+        limits::CREDIT_SHARED.saturating_sub(self.lent.load(Relaxed))
     }
 
     /// Whether the session may take more.
@@ -101,9 +87,49 @@ impl Account {
     }
 }
 
-impl Drop for Account {
+/// The credit beyond the first that the peer has on one connection; returned when this is dropped.
+#[derive(Debug)]
+pub(super) struct Loan {
+    account: Arc<Account>,
+    bytes: u64,
+}
+
+impl Loan {
+    pub(super) fn new(account: &Arc<Account>) -> Self {
+        Self {
+            account: Arc::clone(account),
+            bytes: 0,
+        }
+    }
+
+    /// Lends up to so many bytes more, as far as the session may, and while all sessions have lent
+    /// less than half of the memory. Returns how many it lends now.
+    pub(super) fn grow(&mut self, bytes: u64) -> u64 {
+        let memory = &self.account.memory;
+        let bytes = bytes.min(self.account.to_lend());
+        let mut granted = 0;
+        let _ = memory.lent.fetch_update(Relaxed, Relaxed, |lent| {
+            granted = bytes.min((memory.limit / 2).saturating_sub(lent));
+            Some(lent + granted)
+        });
+        self.account.lent.fetch_add(granted, Relaxed);
+        self.bytes += granted;
+        granted
+    }
+
+    /// The peer has used what is more than this.
+    pub(super) fn reduce_to(&mut self, bytes: u64) {
+        let returned = self.bytes.saturating_sub(bytes);
+        self.bytes -= returned;
+        for sum in [&self.account.lent, &self.account.memory.lent] {
+            sum.fetch_sub(returned, Relaxed);
+        }
+    }
+}
+
+impl Drop for Loan {
     fn drop(&mut self) {
-        self.memory.lent.fetch_sub(*self.lent.get_mut(), Relaxed);
+        self.reduce_to(0);
     }
 }
 
@@ -164,16 +190,26 @@ mod tests {
     }
 
     #[test]
-    fn all_sessions_lend_half_of_the_memory_and_have_it_again_when_they_are_over() {
+    fn all_sessions_lend_half_of_the_memory_and_have_it_again_when_connections_end() {
         let memory = Memory::new(64 << 20);
-        let account = || Account::new(Arc::clone(&memory));
-        let (first, second, third) = (account(), account(), account());
-        assert_eq!(first.lend(20 << 20), 20 << 20);
-        assert_eq!(second.lend(20 << 20), 12 << 20);
-        assert_eq!(third.lend(1), 0);
-        second.return_credit(5 << 20);
-        assert_eq!(third.lend(20 << 20), 5 << 20);
+        let loan = || Loan::new(&Account::new(Arc::clone(&memory)));
+        let (mut first, mut second, mut third) = (loan(), loan(), loan());
+        assert_eq!(first.grow(20 << 20), 20 << 20);
+        assert_eq!(second.grow(20 << 20), 12 << 20);
+        assert_eq!(third.grow(1), 0);
+        second.reduce_to(7 << 20);
+        assert_eq!(third.grow(20 << 20), 5 << 20);
         drop(first);
-        assert_eq!(second.lend(64 << 20), 20 << 20);
+        assert_eq!(second.grow(64 << 20), 20 << 20);
+    }
+
+    #[test]
+    fn a_session_lends_no_more_than_its_share() {
+        let account = Account::new(Memory::unlimited());
+        let (mut first, mut second) = (Loan::new(&account), Loan::new(&account));
+        assert_eq!(first.grow(u64::MAX), limits::CREDIT_SHARED);
+        assert_eq!(second.grow(1), 0);
+        drop(first);
+        assert_eq!(account.to_lend(), limits::CREDIT_SHARED);
     }
 }

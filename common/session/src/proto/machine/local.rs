@@ -162,7 +162,7 @@ impl Session {
             return Inbound::Reset;
         };
         let inbound = connection.take();
-        if connection.wants_credit(round_trip, &mut self.shared_credit, &self.account, now) {
+        if connection.wants_credit(round_trip, self.account.may_take(), now) {
             connection.owes_credit = true;
             self.list(id);
         }
@@ -279,11 +279,7 @@ impl Session {
     /// Removes a connection. Lists that are traversed only when something can be sent are purged
     /// when they are too long: in a stuck session they would grow with every connection.
     pub(super) fn forget(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.remove(&id) {
-            let lent = connection.shared_credit();
-            self.shared_credit += lent;
-            self.account.return_credit(lent);
-        }
+        self.connections.remove(&id);
         let most = 2 * self.connections.len() + FORGOTTEN;
         if self.owing.len() > most {
             let connections = &self.connections;

@@ -99,7 +99,6 @@ pub struct Session {
     scheduler: Scheduler,
     /// Connections with frames to send that are not data.
     owing: VecDeque<ConnectionId>,
-    shared_credit: u64,
 
     /// Pieces for local readers that may still keep their receive buffers.
     loose: usize,
@@ -146,7 +145,6 @@ impl Session {
             last: 0,
             scheduler: Scheduler::default(),
             owing: VecDeque::new(),
-            shared_credit: limits::CREDIT_SHARED,
             loose: 0,
             tidy_at: None,
             touched: Vec::new(),
@@ -320,7 +318,7 @@ impl Session {
         Kept {
             unacknowledged: self.replay.end() - self.replay.acknowledged(),
             waiting: self.connections.values().map(Connection::held).sum(),
-            shared: self.shared_credit,
+            shared: self.account.to_lend(),
             window: self.carrier.as_ref().map_or(0, |on| on.window.size()),
         }
     }
@@ -358,15 +356,8 @@ impl Session {
         for id in std::mem::take(&mut self.incoming) {
             self.connections.remove(&id);
         }
-        let (shared_credit, account) = (&mut self.shared_credit, &self.account);
-        self.connections.retain(|_, connection| {
-            if connection.released {
-                let lent = connection.shared_credit();
-                *shared_credit += lent;
-                account.return_credit(lent);
-            }
-            !connection.released
-        });
+        self.connections
+            .retain(|_, connection| !connection.released);
         self.touched.extend(self.connections.keys());
         for connection in self.connections.values_mut() {
             if in_order && connection.peer_fin {

@@ -85,11 +85,7 @@ impl Session {
             return None;
         }
         if let Some(frames) = self.control_frames() {
-            let wants_ack = self.wants_ack(frames.len() as u64, now);
-            let message = control_message(&frames, self.replay.end(), wants_ack);
-            let memory = message.len() as u64;
-            self.replay.push(message.clone(), memory, now);
-            return Some(message);
+            return Some(self.control(&frames, now));
         }
         let is_full = in_flight >= window;
         let is_paced = self.paced_until(now).is_some();
@@ -108,20 +104,25 @@ impl Session {
             let mut frames = BytesMut::new();
             Inner::Fin.encode(id, &mut frames);
             self.settle(id);
-            let wants_ack = self.wants_ack(frames.len() as u64, now);
-            let message = control_message(&frames, self.replay.end(), wants_ack);
-            let memory = message.len() as u64;
-            self.replay.push(message.clone(), memory, now);
-            return Some(message);
+            return Some(self.control(&frames, now));
         };
         let length = chunk.len();
         self.scheduler.sent(&mut connection.turn, length, now);
         self.touch(id);
-        let wants_ack = self.wants_ack(length as u64, now);
+        let wants_ack = self.is_sending(length as u64, now);
         let memory = chunk.held();
         let message = chunk.into_message(id, self.replay.end(), wants_ack);
         self.replay.push(message.clone(), memory, now);
         Some(message)
+    }
+
+    /// A message of frames without data.
+    fn control(&mut self, frames: &BytesMut, now: Instant) -> Bytes {
+        let wants_ack = self.is_sending(frames.len() as u64, now);
+        let message = control_message(frames, self.replay.end(), wants_ack);
+        let memory = message.len() as u64;
+        self.replay.push(message.clone(), memory, now);
+        message
     }
 
     /// Until when bulk has to wait although the window is not full.
@@ -162,10 +163,11 @@ impl Session {
         (!frames.is_empty()).then_some(frames)
     }
 
-    /// Whether the next message should be acknowledged at once: after each part of the window, so
-    /// that the window adapts, and always when it is full. Other messages do not request it, since
-    /// each acknowledgement wakes three programs and only END would wait for it.
-    pub(super) fn wants_ack(&mut self, length: u64, now: Instant) -> bool {
+    /// So many bytes are sent now. Whether their message should be acknowledged at once: after each
+    /// part of the window, so that the window adapts, and always when it is full. Other messages do
+    /// not request it, since each acknowledgement wakes three programs and only END would wait for
+    /// it.
+    fn is_sending(&mut self, length: u64, now: Instant) -> bool {
         let in_flight = self.replay.in_flight();
         let Some(on) = &mut self.carrier else {
             return false;

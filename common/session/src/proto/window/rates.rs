@@ -68,17 +68,20 @@ impl Rates {
 
     /// Bytes per second of the fastest of the last rounds but one.
     pub(super) fn best(&self) -> f64 {
-        let mut last = self.last;
-        last.sort_unstable_by(|a, b| b.total_cmp(a));
-        last.get(1).copied().unwrap_or_default()
+        self.fastest_first().get(1).copied().unwrap_or_default()
     }
 
     /// Bytes per second of a usual one of the last rounds: after a loss nothing is acknowledged for
     /// a while, and then much at once.
     pub(super) fn usual(&self) -> f64 {
-        let mut last = self.last;
-        last.sort_unstable_by(|a, b| b.total_cmp(a));
+        let last = self.fastest_first();
         let known = last.iter().filter(|rate| **rate > 0.0).count();
         last.get(known / 2).copied().unwrap_or_default()
+    }
+
+    fn fastest_first(&self) -> [f64; ROUNDS] {
+        let mut last = self.last;
+        last.sort_unstable_by(|a, b| b.total_cmp(a));
+        last
     }
 }
