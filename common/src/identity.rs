@@ -138,6 +138,14 @@ name_type!(
     "ASCII letters, digits and - . _",
     |c| c.is_ascii_alphanumeric() || "-._".contains(c)
 );
+name_type!(
+    /// A direct method's name: the characters that IoT Hub documents, without `#` and `+`, which
+    /// cannot stand in the topic of a message. Compared with case, as the SDKs do.
+    MethodName,
+    "method name",
+    "ASCII letters, digits and ! % & ' * - . ^ _ ` | ~",
+    |c| c.is_ascii_alphanumeric() || "!%&'*-.^_`|~".contains(c)
+);
 
 /// A device, or one module on a device: either can hold a hub session.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -185,7 +193,7 @@ impl fmt::Display for DeviceIdentity {
     }
 }
 
-/// Names one request (for a stream or a twin) on one identity's hub session. Short decimal text is
+/// Names one request (for a stream, a twin or a direct method) on one identity's hub session. Short decimal text is
 /// the safest choice for the SDKs' parsers (`docs/protocol.md`, "Names and topics").
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct RequestId(String);
@@ -330,6 +338,31 @@ mod tests {
         assert!(StreamName::parse("TestStream").is_ok());
         for bad in ["a/b", "a+b", "a#", "a b", "a%20b", "a?b", "a&b", "a=b", ""] {
             assert!(StreamName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn method_names_are_what_a_topic_can_hold() {
+        for good in [
+            "reboot",
+            "thermostat1*getMaxMin",
+            "a.b-c_d~e",
+            &"m".repeat(128),
+        ] {
+            assert!(MethodName::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "a/b",
+            "a+b",
+            "a#",
+            "a b",
+            "a?b",
+            "a$b",
+            "ü",
+            &"m".repeat(129),
+        ] {
+            assert!(MethodName::parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Every message of the device streams handshake, and of twins.
+//! Every message of the device streams handshake, of twins and of direct methods.
 //!
 //! | message | from → to | transport | file |
 //! | --- | --- | --- | --- |
@@ -7,13 +7,17 @@
 //! | stream request | hub → device | MQTT topic `$iothub/streams/POST/…` | [`stream`] |
 //! | accept, reject | device → hub | MQTT topic `$iothub/streams/res/…` | [`stream`] |
 //! | twin: read, report | device → hub, and the answer | MQTT topics `$iothub/twin/…` | [`twin`] |
+//! | twin: desired properties have changed | hub → device | MQTT topic `$iothub/twin/PATCH/…` | [`twin`] |
+//! | direct method: call, answer | hub → device, device → hub | MQTT topics `$iothub/methods/…` | [`method`] |
 //! | refusal | hub → service | HTTP status and JSON body | [`problem`] |
 //!
 //! [`topics`] has the rest of the MQTT topic grammar, and [`streaming_endpoint`] the URL of the
 //! legs.
 
 pub mod initiation;
+pub mod method;
 pub mod problem;
+mod properties;
 pub mod stream;
 pub mod streaming_endpoint;
 pub mod topics;

@@ -58,6 +58,9 @@ codes! {
     THROTTLING = 429001 "ThrottlingException";
     /// An internal error.
     SERVER_ERROR = 500001 "ServerError";
+    /// The device's answer is none. IoT Hub documents no code for it; Node calls the status 502
+    /// "bad device response".
+    BAD_DEVICE_RESPONSE = 502000 "BadDeviceResponse";
     /// This hub does not implement it.
     NOT_IMPLEMENTED = 501000 "NotImplemented";
     /// The hub is stopping or not ready.

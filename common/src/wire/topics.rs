@@ -2,6 +2,7 @@
 //! may use (`docs/protocol.md`, "Names and topics").
 
 use crate::identity::{DeviceId, DeviceIdentity, IdentityError, ModuleId};
+use crate::wire::method::{self, MethodResponse};
 use crate::wire::stream::{self, StreamAnswer, strip_prefix_ignore_case};
 use crate::wire::twin::{self, TwinRequest};
 
@@ -58,6 +59,8 @@ pub enum DevicePublish {
     StreamAnswer(StreamAnswer),
     /// A request about the identity's own twin.
     Twin(TwinRequest),
+    /// The answer to a call of a direct method.
+    MethodAnswer(MethodResponse),
     /// A telemetry message of the identity itself.
     Telemetry,
     /// One of the documented device topics that this hub does not implement yet.
@@ -73,6 +76,9 @@ pub fn device_publish(identity: &DeviceIdentity, topic: &str) -> DevicePublish {
     }
     if let Some(request) = TwinRequest::from_topic(topic) {
         return DevicePublish::Twin(request);
+    }
+    if let Some(answer) = MethodResponse::from_topic(topic) {
+        return DevicePublish::MethodAnswer(answer);
     }
     // Ids in topics are not encoded, and may contain `#` and `+`.
     let telemetry = format!("{}/messages/events", identity.resource_path());
@@ -99,6 +105,10 @@ pub enum DeviceFilter {
     StreamRequests,
     /// Answers to twin requests.
     TwinResponses,
+    /// Changes of the desired properties.
+    DesiredUpdates,
+    /// Calls of direct methods.
+    MethodCalls,
     /// One of the other documented filters: granted.
     Known,
     /// Anything else: SUBACK 0x80.
@@ -110,8 +120,8 @@ const FIXED_FILTERS: [(&str, DeviceFilter); 5] = [
     (stream::REQUEST_FILTER, DeviceFilter::StreamRequests),
     (twin::RESPONSE_FILTER, DeviceFilter::TwinResponses),
     (stream::RESPONSE_FILTER, DeviceFilter::Known),
-    (twin::DESIRED_FILTER, DeviceFilter::Known),
-    ("$iothub/methods/POST/#", DeviceFilter::Known),
+    (twin::DESIRED_FILTER, DeviceFilter::DesiredUpdates),
+    (method::FILTER, DeviceFilter::MethodCalls),
 ];
 
 /// The canonical spelling of a filter.
@@ -212,7 +222,7 @@ mod tests {
         );
         assert_eq!(
             device_filter(&dev, "$iothub/methods/POST/#"),
-            DeviceFilter::Known
+            DeviceFilter::MethodCalls
         );
         for bad in [
             "#",

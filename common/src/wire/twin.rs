@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 pub use device_stream_session::{BadBootId, BootId};
 
 use crate::identity::{DeviceIdentity, RequestId};
-use crate::percent::pairs;
 use crate::wire::initiation::{API_VERSION, encode_segment};
+use crate::wire::properties::{property, request_id};
 use crate::wire::stream::strip_prefix_ignore_case;
 
 /// Filter that a device subscribes for answers to its twin requests.
@@ -22,6 +22,7 @@ pub const SESSION_VERSION: u32 = device_stream_session::proof::VERSION as u32;
 const GET_PREFIX: &str = "$iothub/twin/GET/";
 const REPORTED_PREFIX: &str = "$iothub/twin/PATCH/properties/reported/";
 const RESPONSE_PREFIX: &str = "$iothub/twin/res/";
+const DESIRED_PREFIX: &str = "$iothub/twin/PATCH/properties/desired/";
 
 /// A device's request about its own twin, without its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,14 +99,31 @@ impl TwinResponse {
     }
 }
 
-/// The value of one property of `?name=value&name=value`.
-fn property<'a>(properties: &'a str, name: &str) -> Option<&'a str> {
-    let properties = properties.strip_prefix('?').unwrap_or(properties);
-    pairs(properties).find_map(|(key, value)| (key == name).then_some(value))
+/// The hub's notification that the desired properties have changed. Its payload is the patch as the
+/// service made it, with `null` for what was removed, and with `"$version"` in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DesiredChange {
+    /// The version of the desired properties after the change.
+    pub version: u64,
 }
 
-fn request_id(properties: &str) -> Option<RequestId> {
-    RequestId::parse(property(properties, "$rid")?)
+impl DesiredChange {
+    /// Writes the topic.
+    pub fn to_topic(&self) -> String {
+        format!("{DESIRED_PREFIX}?$version={}", self.version)
+    }
+
+    /// Reads a topic; `None` when it is another topic, or has no version.
+    pub fn from_topic(topic: &str) -> Option<Self> {
+        let rest = strip_prefix_ignore_case(topic, DESIRED_PREFIX)?;
+        let version = property(rest, "$version")?;
+        // `parse` would accept a sign.
+        if !version.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let version = version.parse().ok()?;
+        Some(Self { version })
+    }
 }
 
 /// Path and query of the REST document of this identity's twin.
@@ -239,6 +257,30 @@ mod tests {
     }
 
     #[test]
+    fn changes_of_desired_properties_match_the_test_vector() {
+        let topic = "$iothub/twin/PATCH/properties/desired/?$version=12";
+        let change = DesiredChange { version: 12 };
+        assert_eq!(change.to_topic(), topic);
+        for good in [
+            topic,
+            "$IOTHUB/twin/patch/properties/desired/?$version=12",
+            "$iothub/twin/PATCH/properties/desired/$version=12&x=y",
+        ] {
+            assert_eq!(DesiredChange::from_topic(good), Some(change), "{good}");
+        }
+        for bad in [
+            "$iothub/twin/PATCH/properties/desired/",
+            "$iothub/twin/PATCH/properties/desired/?$version=",
+            "$iothub/twin/PATCH/properties/desired/?$version=+12",
+            "$iothub/twin/PATCH/properties/desired/?$version=-1",
+            "$iothub/twin/PATCH/properties/desired/?$version=99999999999999999999",
+            "$iothub/twin/PATCH/properties/reported/?$version=12",
+        ] {
+            assert_eq!(DesiredChange::from_topic(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn paths_encode_ids() {
         let device = DeviceId::parse("a+b@c%d").unwrap();
         assert_eq!(
@@ -334,6 +376,7 @@ mod tests {
             ] {
                 let topic = format!("{prefix}{rid}{text}");
                 let _ = TwinResponse::from_topic(&topic);
+                let _ = DesiredChange::from_topic(&format!("{DESIRED_PREFIX}?$version={text}"));
                 if let Some(request) = TwinRequest::from_topic(&topic) {
                     // Every accepted id is valid in an answer.
                     let (TwinRequest::Get(request_id) | TwinRequest::PatchReported(request_id)) =
@@ -354,6 +397,10 @@ mod tests {
                 TwinRequest::PatchReported(request_id.clone()),
             ] {
                 prop_assert_eq!(TwinRequest::from_topic(&request.to_topic()), Some(request));
+            }
+            if let Some(version) = version {
+                let change = DesiredChange { version };
+                prop_assert_eq!(DesiredChange::from_topic(&change.to_topic()), Some(change));
             }
             let response = TwinResponse { request_id, status, version };
             prop_assert_eq!(TwinResponse::from_topic(&response.to_topic()), Some(response));
