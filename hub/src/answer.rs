@@ -14,7 +14,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=ut
 
 /// A success with a JSON body.
 pub fn json(body: &Value) -> Answer {
-    text(body.to_string())
+    json_text(body.to_string())
 }
 
 /// A JSON array that is written as it grows: of a long list only the text is in memory.
@@ -39,11 +39,12 @@ impl List {
             self.0.push('[');
         }
         self.0.push(']');
-        text(self.0)
+        json_text(self.0)
     }
 }
 
-fn text(body: String) -> Answer {
+/// A success with a body that is JSON already.
+pub fn json_text(body: String) -> Answer {
     let mut answer = Response::new(Full::from(body));
     answer.headers_mut().insert(CONTENT_TYPE, JSON);
     answer

@@ -7,12 +7,12 @@ use common::identity::{DeviceIdentity, Leg, StreamId, StreamName};
 use common::secret::Secret;
 use common::wire::initiation::Timeouts;
 use common::wire::stream::{Initiator, StreamRequest};
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::events::{self, Event, Outcome};
 use crate::legs::{ExpectRefused, Opener};
 use crate::limits;
-use crate::pending::{AskRefused, Asked, Progress};
+use crate::pending::{AskRefused, NoAnswer};
 use crate::state::HubState;
 use crate::streaming;
 
@@ -150,7 +150,8 @@ async fn initiate(
     let expected = state.legs.expect(stream, identity, name, opener.clone())?;
     let mut asked = state
         .pending
-        .ask_for_stream(identity, |request_id| StreamRequest {
+        .streams
+        .ask(identity, |request_id| StreamRequest {
             request_id,
             name: name.as_str().to_owned(),
             url: device_url,
@@ -161,8 +162,16 @@ async fn initiate(
     state.presence.wake(identity);
     let answered = async {
         let connect_by = (started + timeouts.connect).min(total);
-        for_device(state, identity, &mut asked, connect_by).await?;
-        for_answer(&mut asked, timeouts.response, total).await
+        // A session that is busy or slow to take it is there all the same.
+        let is_here = || state.presence.is_subscribed(identity);
+        if !is_here() && !asked.is_taken(connect_by).await && !is_here() {
+            return Err(Refused::NotOnline);
+        }
+        let answer_by = (Instant::now() + timeouts.response).min(total);
+        asked.answer(answer_by).await.map_err(|none| match none {
+            NoAnswer::Ended => Refused::NotOnline,
+            NoAnswer::Late => Refused::NoAnswer,
+        })
     };
     let is_accepted = tokio::select! {
         answered = answered => answered?,
@@ -180,49 +189,4 @@ async fn initiate(
         url: streaming::url(&state.address, identity, stream, Leg::Service),
         token,
     })
-}
-
-/// Waits for the device to take the request.
-async fn for_device(
-    state: &HubState,
-    identity: &DeviceIdentity,
-    asked: &mut Asked,
-    until: Instant,
-) -> Result<(), Refused> {
-    if state.presence.is_subscribed(identity) {
-        return Ok(());
-    }
-    let taken = asked
-        .progress
-        .wait_for(|progress| *progress != Progress::Waiting);
-    let waited = timeout_at(until, taken).await;
-    // A session that is busy or slow to take it is there all the same.
-    if waited.is_ok() || state.presence.is_subscribed(identity) {
-        Ok(())
-    } else {
-        Err(Refused::NotOnline)
-    }
-}
-
-/// Waits for the device's answer: `true` for an accept.
-async fn for_answer(
-    asked: &mut Asked,
-    response: Duration,
-    total: Instant,
-) -> Result<bool, Refused> {
-    let until = (Instant::now() + response).min(total);
-    let answered = asked
-        .progress
-        .wait_for(|progress| !matches!(progress, Progress::Waiting | Progress::Delivered));
-    let end = match timeout_at(until, answered).await {
-        Ok(Ok(progress)) => Some(*progress),
-        Ok(Err(_)) => Some(Progress::Ended),
-        Err(_) => None,
-    };
-    match end {
-        Some(Progress::Accepted) => Ok(true),
-        Some(Progress::Rejected) => Ok(false),
-        Some(_) => Err(Refused::NotOnline),
-        None => Err(Refused::NoAnswer),
-    }
 }

@@ -26,6 +26,7 @@ pub mod documents;
 pub mod events;
 pub mod files;
 pub mod initiation;
+pub mod invocation;
 pub mod iso8601;
 pub mod legs;
 pub mod limits;

@@ -32,6 +32,8 @@ pub const LEG_CLOSE: Duration = Duration::from_secs(10);
 
 /// Desired properties, or reported ones, as compact JSON without metadata.
 pub const TWIN_SECTION: usize = 32 << 10;
+/// A twin's tags, as compact JSON.
+pub const TWIN_TAGS: usize = 8 << 10;
 /// One patch as it comes in: a whole section, with room for blanks and nulls.
 pub const TWIN_PATCH: usize = 2 * TWIN_SECTION;
 /// A property's name.
@@ -47,6 +49,16 @@ pub const TWIN_INTEGER_MAX: i64 = (1 << 52) - 1;
 /// Twin writes of one hub in one transaction: the database has one writer, and the disk's
 /// time for one is its time for many.
 pub const TWIN_WRITES: usize = 256;
+
+// --- Direct methods (IoT Hub's limits, unless a reason stands there) ---
+
+/// The payload of a call, or of its answer.
+pub const METHOD_PAYLOAD: usize = 128 << 10;
+/// Most seconds to wait for a device's connection, and for its answer.
+pub const METHOD_SECONDS: u64 = 300;
+/// How long a device that is connected may take to subscribe direct methods, at least: SDKs
+/// connect first, and back ends call as soon as the device is connected.
+pub const METHOD_SUBSCRIBE: Duration = Duration::from_secs(2);
 
 // --- HTTP ---
 

@@ -173,6 +173,32 @@ impl RawDevice {
         }
     }
 
+    /// Subscribes a filter that the hub knows.
+    pub async fn subscribe_to(&mut self, filter: &str) {
+        let subscribe = mqtt::subscribe(4, &[filter]).unwrap();
+        self.io.write(&subscribe).await.unwrap();
+        match self.packet().await {
+            Packet::Suback(answer) => {
+                assert_eq!(
+                    answer.return_codes(),
+                    &[SubackReturnCode::SuccessMaximumQos0]
+                );
+            }
+            other => panic!("{other:?} instead of SUBACK"),
+        }
+    }
+
+    /// The next message: its topic and its payload.
+    pub async fn message(&mut self) -> (String, Vec<u8>) {
+        match self.packet().await {
+            Packet::Publish(publish) => (
+                publish.topic_name().to_owned(),
+                publish.payload().as_slice().to_vec(),
+            ),
+            other => panic!("{other:?} instead of a message"),
+        }
+    }
+
     /// Publishes with QoS 0.
     pub async fn publish(&mut self, topic: &str, payload: &[u8]) {
         let bytes = mqtt::publish_with(topic, payload).unwrap();

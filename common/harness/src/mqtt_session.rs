@@ -5,9 +5,9 @@ use std::task::{Context, Poll, Waker};
 
 use common::identity::{DeviceId, DeviceIdentity, ModuleId, RequestId};
 use common::mqtt::{Packet, PacketIo};
-use common::wire::stream;
 use common::wire::topics::{self, DeviceFilter};
 use common::wire::twin::{self, TwinRequest, TwinResponse};
+use common::wire::{method, stream};
 use hub::device_session::mqtt::machine::{Effect, Machine};
 use hub::device_session::{DeviceCommand, DeviceEvent, TwinAnswer};
 use hub::registry::Subscriptions;
@@ -61,6 +61,12 @@ fn check(machine: &Machine, effect: Effect) {
         Effect::Event(DeviceEvent::StreamRequests(is_wanted)) => {
             assert_eq!(is_wanted, has(stream::REQUEST_FILTER));
         }
+        Effect::Event(DeviceEvent::MethodCalls(is_wanted)) => {
+            assert_eq!(is_wanted, has(method::FILTER));
+        }
+        Effect::Event(DeviceEvent::DesiredUpdates(is_wanted)) => {
+            assert_eq!(is_wanted, has(twin::DESIRED_FILTER));
+        }
         Effect::Event(DeviceEvent::Twin {
             request,
             is_answered,
@@ -70,7 +76,11 @@ fn check(machine: &Machine, effect: Effect) {
             let (TwinRequest::Get(request_id) | TwinRequest::PatchReported(request_id)) = request;
             check_answer(machine, request_id, is_answered);
         }
-        Effect::Event(DeviceEvent::StreamAnswer(_) | DeviceEvent::Telemetry)
+        Effect::Event(
+            DeviceEvent::StreamAnswer(_)
+            | DeviceEvent::MethodAnswer { .. }
+            | DeviceEvent::Telemetry,
+        )
         | Effect::Store { .. }
         | Effect::Close => {}
     }
@@ -86,6 +96,7 @@ fn check_answer(machine: &Machine, request_id: RequestId, is_answered: bool) {
             version: None,
         },
         body: "{}".to_owned(),
+        desired: None,
     });
     let sent = machine.send(&answer).expect("an id that can be echoed");
     assert_eq!(sent.is_some(), is_answered);

@@ -3,14 +3,19 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
-use common::identity::{DeviceId, DeviceIdentity, Leg, RequestId, StreamId, StreamName};
+use bytes::Bytes;
+use common::identity::{
+    DeviceId, DeviceIdentity, Leg, MethodName, RequestId, StreamId, StreamName,
+};
 use common::secret::Secret;
-use common::wire::stream::{StreamAnswer, StreamRequest};
+use common::wire::method::MethodRequest;
+use common::wire::stream::StreamRequest;
 use hub::auth::{Credential, DevicePrincipal};
 use hub::legs::{Expected, LegPlace, Legs, Meeting, Opener};
 use hub::limits::Limits;
-use hub::pending::{Asked, Pending, Progress};
+use hub::pending::{Asked, Desk, MethodAnswer, MethodCall, Pending, Progress, Repeats};
 use hub::presence::{Presence, PresenceGuard};
 
 /// More steps find nothing new, and take longer.
@@ -266,25 +271,80 @@ fn check(legs: &Legs<usize>, streams: &[Stream]) {
 }
 
 /// The model of a request.
-struct Request {
+struct Request<R, A> {
     device: DeviceIdentity,
-    asked: Option<Asked>,
-    progress: Progress,
+    asked: Option<Asked<R, A>>,
+    progress: Progress<A>,
     /// The hub session on which it was sent last.
     sent_on: Option<usize>,
 }
 
-/// Requests that wait for a device. Two bytes are a step: the event, and its subject.
+impl<R, A> Request<R, A> {
+    fn is_open(&self) -> bool {
+        matches!(self.progress, Progress::Waiting | Progress::Delivered)
+    }
+}
+
+/// One kind of requests, and how to make and read it.
+struct Kind<R, A> {
+    desk: Desk<R, A>,
+    repeats: Repeats,
+    request: fn(RequestId) -> R,
+    id: fn(&R) -> &RequestId,
+    answer: fn(bool) -> A,
+}
+
+/// Requests that wait for a device, of both kinds. Two bytes are a step: the event, and its
+/// subject.
 pub fn pending_table(input: &[u8]) {
-    let pending = Pending::new(Limits::default().pending_per_device);
+    let pending = || Pending::new(Limits::default().pending_per_device);
+    requests_of(
+        input,
+        &Kind {
+            desk: pending().streams,
+            repeats: Repeats::ToNextSession,
+            request: |request_id| StreamRequest {
+                request_id,
+                name: "s".to_owned(),
+                url: "u".to_owned(),
+                token: Secret::new("t"),
+                initiator: None,
+            },
+            id: |request| &request.request_id,
+            answer: |accepted| accepted,
+        },
+    );
+    requests_of(
+        input,
+        &Kind {
+            desk: pending().methods,
+            repeats: Repeats::Never,
+            request: |request_id| MethodCall {
+                request: MethodRequest {
+                    name: MethodName::parse("m").expect("a name"),
+                    request_id,
+                },
+                payload: Bytes::new(),
+            },
+            id: |call| &call.request.request_id,
+            answer: |is_good| MethodAnswer {
+                status: if is_good { 200 } else { 400 },
+                payload: Bytes::new(),
+            },
+        },
+    );
+}
+
+fn requests_of<R: Clone, A: Clone + PartialEq + Debug>(input: &[u8], kind: &Kind<R, A>) {
+    let desk = &kind.desk;
     let presence = Presence::default();
     let mut sessions: Vec<PresenceGuard> = Vec::new();
-    let mut requests: BTreeMap<u64, Request> = BTreeMap::new();
+    let mut requests: BTreeMap<u64, Request<R, A>> = BTreeMap::new();
     let mut is_closed = false;
     for step in input.chunks_exact(2).take(STEPS) {
         let (what, which) = (step[0], step[1]);
         match what % 6 {
-            0 => ask(&pending, which, &mut requests, is_closed),
+            0 => ask(kind, which, &mut requests, is_closed),
             1 => {
                 let principal = DevicePrincipal {
                     identity: identity(which),
@@ -296,18 +356,19 @@ pub fn pending_table(input: &[u8]) {
             }
             2 if !sessions.is_empty() => {
                 // Sessions may take requests of any identity here: tested is only that none is sent
-                // twice on one session.
+                // twice on one session, or on any if it is not to be repeated.
                 let number = usize::from(which) % sessions.len();
                 let device = identity(which);
-                let taken = pending.take_stream_requests(&device, sessions[number].connection);
-                let mut taken = taken
-                    .into_iter()
-                    .map(|request| number_of(&request.request_id));
+                let taken = desk.take(&device, sessions[number].connection);
+                let mut taken = taken.iter().map(|request| number_of((kind.id)(request)));
                 for (id, request) in &mut requests {
-                    let is_open =
-                        matches!(request.progress, Progress::Waiting | Progress::Delivered);
-                    let is_due = is_open && request.asked.is_some() && request.device == device;
-                    if is_due && request.sent_on != Some(number) {
+                    let is_due =
+                        request.is_open() && request.asked.is_some() && request.device == device;
+                    let is_new = match kind.repeats {
+                        Repeats::ToNextSession => request.sent_on != Some(number),
+                        Repeats::Never => request.sent_on.is_none(),
+                    };
+                    if is_due && is_new {
                         assert_eq!(taken.next(), Some(*id), "in their order");
                         request.sent_on = Some(number);
                         request.progress = Progress::Delivered;
@@ -317,35 +378,28 @@ pub fn pending_table(input: &[u8]) {
             }
             3 if !requests.is_empty() => {
                 let (id, request) = nth(&mut requests, which);
-                let answer = StreamAnswer {
-                    request_id: RequestId::from(id),
-                    accepted: what > 99,
-                };
+                let answer = (kind.answer)(what > 99);
                 let device = identity(what / 6);
                 let is_due = request.progress == Progress::Delivered
                     && request.asked.is_some()
                     && request.device == device;
-                assert_eq!(pending.answer_stream(&device, &answer), is_due);
+                let answered = desk.answer(&device, &RequestId::from(id), answer.clone());
+                assert_eq!(answered, is_due);
                 if is_due {
-                    request.progress = match answer.accepted {
-                        true => Progress::Accepted,
-                        false => Progress::Rejected,
-                    };
+                    request.progress = Progress::Answered(answer);
                 }
             }
             4 if !requests.is_empty() => nth(&mut requests, which).1.asked = None,
             5 => {
                 let device = identity(which);
                 if which == 255 {
-                    pending.close();
+                    desk.close();
                     is_closed = true;
                 } else {
-                    pending.end_all(&device);
+                    desk.end_all(&device);
                 }
                 for request in requests.values_mut() {
-                    let is_open =
-                        matches!(request.progress, Progress::Waiting | Progress::Delivered);
-                    if is_open && (which == 255 || request.device == device) {
+                    if request.is_open() && (which == 255 || request.device == device) {
                         request.progress = Progress::Ended;
                     }
                 }
@@ -354,24 +408,23 @@ pub fn pending_table(input: &[u8]) {
         }
         for request in requests.values() {
             if let Some(asked) = &request.asked {
-                assert_eq!(*asked.progress.borrow(), request.progress);
+                assert_eq!(asked.progress(), request.progress);
             }
         }
     }
 }
 
-fn ask(pending: &Pending, which: u8, requests: &mut BTreeMap<u64, Request>, is_closed: bool) {
+fn ask<R: Clone, A: Clone>(
+    kind: &Kind<R, A>,
+    which: u8,
+    requests: &mut BTreeMap<u64, Request<R, A>>,
+    is_closed: bool,
+) {
     let device = identity(which);
     let mut id = None;
-    let asked = pending.ask_for_stream(&device, |request_id| {
+    let asked = kind.desk.ask(&device, |request_id| {
         id = Some(number_of(&request_id));
-        StreamRequest {
-            request_id,
-            name: "s".to_owned(),
-            url: "u".to_owned(),
-            token: Secret::new("t"),
-            initiator: None,
-        }
+        (kind.request)(request_id)
     });
     match (asked, id) {
         (Ok(asked), Some(id)) => {
@@ -390,7 +443,7 @@ fn ask(pending: &Pending, which: u8, requests: &mut BTreeMap<u64, Request>, is_c
     }
 }
 
-fn nth(requests: &mut BTreeMap<u64, Request>, which: u8) -> (u64, &mut Request) {
+fn nth<T>(requests: &mut BTreeMap<u64, T>, which: u8) -> (u64, &mut T) {
     let number = usize::from(which) % requests.len();
     let found = requests.iter_mut().nth(number).expect("below the length");
     (*found.0, found.1)

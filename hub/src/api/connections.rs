@@ -1,6 +1,8 @@
-//! What the REST API says of an identity's connection.
+//! What the REST API has to do with an identity's connection.
 
-use crate::registry::{Activity, Identity};
+use common::identity::DeviceIdentity;
+
+use crate::registry::{Activity, Identity, OnDesired};
 use crate::state::HubState;
 
 /// Who is connected now.
@@ -10,6 +12,12 @@ pub trait Connections: Send + Sync {
     fn activity(&self, identity: &Identity) -> Activity;
     /// How many devices hold one, modules not counted.
     fn connected_devices(&self) -> u64;
+}
+
+/// Who is told what services want of devices.
+pub trait DesiredListener {
+    /// What is to be called with a change of the desired properties of this identity.
+    fn on_desired(&self, id: &DeviceIdentity) -> OnDesired;
 }
 
 impl Connections for HubState {
@@ -32,5 +40,12 @@ impl Connections for HubState {
 
     fn connected_devices(&self) -> u64 {
         self.presence.connected_devices() as u64
+    }
+}
+
+impl DesiredListener for HubState {
+    fn on_desired(&self, id: &DeviceIdentity) -> OnDesired {
+        let (presence, id) = (self.presence.clone(), id.clone());
+        Box::new(move |change| presence.desired_changed(&id, change))
     }
 }

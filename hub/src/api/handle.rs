@@ -7,7 +7,7 @@ use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 use super::router::Call;
-use super::{identities, streams, twins};
+use super::{identities, methods, streams, twins};
 use crate::answer::Answer;
 use crate::auth::Caller;
 use crate::refusal::Refusal;
@@ -56,7 +56,18 @@ pub async fn handle(
             };
             identities::handle(registry, state, call, input).await
         }
-        Call::Twins(call) => twins::handle(registry, state, call).await,
+        Call::Twins(call) => {
+            let input = twins::Input {
+                caller: &caller,
+                peer,
+                headers: &headers,
+                body: &body,
+            };
+            twins::handle(registry, state, call, input).await
+        }
+        Call::Method(call) => {
+            methods::handle(state, registry, &caller, peer, call, &body, stop).await
+        }
         Call::Stream(call) => {
             streams::handle(state, registry, &caller, peer, call, &headers, stop).await
         }

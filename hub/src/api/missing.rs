@@ -2,6 +2,7 @@
 //! stranger does not learn what there is. Then the answer is that the hub cannot do it, and not
 //! that there is no such device, as SDKs would report a 404.
 
+use common::identity::DeviceIdentity;
 use common::wire::problem::{BodyFamily, ErrorCode};
 use http::Method;
 
@@ -11,10 +12,6 @@ use crate::refusal::Refusal;
 /// A part of the API that is missing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// `POST /twins/{id}/methods`.
-    DirectMethods,
-    /// `PATCH` and `PUT /twins/{id}`.
-    TwinWrites,
     /// `POST /devices/query`.
     Queries,
     /// `/jobs`.
@@ -37,27 +34,19 @@ impl Missing {
         match self {
             Self::Jobs | Self::Configurations => Some(Permission::of_registry(method)),
             Self::Queries => Some(Permission::RegistryRead),
-            Self::DirectMethods
-            | Self::TwinWrites
-            | Self::DigitalTwins
-            | Self::CloudToDeviceMessages => Some(Permission::ServiceConnect),
+            Self::DigitalTwins | Self::CloudToDeviceMessages => Some(Permission::ServiceConnect),
             Self::FileUploads | Self::DeviceMessages => None,
         }
     }
 
     /// The family of bodies that SDKs expect there.
     pub fn family(self) -> BodyFamily {
-        match self {
-            Self::DirectMethods => BodyFamily::Nested,
-            _ => BodyFamily::Registry,
-        }
+        BodyFamily::Registry
     }
 
     /// The refusal: 501000.
     pub fn refusal(self) -> Refusal {
         let what = match self {
-            Self::DirectMethods => "direct methods",
-            Self::TwinWrites => "writing of twins",
             Self::Queries => "queries",
             Self::Jobs => "jobs",
             Self::Configurations => "configurations",
@@ -70,5 +59,19 @@ impl Missing {
             ErrorCode::NOT_IMPLEMENTED,
             format!("this hub does not have {what} yet"),
         )
+    }
+}
+
+/// There is no such device or module, in the words of streams and direct methods.
+pub(super) fn not_found(identity: &DeviceIdentity) -> Refusal {
+    match &identity.module {
+        None => Refusal::new(
+            ErrorCode::DEVICE_NOT_FOUND,
+            format!("Device {} not registered", identity.device),
+        ),
+        Some(_) => Refusal::new(
+            ErrorCode::MODULE_NOT_FOUND,
+            format!("Module {identity} not registered"),
+        ),
     }
 }

@@ -9,6 +9,7 @@ use common::wire::problem::ErrorCode;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 
+use super::missing::not_found;
 use crate::answer::{Answer, empty};
 use crate::auth::{AuthError, Caller, ServicePrincipal};
 use crate::documents::invalid;
@@ -110,17 +111,4 @@ fn refusal(refused: &Refused) -> Refusal {
         Refused::Rejected(_) | Refused::Token => ErrorCode::SERVER_ERROR,
     };
     Refusal::new(code, refused.to_string())
-}
-
-fn not_found(identity: &DeviceIdentity) -> Refusal {
-    match &identity.module {
-        None => Refusal::new(
-            ErrorCode::DEVICE_NOT_FOUND,
-            format!("Device {} not registered", identity.device),
-        ),
-        Some(_) => Refusal::new(
-            ErrorCode::MODULE_NOT_FOUND,
-            format!("Module {identity} not registered"),
-        ),
-    }
 }

@@ -1,10 +1,12 @@
 //! What a device and the hub have for each other in a session, in no protocol: whatever carries a
 //! session reads [`DeviceEvent`]s out of it and writes [`DeviceCommand`]s into it.
 
+use common::identity::RequestId;
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::twin::{TwinRequest, TwinResponse};
 
-use crate::presence::EndReason;
+use crate::pending::{MethodAnswer, MethodCall};
+use crate::presence::{DesiredUpdate, EndReason};
 
 /// What a device does.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,6 +15,17 @@ pub enum DeviceEvent {
     StreamRequests(bool),
     /// It accepts or rejects a stream.
     StreamAnswer(StreamAnswer),
+    /// It takes calls of direct methods from now on, or no longer.
+    MethodCalls(bool),
+    /// It answers one.
+    MethodAnswer {
+        /// Which.
+        request: RequestId,
+        /// Its answer.
+        answer: MethodAnswer,
+    },
+    /// It is sent changes of its desired properties from now on, or no longer.
+    DesiredUpdates(bool),
     /// It reads its twin, or reports properties.
     Twin {
         /// What it asks for.
@@ -31,8 +44,12 @@ pub enum DeviceEvent {
 pub enum DeviceCommand {
     /// A service asks it for a stream.
     StreamRequest(StreamRequest),
+    /// A service calls one of its methods.
+    MethodCall(MethodCall),
     /// The answer to a request about its twin.
     TwinAnswer(TwinAnswer),
+    /// A service has changed its desired properties.
+    Desired(DesiredUpdate),
     /// Its session is over.
     End(HubEnd),
 }
@@ -44,6 +61,8 @@ pub struct TwinAnswer {
     pub response: TwinResponse,
     /// The twin, or the reason of a refusal, as JSON; empty when there is nothing to send.
     pub body: String,
+    /// The version of the desired properties in it, if it is the twin.
+    pub desired: Option<u64>,
 }
 
 /// Why the hub ends a session.
@@ -53,9 +72,17 @@ pub enum HubEnd {
     #[error("its SAS token expired")]
     TokenExpired,
     /// Another session has taken its place, or its identity may no longer connect.
-    #[error("{}", match .0 { EndReason::Displaced => "the same identity connected again", EndReason::Revoked => "the identity was disabled, deleted or given other keys" })]
+    #[error("{}", ended(.0))]
     Ended(EndReason),
     /// The hub stops.
     #[error("the hub is stopping")]
     Stopping,
+}
+
+fn ended(reason: &EndReason) -> &'static str {
+    match reason {
+        EndReason::Displaced => "the same identity connected again",
+        EndReason::Revoked => "the identity was disabled, deleted or given other keys",
+        EndReason::Behind => "its desired properties change faster than it takes them",
+    }
 }

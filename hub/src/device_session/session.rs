@@ -8,6 +8,7 @@ use std::sync::Arc;
 use common::identity::StreamId;
 use common::optional::or_never;
 use common::wire::stream::StreamRequest;
+use common::wire::twin::TwinRequest;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,8 @@ use super::event::{DeviceCommand, DeviceEvent, HubEnd};
 use super::twin;
 use crate::auth::{AuthError, DevicePrincipal};
 use crate::events::{Event, InSession};
-use crate::presence::{EndReason, PresenceGuard};
+use crate::pending::MethodCall;
+use crate::presence::{DesiredUpdate, EndReason, PresenceGuard};
 use crate::state::HubState;
 
 /// How long what a device has asked for before it left is still carried out.
@@ -32,6 +34,11 @@ pub(super) struct Session<'a> {
     takes_streams: bool,
     /// Stream requests that are to be sent on this session.
     requests: VecDeque<StreamRequest>,
+    takes_methods: bool,
+    /// Calls of direct methods that are to be sent on this session.
+    calls: VecDeque<MethodCall>,
+    /// Changes of its desired properties that are to be sent on this session.
+    desired: VecDeque<DesiredUpdate>,
     /// What it has asked of its twin.
     twin: twin::Requests,
     /// How many telemetry messages it has sent, which are not routed yet.
@@ -64,6 +71,9 @@ impl<'a> Session<'a> {
             principal,
             takes_streams: false,
             requests: VecDeque::new(),
+            takes_methods: false,
+            calls: VecDeque::new(),
+            desired: VecDeque::new(),
             twin: twin::Requests::new(Arc::clone(&state.registry), identity),
             telemetry: 0,
             stop,
@@ -105,11 +115,37 @@ impl<'a> Session<'a> {
                 self.presence.set_subscribed(is_wanted);
                 self.take_requests();
             }
+            DeviceEvent::MethodCalls(is_wanted) => {
+                self.takes_methods = is_wanted;
+                self.presence.set_takes_methods(is_wanted);
+                self.take_requests();
+            }
+            DeviceEvent::MethodAnswer { request, answer } => {
+                let status = answer.status;
+                let event = InSession::MethodAnswer {
+                    request: &request,
+                    status,
+                    is_known: self
+                        .state
+                        .pending
+                        .methods
+                        .answer(identity, &request, answer),
+                };
+                Event::InSession(identity, event).emit();
+            }
+            DeviceEvent::DesiredUpdates(is_wanted) => {
+                self.presence.send_desired(is_wanted);
+                self.desired.extend(self.presence.take_desired());
+            }
             DeviceEvent::StreamAnswer(answer) => {
                 let event = InSession::StreamAnswer {
                     request: &answer.request_id,
                     is_accepted: answer.accepted,
-                    is_known: self.state.pending.answer_stream(identity, &answer),
+                    is_known: self.state.pending.streams.answer(
+                        identity,
+                        &answer.request_id,
+                        answer.accepted,
+                    ),
                 };
                 Event::InSession(identity, event).emit();
             }
@@ -117,7 +153,12 @@ impl<'a> Session<'a> {
                 request,
                 body,
                 is_answered,
-            } => self.twin.push(request, body, is_answered),
+            } => {
+                if matches!(request, TwinRequest::Get(_)) {
+                    self.presence.keep_desired();
+                }
+                self.twin.push(request, body, is_answered);
+            }
             DeviceEvent::Telemetry => {
                 if self.telemetry == 0 {
                     Event::InSession(identity, InSession::Telemetry).emit();
@@ -149,8 +190,28 @@ impl<'a> Session<'a> {
                     Event::InSession(&self.principal.identity, event).emit();
                     return Some(DeviceCommand::StreamRequest(request));
                 }
-                () = self.presence.wake.notified() => self.take_requests(),
-                answer = self.twin.next() => return answer.map(DeviceCommand::TwinAnswer),
+                call = next_of(&mut self.calls) => {
+                    let event = InSession::MethodCall {
+                        name: call.request.name.as_str(),
+                        request: &call.request.request_id,
+                    };
+                    Event::InSession(&self.principal.identity, event).emit();
+                    return Some(DeviceCommand::MethodCall(call));
+                }
+                () = self.presence.wake.notified() => {
+                    self.take_requests();
+                    self.desired.extend(self.presence.take_desired());
+                }
+                // Not before the twin that was read earlier: the device takes what comes last.
+                update = next_of(&mut self.desired), if !self.twin.reads() => {
+                    return Some(DeviceCommand::Desired(update));
+                }
+                answer = self.twin.next() => {
+                    if let Some(version) = answer.as_ref().and_then(|answer| answer.desired) {
+                        self.presence.has_read_desired(version);
+                    }
+                    return answer.map(DeviceCommand::TwinAnswer);
+                }
             }
         }
     }
@@ -171,6 +232,7 @@ impl<'a> Session<'a> {
             return;
         }
         self.presence.set_subscribed(false);
+        self.presence.set_takes_methods(false);
         tokio::select! {
             biased;
             _ = ended(self.stop, &mut self.presence.end) => {}
@@ -178,12 +240,16 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Takes the stream requests that wait for the identity, if it wants them.
+    /// Takes the requests that wait for the identity, if it wants them.
     fn take_requests(&mut self) {
+        let (identity, session) = (&self.principal.identity, self.presence.connection);
+        let pending = &self.state.pending;
         if self.takes_streams {
-            let (identity, session) = (&self.principal.identity, self.presence.connection);
-            let waiting = self.state.pending.take_stream_requests(identity, session);
-            self.requests.extend(waiting);
+            self.requests
+                .extend(pending.streams.take(identity, session));
+        }
+        if self.takes_methods {
+            self.calls.extend(pending.methods.take(identity, session));
         }
     }
 }
@@ -209,13 +275,13 @@ async fn ended(stop: &CancellationToken, end: &mut watch::Receiver<Option<EndRea
 }
 
 /// The first of those that wait; never ends while none does.
-async fn next_of(requests: &mut VecDeque<StreamRequest>) -> StreamRequest {
-    let Some(request) = requests.pop_front() else {
+async fn next_of<T>(waiting: &mut VecDeque<T>) -> T {
+    let Some(first) = waiting.pop_front() else {
         return std::future::pending().await;
     };
-    if requests.is_empty() {
+    if waiting.is_empty() {
         // Most sessions are idle most of the time.
-        *requests = VecDeque::new();
+        *waiting = VecDeque::new();
     }
-    request
+    first
 }

@@ -36,6 +36,8 @@ pub(super) struct Requests {
     registry: Arc<dyn Registry>,
     identity: DeviceIdentity,
     current: Option<Answer>,
+    /// The current one is a read.
+    reads: bool,
     waiting: VecDeque<Waiting>,
 }
 
@@ -45,6 +47,7 @@ impl Requests {
             registry,
             identity,
             current: None,
+            reads: false,
             waiting: VecDeque::new(),
         }
     }
@@ -52,6 +55,11 @@ impl Requests {
     /// Whether another request may come: at most [`TWIN_REQUESTS`] are kept.
     pub(super) fn has_room(&self) -> bool {
         usize::from(self.current.is_some()) + self.waiting.len() < TWIN_REQUESTS
+    }
+
+    /// Whether the twin is being read. May be asked between two calls of [`next`](Self::next).
+    pub(super) fn reads(&self) -> bool {
+        self.current.is_some() && self.reads
     }
 
     /// Takes in a request. One that is not answered is carried out all the same.
@@ -71,6 +79,7 @@ impl Requests {
     pub(super) async fn next(&mut self) -> Option<TwinAnswer> {
         if self.current.is_none() {
             let next = self.waiting.pop_front();
+            self.reads = matches!(&next, Some(next) if matches!(next.request, TwinRequest::Get(_)));
             self.current = next.map(|waiting| self.answer(waiting));
         }
         let Some(current) = &mut self.current else {
@@ -115,11 +124,10 @@ async fn get(
 ) -> TwinAnswer {
     let read = async {
         let twin = registry.twin(identity).await?;
-        let twin = twin.ok_or_else(|| RegistryError::NotFound(identity.clone()))?;
-        Ok(twin.for_device())
+        twin.ok_or_else(|| RegistryError::NotFound(identity.clone()))
     };
     match read.await {
-        Ok(document) => {
+        Ok(twin) => {
             let response = TwinResponse {
                 request_id,
                 status: 200,
@@ -127,7 +135,8 @@ async fn get(
             };
             TwinAnswer {
                 response,
-                body: document.to_string(),
+                body: twin.for_device().to_string(),
+                desired: Some(twin.desired.version),
             }
         }
         Err(error) => refuse(identity, request_id, error),
@@ -157,6 +166,7 @@ async fn patch_reported(
             TwinAnswer {
                 response,
                 body: String::new(),
+                desired: None,
             }
         }
         Err(error) => refuse(identity, request_id, error),
@@ -179,5 +189,9 @@ fn refuse(identity: &DeviceIdentity, request_id: RequestId, error: RegistryError
         version: None,
     };
     let body = json!({ "errorCode": number, "message": message }).to_string();
-    TwinAnswer { response, body }
+    TwinAnswer {
+        response,
+        body,
+        desired: None,
+    }
 }

@@ -25,6 +25,22 @@ pub enum InSession<'a> {
         /// Whether such a request waits; else the answer means nothing.
         is_known: bool,
     },
+    /// A call of a direct method goes to the device.
+    MethodCall {
+        /// The method.
+        name: &'a str,
+        /// The request's id.
+        request: &'a RequestId,
+    },
+    /// The device answers one.
+    MethodAnswer {
+        /// The request's id.
+        request: &'a RequestId,
+        /// The status that the device has chosen.
+        status: i32,
+        /// Whether such a call waits; else the answer means nothing.
+        is_known: bool,
+    },
     /// The device has reported properties, and the registry has them.
     Reported {
         /// Their new version.

@@ -5,7 +5,9 @@ use common::log_about;
 use common::report::chain;
 use common::telemetry::{self, AUDIT, About};
 
-use super::{Certificate, Connection, Event, Fault, InSession, Outcome, Stream};
+use super::{
+    Certificate, Connection, Event, Fault, InSession, Method, MethodOutcome, Outcome, Stream,
+};
 
 /// Writes an event. Marked as audit is what somebody with valid credentials did, once for each.
 pub(super) fn write(event: Event<'_>) {
@@ -67,6 +69,18 @@ pub(super) fn write(event: Event<'_>) {
             let about = About::stream(Some(stream.id), &stream.name).of(stream.device);
             log_about!(debug, about.peer(&peer), %leg, "leg connected");
         }
+        Event::Method(method, outcome) => write_method(&method, outcome),
+        Event::TwinChanged {
+            device,
+            policy,
+            peer,
+            version,
+        } => log_about!(
+            audit info,
+            About::device(device).policy(&policy).peer(&peer),
+            version,
+            "twin changed"
+        ),
         Event::InSession(device, event) => write_in_session(device, event),
         Event::Connection(event) => write_connection(event),
         Event::Fault(fault) => write_fault(fault),
@@ -99,6 +113,34 @@ pub(super) fn write(event: Event<'_>) {
             in_time,
         } => tracing::info!(streams_cut, in_time, "stopped"),
         Event::Certificate(certificate) => write_certificate(certificate),
+    }
+}
+
+/// The outcome of a call of a direct method, with who has called it.
+fn write_method(method: &Method<'_>, outcome: MethodOutcome<'_>) {
+    let Method {
+        name,
+        device,
+        policy,
+        peer,
+    } = method;
+    let about = About::stream(None, name).of(device).policy(policy);
+    let about = match peer {
+        Some(peer) => about.peer(peer),
+        None => about,
+    };
+    match outcome {
+        MethodOutcome::Answered { status } => {
+            log_about!(audit info, about, status, "direct method answered");
+        }
+        MethodOutcome::NotAnswered(reason) => {
+            log_about!(info, about, "direct method not answered: {}", chain(reason));
+        }
+        MethodOutcome::GivenUp => log_about!(
+            info,
+            about,
+            "direct method given up before the device answered"
+        ),
     }
 }
 
@@ -204,6 +246,15 @@ fn write_in_session(device: &DeviceIdentity, event: InSession<'_>) {
             is_accepted: accepted,
             is_known: known,
         } => log_about!(debug, about, %request, accepted, known, "stream answer"),
+        InSession::MethodCall { name, request } => {
+            let about = About::stream(None, &name).of(device);
+            log_about!(debug, about, %request, "direct method called");
+        }
+        InSession::MethodAnswer {
+            request,
+            status,
+            is_known: known,
+        } => log_about!(debug, about, %request, status, known, "direct method answered"),
         InSession::Reported { version } => {
             log_about!(debug, about, version, "reported properties");
         }

@@ -4,7 +4,7 @@
 //! A line names what it is about by the fields of [`common::telemetry::About`]: `device`, `name`,
 //! `stream`, `policy`, `peer`, `transport`. Beside them are, each in the lines of one kind of event,
 //! `telemetry`; `to_device`, `to_service`, `seconds`; `leg`; `request`, `accepted`, `known`;
-//! `version`; `code`; `delay`; `ca`, `file`, `host`; `streams_cut`, `in_time`.
+//! `status`; `version`; `code`; `delay`; `ca`, `file`, `host`; `streams_cut`, `in_time`.
 
 mod connection;
 mod fault;
@@ -72,6 +72,33 @@ pub enum Outcome<'a> {
         /// How it ended.
         end: Reason<'a>,
     },
+}
+
+/// A direct method, and who has called it.
+#[derive(Clone, Copy)]
+pub struct Method<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The device or module that is to carry it out.
+    pub device: &'a DeviceIdentity,
+    /// The shared access policy with which it was called, or the job's.
+    pub policy: &'a str,
+    /// The address that it was called from; a job has none.
+    pub peer: Option<&'a SocketAddr>,
+}
+
+/// What became of a call of a direct method.
+#[derive(Clone, Copy)]
+pub enum MethodOutcome<'a> {
+    /// The device has answered.
+    Answered {
+        /// With this status, which the device chooses.
+        status: i32,
+    },
+    /// It is not here, does not answer, or too many calls wait for it.
+    NotAnswered(Reason<'a>),
+    /// Who has called it went away before the device's answer, or the hub is stopping.
+    GivenUp,
 }
 
 /// What happened to the certificate that the hub shows, and to the CA that proxies and SDK clients
@@ -173,6 +200,19 @@ pub enum Event<'a> {
     StreamRequested(Stream<'a>),
     /// What became of it.
     Stream(Stream<'a>, Outcome<'a>),
+    /// What became of a call of a direct method.
+    Method(Method<'a>, MethodOutcome<'a>),
+    /// A service has changed a twin's tags or desired properties.
+    TwinChanged {
+        /// Whose.
+        device: &'a DeviceIdentity,
+        /// The shared access policy with which it did.
+        policy: &'a str,
+        /// The address that it did from.
+        peer: SocketAddr,
+        /// The twin's version after it.
+        version: u64,
+    },
     /// A leg of a stream is here.
     LegConnected {
         /// The stream.

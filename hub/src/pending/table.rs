@@ -11,7 +11,7 @@ use crate::presence::HubSessionId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AskRefused {
     /// Too many requests wait for this identity.
-    #[error("too many stream requests wait for this device")]
+    #[error("too many requests wait for this device")]
     TooMany,
     /// The hub is going down.
     #[error("the hub is stopping")]
@@ -32,18 +32,29 @@ pub struct Table<T> {
     last_number: u64,
     /// Of one identity.
     most: usize,
+    repeats: Repeats,
     is_closed: bool,
+}
+
+/// Whether a request that was sent and not answered goes to the identity's next session too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeats {
+    /// It does: what it asks for is done once, however often it comes.
+    ToNextSession,
+    /// It does not: it may have been carried out. Its answer counts on any session.
+    Never,
 }
 
 impl<T> Table<T> {
     /// An empty table of at most `most` requests of one identity; request numbers count up from
     /// behind `start`, which should differ from start to start, so that a late answer meets no
     /// other's request.
-    pub fn new(start: u64, most: usize) -> Self {
+    pub fn new(start: u64, most: usize, repeats: Repeats) -> Self {
         Self {
             identities: HashMap::new(),
             last_number: start,
             most,
+            repeats,
             is_closed: false,
         }
     }
@@ -75,13 +86,17 @@ impl<T> Table<T> {
         Ok(number)
     }
 
-    /// The requests that have not gone to this hub session, oldest first; from now on they have.
+    /// The requests that are to go to this hub session, oldest first; from now on they have.
     pub fn undelivered(&mut self, identity: &DeviceIdentity, session: HubSessionId) -> Vec<&T> {
+        let repeats = self.repeats;
         let Some(own) = self.identities.get_mut(identity) else {
             return Vec::new();
         };
         own.values_mut()
-            .filter(|entry| entry.sent_on != Some(session))
+            .filter(|entry| match repeats {
+                Repeats::ToNextSession => entry.sent_on != Some(session),
+                Repeats::Never => entry.sent_on.is_none(),
+            })
             .map(|entry| {
                 entry.sent_on = Some(session);
                 &entry.value
@@ -157,7 +172,7 @@ mod tests {
     #[test]
     fn the_usual_life() {
         let [first, _] = sessions();
-        let mut table = Table::new(7, MOST);
+        let mut table = Table::new(7, MOST, Repeats::ToNextSession);
         let d = identity("d");
         let number = table.ask(&d, |number| number).unwrap();
         assert_eq!(number, 8);
@@ -173,7 +188,7 @@ mod tests {
     #[test]
     fn what_waits_goes_to_the_next_session_too() {
         let [first, second] = sessions();
-        let mut table = Table::new(0, MOST);
+        let mut table = Table::new(0, MOST, Repeats::ToNextSession);
         let d = identity("d");
         let number = table.ask(&d, |number| number).unwrap();
         assert_eq!(table.undelivered(&d, first), [&number]);
@@ -183,8 +198,21 @@ mod tests {
     }
 
     #[test]
+    fn what_may_not_be_repeated_is_sent_once_and_answered_on_any_session() {
+        let [first, second] = sessions();
+        let mut table = Table::new(0, MOST, Repeats::Never);
+        let d = identity("d");
+        let number = table.ask(&d, |number| number).unwrap();
+        assert_eq!(table.undelivered(&d, first), [&number]);
+        assert!(table.undelivered(&d, second).is_empty());
+        let late = table.ask(&d, |number| number).unwrap();
+        assert_eq!(table.undelivered(&d, second), [&late]);
+        assert_eq!(table.answer(&d, number), Some(number));
+    }
+
+    #[test]
     fn an_identity_has_a_limited_number_and_a_withdrawn_one_makes_room() {
-        let mut table = Table::new(0, MOST);
+        let mut table = Table::new(0, MOST, Repeats::ToNextSession);
         let d = identity("d");
         let mut last = 0;
         for _ in 0..MOST {
@@ -198,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_closed_table_takes_no_more_and_gives_out_all() {
-        let mut table = Table::new(0, MOST);
+        let mut table = Table::new(0, MOST, Repeats::ToNextSession);
         table.ask(&identity("d"), |number| number).unwrap();
         table.ask(&identity("e"), |number| number).unwrap();
         assert_eq!(table.close().len(), 2);
@@ -234,7 +262,7 @@ mod tests {
         #[test]
         fn random_histories_keep_the_table_whole(steps in proptest::collection::vec(step(), 0..80)) {
             let sessions = sessions();
-            let mut table = Table::new(0, MOST);
+            let mut table = Table::new(0, MOST, Repeats::ToNextSession);
             let mut waiting = BTreeSet::<(u8, u64)>::new();
             let mut sent = BTreeSet::<(u8, u64)>::new();
             let name = |n: u8| identity(&format!("d{n}"));

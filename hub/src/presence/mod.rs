@@ -1,7 +1,9 @@
 //! Which identities hold a hub session now. Presence is a guard: holding it means
 //! connected, dropping it, on any path, means gone. The newest connection wins.
 
-use std::collections::HashMap;
+mod desired;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -9,8 +11,10 @@ use common::identity::{DeviceId, DeviceIdentity};
 use common::locks::lock;
 use tokio::sync::{Notify, watch};
 
+pub use self::desired::DesiredUpdate;
+use self::desired::{DesiredQueue, Overflow};
 use crate::auth::{Credential, DevicePrincipal};
-use crate::registry::{Activity, ActivityRecord, activity};
+use crate::registry::{Activity, ActivityRecord, DesiredChange, activity};
 
 /// Names one connection of a device, to tell it from the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +27,8 @@ pub enum EndReason {
     Displaced,
     /// The identity was disabled, deleted, or lost the key it came with.
     Revoked,
+    /// Its desired properties change faster than it takes them.
+    Behind,
 }
 
 struct Entry {
@@ -30,6 +36,9 @@ struct Entry {
     credential: Credential,
     generation_id: String,
     subscribed: bool,
+    /// Whether it takes calls of direct methods.
+    takes_methods: bool,
+    desired: DesiredQueue,
     /// Since when the identity is connected, Unix microseconds; a takeover changes nothing.
     since: u64,
     /// When it last did something, Unix microseconds.
@@ -70,7 +79,7 @@ pub struct PresenceGuard {
     pub has_displaced: bool,
     /// This connection.
     pub connection: HubSessionId,
-    /// Told when stream requests wait for this identity.
+    /// Notified when something waits for this identity.
     pub wake: Arc<Notify>,
     /// Told when the hub wants the session to end.
     pub end: watch::Receiver<Option<EndReason>>,
@@ -97,6 +106,8 @@ impl Presence {
             credential: principal.credential.clone(),
             generation_id: principal.generation_id.clone(),
             subscribed: false,
+            takes_methods: false,
+            desired: DesiredQueue::default(),
             since: table.entries.get(&identity).map_or(now, |old| old.since),
             active: Arc::clone(&active),
             stored: Activity::default(),
@@ -121,10 +132,21 @@ impl Presence {
         }
     }
 
-    /// Tells the identity's session, if there is one, that a stream request waits.
+    /// Wakes the identity's session, if there is one: something waits for it.
     pub fn wake(&self, identity: &DeviceIdentity) {
         if let Some(entry) = self.table().entries.get(identity) {
             entry.wake.notify_one();
+        }
+    }
+
+    /// Lets the identity's session, if there is one, know of a change of its desired properties.
+    /// To be called in the order of the changes.
+    pub fn desired_changed(&self, identity: &DeviceIdentity, change: DesiredChange) {
+        if let Some(entry) = self.table().entries.get_mut(identity) {
+            match entry.desired.push(change.into()) {
+                Ok(()) => entry.wake.notify_one(),
+                Err(Overflow) => drop(entry.end.send_replace(Some(EndReason::Behind))),
+            }
         }
     }
 
@@ -139,6 +161,14 @@ impl Presence {
             .entries
             .get(identity)
             .is_some_and(|entry| entry.subscribed)
+    }
+
+    /// Whether the identity is connected and takes calls of direct methods.
+    pub fn takes_methods(&self, identity: &DeviceIdentity) -> bool {
+        self.table()
+            .entries
+            .get(identity)
+            .is_some_and(|entry| entry.takes_methods)
     }
 
     /// What is known of an identity's activity, of this generation, that the registry may
@@ -234,13 +264,42 @@ impl PresenceGuard {
         self.active.store(activity::now(), Ordering::Relaxed);
     }
 
+    /// Does something with the identity's entry, as long as that is of this session.
+    fn entry<T>(&self, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let mut table = self.presence.table();
+        let entry = table.entries.get_mut(&self.identity);
+        let own = entry.filter(|entry| entry.connection == self.connection);
+        own.map(act)
+    }
+
     /// Says whether this session takes stream requests.
     pub fn set_subscribed(&self, subscribed: bool) {
-        if let Some(entry) = self.presence.table().entries.get_mut(&self.identity)
-            && entry.connection == self.connection
-        {
-            entry.subscribed = subscribed;
-        }
+        self.entry(|entry| entry.subscribed = subscribed);
+    }
+
+    /// Says whether this session takes calls of direct methods.
+    pub fn set_takes_methods(&self, takes_methods: bool) {
+        self.entry(|entry| entry.takes_methods = takes_methods);
+    }
+
+    /// The device begins to read its twin: what changes from now on is kept for it.
+    pub fn keep_desired(&self) {
+        self.entry(|entry| entry.desired.keep());
+    }
+
+    /// The device has read its twin, with this version of the desired properties.
+    pub fn has_read_desired(&self, version: u64) {
+        self.entry(|entry| entry.desired.has_read(version));
+    }
+
+    /// The device subscribes changes of its desired properties, or no longer does.
+    pub fn send_desired(&self, is_wanted: bool) {
+        self.entry(|entry| entry.desired.send(is_wanted));
+    }
+
+    /// The changes of its desired properties that the device is to be sent now.
+    pub fn take_desired(&self) -> VecDeque<DesiredUpdate> {
+        self.entry(|entry| entry.desired.take()).unwrap_or_default()
     }
 }
 

@@ -27,12 +27,14 @@ pub use identities::{
     Status, Thumbprint,
 };
 pub use policies::{Permissions, Policies, Policy};
-pub use rules::{TwinPatch, TwinRuleError};
+pub use rules::{TwinChange, TwinPatch, TwinRuleError};
 pub use scope::ScopeError;
 pub use sessions::{Sessions, Subscriptions};
 pub use sqlite::SqliteRegistry;
 pub use store::StoreError;
-pub use twins::{Metadata, Section, Twin, Twins};
+pub use twins::{
+    DesiredChange, DeviceTwin, Members, Metadata, OnDesired, Section, Twin, TwinPage, Twins,
+};
 
 /// The whole registry.
 #[async_trait]

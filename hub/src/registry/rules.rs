@@ -29,6 +29,12 @@ pub enum TwinRuleError {
     /// The section would become too large.
     #[error("the properties would be larger than {} bytes", limits::TWIN_SECTION)]
     SectionTooLarge,
+    /// The tags would become too large.
+    #[error("the tags would be larger than {} bytes", limits::TWIN_TAGS)]
+    TagsTooLarge,
+    /// Tags, or desired properties, that are no object.
+    #[error("{0} is not a JSON object")]
+    Part(&'static str),
     /// A key with a character that keys may not have.
     #[error(
         "a property's name contains {0:?}; it may have no control characters, dots, blanks or $"
@@ -56,7 +62,9 @@ impl TwinRuleError {
     /// IoT Hub's code for it.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::PatchTooLarge | Self::SectionTooLarge => ErrorCode::MESSAGE_TOO_LARGE,
+            Self::PatchTooLarge | Self::SectionTooLarge | Self::TagsTooLarge => {
+                ErrorCode::MESSAGE_TOO_LARGE
+            }
             _ => ErrorCode::ARGUMENT_INVALID,
         }
     }
@@ -78,9 +86,90 @@ impl TwinPatch {
         let Value::Object(patch) = patch else {
             return Err(TwinRuleError::NotAnObject);
         };
+        Self::checked(patch)
+    }
+
+    fn checked(patch: Map<String, Value>) -> Result<Self, TwinRuleError> {
         check_object(&patch, 0)?;
         Ok(Self(patch))
     }
+}
+
+/// How a part of a twin is changed.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Change {
+    /// As by a JSON merge patch.
+    Merge(TwinPatch),
+    /// This takes its place.
+    Replace(TwinPatch),
+}
+
+/// What a service changes in a twin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TwinChange {
+    pub(super) tags: Option<Change>,
+    pub(super) desired: Option<Change>,
+}
+
+impl TwinChange {
+    /// Reads a document with the members `tags` and `properties.desired`, and checks all that does
+    /// not depend on the present twin. Other members mean nothing, and neither do `$metadata` and
+    /// `$version` in the desired properties: a document that was read can be sent back. With
+    /// `replaces` both parts are replaced as wholes, and what is missing is then empty; else what
+    /// is there is merged, and null empties a part.
+    ///
+    /// # Errors
+    /// [`TwinRuleError`] names the rule that it breaks.
+    pub fn from_document(document: &Value, replaces: bool) -> Result<Self, TwinRuleError> {
+        let Value::Object(document) = document else {
+            return Err(TwinRuleError::NotAnObject);
+        };
+        let properties = match document.get("properties") {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(properties)) => Some(properties),
+            Some(_) => return Err(TwinRuleError::Part("properties")),
+        };
+        let desired = properties.and_then(|properties| properties.get("desired"));
+        Ok(Self {
+            tags: change(document.get("tags"), "tags", replaces)?,
+            desired: change(desired, "properties.desired", replaces)?,
+        })
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.tags.is_none() && self.desired.is_none()
+    }
+}
+
+fn change(
+    part: Option<&Value>,
+    name: &'static str,
+    replaces: bool,
+) -> Result<Option<Change>, TwinRuleError> {
+    let object = match part {
+        None if !replaces => return Ok(None),
+        None | Some(Value::Null) => return Ok(Some(Change::Replace(TwinPatch(Map::new())))),
+        Some(Value::Object(object)) => object,
+        Some(_) => return Err(TwinRuleError::Part(name)),
+    };
+    let mut object = object.clone();
+    object.retain(|key, _| !matches!(key.as_str(), "$metadata" | "$version"));
+    let patch = TwinPatch::checked(object)?;
+    if size(&patch.0) > limits::TWIN_PATCH {
+        return Err(TwinRuleError::PatchTooLarge);
+    }
+    Ok(Some(if replaces {
+        Change::Replace(patch)
+    } else {
+        Change::Merge(patch)
+    }))
+}
+
+/// Bytes as compact JSON.
+pub(super) fn size(object: &Map<String, Value>) -> usize {
+    // Writing into memory fails for no object.
+    serde_json::to_string(object).map_or(usize::MAX, |text| text.len())
 }
 
 fn check_object(object: &Map<String, Value>, depth: usize) -> Result<(), TwinRuleError> {

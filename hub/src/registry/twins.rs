@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use common::identity::DeviceIdentity;
 use serde_json::{Map, Value, json};
 
-use super::{RegistryError, TwinPatch, TwinRuleError};
+use super::rules::{Change, size};
+use super::{Cursor, Identity, IfMatch, RegistryError, TwinChange, TwinPatch, TwinRuleError};
 use crate::iso8601::NEVER;
 use crate::limits;
 
@@ -14,6 +15,32 @@ use crate::limits;
 pub trait Twins: Send + Sync + 'static {
     /// The twin of an identity; `None` when there is no such identity. May be dropped.
     async fn twin(&self, id: &DeviceIdentity) -> Result<Option<Twin>, RegistryError>;
+
+    /// An identity and its twin, of one moment; `None` when there is no such identity. May be
+    /// dropped.
+    async fn device_twin(&self, id: &DeviceIdentity) -> Result<Option<DeviceTwin>, RegistryError>;
+
+    /// The devices, or the modules, behind a cursor, or from the first one, in the order of their
+    /// ids: at most `limit`. One that is damaged is left out, and the log names it once. May be
+    /// dropped.
+    async fn device_twins(
+        &self,
+        of: Members,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<TwinPage, RegistryError>;
+
+    /// Changes tags and desired properties of an identity's twin, both or neither. `desired` is
+    /// given the change of the desired properties, if there is one, once it is stored: of all
+    /// changes in the order of their versions, so it must not block. Dropped, the change is
+    /// carried out all the same.
+    async fn change_twin(
+        &self,
+        id: &DeviceIdentity,
+        change: TwinChange,
+        condition: IfMatch,
+        desired: OnDesired,
+    ) -> Result<DeviceTwin, RegistryError>;
 
     /// Merges a patch into the reported properties of an identity's twin, whole or not
     /// at all, and returns their new version. No change in the sense of
@@ -26,16 +53,57 @@ pub trait Twins: Send + Sync + 'static {
     ) -> Result<u64, RegistryError>;
 }
 
+/// Called with a change of desired properties that is stored.
+pub type OnDesired = Box<dyn FnOnce(DesiredChange) + Send>;
+
+/// Devices, or the modules of all devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Members {
+    /// The devices themselves.
+    Devices,
+    /// Their modules.
+    Modules,
+}
+
+/// An identity with its twin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceTwin {
+    /// The device or module.
+    pub identity: Identity,
+    /// Its twin.
+    pub twin: Twin,
+}
+
+/// A part of a list of twins, as [`Page`](super::Page) is of identities.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TwinPage {
+    /// In the order of their ids; there may be none although more follow.
+    pub twins: Vec<DeviceTwin>,
+    /// Where the list goes on; `None`: this is its end.
+    pub next: Option<Cursor>,
+}
+
+/// A change of desired properties, for the device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DesiredChange {
+    /// Their version after it.
+    pub version: u64,
+    /// A JSON merge patch from the version before: null removes a property.
+    pub patch: Map<String, Value>,
+}
+
 /// When a property, or anything below it, was last changed.
 const LAST_UPDATED: &str = "$lastUpdated";
 
-/// The twin of one identity. Tags are not kept yet.
+/// The twin of one identity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Twin {
     /// Goes up by one with every change of any part.
     pub version: u64,
     /// Changes with every change of any part: unquoted base64 text.
     pub etag: String,
+    /// What the service notes about the device, which does not see it.
+    pub tags: Map<String, Value>,
     /// What the service wants.
     pub desired: Section,
     /// What the device says.
@@ -48,9 +116,40 @@ impl Twin {
         Self {
             version: 1,
             etag,
+            tags: Map::new(),
             desired: Section::default(),
             reported: Section::default(),
         }
+    }
+
+    /// Changes tags and desired properties, and returns what the device has to know of it; `now`
+    /// is the time that the changed properties get.
+    ///
+    /// # Errors
+    /// [`TwinRuleError`] when a part would be too large; the twin is then of no more use.
+    pub(super) fn change(
+        &mut self,
+        change: TwinChange,
+        now: &str,
+    ) -> Result<Option<DesiredChange>, TwinRuleError> {
+        match change.tags {
+            Some(Change::Merge(TwinPatch(patch))) => merge_plain(&mut self.tags, patch),
+            Some(Change::Replace(TwinPatch(tags))) => self.tags = without_nulls(tags),
+            None => {}
+        }
+        if size(&self.tags) > limits::TWIN_TAGS {
+            return Err(TwinRuleError::TagsTooLarge);
+        }
+        let patch = match change.desired {
+            Some(Change::Merge(patch)) => {
+                self.desired.apply(patch.clone(), now)?;
+                patch.0
+            }
+            Some(Change::Replace(TwinPatch(desired))) => self.desired.replace(desired, now)?,
+            None => return Ok(None),
+        };
+        let version = self.desired.version;
+        Ok(Some(DesiredChange { version, patch }))
     }
 
     /// The document that the device gets.
@@ -110,12 +209,71 @@ impl Section {
     /// [`TwinRuleError::SectionTooLarge`]; the section is then of no more use.
     pub(super) fn apply(&mut self, patch: TwinPatch, now: &str) -> Result<(), TwinRuleError> {
         merge(&mut self.properties, &mut self.metadata, patch.0, now);
+        self.stepped()
+    }
+
+    /// Puts these in the place of all properties, and returns the merge patch that does the same:
+    /// all of them, and null for those that are gone.
+    ///
+    /// # Errors
+    /// [`TwinRuleError::SectionTooLarge`]; the section is then of no more use.
+    fn replace(
+        &mut self,
+        properties: Map<String, Value>,
+        now: &str,
+    ) -> Result<Map<String, Value>, TwinRuleError> {
+        let properties = without_nulls(properties);
+        let old = std::mem::take(self);
+        let mut patch = properties.clone();
+        remove_others(&mut patch, &old.properties);
+        self.version = old.version;
+        self.apply(TwinPatch(properties), now)?;
+        Ok(patch)
+    }
+
+    fn stepped(&mut self) -> Result<(), TwinRuleError> {
         self.version += 1;
-        let size = Value::from(self.properties.clone()).to_string().len();
-        if size > limits::TWIN_SECTION {
+        if size(&self.properties) > limits::TWIN_SECTION {
             return Err(TwinRuleError::SectionTooLarge);
         }
         Ok(())
+    }
+}
+
+/// Nulls in a whole mean that there is nothing.
+fn without_nulls(object: Map<String, Value>) -> Map<String, Value> {
+    let mut kept = Map::new();
+    merge_plain(&mut kept, object);
+    kept
+}
+
+/// Adds to a patch what removes the properties of `old` that it does not have.
+fn remove_others(patch: &mut Map<String, Value>, old: &Map<String, Value>) {
+    for (key, value) in old {
+        match (patch.get_mut(key), value) {
+            (None, _) => drop(patch.insert(key.clone(), Value::Null)),
+            (Some(Value::Object(patch)), Value::Object(old)) => remove_others(patch, old),
+            (Some(_), _) => {}
+        }
+    }
+}
+
+/// JSON merge patch (RFC 7386). Goes no deeper than the patch, whose depth is bounded.
+fn merge_plain(object: &mut Map<String, Value>, patch: Map<String, Value>) {
+    for (key, value) in patch {
+        match value {
+            Value::Null => drop(object.remove(&key)),
+            Value::Object(patch) => {
+                let inner = object.entry(key).or_insert_with(|| Map::new().into());
+                if !inner.is_object() {
+                    *inner = Map::new().into();
+                }
+                if let Value::Object(inner) = inner {
+                    merge_plain(inner, patch);
+                }
+            }
+            value => drop(object.insert(key, value)),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use self::path::Path;
 use self::table::{Ids, Resource};
 use super::access::Access;
 use super::missing::Missing;
-use super::{identities, streams, twins};
+use super::{identities, methods, streams, twins};
 use crate::auth::Permission;
 use crate::refusal::Refusal;
 
@@ -54,6 +54,8 @@ pub enum Call {
     Identities(identities::Call),
     /// Twins.
     Twins(twins::Call),
+    /// A direct method.
+    Method(methods::Call),
     /// A stream to a device.
     Stream(streams::Call),
 }
@@ -82,14 +84,13 @@ fn target(resource: Resource, method: &Method, ids: &Ids<'_>, scope: String) -> 
     let resource = match resource {
         // That is the query API, not a device of this name.
         Resource::Identity if is_query(method, ids) => Resource::Missing(Missing::Queries),
-        Resource::Twin if [Method::PATCH, Method::PUT].contains(method) => {
-            Resource::Missing(Missing::TwinWrites)
-        }
         other => other,
     };
     let (permission, has_owner) = match resource {
         Resource::Missing(missing) => (missing.permission(method), false),
-        Resource::Twin | Resource::Streams => (Some(Permission::ServiceConnect), false),
+        Resource::Twin | Resource::Methods | Resource::Streams => {
+            (Some(Permission::ServiceConnect), false)
+        }
         // A device owns its modules, and nothing else.
         Resource::Modules => (Some(Permission::of_registry(method)), true),
         Resource::Identity => (Some(Permission::of_registry(method)), ids.has_module()),
@@ -104,6 +105,7 @@ fn target(resource: Resource, method: &Method, ids: &Ids<'_>, scope: String) -> 
     });
     let (family, has_body) = match resource {
         Resource::Missing(missing) => (missing.family(), false),
+        Resource::Methods => (BodyFamily::Nested, true),
         Resource::Streams => (BodyFamily::Nested, false),
         _ => (BodyFamily::Registry, true),
     };
@@ -147,9 +149,15 @@ fn call(resource: Resource, method: &Method, ids: &Ids<'_>) -> Result<Call, Refu
         (Resource::DeviceStatistics, "GET") => OfIdentities::DeviceStatistics,
         (Resource::ServiceStatistics, "GET") => OfIdentities::ServiceStatistics,
         (Resource::Twin, "GET") => return Ok(Call::Twins(twins::Call::Read(ids.identity()?))),
-        (Resource::Modules | Resource::Twin, _)
-        | (Resource::DeviceStatistics | Resource::ServiceStatistics, _) => {
+        (Resource::Twin, "PATCH") => return Ok(Call::Twins(twins::Call::Merge(ids.identity()?))),
+        (Resource::Twin, "PUT") => return Ok(Call::Twins(twins::Call::Replace(ids.identity()?))),
+        (Resource::Twin, _) => return Err(Refusal::wrong_method("GET, PATCH, PUT")),
+        (Resource::Modules, _) | (Resource::DeviceStatistics | Resource::ServiceStatistics, _) => {
             return Err(Refusal::wrong_method("GET"));
+        }
+        (Resource::Methods, "POST") => {
+            let identity = ids.identity()?;
+            return Ok(Call::Method(methods::Call { identity }));
         }
         (Resource::Streams, "POST") => {
             return Ok(Call::Stream(streams::Call {
@@ -157,7 +165,7 @@ fn call(resource: Resource, method: &Method, ids: &Ids<'_>) -> Result<Call, Refu
                 name: ids.stream_name()?,
             }));
         }
-        (Resource::Streams, _) => return Err(Refusal::wrong_method("POST")),
+        (Resource::Methods | Resource::Streams, _) => return Err(Refusal::wrong_method("POST")),
         (Resource::Missing(missing), _) => return Err(missing.refusal()),
         // Not of the REST API: they are found before.
         (Resource::Leg | Resource::NoLeg, _) => return Err(no_such_resource()),

@@ -22,6 +22,7 @@ pub(super) enum Resource {
     DeviceStatistics,
     ServiceStatistics,
     Twin,
+    Methods,
     Streams,
     Missing(Missing),
     /// One leg of a stream.
@@ -40,6 +41,11 @@ const PATTERNS: &[(&str, Resource)] = &[
     ("/statistics/service", Resource::ServiceStatistics),
     ("/twins/{device}", Resource::Twin),
     ("/twins/{device}/modules/{module}", Resource::Twin),
+    ("/twins/{device}/methods", Resource::Methods),
+    (
+        "/twins/{device}/modules/{module}/methods",
+        Resource::Methods,
+    ),
     ("/twins/{device}/streams/{name}", Resource::Streams),
     (
         "/twins/{device}/modules/{module}/streams/{name}",
@@ -52,11 +58,6 @@ const PATTERNS: &[(&str, Resource)] = &[
 
 /// What there is not yet, whatever the method.
 const MISSING: &[(&str, Missing)] = &[
-    ("/twins/{device}/methods", Missing::DirectMethods),
-    (
-        "/twins/{device}/modules/{module}/methods",
-        Missing::DirectMethods,
-    ),
     ("/jobs", Missing::Jobs),
     ("/jobs/{*rest}", Missing::Jobs),
     ("/configurations", Missing::Configurations),

@@ -108,7 +108,10 @@ fn permissions_and_foreign_paths() {
 fn refusals_come_in_their_order() {
     for (method, path, refused) in [
         (Method::POST, "/devices/query", 501_000),
-        (Method::PUT, "/twins/a b", 501_000),
+        (Method::PUT, "/twins/a b", 400_004),
+        (Method::DELETE, "/twins/a b", 405_000),
+        (Method::POST, "/twins/a b/methods", 400_004),
+        (Method::GET, "/twins/a b/methods", 405_000),
         (Method::POST, "/devices/a b/files", 501_000),
         (Method::GET, "/nothing", 404_000),
         (Method::GET, "/twins/d/streams", 404_000),
@@ -136,6 +139,10 @@ fn what_is_there_is_not_missing() {
         (Method::GET, "/devices/query/modules"),
         (Method::GET, "/statistics/devices"),
         (Method::POST, "/twins/d/modules/m/streams/s"),
+        (Method::PATCH, "/twins/d"),
+        (Method::PUT, "/twins/d/modules/m"),
+        (Method::POST, "/twins/d/methods"),
+        (Method::POST, "/twins/d/modules/m/methods"),
     ] {
         assert!(rest(&method, path).call.is_ok(), "{method} {path}");
     }

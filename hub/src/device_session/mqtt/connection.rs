@@ -52,7 +52,7 @@ impl<S: Transport> Connection<'_, S> {
     }
 
     async fn converse(&mut self) -> SessionEnd {
-        if let Some(event) = self.machine.resume() {
+        for event in self.machine.resume() {
             self.session.receive(event);
         }
         let mut last_read = Instant::now();
@@ -129,7 +129,12 @@ impl<S: Transport> Connection<'_, S> {
                 return Ok(());
             }
         }
-        if matches!(command, DeviceCommand::StreamRequest(_)) {
+        if matches!(
+            command,
+            DeviceCommand::StreamRequest(_)
+                | DeviceCommand::MethodCall(_)
+                | DeviceCommand::Desired(_)
+        ) {
             self.session.note_activity();
         }
         Ok(())

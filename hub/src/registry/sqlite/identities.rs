@@ -14,11 +14,14 @@ use crate::registry::{
 };
 
 /// Status columns come from the device's row, also for its modules.
-const SELECT: &str = "SELECT i.device, i.module, i.generation, i.etag, d.enabled, \
+pub(super) const COLUMNS: &str = "i.device, i.module, i.generation, i.etag, d.enabled, \
     d.status_reason, d.status_updated, i.authentication, i.primary_credential, \
     i.secondary_credential, i.iot_edge, i.device_scope, i.parent_scopes, i.managed_by, \
-    coalesce(a.connected, 0), a.connection_state_updated, a.last_activity \
-    FROM identities i JOIN identities d ON d.device = i.device AND d.module = '' \
+    coalesce(a.connected, 0), a.connection_state_updated, a.last_activity";
+/// How many [`COLUMNS`] there are.
+pub(super) const COLUMN_COUNT: usize = 17;
+/// Where the columns are from.
+pub(super) const TABLES: &str = "identities i JOIN identities d ON d.device = i.device AND d.module = '' \
     LEFT JOIN activity a ON a.device = i.device AND a.module = i.module \
     AND a.generation = i.generation";
 
@@ -33,7 +36,7 @@ impl Identities for SqliteRegistry {
         let (after, damaged) = (behind(after), Arc::clone(&self.damaged));
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "{SELECT} WHERE i.module = '' AND i.device > ?1 ORDER BY i.device LIMIT ?2"
+                "SELECT {COLUMNS} FROM {TABLES} WHERE i.module = '' AND i.device > ?1 ORDER BY i.device LIMIT ?2"
             ))?;
             let rows = statement.query_map(params![after, count(limit)], |row| {
                 Ok((row.get(0)?, identity(row)))
@@ -53,7 +56,7 @@ impl Identities for SqliteRegistry {
         let device = device.clone();
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "{SELECT} WHERE i.device = ?1 AND i.module > ?2 ORDER BY i.module LIMIT ?3"
+                "SELECT {COLUMNS} FROM {TABLES} WHERE i.device = ?1 AND i.module > ?2 ORDER BY i.module LIMIT ?3"
             ))?;
             let rows = statement
                 .query_map(params![device.as_str(), after, count(limit)], |row| {
@@ -119,11 +122,11 @@ impl Identities for SqliteRegistry {
 
 /// The id that a list goes on behind. The empty one is before all devices, and it is the device
 /// itself before all its modules.
-fn behind(cursor: Option<&Cursor>) -> String {
+pub(super) fn behind(cursor: Option<&Cursor>) -> String {
     cursor.map(|cursor| cursor.0.clone()).unwrap_or_default()
 }
 
-fn count(limit: usize) -> i64 {
+pub(super) fn count(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
@@ -149,7 +152,9 @@ fn page(
 
 fn find(connection: &Connection, id: &DeviceIdentity) -> Result<Option<Identity>> {
     connection
-        .prepare_cached(&format!("{SELECT} WHERE i.device = ?1 AND i.module = ?2"))?
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM {TABLES} WHERE i.device = ?1 AND i.module = ?2"
+        ))?
         .query_row([id.device.as_str(), module_column(id)], |row| {
             Ok(identity(row))
         })

@@ -79,6 +79,15 @@ impl SqliteRegistry {
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.write_then(work, |result| result).await
+    }
+
+    /// The same; `then` is given what is stored before any other write begins.
+    async fn write_then<T: Send + 'static, U: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        then: impl FnOnce(T) -> U + Send + 'static,
+    ) -> Result<U> {
         let connection = Arc::clone(&self.writer);
         blocking(move || {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +95,7 @@ impl SqliteRegistry {
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let result = work(&transaction)?;
             transaction.commit()?;
-            Ok(result)
+            Ok(then(result))
         })
         .await
     }

@@ -50,7 +50,7 @@ pub(super) fn key(column: Option<String>) -> Option<SharedKey> {
     SharedKey::parse(text.expose()).ok()
 }
 
-/// A row of [`super::identities::SELECT`].
+/// A row that begins with [`super::identities::COLUMNS`].
 pub(super) fn identity(row: &Row<'_>) -> Result<Identity> {
     let id = id(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?;
     let damaged = |what| damaged(Owner::Identity(id.clone()), what);

@@ -13,7 +13,7 @@ use crate::registry::{Permissions, RegistryError, StoreError};
 use crate::limits;
 
 /// Every step from an empty database to the present one.
-const STEPS: [&str; 4] = [FIRST, TWINS, MEMBERS, SUBSCRIPTIONS];
+const STEPS: [&str; 5] = [FIRST, TWINS, MEMBERS, SUBSCRIPTIONS, TAGS];
 
 /// `point` in `changes` counts up for ever, also when old rows go: it begins at 2, so
 /// that 1 is the point of an untouched registry and 0 can mean "not asked before".
@@ -117,6 +117,9 @@ CREATE TRIGGER identity_deleted_subscriptions AFTER DELETE ON identities BEGIN
     DELETE FROM subscriptions WHERE device = OLD.device AND module = OLD.module;
 END;
 ";
+
+/// What services note about devices.
+const TAGS: &str = "ALTER TABLE twins ADD COLUMN tags TEXT NOT NULL DEFAULT '{}'; -- a JSON object";
 
 /// Opens a connection with the settings that all of ours have. Where the database is in
 /// order, nothing is written to it.

@@ -2,14 +2,16 @@
 //! turns packets into what is to be done about them, and what the hub has for the device into
 //! packets. No I/O, no clock.
 
+use bytes::Bytes;
 use common::identity::DeviceIdentity;
 use common::mqtt::{self, MqttError, Packet, Qos, SubackReturnCode, packet};
-use common::wire::stream;
 use common::wire::topics::{self, DeviceFilter, DevicePublish};
-use common::wire::twin::{self, TwinRequest};
+use common::wire::twin::{self, DesiredChange, TwinRequest};
 
 use super::super::event::{DeviceCommand, DeviceEvent};
 use super::topics::{is_filter, is_topic};
+use crate::pending::{MethodAnswer, MethodCall};
+use crate::presence::DesiredUpdate;
 use crate::registry::Subscriptions;
 
 /// A rule that a device broke.
@@ -85,9 +87,21 @@ impl Machine {
     }
 
     /// What follows from earlier connections' subscriptions; to be asked once, at the start.
-    pub fn resume(&self) -> Option<DeviceEvent> {
-        self.has(stream::REQUEST_FILTER)
-            .then_some(DeviceEvent::StreamRequests(true))
+    pub fn resume(&self) -> Vec<DeviceEvent> {
+        let filters = self.subscriptions.keys();
+        filters
+            .filter_map(|filter| self.subscribed(filter, true))
+            .collect()
+    }
+
+    /// What it means that the device has subscribed a filter, or no longer does.
+    fn subscribed(&self, filter: &str, is_wanted: bool) -> Option<DeviceEvent> {
+        match topics::device_filter(&self.identity, filter) {
+            DeviceFilter::StreamRequests => Some(DeviceEvent::StreamRequests(is_wanted)),
+            DeviceFilter::DesiredUpdates => Some(DeviceEvent::DesiredUpdates(is_wanted)),
+            DeviceFilter::MethodCalls => Some(DeviceEvent::MethodCalls(is_wanted)),
+            DeviceFilter::TwinResponses | DeviceFilter::Known | DeviceFilter::Unknown => None,
+        }
     }
 
     /// Judges one packet.
@@ -125,6 +139,13 @@ impl Machine {
                 let topic = answer.response.to_topic();
                 mqtt::publish_with(&topic, answer.body.as_bytes()).map(Some)
             }
+            DeviceCommand::MethodCall(MethodCall { request, payload }) => {
+                mqtt::publish_with(&request.to_topic(), payload).map(Some)
+            }
+            DeviceCommand::Desired(DesiredUpdate { version, body }) => {
+                let topic = DesiredChange { version: *version }.to_topic();
+                mqtt::publish_with(&topic, body.as_bytes()).map(Some)
+            }
             DeviceCommand::TwinAnswer(_) | DeviceCommand::End(_) => Ok(None),
         }
     }
@@ -154,6 +175,13 @@ impl Machine {
         let event = match topics::device_publish(&self.identity, topic) {
             DevicePublish::StreamAnswer(answer) => Some(DeviceEvent::StreamAnswer(answer)),
             DevicePublish::Twin(request) => self.twin(request, publish),
+            DevicePublish::MethodAnswer(answer) => Some(DeviceEvent::MethodAnswer {
+                request: answer.request_id,
+                answer: MethodAnswer {
+                    status: answer.status,
+                    payload: Bytes::copy_from_slice(publish.payload().as_slice()),
+                },
+            }),
             DevicePublish::Telemetry => Some(DeviceEvent::Telemetry),
             DevicePublish::Known => None,
             DevicePublish::Unknown => return Err(Violation::ForeignTopic),
@@ -187,7 +215,7 @@ impl Machine {
             return Err(Violation::BadFilter);
         }
         let mut codes = Vec::with_capacity(entries.len());
-        let (mut takes_streams, mut is_new) = (false, false);
+        let (mut events, mut is_new) = (Vec::new(), false);
         for entry in entries {
             let (filter, qos) = (entry.topic_filter(), entry.sub_opts().qos());
             let meaning = topics::device_filter(&self.identity, filter);
@@ -195,7 +223,7 @@ impl Machine {
                 codes.push(SubackReturnCode::Failure);
                 continue;
             }
-            takes_streams |= meaning == DeviceFilter::StreamRequests;
+            events.extend(self.subscribed(filter, true));
             // QoS 2 is granted as 1.
             let (code, qos) = match qos {
                 Qos::AtMostOnce => (SubackReturnCode::SuccessMaximumQos0, 0),
@@ -213,7 +241,7 @@ impl Machine {
             Effect::Store { is_new },
             reply(suback.map(|it| it.to_continuous_buffer()))?,
         ];
-        effects.extend(takes_streams.then_some(Effect::Event(DeviceEvent::StreamRequests(true))));
+        effects.extend(events.into_iter().map(Effect::Event));
         Ok(effects)
     }
 
@@ -225,10 +253,10 @@ impl Machine {
         {
             return Err(Violation::BadFilter);
         }
-        let (mut took_streams, mut is_new) = (false, false);
+        let (mut events, mut is_new) = (Vec::new(), false);
         for filter in filters {
             let filter = topics::canonical_filter(filter.as_str());
-            took_streams |= filter == stream::REQUEST_FILTER;
+            events.extend(self.subscribed(filter, false));
             is_new |= self.subscriptions.remove(filter).is_some();
         }
         let unsuback = packet::Unsuback::builder()
@@ -238,7 +266,7 @@ impl Machine {
             Effect::Store { is_new },
             reply(unsuback.map(|it| it.to_continuous_buffer()))?,
         ];
-        effects.extend(took_streams.then_some(Effect::Event(DeviceEvent::StreamRequests(false))));
+        effects.extend(events.into_iter().map(Effect::Event));
         Ok(effects)
     }
 }

@@ -195,6 +195,7 @@ async fn a_device_that_takes_no_twin_answers_gets_none() {
             version: Some(2),
         },
         body: String::new(),
+        desired: None,
     });
     let topic = "$iothub/twin/res/204/?$rid=1&$version=2";
     assert_eq!(
@@ -222,13 +223,54 @@ async fn a_device_that_takes_no_twin_answers_gets_none() {
     );
 }
 
+#[tokio::test]
+async fn desired_properties_and_method_calls_reach_who_subscribes_them() {
+    let mut machine = Machine::new(device(), Subscriptions::new());
+    for (filter, event) in [
+        (twin::DESIRED_FILTER, DeviceEvent::DesiredUpdates(true)),
+        (common::wire::method::FILTER, DeviceEvent::MethodCalls(true)),
+    ] {
+        let effects = effects_of(&mut machine, &mqtt::subscribe(1, &[filter]).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(effects.last(), Some(&Effect::Event(event)));
+    }
+    assert_eq!(machine.resume().len(), 2);
+
+    let update = DeviceCommand::Desired(DesiredUpdate {
+        version: 7,
+        body: r#"{"$version":7}"#.to_owned(),
+    });
+    let topic = "$iothub/twin/PATCH/properties/desired/?$version=7";
+    let expected = mqtt::publish_with(topic, br#"{"$version":7}"#).unwrap();
+    assert_eq!(machine.send(&update).unwrap(), Some(expected));
+    let call = DeviceCommand::MethodCall(MethodCall {
+        request: common::wire::method::MethodRequest {
+            name: common::identity::MethodName::parse("reboot").unwrap(),
+            request_id: RequestId::from(12),
+        },
+        payload: Bytes::from_static(b"null"),
+    });
+    let expected = mqtt::publish_with("$iothub/methods/POST/reboot/?$rid=12", b"null").unwrap();
+    assert_eq!(machine.send(&call).unwrap(), Some(expected));
+
+    // Whoever waits for it gets the answer, subscribed or not.
+    let answer = mqtt::publish_with("$iothub/methods/res/299/?$rid=12", br#""x""#).unwrap();
+    let effects = effects_of(&mut machine, &answer).await.unwrap();
+    let [Effect::Event(DeviceEvent::MethodAnswer { request, answer })] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(request.as_str(), "12");
+    assert_eq!((answer.status, &answer.payload[..]), (299, &br#""x""#[..]));
+}
+
 #[test]
 fn earlier_connections_subscriptions_hold() {
-    let filters = [stream::REQUEST_FILTER, twin::RESPONSE_FILTER];
+    let filters = [common::wire::stream::REQUEST_FILTER, twin::RESPONSE_FILTER];
     let filters = filters.map(|filter| (filter.to_owned(), 0));
     let machine = Machine::new(device(), filters.into());
-    assert_eq!(machine.resume(), Some(DeviceEvent::StreamRequests(true)));
-    assert_eq!(Machine::new(device(), Subscriptions::new()).resume(), None);
+    assert_eq!(machine.resume(), [DeviceEvent::StreamRequests(true)]);
+    assert_eq!(Machine::new(device(), Subscriptions::new()).resume(), []);
 }
 
 #[tokio::test]

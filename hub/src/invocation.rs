@@ -1,0 +1,150 @@
+//! Direct methods: ask the device, wait, hand out its answer. [`Invoke`] is the one seam between who
+//! calls a method and who holds the device, as [`Initiate`](crate::initiation::Initiate) is for
+//! streams.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use common::identity::{DeviceIdentity, MethodName};
+use common::wire::method::MethodRequest;
+use tokio::time::{Duration, Instant};
+
+use crate::events::{Event, Method, MethodOutcome};
+use crate::limits;
+use crate::pending::{AskRefused, MethodAnswer, MethodCall, NoAnswer};
+use crate::state::HubState;
+
+/// A service calls a method.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// The device or module; it exists.
+    pub identity: DeviceIdentity,
+    /// The method.
+    pub name: MethodName,
+    /// JSON.
+    pub payload: Bytes,
+    /// Who calls.
+    pub caller: MethodCaller,
+    /// How long the device may take to connect.
+    pub connect: Duration,
+    /// How long it may take to answer from then on.
+    pub response: Duration,
+}
+
+/// Who calls a method.
+#[derive(Debug, Clone)]
+pub struct MethodCaller {
+    /// The shared access policy of the token.
+    pub policy: String,
+    /// The address that the call came from; a job has none.
+    pub peer: Option<SocketAddr>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotInvoked {
+    /// The device is not here, or takes no direct methods.
+    #[error("Timed out waiting for device to connect.")]
+    NotOnline,
+    /// The device does not answer.
+    #[error("Timed out waiting for the response from device.")]
+    NoAnswer,
+    /// Too many calls wait for the device, or the hub is stopping.
+    #[error(transparent)]
+    Pending(#[from] AskRefused),
+}
+
+/// Who can have a device carry out a method.
+pub trait Invoke {
+    /// Sends the call to the device once, and waits for its answer as long as the invocation says.
+    /// Dropping the future gives it up; the device may carry it out all the same.
+    ///
+    /// # Errors
+    /// [`NotInvoked`].
+    fn invoke(
+        &self,
+        call: &Invocation,
+    ) -> impl Future<Output = Result<MethodAnswer, NotInvoked>> + Send;
+}
+
+/// In the process that holds the device.
+impl Invoke for HubState {
+    async fn invoke(&self, call: &Invocation) -> Result<MethodAnswer, NotInvoked> {
+        let undecided = Undecided {
+            method: Method {
+                name: call.name.as_str(),
+                device: &call.identity,
+                policy: &call.caller.policy,
+                peer: call.caller.peer.as_ref(),
+            },
+            is_decided: false,
+        };
+        let answered = invoke(self, call).await;
+        undecided.decide(match &answered {
+            Ok(answer) => MethodOutcome::Answered {
+                status: answer.status,
+            },
+            Err(error) => MethodOutcome::NotAnswered(error),
+        });
+        answered
+    }
+}
+
+/// A call without an outcome: dropped, as its invocation is, it was given up.
+struct Undecided<'a> {
+    method: Method<'a>,
+    is_decided: bool,
+}
+
+impl Undecided<'_> {
+    fn decide(mut self, outcome: MethodOutcome<'_>) {
+        self.is_decided = true;
+        Event::Method(self.method, outcome).emit();
+    }
+}
+
+impl Drop for Undecided<'_> {
+    fn drop(&mut self) {
+        if !self.is_decided {
+            Event::Method(self.method, MethodOutcome::GivenUp).emit();
+        }
+    }
+}
+
+async fn invoke(state: &HubState, call: &Invocation) -> Result<MethodAnswer, NotInvoked> {
+    let Invocation {
+        identity,
+        name,
+        payload,
+        ..
+    } = call;
+    let mut asked = state
+        .pending
+        .methods
+        .ask(identity, |request_id| MethodCall {
+            request: MethodRequest {
+                name: name.clone(),
+                request_id,
+            },
+            payload: payload.clone(),
+        })?;
+    state.presence.wake(identity);
+    let is_here = || state.presence.takes_methods(identity);
+    if !is_here() {
+        // A device that has just connected subscribes in a moment.
+        let least = if state.presence.is_connected(identity) {
+            limits::METHOD_SUBSCRIBE
+        } else {
+            Duration::ZERO
+        };
+        let connect_by = Instant::now() + call.connect.max(least);
+        if !asked.is_taken(connect_by).await && !is_here() {
+            return Err(NotInvoked::NotOnline);
+        }
+    }
+    let answered = asked.answer(Instant::now() + call.response).await;
+    answered.map_err(|none| match none {
+        NoAnswer::Ended => NotInvoked::NotOnline,
+        NoAnswer::Late => NotInvoked::NoAnswer,
+    })
+}
