@@ -34,6 +34,7 @@ pub mod listen;
 pub mod listeners;
 pub mod pending;
 pub mod presence;
+pub mod query;
 pub mod refusal;
 pub mod registry;
 pub mod relay;

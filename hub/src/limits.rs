@@ -60,6 +60,19 @@ pub const METHOD_SECONDS: u64 = 300;
 /// connect first, and back ends call as soon as the device is connected.
 pub const METHOD_SUBSCRIBE: Duration = Duration::from_secs(2);
 
+// --- Queries ---
+
+/// Characters of a query or condition (IoT Hub's limit).
+pub const QUERY_LENGTH: usize = 8_192;
+/// Parentheses, functions and signs within each other: recursion over them needs few KiB of stack.
+pub const QUERY_DEPTH: usize = 64;
+/// Values of ORDER BY: a page ends at a position in a header, which has them all.
+pub const QUERY_ORDERS: usize = 4;
+/// Groups of one query in memory,
+pub const QUERY_GROUPS: usize = 20_000;
+/// and bytes of the values that they are grouped by.
+pub const QUERY_GROUP_SIZE: usize = 8 << 20;
+
 // --- HTTP ---
 
 /// Largest request body at the hub: a bulk request of 100 identities fits.

@@ -10,6 +10,7 @@ use time::macros::format_description;
 use crate::answer::{Answer, json};
 use crate::events::{Event, Fault};
 use crate::iso8601;
+use crate::query::QueryError;
 use crate::registry::RegistryError;
 
 /// Names the error code beside the body; the C# SDK compares the two.
@@ -71,6 +72,12 @@ impl Refusal {
             answer.headers_mut().insert(ALLOW, methods);
         }
         answer
+    }
+}
+
+impl From<QueryError> for Refusal {
+    fn from(error: QueryError) -> Self {
+        Self::new(ErrorCode::ARGUMENT_INVALID, error.to_string())
     }
 }
 
