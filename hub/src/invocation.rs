@@ -7,11 +7,13 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use common::identity::{DeviceIdentity, MethodName};
 use common::wire::method::MethodRequest;
+use common::wire::problem::ErrorCode;
 use tokio::time::{Duration, Instant};
 
 use crate::events::{Event, Method, MethodOutcome};
 use crate::limits;
 use crate::pending::{AskRefused, MethodAnswer, MethodCall, NoAnswer};
+use crate::refusal::Refusal;
 use crate::state::HubState;
 
 /// A service calls a method.
@@ -52,6 +54,18 @@ pub enum NotInvoked {
     /// Too many calls wait for the device, or the hub is stopping.
     #[error(transparent)]
     Pending(#[from] AskRefused),
+}
+
+impl From<NotInvoked> for Refusal {
+    fn from(error: NotInvoked) -> Self {
+        let code = match error {
+            NotInvoked::NotOnline => ErrorCode::DEVICE_NOT_ONLINE,
+            NotInvoked::NoAnswer => ErrorCode::GATEWAY_TIMEOUT,
+            NotInvoked::Pending(AskRefused::TooMany) => ErrorCode::THROTTLING,
+            NotInvoked::Pending(AskRefused::Stopping) => ErrorCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(code, error.to_string())
+    }
 }
 
 /// Who can have a device carry out a method.

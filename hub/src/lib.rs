@@ -6,6 +6,7 @@
 //! server ─► listeners ─┬─► device_session ───► presence (be here) · pending (answer)
 //!                      ├─► api ─► initiation ─► presence, pending (ask) · legs (expect)
 //!                      └─► streaming ────────► legs (meet) · relay
+//! jobs ─► registry, invocation
 //! all of them ─► state (the shared handles) ─► auth ─► registry
 //! ```
 //!
@@ -28,6 +29,7 @@ pub mod files;
 pub mod initiation;
 pub mod invocation;
 pub mod iso8601;
+pub mod jobs;
 pub mod legs;
 pub mod limits;
 pub mod listen;
@@ -39,6 +41,7 @@ pub mod refusal;
 pub mod registry;
 pub mod relay;
 pub mod revocation;
+pub mod schedule;
 pub mod server;
 pub mod state;
 pub mod streaming;

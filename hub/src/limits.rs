@@ -60,6 +60,28 @@ pub const METHOD_SECONDS: u64 = 300;
 /// connect first, and back ends call as soon as the device is connected.
 pub const METHOD_SUBSCRIBE: Duration = Duration::from_secs(2);
 
+// --- Jobs ---
+
+/// Jobs that have not ended.
+pub const JOBS_OPEN: u64 = 1_000;
+/// Jobs that have ended, and are remembered,
+pub const JOBS_KEPT: u64 = 10_000;
+/// for so long (IoT Hub's limit).
+pub const JOB_HISTORY: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Jobs that run at once (as in IoT Hub's largest tier).
+pub const JOBS_AT_ONCE: usize = 10;
+/// Devices that one job has at work at once: a device may take its time to answer, and each is a
+/// few KiB.
+pub const JOB_DEVICES_AT_ONCE: usize = 256;
+/// Bytes of a device's answer that its row keeps: 10,000 rows are as many in the database.
+pub const JOB_PAYLOAD: usize = 8 << 10;
+/// How long a job may run, in seconds, unless it says something else (IoT Hub's default),
+pub const JOB_SECONDS: u64 = 3_600;
+/// and at most: as long as a job is remembered.
+pub const JOB_SECONDS_MOST: u64 = 30 * 24 * 3600;
+/// Jobs of a page (IoT Hub's limit).
+pub const JOBS_PER_PAGE: usize = 100;
+
 // --- Queries ---
 
 /// Characters of a query or condition (IoT Hub's limit).

@@ -11,7 +11,7 @@ use crate::answer::{Answer, json};
 use crate::events::{Event, Fault};
 use crate::iso8601;
 use crate::query::QueryError;
-use crate::registry::RegistryError;
+use crate::registry::{JobError, RegistryError};
 
 /// Names the error code beside the body; the C# SDK compares the two.
 pub const ERROR_CODE: HeaderName = HeaderName::from_static("iothub-errorcode");
@@ -96,6 +96,9 @@ impl From<RegistryError> for Refusal {
                 Event::Fault(Fault::Damaged(&error)).emit();
                 return Self::new(ErrorCode::SERVER_ERROR, error.to_string());
             }
+            RegistryError::Job(JobError::NotFound(_)) => ErrorCode::JOB_NOT_FOUND,
+            RegistryError::Job(JobError::Exists(_)) => ErrorCode::CONFLICT,
+            RegistryError::Job(JobError::TooMany) => ErrorCode::THROTTLING,
             RegistryError::Scope(_) => ErrorCode::ARGUMENT_INVALID,
             RegistryError::Store(reason) => {
                 // The reason is for the operator, not for the client.

@@ -16,6 +16,7 @@ use crate::admission::Strangers;
 use crate::config::{AmqpsListen, ServeConfig};
 use crate::data_dir::{DataDir, DataDirError, ServeLock};
 use crate::events::{Event, Fault};
+use crate::jobs;
 use crate::limits;
 use crate::listeners::{self, AmqpListener, HttpListener, MqttListener, ServerTls};
 use crate::registry::RegistryError;
@@ -279,6 +280,7 @@ impl Server {
             () = legs.sweep() => {}
             () = revocation::follow(self.state.clone()) => {}
             () = activity::keep(self.state.clone()) => {}
+            () = jobs::follow(self.state.clone()) => {}
             () = self.certificate.keep_fresh() => {}
         }
         Event::Stopping.emit();

@@ -11,7 +11,8 @@ use crate::legs::Legs;
 use crate::limits::Limits;
 use crate::pending::Pending;
 use crate::presence::Presence;
-use crate::registry::{Registry, activity};
+use crate::registry::{Activity, Identity, Registry, activity};
+use crate::schedule::Schedule;
 
 /// What a leg's WebSocket runs over.
 pub type LegStream = TlsStream<Guarded>;
@@ -31,6 +32,8 @@ pub struct HubState {
     pub presence: Presence,
     /// Requests that wait for a device's answer.
     pub pending: Pending,
+    /// Jobs that run.
+    pub schedule: Schedule,
     /// Streams, and their legs on the way.
     pub legs: Legs<LegSocket>,
     /// Bearer tokens of legs.
@@ -49,11 +52,31 @@ impl HubState {
             tokens: Arc::new(StreamTokens::new(address.hub_name())),
             presence: Presence::default(),
             pending: Pending::new(limits.pending_per_device),
+            schedule: Schedule::default(),
             legs: Legs::new(&limits),
             registry,
             address,
             started: activity::now(),
             limits: Arc::new(limits),
+        }
+    }
+
+    /// Whether an identity holds a hub session, and since when: what is stored, and what has
+    /// happened since.
+    pub fn activity(&self, identity: &Identity) -> Activity {
+        let stored = identity.activity;
+        match self
+            .presence
+            .activity(&identity.id, &identity.generation_id)
+        {
+            Some(present) => present,
+            // The hub before this one did not come to store its end.
+            None if stored.connected => Activity {
+                connected: false,
+                connection_state_updated: Some(self.started),
+                ..stored
+            },
+            None => stored,
         }
     }
 }

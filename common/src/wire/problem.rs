@@ -42,10 +42,14 @@ codes! {
     MODULE_NOT_FOUND = 404010 "ModuleNotFound";
     /// No such resource at all.
     NOT_FOUND = 404000 "GenericNotFound";
+    /// No such job.
+    JOB_NOT_FOUND = 404002 "JobNotFound";
     /// The device did not connect in time.
     DEVICE_NOT_ONLINE = 404103 "DeviceNotOnline";
     /// The resource does not know the method.
     METHOD_NOT_ALLOWED = 405000 "GenericMethodNotAllowed";
+    /// What is to be made exists already, and has no code of its own.
+    CONFLICT = 409000 "GenericConflict";
     /// The device exists already.
     DEVICE_ALREADY_EXISTS = 409001 "DeviceAlreadyExists";
     /// The module exists already.

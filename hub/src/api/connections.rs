@@ -22,20 +22,7 @@ pub trait DesiredListener {
 
 impl Connections for HubState {
     fn activity(&self, identity: &Identity) -> Activity {
-        let stored = identity.activity;
-        match self
-            .presence
-            .activity(&identity.id, &identity.generation_id)
-        {
-            Some(present) => present,
-            // The hub before this one did not come to store its end.
-            None if stored.connected => Activity {
-                connected: false,
-                connection_state_updated: Some(self.started),
-                ..stored
-            },
-            None => stored,
-        }
+        Self::activity(self, identity)
     }
 
     fn connected_devices(&self) -> u64 {

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 use super::router::Call;
-use super::{identities, methods, streams, twins};
+use super::{identities, jobs, methods, streams, twins};
 use crate::answer::Answer;
 use crate::auth::Caller;
 use crate::refusal::Refusal;
@@ -64,6 +64,10 @@ pub async fn handle(
                 body: &body,
             };
             twins::handle(registry, state, call, input).await
+        }
+        Call::Jobs(call) => {
+            let schedule = &state.schedule;
+            jobs::handle(registry, schedule, &caller, call, &query, &headers, &body).await
         }
         Call::Method(call) => {
             methods::handle(state, registry, &caller, peer, call, &body, stop).await

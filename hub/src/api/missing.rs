@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 pub enum Missing {
     /// `POST /devices/query`.
     Queries,
-    /// `/jobs`.
+    /// `/jobs`, but for version 2: import and export of identities.
     Jobs,
     /// `/configurations`, and their content for one device.
     Configurations,
@@ -48,7 +48,7 @@ impl Missing {
     pub fn refusal(self) -> Refusal {
         let what = match self {
             Self::Queries => "queries",
-            Self::Jobs => "jobs",
+            Self::Jobs => "import and export jobs",
             Self::Configurations => "configurations",
             Self::DigitalTwins => "digital twins",
             Self::CloudToDeviceMessages => "cloud-to-device messages",

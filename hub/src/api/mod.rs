@@ -8,6 +8,7 @@ pub mod connections;
 pub mod draft;
 mod handle;
 pub mod identities;
+pub mod jobs;
 pub mod methods;
 pub mod missing;
 pub mod router;

@@ -46,11 +46,13 @@ pub async fn handle(
         return Err(AuthError::Permission.into_refusal());
     };
     tokio::select! {
-        answer = initiate(hub, registry, principal, peer, call, headers) => answer,
+        // What waits is given up next, and would look like a device that has gone.
+        biased;
         () = stop.cancelled() => Err(Refusal::new(
             ErrorCode::SERVICE_UNAVAILABLE,
             "the hub is stopping",
         )),
+        answer = initiate(hub, registry, principal, peer, call, headers) => answer,
     }
 }
 

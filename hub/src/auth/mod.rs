@@ -72,6 +72,10 @@ pub enum Permission {
     RegistryWrite,
     /// Initiate streams, read twins.
     ServiceConnect,
+    /// Query twins: reading identities and reading twins each permit it.
+    Query,
+    /// Make and cancel jobs: changing identities and calling services each permit it.
+    Jobs,
     /// Nothing in particular: any policy will do.
     Any,
 }
@@ -92,6 +96,10 @@ impl Permission {
             Self::RegistryRead => granted.registry_read || granted.registry_write,
             Self::RegistryWrite => granted.registry_write,
             Self::ServiceConnect => granted.service_connect,
+            Self::Query => {
+                Self::RegistryRead.is_met_by(granted) || Self::ServiceConnect.is_met_by(granted)
+            }
+            Self::Jobs => granted.registry_write || granted.service_connect,
             Self::Any => true,
         }
     }

@@ -95,9 +95,10 @@ impl From<RegistryError> for CommandError {
             RegistryError::NotFound(id) => Self::NoDevice(id),
             RegistryError::AlreadyExists(id) => Self::Exists(id),
             RegistryError::PreconditionFailed(id) => Self::Changed(id),
-            // No command writes twins or scopes.
+            // No command writes twins, scopes or jobs.
             error @ (RegistryError::TwinRule(_)
             | RegistryError::Scope(_)
+            | RegistryError::Job(_)
             | RegistryError::Damaged { .. }
             | RegistryError::Store(_)) => Self::Store(error),
         }

@@ -1,6 +1,8 @@
 //! Identities as JSON documents (`docs/protocol.md`, "Identities"), from the registry's types. The
 //! REST API and the command line's `--json` share it.
 
+pub mod job;
+pub mod method;
 pub mod twin;
 
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};

@@ -31,6 +31,8 @@ pub enum Fault<'a> {
     LeftOut(Reason<'a>),
     /// The registry cannot be asked what has changed; it is asked again.
     ChangesNotFollowed(Reason<'a>),
+    /// Jobs cannot go on; they are tried again.
+    JobsNotRun(Reason<'a>),
     /// When devices were connected is not in the registry.
     ActivityNotStored {
         /// Why not.

@@ -6,7 +6,8 @@ use common::report::chain;
 use common::telemetry::{self, AUDIT, About};
 
 use super::{
-    Certificate, Connection, Event, Fault, InSession, Method, MethodOutcome, Outcome, Stream,
+    Certificate, Connection, Event, Fault, InSession, JobOutcome, Method, MethodOutcome, Outcome,
+    Stream,
 };
 
 /// Writes an event. Marked as audit is what somebody with valid credentials did, once for each.
@@ -70,6 +71,7 @@ pub(super) fn write(event: Event<'_>) {
             log_about!(debug, about.peer(&peer), %leg, "leg connected");
         }
         Event::Method(method, outcome) => write_method(&method, outcome),
+        Event::Job(id, outcome) => write_job(id, outcome),
         Event::TwinChanged {
             device,
             policy,
@@ -113,6 +115,29 @@ pub(super) fn write(event: Event<'_>) {
             in_time,
         } => tracing::info!(streams_cut, in_time, "stopped"),
         Event::Certificate(certificate) => write_certificate(certificate),
+    }
+}
+
+fn write_job(job: &str, outcome: JobOutcome<'_>) {
+    match outcome {
+        JobOutcome::Made { policy } => {
+            log_about!(audit info, About::default().policy(&policy), job, "job made");
+        }
+        JobOutcome::Cancelled { policy } => {
+            log_about!(audit info, About::default().policy(&policy), job, "job cancelled");
+        }
+        JobOutcome::Ended {
+            status,
+            succeeded,
+            failed,
+        } => log_about!(
+            audit info,
+            About::default(),
+            job,
+            succeeded,
+            failed,
+            "job {status}"
+        ),
     }
 }
 
@@ -349,6 +374,9 @@ fn write_fault(fault: Fault<'_>) {
         }
         Fault::ChangesNotFollowed(reason) => {
             tracing::error!("cannot follow the registry's changes: {}", chain(reason));
+        }
+        Fault::JobsNotRun(reason) => {
+            tracing::error!("jobs wait, since the registry failed: {}", chain(reason));
         }
         Fault::ActivityNotStored {
             reason,

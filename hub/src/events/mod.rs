@@ -4,7 +4,7 @@
 //! A line names what it is about by the fields of [`common::telemetry::About`]: `device`, `name`,
 //! `stream`, `policy`, `peer`, `transport`. Beside them are, each in the lines of one kind of event,
 //! `telemetry`; `to_device`, `to_service`, `seconds`; `leg`; `request`, `accepted`, `known`;
-//! `status`; `version`; `code`; `delay`; `ca`, `file`, `host`; `streams_cut`, `in_time`.
+//! `status`; `job`, `succeeded`, `failed`; `version`; `code`; `delay`; `ca`, `file`, `host`; `streams_cut`, `in_time`.
 
 mod connection;
 mod fault;
@@ -99,6 +99,30 @@ pub enum MethodOutcome<'a> {
     NotAnswered(Reason<'a>),
     /// Who has called it went away before the device's answer, or the hub is stopping.
     GivenUp,
+}
+
+/// What has become of a job.
+#[derive(Clone, Copy)]
+pub enum JobOutcome<'a> {
+    /// It was made.
+    Made {
+        /// The shared access policy with which it was.
+        policy: &'a str,
+    },
+    /// It was called off.
+    Cancelled {
+        /// The shared access policy with which it was.
+        policy: &'a str,
+    },
+    /// It has run.
+    Ended {
+        /// How it ended.
+        status: &'static str,
+        /// On so many devices it has worked,
+        succeeded: u64,
+        /// and on so many it has not.
+        failed: u64,
+    },
 }
 
 /// What happened to the certificate that the hub shows, and to the CA that proxies and SDK clients
@@ -213,6 +237,8 @@ pub enum Event<'a> {
         /// The twin's version after it.
         version: u64,
     },
+    /// What has become of a job.
+    Job(&'a str, JobOutcome<'a>),
     /// A leg of a stream is here.
     LegConnected {
         /// The stream.

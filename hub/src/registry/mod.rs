@@ -12,6 +12,7 @@ pub mod credentials;
 
 mod changes;
 mod identities;
+mod jobs;
 mod policies;
 mod rules;
 mod scope;
@@ -26,6 +27,10 @@ pub use identities::{
     Authentication, Cursor, Identities, Identity, IdentitySettings, IfMatch, Page, Statistics,
     Status, Thumbprint,
 };
+pub use jobs::{
+    DeviceJobError, DeviceJobStatus, Job, JobCounts, JobEnd, JobError, JobFilter, JobId, JobKind,
+    JobPlace, JobResult, JobStatus, Jobs, NewJob,
+};
 pub use policies::{Permissions, Policies, Policy};
 pub use rules::{TwinChange, TwinPatch, TwinRuleError};
 pub use scope::ScopeError;
@@ -38,7 +43,7 @@ pub use twins::{
 
 /// The whole registry.
 #[async_trait]
-pub trait Registry: Identities + Twins + Sessions + Policies + ChangeLog {
+pub trait Registry: Identities + Twins + Sessions + Policies + ChangeLog + Jobs {
     /// Waits until all that devices have written to their twins and subscriptions is stored, also
     /// for those that have gone. May be dropped: what is left is still carried out as long as the
     /// runtime lives.
@@ -99,6 +104,9 @@ pub enum RegistryError {
     /// A device cannot have this parent.
     #[error(transparent)]
     Scope(#[from] ScopeError),
+    /// There is no such job, or none can be made.
+    #[error(transparent)]
+    Job(#[from] JobError),
     /// The store failed. How it did is for the operator: no client gets more than this sentence.
     #[error("the registry's store failed")]
     Store(#[from] StoreError),

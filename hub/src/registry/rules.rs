@@ -155,6 +155,9 @@ fn change(
     };
     let mut object = object.clone();
     object.retain(|key, _| !matches!(key.as_str(), "$metadata" | "$version"));
+    if object.is_empty() && !replaces {
+        return Ok(None);
+    }
     let patch = TwinPatch::checked(object)?;
     if size(&patch.0) > limits::TWIN_PATCH {
         return Err(TwinRuleError::PatchTooLarge);

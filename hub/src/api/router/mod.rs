@@ -16,7 +16,7 @@ use self::path::Path;
 use self::table::{Ids, Resource};
 use super::access::Access;
 use super::missing::Missing;
-use super::{identities, methods, streams, twins};
+use super::{identities, jobs, methods, streams, twins};
 use crate::auth::Permission;
 use crate::refusal::Refusal;
 
@@ -54,6 +54,8 @@ pub enum Call {
     Identities(identities::Call),
     /// Twins.
     Twins(twins::Call),
+    /// Jobs.
+    Jobs(jobs::Call),
     /// A direct method.
     Method(methods::Call),
     /// A stream to a device.
@@ -91,6 +93,10 @@ fn target(resource: Resource, method: &Method, ids: &Ids<'_>, scope: String) -> 
         Resource::Twin | Resource::Methods | Resource::Streams => {
             (Some(Permission::ServiceConnect), false)
         }
+        Resource::Jobs | Resource::Job | Resource::JobCancel if method == Method::GET => {
+            (Some(Permission::Query), false)
+        }
+        Resource::Jobs | Resource::Job | Resource::JobCancel => (Some(Permission::Jobs), false),
         // A device owns its modules, and nothing else.
         Resource::Modules => (Some(Permission::of_registry(method)), true),
         Resource::Identity => (Some(Permission::of_registry(method)), ids.has_module()),
@@ -165,7 +171,15 @@ fn call(resource: Resource, method: &Method, ids: &Ids<'_>) -> Result<Call, Refu
                 name: ids.stream_name()?,
             }));
         }
-        (Resource::Methods | Resource::Streams, _) => return Err(Refusal::wrong_method("POST")),
+        (Resource::Jobs, "GET") => return Ok(Call::Jobs(jobs::Call::List)),
+        (Resource::Jobs, _) => return Err(Refusal::wrong_method("GET")),
+        (Resource::Job, "GET") => return Ok(Call::Jobs(jobs::Call::Read(ids.job()?))),
+        (Resource::Job, "PUT") => return Ok(Call::Jobs(jobs::Call::Create(ids.job()?))),
+        (Resource::Job, _) => return Err(Refusal::wrong_method("GET, PUT")),
+        (Resource::JobCancel, "POST") => return Ok(Call::Jobs(jobs::Call::Cancel(ids.job()?))),
+        (Resource::JobCancel | Resource::Methods | Resource::Streams, _) => {
+            return Err(Refusal::wrong_method("POST"));
+        }
         (Resource::Missing(missing), _) => return Err(missing.refusal()),
         // Not of the REST API: they are found before.
         (Resource::Leg | Resource::NoLeg, _) => return Err(no_such_resource()),

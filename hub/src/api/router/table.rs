@@ -11,6 +11,7 @@ use crate::api::missing::Missing;
 use crate::documents::{self, invalid};
 use crate::events::{Event, Fault};
 use crate::refusal::Refusal;
+use crate::registry::JobId;
 use crate::streaming;
 
 /// What a path names. `{module}` is there or not: a device and a module are one kind of resource.
@@ -23,6 +24,9 @@ pub(super) enum Resource {
     ServiceStatistics,
     Twin,
     Methods,
+    Jobs,
+    Job,
+    JobCancel,
     Streams,
     Missing(Missing),
     /// One leg of a stream.
@@ -46,6 +50,10 @@ const PATTERNS: &[(&str, Resource)] = &[
         "/twins/{device}/modules/{module}/methods",
         Resource::Methods,
     ),
+    ("/jobs/v2", Resource::Jobs),
+    ("/jobs/v2/query", Resource::Jobs),
+    ("/jobs/v2/{job}", Resource::Job),
+    ("/jobs/v2/{job}/cancel", Resource::JobCancel),
     ("/twins/{device}/streams/{name}", Resource::Streams),
     (
         "/twins/{device}/modules/{module}/streams/{name}",
@@ -142,6 +150,15 @@ impl Ids<'_> {
     /// 400004 says which rule the id breaks.
     pub(super) fn device(&self) -> Result<DeviceId, Refusal> {
         Ok(documents::id(&self.text("device"), None)?.device)
+    }
+
+    /// The job.
+    ///
+    /// # Errors
+    /// 400004 when it is no id.
+    pub(super) fn job(&self) -> Result<JobId, Refusal> {
+        JobId::parse(&self.text("job"))
+            .ok_or_else(|| invalid("Bad id: a job's has 1 to 128 letters, digits and - . _ : = @ ( ) , ! $ ' * + %, and is not query.".to_owned()))
     }
 
     /// The stream's name.

@@ -1,6 +1,7 @@
-//! What devices write, their twins and their subscriptions, in shared transactions: after a
-//! hub's restart thousands report at once, and one by one each would wait for all the
-//! others' turns at the disk.
+//! What is written about devices in great number, in shared transactions: their reports and
+//! subscriptions, since after a hub's restart thousands report at once, and what services want of
+//! them, since a job may change every twin. One by one each would wait for all the others' turns at
+//! the disk.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -11,7 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::{Result, SqliteRegistry, sessions, twins};
-use crate::registry::{StoreError, Subscriptions, TwinPatch};
+use crate::registry::{
+    DesiredChange, DeviceTwin, IfMatch, OnDesired, StoreError, Subscriptions, TwinChange, TwinPatch,
+};
 
 use crate::limits;
 
@@ -33,17 +36,50 @@ struct Queue {
 struct Write {
     id: DeviceIdentity,
     work: Work,
-    answer: oneshot::Sender<Result<u64>>,
+    answer: oneshot::Sender<Result<Written>>,
     /// Held to the end of the write, also when the caller has gone.
     room: Option<OwnedSemaphorePermit>,
 }
 
-/// What a device has written.
+/// What is to be written about a device.
 pub(super) enum Work {
-    /// A patch of its reported properties; the result is their new version.
+    /// A patch of its reported properties.
     Reported(TwinPatch),
-    /// All that it has subscribed now, of this generation; the result means nothing.
+    /// All that it has subscribed now, of this generation.
     Subscriptions(String, Subscriptions),
+    /// What a service changes in its twin, on a condition, and who is told of it.
+    Change(TwinChange, IfMatch, OnDesired),
+}
+
+/// What is written.
+pub(super) enum Written {
+    /// Reported properties, which have this version now.
+    Reported(u64),
+    /// What the device has subscribed.
+    Subscriptions,
+    /// The twin, as it is now.
+    Twin(Box<DeviceTwin>),
+}
+
+/// The same before it is on the disk.
+enum Done {
+    Written(Written),
+    Changed(Box<DeviceTwin>, Option<DesiredChange>, OnDesired),
+}
+
+impl Done {
+    /// It is on the disk: who is to know of it does so before anything else is written.
+    fn tell(self) -> Written {
+        match self {
+            Self::Written(written) => written,
+            Self::Changed(twin, change, desired) => {
+                if let Some(change) = change {
+                    desired(change);
+                }
+                Written::Twin(twin)
+            }
+        }
+    }
 }
 
 impl Default for DeviceWrites {
@@ -78,7 +114,7 @@ impl DeviceWrites {
 impl SqliteRegistry {
     /// Carries out a device's write, together with what else waits for that.
     /// Dropped, it is carried out all the same if its turn to wait for the disk has come.
-    pub(super) async fn write_of_device(&self, id: DeviceIdentity, work: Work) -> Result<u64> {
+    pub(super) async fn write_of_device(&self, id: DeviceIdentity, work: Work) -> Result<Written> {
         let room = Arc::clone(&self.device_writes.room)
             .acquire_owned()
             .await
@@ -116,7 +152,14 @@ impl SqliteRegistry {
                 .into_iter()
                 .map(|write| ((write.id, write.work), (write.answer, write.room)))
                 .unzip();
-            let results = self.write(move |connection| write_all(connection, works));
+            let results = self.write_then(
+                move |connection| write_all(connection, works),
+                |done| {
+                    done.into_iter()
+                        .map(|done| done.map(Done::tell))
+                        .collect::<Vec<_>>()
+                },
+            );
             match results.await {
                 Ok(results) => {
                     for ((answer, _), result) in waiting.into_iter().zip(results) {
@@ -137,13 +180,19 @@ impl SqliteRegistry {
 fn write_all(
     connection: &Connection,
     works: Vec<(DeviceIdentity, Work)>,
-) -> Result<Vec<Result<u64>>> {
+) -> Result<Vec<Result<Done>>> {
     let mut results = Vec::with_capacity(works.len());
     for (id, work) in works {
         let result = match work {
-            Work::Reported(patch) => twins::patch_reported(connection, &id, patch),
+            Work::Reported(patch) => twins::patch_reported(connection, &id, patch)
+                .map(|version| Done::Written(Written::Reported(version))),
             Work::Subscriptions(generation, filters) => {
-                sessions::replace(connection, &id, &generation, &filters).map(|()| 0)
+                sessions::replace(connection, &id, &generation, &filters)
+                    .map(|()| Done::Written(Written::Subscriptions))
+            }
+            Work::Change(change, condition, desired) => {
+                twins::change_twin(connection, &id, change, &condition)
+                    .map(|(twin, change)| Done::Changed(Box::new(twin), change, desired))
             }
         };
         // Some failures, as a full disk, end the whole transaction.

@@ -20,6 +20,7 @@ mod damaged;
 mod device_writes;
 mod failure;
 mod identities;
+mod jobs;
 mod policies;
 mod rows;
 mod schema;

@@ -13,7 +13,7 @@ use crate::registry::{Permissions, RegistryError, StoreError};
 use crate::limits;
 
 /// Every step from an empty database to the present one.
-const STEPS: [&str; 5] = [FIRST, TWINS, MEMBERS, SUBSCRIPTIONS, TAGS];
+const STEPS: [&str; 6] = [FIRST, TWINS, MEMBERS, SUBSCRIPTIONS, TAGS, JOBS];
 
 /// `point` in `changes` counts up for ever, also when old rows go: it begins at 2, so
 /// that 1 is the point of an untouched registry and 0 can mean "not asked before".
@@ -120,6 +120,46 @@ END;
 
 /// What services note about devices.
 const TAGS: &str = "ALTER TABLE twins ADD COLUMN tags TEXT NOT NULL DEFAULT '{}'; -- a JSON object";
+
+/// Jobs, and what has become of them on each device. Devices may be gone: their rows stay.
+const JOBS: &str = "
+CREATE TABLE jobs (
+    id              TEXT NOT NULL PRIMARY KEY,
+    kind            TEXT NOT NULL,
+    condition       TEXT NOT NULL,
+    content         TEXT NOT NULL,     -- JSON: the change or the method
+    policy          TEXT NOT NULL,
+    start           INTEGER NOT NULL,  -- Unix microseconds, as all times here
+    max_seconds     INTEGER NOT NULL,
+    created         INTEGER NOT NULL,
+    status          TEXT NOT NULL,
+    began           INTEGER,
+    ended           INTEGER,
+    failure         TEXT,
+    has_all_devices INTEGER NOT NULL CHECK (has_all_devices IN (0, 1))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX jobs_by_age ON jobs (created, id);
+CREATE INDEX jobs_that_are_open ON jobs (start) WHERE ended IS NULL;
+
+CREATE TABLE device_jobs (
+    job     TEXT NOT NULL,
+    device  TEXT NOT NULL,
+    status  TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    started INTEGER,
+    ended   INTEGER,
+    outcome TEXT,                      -- JSON, as services read it
+    error   TEXT,                      -- JSON, as services read it
+    PRIMARY KEY (job, device)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX device_jobs_by_status ON device_jobs (job, status, device);
+CREATE INDEX device_jobs_by_device ON device_jobs (device, job);
+
+CREATE TRIGGER job_deleted AFTER DELETE ON jobs BEGIN
+    DELETE FROM device_jobs WHERE job = OLD.id;
+END;
+";
 
 /// Opens a connection with the settings that all of ours have. Where the database is in
 /// order, nothing is written to it.

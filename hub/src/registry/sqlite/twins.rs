@@ -10,14 +10,14 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use super::device_writes::Work;
+use super::device_writes::{Work, Written};
 use super::identities::{self, behind, count};
 use super::rows::{self, column, damaged};
 use super::{Result, SqliteRegistry, module_column, new_etag};
 use crate::iso8601;
 use crate::registry::{
     Cursor, DesiredChange, DeviceTwin, IfMatch, Members, OnDesired, Owner, RegistryError, Section,
-    Twin, TwinChange, TwinPage, TwinPatch, Twins,
+    StoreError, Twin, TwinChange, TwinPage, TwinPatch, Twins,
 };
 
 /// What [`twin`] reads of a row, from its first column on.
@@ -86,22 +86,19 @@ impl Twins for SqliteRegistry {
         condition: IfMatch,
         desired: OnDesired,
     ) -> Result<DeviceTwin> {
-        let id = id.clone();
-        self.write_then(
-            move |connection| change_twin(connection, &id, change, &condition),
-            move |(whole, change)| {
-                if let Some(change) = change {
-                    desired(change);
-                }
-                whole
-            },
-        )
-        .await
+        let work = Work::Change(change, condition, desired);
+        match self.write_of_device(id.clone(), work).await? {
+            Written::Twin(whole) => Ok(*whole),
+            _ => Err(StoreError::WriteUnfinished.into()),
+        }
     }
 
     async fn patch_reported(&self, id: &DeviceIdentity, patch: TwinPatch) -> Result<u64> {
-        self.write_of_device(id.clone(), Work::Reported(patch))
-            .await
+        let work = Work::Reported(patch);
+        match self.write_of_device(id.clone(), work).await? {
+            Written::Reported(version) => Ok(version),
+            _ => Err(StoreError::WriteUnfinished.into()),
+        }
     }
 }
 
@@ -136,7 +133,7 @@ fn find_whole(connection: &Connection, id: &DeviceIdentity) -> Result<Option<Dev
 }
 
 /// Changes tags and desired properties; what is stored, and the change for the device.
-fn change_twin(
+pub(super) fn change_twin(
     connection: &Connection,
     id: &DeviceIdentity,
     change: TwinChange,

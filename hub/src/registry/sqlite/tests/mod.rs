@@ -3,6 +3,7 @@
 
 mod damaged;
 mod files;
+mod jobs;
 mod members;
 mod subscriptions;
 mod twins;

@@ -1,0 +1,164 @@
+//! One job, from its beginning to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::identity::DeviceId;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::device::{self, Work};
+use super::failed;
+use crate::documents::{self, job};
+use crate::events::{Event, JobOutcome};
+use crate::limits;
+use crate::query::Condition;
+use crate::registry::{Job, JobEnd, JobId, JobResult, Members, RegistryError, activity};
+use crate::schedule::RunningJob;
+use crate::state::HubState;
+
+/// Devices that are looked at, and added to a job, at once.
+const PAGE: usize = 500;
+/// Results that are written at once,
+const RESULTS: usize = 256;
+/// and how long they wait for more: who watches a job sees it go on.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// Runs a job until it has ended, is called off, or the registry fails. Dropped, it is broken off.
+pub(super) async fn run(state: HubState, id: JobId, place: RunningJob) {
+    let ended = tokio::select! {
+        ended = to_end(&state, &id) => ended,
+        () = place.cancelled.cancelled() => return,
+    };
+    if let Err(error) = ended {
+        // It is due still: the place is free after a while.
+        failed(&error).await;
+    }
+}
+
+async fn to_end(state: &HubState, id: &JobId) -> Result<(), RegistryError> {
+    let Some(job) = state.registry.begin_job(id, activity::now()).await? else {
+        return Ok(());
+    };
+    if job.has_ended() {
+        return Ok(());
+    }
+    let deadline = job.began.unwrap_or(job.created) + job.new.max_seconds * 1_000_000;
+    let left = Duration::from_micros(deadline.saturating_sub(activity::now()));
+    let end = tokio::select! {
+        worked = work(state, &job) => worked?,
+        () = sleep(left) => {
+            let seconds = job.new.max_seconds;
+            JobEnd::Failed(format!("the job was not done within {seconds} s"))
+        }
+    };
+    let ended = state.registry.end_job(id, end, activity::now()).await?;
+    if let Some(job) = ended {
+        let outcome = JobOutcome::Ended {
+            status: job.status.as_str(),
+            succeeded: job.counts.succeeded,
+            failed: job.counts.failed,
+        };
+        Event::Job(id.as_str(), outcome).emit();
+    }
+    Ok(())
+}
+
+/// Carries out what is left of a job.
+async fn work(state: &HubState, job: &Job) -> Result<JobEnd, RegistryError> {
+    // Both were read when it was made.
+    let unreadable = || Ok(JobEnd::Failed("the job cannot be read".to_owned()));
+    let Ok(content) = job::content(job.new.kind, &job.new.content) else {
+        return unreadable();
+    };
+    let Ok(condition) = Condition::parse(&job.new.condition) else {
+        return unreadable();
+    };
+    if !job.has_all_devices {
+        find_devices(state, &job.new.id, &condition).await?;
+    }
+    let work = Arc::new(Work {
+        content,
+        policy: job.new.policy.clone(),
+    });
+    on_devices(state, &job.new.id, &work).await?;
+    Ok(JobEnd::Completed)
+}
+
+/// Adds the devices that the condition selects.
+async fn find_devices(
+    state: &HubState,
+    id: &JobId,
+    condition: &Condition,
+) -> Result<(), RegistryError> {
+    let mut after = None;
+    loop {
+        let page = state
+            .registry
+            .device_twins(Members::Devices, after.as_ref(), PAGE)
+            .await?;
+        let selected = page.twins.iter().filter(|whole| {
+            let activity = state.activity(&whole.identity);
+            condition.matches(&documents::twin::write(whole, activity))
+        });
+        let selected: Vec<DeviceId> = selected
+            .map(|whole| whole.identity.id.device.clone())
+            .collect();
+        let is_all = page.next.is_none();
+        let now = activity::now();
+        state
+            .registry
+            .add_job_devices(id, selected, is_all, now)
+            .await?;
+        if is_all {
+            return Ok(());
+        }
+        after = page.next;
+    }
+}
+
+/// Does the work on all devices that wait, some at a time.
+async fn on_devices(state: &HubState, id: &JobId, work: &Arc<Work>) -> Result<(), RegistryError> {
+    let mut at_work = JoinSet::new();
+    let mut results: Vec<JobResult> = Vec::new();
+    let mut has_more = true;
+    let mut flush = interval(FLUSH);
+    flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // What is at work is in the registry first: after a restart nothing is done twice.
+        if has_more && at_work.len() <= limits::JOB_DEVICES_AT_ONCE / 2 {
+            let room = limits::JOB_DEVICES_AT_ONCE - at_work.len();
+            let now = activity::now();
+            let claimed = state.registry.claim_job_devices(id, room, now).await?;
+            has_more = claimed.len() == room;
+            for device in claimed {
+                at_work.spawn(device::run(state.clone(), Arc::clone(work), device));
+            }
+        }
+        if at_work.is_empty() && !has_more {
+            break;
+        }
+        let is_due = tokio::select! {
+            Some(result) = at_work.join_next(), if !at_work.is_empty() => {
+                // A task that panicked has no result: its device fails with the job's end.
+                results.extend(result.ok());
+                results.len() >= RESULTS
+            }
+            _ = flush.tick() => !results.is_empty(),
+        };
+        if is_due {
+            record(state, id, &mut results).await?;
+        }
+    }
+    record(state, id, &mut results).await
+}
+
+async fn record(
+    state: &HubState,
+    id: &JobId,
+    results: &mut Vec<JobResult>,
+) -> Result<(), RegistryError> {
+    let results = std::mem::take(results);
+    let now = activity::now();
+    state.registry.record_job_results(id, results, now).await
+}

@@ -1,0 +1,357 @@
+//! Jobs in two tables: a row for each, and a row for each device of each.
+
+use async_trait::async_trait;
+use common::identity::DeviceId;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde_json::json;
+
+use super::rows::{column, damaged};
+use super::{Result, SqliteRegistry};
+use crate::limits;
+use crate::registry::{
+    Job, JobCounts, JobEnd, JobError, JobFilter, JobId, JobKind, JobPlace, JobResult, JobStatus,
+    Jobs, NewJob, Owner,
+};
+
+const COLUMNS: &str = "id, kind, condition, content, policy, start, max_seconds, created, status, \
+    began, ended, failure, has_all_devices";
+
+#[async_trait]
+impl Jobs for SqliteRegistry {
+    async fn create_job(&self, job: NewJob, now: u64) -> Result<Job> {
+        self.write(move |connection| create(connection, &job, now))
+            .await
+    }
+
+    async fn job(&self, id: &JobId) -> Result<Option<Job>> {
+        let id = id.clone();
+        self.read(move |connection| find(connection, &id)).await
+    }
+
+    async fn jobs(
+        &self,
+        filter: JobFilter,
+        after: Option<&JobPlace>,
+        limit: usize,
+    ) -> Result<Vec<Job>> {
+        let (created, id) = after.map_or((i64::MAX, String::new()), |place| {
+            (column(place.created), place.id.as_str().to_owned())
+        });
+        self.read(move |connection| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM jobs WHERE (created < ?1 OR (created = ?1 AND id > ?2)) \
+                 AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR status = ?4) \
+                 ORDER BY created DESC, id LIMIT ?5"
+            );
+            let kind = filter.kind.map(JobKind::as_str);
+            let status = filter.status.map(JobStatus::as_str);
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            all(connection, &sql, params![created, id, kind, status, limit])
+        })
+        .await
+    }
+
+    async fn due_jobs(&self, now: u64, limit: usize) -> Result<Vec<Job>> {
+        self.read(move |connection| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM jobs WHERE ended IS NULL \
+                 AND (status = 'running' OR start <= ?1) \
+                 ORDER BY status != 'running', start, created, id LIMIT ?2"
+            );
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            all(connection, &sql, params![column(now), limit])
+        })
+        .await
+    }
+
+    async fn next_job(&self) -> Result<Option<u64>> {
+        self.read(|connection| {
+            let next: Option<i64> = connection
+                .prepare_cached(
+                    "SELECT min(start) FROM jobs WHERE ended IS NULL AND status != 'running'",
+                )?
+                .query_row([], |row| row.get(0))?;
+            Ok(next.map(i64::unsigned_abs))
+        })
+        .await
+    }
+
+    async fn begin_job(&self, id: &JobId, now: u64) -> Result<Option<Job>> {
+        let id = id.clone();
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE jobs SET status = 'running', began = coalesce(began, ?2) \
+                     WHERE id = ?1 AND ended IS NULL",
+                )?
+                .execute(params![id.as_str(), column(now)])?;
+            find(connection, &id)
+        })
+        .await
+    }
+
+    async fn add_job_devices(
+        &self,
+        id: &JobId,
+        devices: Vec<DeviceId>,
+        is_all: bool,
+        now: u64,
+    ) -> Result<()> {
+        let id = id.clone();
+        self.write(move |connection| {
+            let mut insert = connection.prepare_cached(
+                "INSERT OR IGNORE INTO device_jobs (job, device, status, created, updated) \
+                 SELECT id, ?2, 'pending', ?3, ?3 FROM jobs WHERE id = ?1 AND ended IS NULL",
+            )?;
+            for device in &devices {
+                insert.execute(params![id.as_str(), device.as_str(), column(now)])?;
+            }
+            if is_all {
+                connection
+                    .prepare_cached("UPDATE jobs SET has_all_devices = 1 WHERE id = ?1")?
+                    .execute([id.as_str()])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn claim_job_devices(&self, id: &JobId, limit: usize, now: u64) -> Result<Vec<DeviceId>> {
+        let id = id.clone();
+        self.write(move |connection| {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let mut claim = connection.prepare_cached(
+                "UPDATE device_jobs SET status = 'running', started = ?2, updated = ?2 \
+                 WHERE job = ?1 AND status = 'pending' AND device IN (SELECT device \
+                 FROM device_jobs WHERE job = ?1 AND status = 'pending' ORDER BY device LIMIT ?3) \
+                 RETURNING device",
+            )?;
+            let rows = claim.query_map(params![id.as_str(), column(now), limit], |row| {
+                row.get::<_, String>(0)
+            })?;
+            let mut claimed = Vec::new();
+            for device in rows {
+                claimed.push(DeviceId::parse(&device?).map_err(|_| a_job_damaged())?);
+            }
+            Ok(claimed)
+        })
+        .await
+    }
+
+    async fn record_job_results(
+        &self,
+        id: &JobId,
+        results: Vec<JobResult>,
+        now: u64,
+    ) -> Result<()> {
+        let id = id.clone();
+        self.write(move |connection| {
+            let mut update = connection.prepare_cached(
+                "UPDATE device_jobs SET status = ?3, ended = ?4, updated = ?4, outcome = ?5, \
+                 error = ?6 WHERE job = ?1 AND device = ?2 AND status = 'running'",
+            )?;
+            for JobResult { device, outcome } in results {
+                let (status, outcome, error) = match outcome {
+                    Ok(outcome) => ("completed", outcome, None),
+                    Err(error) => (
+                        "failed",
+                        None,
+                        Some(error_text(&error.code, &error.description)),
+                    ),
+                };
+                let now = column(now);
+                update.execute(params![
+                    id.as_str(),
+                    device.as_str(),
+                    status,
+                    now,
+                    outcome,
+                    error
+                ])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn end_job(&self, id: &JobId, end: JobEnd, now: u64) -> Result<Option<Job>> {
+        let id = id.clone();
+        self.write(move |connection| {
+            let (status, failure, of_devices) = match &end {
+                JobEnd::Completed => ("completed", None, "failed"),
+                JobEnd::Failed(reason) => ("failed", Some(reason.as_str()), "failed"),
+                JobEnd::Cancelled => ("cancelled", None, "canceled"),
+            };
+            let ended = connection
+                .prepare_cached(
+                    "UPDATE jobs SET status = ?2, failure = ?3, ended = ?4 \
+                     WHERE id = ?1 AND ended IS NULL",
+                )?
+                .execute(params![id.as_str(), status, failure, column(now)])?;
+            if ended > 0 {
+                let error = failure.map(|reason| error_text("JobRunTimedOut", reason));
+                connection
+                    .prepare_cached(
+                        "UPDATE device_jobs SET status = ?2, ended = ?3, updated = ?3, error = ?4 \
+                         WHERE job = ?1 AND status IN ('pending', 'running')",
+                    )?
+                    .execute(params![id.as_str(), of_devices, column(now), error])?;
+            }
+            find(connection, &id)
+        })
+        .await
+    }
+
+    async fn recover_jobs(&self, now: u64) -> Result<()> {
+        self.write(move |connection| {
+            connection.execute(
+                "UPDATE device_jobs SET status = 'pending', started = NULL WHERE status = 'running' \
+                 AND job IN (SELECT id FROM jobs WHERE ended IS NULL AND kind = ?1)",
+                [JobKind::UpdateTwin.as_str()],
+            )?;
+            let error = error_text(
+                "JobInterrupted",
+                "the hub ended before the device's answer; the method may have been carried out",
+            );
+            connection.execute(
+                "UPDATE device_jobs SET status = 'failed', ended = ?1, updated = ?1, error = ?2 \
+                 WHERE status = 'running' AND job IN (SELECT id FROM jobs WHERE ended IS NULL)",
+                params![column(now), error],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn forget_jobs(&self, before: u64) -> Result<()> {
+        self.write(move |connection| {
+            connection.execute("DELETE FROM jobs WHERE ended < ?1", [column(before)])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn create(connection: &Connection, job: &NewJob, now: u64) -> Result<Job> {
+    if find(connection, &job.id)?.is_some() {
+        return Err(JobError::Exists(job.id.clone()).into());
+    }
+    let open: i64 = connection
+        .prepare_cached("SELECT count(*) FROM jobs WHERE ended IS NULL")?
+        .query_row([], |row| row.get(0))?;
+    if open.unsigned_abs() >= limits::JOBS_OPEN {
+        return Err(JobError::TooMany.into());
+    }
+    // The history has an end in number, too.
+    connection
+        .prepare_cached(
+            "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE ended IS NOT NULL \
+             ORDER BY created DESC LIMIT -1 OFFSET ?1)",
+        )?
+        .execute([column(limits::JOBS_KEPT)])?;
+    let status = if job.start > now {
+        JobStatus::Scheduled
+    } else {
+        JobStatus::Queued
+    };
+    connection
+        .prepare_cached(&format!(
+            "INSERT INTO jobs ({COLUMNS}) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL, NULL, NULL, 0)"
+        ))?
+        .execute(params![
+            job.id.as_str(),
+            job.kind.as_str(),
+            job.condition,
+            job.content,
+            job.policy,
+            column(job.start),
+            column(job.max_seconds),
+            column(now),
+            status.as_str(),
+        ])?;
+    Ok(Job {
+        new: job.clone(),
+        created: now,
+        status,
+        began: None,
+        ended: None,
+        failure: None,
+        has_all_devices: false,
+        counts: JobCounts::default(),
+    })
+}
+
+fn find(connection: &Connection, id: &JobId) -> Result<Option<Job>> {
+    let sql = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1");
+    let found = connection
+        .prepare_cached(&sql)?
+        .query_row([id.as_str()], |row| Ok(job(connection, row)))
+        .optional()?;
+    found.transpose()
+}
+
+fn all(connection: &Connection, sql: &str, with: &[&dyn rusqlite::ToSql]) -> Result<Vec<Job>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(with)?;
+    let mut jobs = Vec::new();
+    while let Some(row) = rows.next()? {
+        jobs.push(job(connection, row)?);
+    }
+    Ok(jobs)
+}
+
+fn a_job_damaged() -> crate::registry::RegistryError {
+    damaged(Owner::Unknown, "a job")
+}
+
+fn job(connection: &Connection, row: &Row<'_>) -> Result<Job> {
+    let text = |index| row.get::<_, String>(index);
+    let time = |index| -> Result<Option<u64>> {
+        Ok(row.get::<_, Option<i64>>(index)?.map(i64::unsigned_abs))
+    };
+    let id = JobId::parse(&text(0)?).ok_or_else(a_job_damaged)?;
+    let counts = counts(connection, &id)?;
+    Ok(Job {
+        new: NewJob {
+            id,
+            kind: JobKind::parse(&text(1)?).ok_or_else(a_job_damaged)?,
+            condition: text(2)?,
+            content: text(3)?,
+            policy: text(4)?,
+            start: row.get::<_, i64>(5)?.unsigned_abs(),
+            max_seconds: row.get::<_, i64>(6)?.unsigned_abs(),
+        },
+        created: row.get::<_, i64>(7)?.unsigned_abs(),
+        status: JobStatus::parse(&text(8)?).ok_or_else(a_job_damaged)?,
+        began: time(9)?,
+        ended: time(10)?,
+        failure: row.get(11)?,
+        has_all_devices: row.get(12)?,
+        counts,
+    })
+}
+
+fn counts(connection: &Connection, id: &JobId) -> Result<JobCounts> {
+    let mut statement = connection.prepare_cached(
+        "SELECT status, count(*) FROM device_jobs WHERE job = ?1 GROUP BY status",
+    )?;
+    let mut rows = statement.query([id.as_str()])?;
+    let mut counts = JobCounts::default();
+    while let Some(row) = rows.next()? {
+        let count = row.get::<_, i64>(1)?.unsigned_abs();
+        match row.get::<_, String>(0)?.as_str() {
+            "pending" => counts.pending = count,
+            "running" => counts.running = count,
+            "completed" => counts.succeeded = count,
+            "failed" => counts.failed = count,
+            _ => counts.canceled += count,
+        }
+    }
+    Ok(counts)
+}
+
+/// The error of a device's row, as services read it.
+fn error_text(code: &str, description: &str) -> String {
+    json!({ "code": code, "description": description }).to_string()
+}
