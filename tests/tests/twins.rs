@@ -267,7 +267,7 @@ async fn packets_before_a_disconnect_are_carried_out() {
 }
 
 #[tokio::test]
-async fn only_service_policies_may_read_twins_and_none_may_write() {
+async fn only_service_policies_may_read_and_write_twins() {
     let hub = TestHub::start().await;
     hub.create("d").await;
     let service = RawService::new(&hub).await;
@@ -276,8 +276,10 @@ async fn only_service_policies_may_read_twins_and_none_may_write() {
     };
     for policy in ["registryRead", "registryReadWrite", "device"] {
         let other = RawService::with_policy(&hub, policy).await;
-        let seen = call(&other, Method::GET, "/twins/d").await;
-        assert_eq!(seen, (401, 401_002), "{policy}");
+        for method in [Method::GET, Method::PATCH, Method::PUT] {
+            let seen = call(&other, method, "/twins/d").await;
+            assert_eq!(seen, (401, 401_002), "{policy}");
+        }
     }
     let expired = token(&hub.policy("service").await, unix_now() - 3600);
     let expired = RawService::with_token(&hub, expired);
@@ -285,8 +287,8 @@ async fn only_service_policies_may_read_twins_and_none_may_write() {
     for (method, path, seen) in [
         (Method::GET, "/twins/x", (404, 404_001)),
         (Method::GET, "/twins/d/modules/x", (404, 404_010)),
-        (Method::PATCH, "/twins/d", (501, 501_000)),
-        (Method::PUT, "/twins/d", (501, 501_000)),
+        (Method::PATCH, "/twins/d", (400, 400_006)),
+        (Method::DELETE, "/twins/d", (405, 405_000)),
         (Method::GET, "/twins/d/streams", (404, 404_000)),
     ] {
         assert_eq!(call(&service, method, path).await, seen, "{path}");
