@@ -28,6 +28,11 @@ impl List {
         self.0.push_str(&value.to_string());
     }
 
+    /// Bytes so far.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether there is no element.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

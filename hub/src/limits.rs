@@ -90,6 +90,17 @@ pub const QUERY_LENGTH: usize = 8_192;
 pub const QUERY_DEPTH: usize = 64;
 /// Values of ORDER BY: a page ends at a position in a header, which has them all.
 pub const QUERY_ORDERS: usize = 4;
+/// Queries over twins at the same time: they are work for a core each.
+pub const QUERIES: usize = 2;
+/// How long a query waits for others.
+pub const QUERY_WAIT: Duration = Duration::from_secs(10);
+/// How long a query looks for rows: then it answers with those that it has, or gives up if it needs
+/// all. Clients wait longer.
+pub const QUERY_TIME: Duration = Duration::from_secs(20);
+/// Rows of a page, unless fewer are asked for (IoT Hub's limit).
+pub const QUERY_PAGE: usize = 100;
+/// Bytes of a page: a page of large twins has fewer rows.
+pub const QUERY_PAGE_SIZE: usize = 4 << 20;
 /// Groups of one query in memory,
 pub const QUERY_GROUPS: usize = 20_000;
 /// and bytes of the values that they are grouped by.

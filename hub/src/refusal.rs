@@ -99,6 +99,8 @@ impl From<RegistryError> for Refusal {
             RegistryError::Job(JobError::NotFound(_)) => ErrorCode::JOB_NOT_FOUND,
             RegistryError::Job(JobError::Exists(_)) => ErrorCode::CONFLICT,
             RegistryError::Job(JobError::TooMany) => ErrorCode::THROTTLING,
+            RegistryError::Busy => ErrorCode::THROTTLING,
+            RegistryError::TooLong => ErrorCode::GENERIC_TIMEOUT,
             RegistryError::Scope(_) => ErrorCode::ARGUMENT_INVALID,
             RegistryError::Store(reason) => {
                 // The reason is for the operator, not for the client.

@@ -65,6 +65,8 @@ codes! {
     /// The device's answer is none. IoT Hub documents no code for it; Node calls the status 502
     /// "bad device response".
     BAD_DEVICE_RESPONSE = 502000 "BadDeviceResponse";
+    /// It took too long.
+    GENERIC_TIMEOUT = 500008 "GenericTimeout";
     /// This hub does not implement it.
     NOT_IMPLEMENTED = 501000 "NotImplemented";
     /// The hub is stopping or not ready.

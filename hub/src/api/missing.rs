@@ -12,8 +12,6 @@ use crate::refusal::Refusal;
 /// A part of the API that is missing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// `POST /devices/query`.
-    Queries,
     /// `/jobs`, but for version 2: import and export of identities.
     Jobs,
     /// `/configurations`, and their content for one device.
@@ -33,7 +31,6 @@ impl Missing {
     pub fn permission(self, method: &Method) -> Option<Permission> {
         match self {
             Self::Jobs | Self::Configurations => Some(Permission::of_registry(method)),
-            Self::Queries => Some(Permission::RegistryRead),
             Self::DigitalTwins | Self::CloudToDeviceMessages => Some(Permission::ServiceConnect),
             Self::FileUploads | Self::DeviceMessages => None,
         }
@@ -47,7 +44,6 @@ impl Missing {
     /// The refusal: 501000.
     pub fn refusal(self) -> Refusal {
         let what = match self {
-            Self::Queries => "queries",
             Self::Jobs => "import and export jobs",
             Self::Configurations => "configurations",
             Self::DigitalTwins => "digital twins",

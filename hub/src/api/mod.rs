@@ -11,6 +11,7 @@ pub mod identities;
 pub mod jobs;
 pub mod methods;
 pub mod missing;
+pub mod queries;
 pub mod router;
 pub mod streams;
 pub mod twins;

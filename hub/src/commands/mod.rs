@@ -95,8 +95,10 @@ impl From<RegistryError> for CommandError {
             RegistryError::NotFound(id) => Self::NoDevice(id),
             RegistryError::AlreadyExists(id) => Self::Exists(id),
             RegistryError::PreconditionFailed(id) => Self::Changed(id),
-            // No command writes twins, scopes or jobs.
+            // No command writes twins, scopes or jobs, or queries twins.
             error @ (RegistryError::TwinRule(_)
+            | RegistryError::Busy
+            | RegistryError::TooLong
             | RegistryError::Scope(_)
             | RegistryError::Job(_)
             | RegistryError::Damaged { .. }

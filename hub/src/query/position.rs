@@ -42,6 +42,14 @@ impl Position {
         }
     }
 
+    /// Behind the row of this name, of a query without ORDER BY.
+    pub fn behind(name: String) -> Self {
+        Self {
+            order: Vec::new(),
+            tie: name,
+        }
+    }
+
     /// What tells the row from all others.
     pub fn tie(&self) -> &str {
         &self.tie

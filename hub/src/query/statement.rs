@@ -71,6 +71,11 @@ impl Query {
         self.has_groups
     }
 
+    /// Whether its rows are in an order of values, and not of names.
+    pub fn has_order(&self) -> bool {
+        !self.order_by.is_empty()
+    }
+
     /// How many rows it has at most.
     pub fn top(&self) -> Option<u64> {
         self.top

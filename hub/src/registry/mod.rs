@@ -14,6 +14,7 @@ mod changes;
 mod identities;
 mod jobs;
 mod policies;
+mod queries;
 mod rules;
 mod scope;
 mod sessions;
@@ -32,6 +33,7 @@ pub use jobs::{
     JobPlace, JobResult, JobStatus, Jobs, NewJob,
 };
 pub use policies::{Permissions, Policies, Policy};
+pub use queries::{JobRow, JobRows, QueryWork, Scan, TwinQueries, TwinSnapshot};
 pub use rules::{TwinChange, TwinPatch, TwinRuleError};
 pub use scope::ScopeError;
 pub use sessions::{Sessions, Subscriptions};
@@ -43,7 +45,9 @@ pub use twins::{
 
 /// The whole registry.
 #[async_trait]
-pub trait Registry: Identities + Twins + Sessions + Policies + ChangeLog + Jobs {
+pub trait Registry:
+    Identities + Twins + TwinQueries + Jobs + JobRows + Sessions + Policies + ChangeLog
+{
     /// Waits until all that devices have written to their twins and subscriptions is stored, also
     /// for those that have gone. May be dropped: what is left is still carried out as long as the
     /// runtime lives.
@@ -107,6 +111,12 @@ pub enum RegistryError {
     /// There is no such job, or none can be made.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// Too many queries are at work, for too long.
+    #[error("too many queries are running; try again later")]
+    Busy,
+    /// A query would have taken too long.
+    #[error("the query takes too long; add a condition on deviceId or on a tag")]
+    TooLong,
     /// The store failed. How it did is for the operator: no client gets more than this sentence.
     #[error("the registry's store failed")]
     Store(#[from] StoreError),

@@ -15,8 +15,7 @@ use http::Method;
 use self::path::Path;
 use self::table::{Ids, Resource};
 use super::access::Access;
-use super::missing::Missing;
-use super::{identities, jobs, methods, streams, twins};
+use super::{identities, jobs, methods, queries, streams, twins};
 use crate::auth::Permission;
 use crate::refusal::Refusal;
 
@@ -56,6 +55,8 @@ pub enum Call {
     Twins(twins::Call),
     /// Jobs.
     Jobs(jobs::Call),
+    /// A query.
+    Query(queries::Call),
     /// A direct method.
     Method(methods::Call),
     /// A stream to a device.
@@ -85,7 +86,7 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
 fn target(resource: Resource, method: &Method, ids: &Ids<'_>, scope: String) -> Target {
     let resource = match resource {
         // That is the query API, not a device of this name.
-        Resource::Identity if is_query(method, ids) => Resource::Missing(Missing::Queries),
+        Resource::Identity if is_query(method, ids) => Resource::Query,
         other => other,
     };
     let (permission, has_owner) = match resource {
@@ -97,6 +98,7 @@ fn target(resource: Resource, method: &Method, ids: &Ids<'_>, scope: String) -> 
             (Some(Permission::Query), false)
         }
         Resource::Jobs | Resource::Job | Resource::JobCancel => (Some(Permission::Jobs), false),
+        Resource::Query => (Some(Permission::Query), false),
         // A device owns its modules, and nothing else.
         Resource::Modules => (Some(Permission::of_registry(method)), true),
         Resource::Identity => (Some(Permission::of_registry(method)), ids.has_module()),
@@ -161,6 +163,7 @@ fn call(resource: Resource, method: &Method, ids: &Ids<'_>) -> Result<Call, Refu
         (Resource::Modules, _) | (Resource::DeviceStatistics | Resource::ServiceStatistics, _) => {
             return Err(Refusal::wrong_method("GET"));
         }
+        (Resource::Query, _) => return Ok(Call::Query(queries::Call)),
         (Resource::Methods, "POST") => {
             let identity = ids.identity()?;
             return Ok(Call::Method(methods::Call { identity }));

@@ -23,6 +23,8 @@ pub(super) enum Resource {
     DeviceStatistics,
     ServiceStatistics,
     Twin,
+    /// Found by the method: it has the path of a device.
+    Query,
     Methods,
     Jobs,
     Job,

@@ -79,7 +79,7 @@ fn permissions_and_foreign_paths() {
         assert_eq!(needs(method, "/devices/d"), Permission::RegistryWrite);
     }
     for (method, path, permission) in [
-        (Method::POST, "/devices/query", Permission::RegistryRead),
+        (Method::POST, "/devices/query", Permission::Query),
         (Method::GET, "/devices/query", Permission::RegistryRead),
         (
             Method::POST,
@@ -106,12 +106,20 @@ fn permissions_and_foreign_paths() {
     assert!(Permission::RegistryRead.is_met_by(reader));
     assert!(!Permission::RegistryWrite.is_met_by(reader));
     assert!(!Permission::RegistryRead.is_met_by(Permissions::default()));
+    let service = Permissions {
+        service_connect: true,
+        ..Permissions::default()
+    };
+    assert!(Permission::Query.is_met_by(reader) && Permission::Query.is_met_by(service));
+    assert!(!Permission::Query.is_met_by(Permissions {
+        device_connect: true,
+        ..Permissions::default()
+    }));
 }
 
 #[test]
 fn refusals_come_in_their_order() {
     for (method, path, refused) in [
-        (Method::POST, "/devices/query", 501_000),
         (Method::PUT, "/twins/a b", 400_004),
         (Method::DELETE, "/twins/a b", 405_000),
         (Method::POST, "/twins/a b/methods", 400_004),
@@ -137,6 +145,7 @@ fn what_is_there_is_not_missing() {
         (Method::GET, "/twins/d"),
         (Method::GET, "/twins/d/modules/m"),
         (Method::GET, "/devices"),
+        (Method::POST, "/devices/query"),
         (Method::PUT, "/devices/query"),
         (Method::PUT, "/devices/d"),
         (Method::GET, "/devices/d/modules"),

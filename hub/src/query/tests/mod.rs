@@ -6,6 +6,7 @@ use super::*;
 
 mod refusals;
 mod results;
+mod sqlite;
 
 /// A twin as the REST API shows it.
 fn twin() -> Value {

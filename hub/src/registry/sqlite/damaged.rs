@@ -36,7 +36,8 @@ impl Damaged {
         Ok(readable)
     }
 
-    fn report(&self, owner: Owner, what: &'static str) {
+    /// Names a row in the log, once.
+    pub(super) fn report(&self, owner: Owner, what: &'static str) {
         {
             let mut reported = lock(&self.reported);
             if reported.len() >= REMEMBERED {

@@ -12,6 +12,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use self::damaged::Damaged;
 use self::device_writes::DeviceWrites;
+use self::queries::QueryConnections;
 use super::{Registry, RegistryError, StoreError};
 use crate::data_dir::DataDir;
 
@@ -20,11 +21,15 @@ mod damaged;
 mod device_writes;
 mod failure;
 mod identities;
+mod job_rows;
 mod jobs;
+mod partial;
 mod policies;
+mod queries;
 mod rows;
 mod schema;
 mod sessions;
+mod tags;
 mod twins;
 mod writes;
 
@@ -39,6 +44,7 @@ pub struct SqliteRegistry {
     damaged: Arc<Damaged>,
     /// Devices write as often as they like.
     device_writes: Arc<DeviceWrites>,
+    queries: Arc<QueryConnections>,
 }
 
 impl SqliteRegistry {
@@ -60,6 +66,7 @@ impl SqliteRegistry {
             writer: Arc::new(Mutex::new(writer)),
             damaged: Arc::default(),
             device_writes: Arc::default(),
+            queries: Arc::new(QueryConnections::new(path)),
         })
     }
 

@@ -8,12 +8,13 @@ use common::secret::SharedKey;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
+use super::tags;
 use crate::registry::{Permissions, RegistryError, StoreError};
 
 use crate::limits;
 
 /// Every step from an empty database to the present one.
-const STEPS: [&str; 6] = [FIRST, TWINS, MEMBERS, SUBSCRIPTIONS, TAGS, JOBS];
+const STEPS: [&str; 7] = [FIRST, TWINS, MEMBERS, SUBSCRIPTIONS, TAGS, JOBS, TAG_VALUES];
 
 /// `point` in `changes` counts up for ever, also when old rows go: it begins at 2, so
 /// that 1 is the point of an untouched registry and 0 can mean "not asked before".
@@ -161,6 +162,22 @@ CREATE TRIGGER job_deleted AFTER DELETE ON jobs BEGIN
 END;
 ";
 
+/// Which twins have which tag, for queries: `path` is a JSON array of names, and `value` is JSON.
+const TAG_VALUES: &str = "
+CREATE TABLE tag_values (
+    path   TEXT NOT NULL,
+    value  TEXT NOT NULL,
+    device TEXT NOT NULL,
+    module TEXT NOT NULL,     -- '' for the device itself
+    PRIMARY KEY (path, value, device, module)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tag_values_of ON tag_values (device, module);
+
+CREATE TRIGGER identity_deleted_tag_values AFTER DELETE ON identities BEGIN
+    DELETE FROM tag_values WHERE device = OLD.device AND module = OLD.module;
+END;
+";
+
 /// Opens a connection with the settings that all of ours have. Where the database is in
 /// order, nothing is written to it.
 ///
@@ -238,6 +255,9 @@ pub(super) fn migrate_to(connection: &mut Connection, last: usize) -> Result<(),
     }
     for step in STEPS.iter().take(last).skip(done) {
         transaction.execute_batch(step)?;
+        if *step == TAG_VALUES {
+            tags::index_all(&transaction)?;
+        }
     }
     if done == 0 {
         // The limit is a constant of ours, so the trigger is made here.

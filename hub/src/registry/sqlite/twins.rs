@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use super::device_writes::{Work, Written};
 use super::identities::{self, behind, count};
 use super::rows::{self, column, damaged};
-use super::{Result, SqliteRegistry, module_column, new_etag};
+use super::{Result, SqliteRegistry, module_column, new_etag, tags};
 use crate::iso8601;
 use crate::registry::{
     Cursor, DesiredChange, DeviceTwin, IfMatch, Members, OnDesired, Owner, RegistryError, Section,
@@ -148,10 +148,14 @@ pub(super) fn change_twin(
         return Ok((whole, None));
     }
     let now = iso8601::format(OffsetDateTime::now_utc());
+    let changes_tags = change.tags.is_some();
     let desired = whole.twin.change(change, &now)?;
     whole.twin.version += 1;
     whole.twin.etag = new_etag();
     write(connection, id, &whole.twin)?;
+    if changes_tags {
+        tags::index(connection, id, &whole.twin.tags)?;
+    }
     Ok((whole, desired))
 }
 
