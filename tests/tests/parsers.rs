@@ -29,6 +29,11 @@ fn http_routes() {
 }
 
 #[test]
+fn queries() {
+    play("query", harness::query::run);
+}
+
+#[test]
 fn pending_table() {
     play("pending_table", harness::tables::pending_table);
 }

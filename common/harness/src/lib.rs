@@ -7,6 +7,7 @@
 //! parsers       topics, SAS tokens and connection strings
 //! http_routes   the hub's router
 //! tables        the hub's tables of pending requests and of legs, against a simple model
+//! query         the query language, on any text
 //! mqtt_session  a device's MQTT session at the hub
 //! corpus        reads the corpora
 //! ```
@@ -23,6 +24,7 @@ pub mod corpus;
 pub mod http_routes;
 pub mod mqtt_session;
 pub mod parsers;
+pub mod query;
 pub mod session;
 pub mod tables;
 pub mod websocket;
