@@ -278,6 +278,15 @@ def x509_devices(lab, hub, sdk):
                 echo_through(hub, name)
                 process.stop()
 
+    with lab.step("azure-iot-device with a certificate of version 1, as IoT Hub's documentation makes them"):
+        cert, key = certificate("version-1")
+        request = lab.folder / "version-1.csr"
+        lab.run([openssl, "req", "-new", "-key", key, "-out", request, "-subj", "/CN=version-1"])
+        lab.run([openssl, "x509", "-req", "-in", request, "-signkey", key, "-out", cert, "-days", "2"])
+        hub.create_device("X509-version-1", "--x509-thumbprint", thumbprint(cert, "sha1"))
+        for websockets in (False, True):
+            use(hub, client("X509-version-1", (cert, key), websockets), sdk)
+
     with lab.step("azure-iot-device with another certificate is refused"):
         stranger = client("X509-sha256", certificate("stranger"), False)
         try:
