@@ -7,12 +7,14 @@ mod about;
 mod summed;
 
 use std::io::IsTerminal as _;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{FilterExt as _, Targets};
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::{Registry, reload};
 
+use crate::locks::lock;
 use crate::output;
 pub use about::{About, seconds};
 use summed::{Summed, Summing};
@@ -36,6 +38,36 @@ pub const AUDIT: &str = "audit";
 
 /// What this process counts.
 static SUMMING: OnceLock<Arc<Summing>> = OnceLock::new();
+
+/// The level of this process's log.
+static LEVEL: OnceLock<Level> = OnceLock::new();
+
+#[derive(Debug)]
+struct Level {
+    at_start: LevelFilter,
+    now: Mutex<LevelFilter>,
+    shown: reload::Handle<Targets, Registry>,
+}
+
+/// Has the log show events from this level on; without one, from that of [`init`] on. False if this
+/// process has no log.
+pub fn set_level(level: Option<LevelFilter>) -> bool {
+    let Some(log) = LEVEL.get() else {
+        return false;
+    };
+    let level = level.unwrap_or(log.at_start);
+    let mut now = lock(&log.now);
+    if log.shown.reload(shown(level)).is_err() {
+        return false;
+    }
+    *now = level;
+    true
+}
+
+/// The level of the log, if this process has one.
+pub fn level() -> Option<LevelFilter> {
+    LEVEL.get().map(|log| *lock(&log.now))
+}
 
 /// What was logged and printed is written, or given up, when this is dropped: at the end of `main`.
 #[must_use]
@@ -64,7 +96,8 @@ fn shown(level: LevelFilter) -> Targets {
 /// Sets up logging for the whole process; a second call does nothing.
 pub fn init(level: LevelFilter) -> Flush {
     let summing = Arc::new(Summing::default());
-    let filter = shown(level).and(Summed::new(Arc::clone(&summing)));
+    let (filter, handle) = reload::Layer::new(shown(level));
+    let filter = filter.and(Summed::new(Arc::clone(&summing)));
     let is_coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(move || output::Log { is_coloured })
@@ -75,6 +108,11 @@ pub fn init(level: LevelFilter) -> Flush {
         .try_init();
     if done.is_ok() && SUMMING.set(Arc::clone(&summing)).is_ok() {
         summing.start();
+        let _ = LEVEL.set(Level {
+            at_start: level,
+            now: Mutex::new(level),
+            shown: handle,
+        });
     }
     Flush(())
 }

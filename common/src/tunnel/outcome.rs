@@ -25,6 +25,9 @@ pub enum End {
     /// The device no longer offers the target.
     #[error("ended because the target was withdrawn")]
     Withdrawn,
+    /// An operator has asked for its end.
+    #[error("ended because an operator has closed it")]
+    ByOperator,
     /// This program is stopping.
     #[error("ended because the program stops")]
     Stopped,
