@@ -104,6 +104,12 @@ pub struct Cli {
     )]
     pub max_streams: Option<u32>,
 
+    /// What the desired properties of the device's twin may open as a target: a name, an address or
+    /// a network, and a port or *. Repeatable; by default they can only close targets and lower
+    /// limits [env: DEVICE_PROXY_ALLOW_CLOUD, with commas between].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub allow_cloud: Vec<String>,
+
     /// Print the official samples' lines on stdout.
     #[arg(long)]
     pub sample_output: bool,
@@ -113,8 +119,8 @@ pub struct Cli {
     pub log_level: Option<LevelFilter>,
 
     /// TOML file with settings, named as these options; what an option or the environment
-    /// says counts more. Read again on SIGHUP: targets, echo, session and max-streams change at
-    /// once [env: DEVICE_PROXY_CONFIG].
+    /// says counts more. Read again on SIGHUP: targets, echo, session, max-streams and
+    /// allow-cloud change at once [env: DEVICE_PROXY_CONFIG].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 

@@ -22,16 +22,15 @@ pub mod streams;
 pub mod target;
 pub mod transport;
 
-use std::sync::Arc;
-
 use common::optional::or_never;
 use common::wire::twin::BootId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, follow};
 use crate::hub_session::{Fatal, Supervisor};
+use crate::policy::Control;
 use crate::streams::Streams;
 
 /// Runs until `stop` is cancelled, or until the first start meets what retrying
@@ -43,11 +42,17 @@ use crate::streams::Streams;
 pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), Fatal> {
     // Answers outlive a hub session: the next one delivers them.
     let (answers, outbox) = mpsc::channel(limits::STREAMS_PER_DEVICE);
-    let (policy, watch) = watch::channel(Arc::new(config.policy()));
+    let policy = Control::new(config.local());
     let file = config.file.take();
-    let streams = Streams::new(&config, watch, BootId::random(), answers, stop.clone());
+    let streams = Streams::new(
+        &config,
+        policy.watch(),
+        BootId::random(),
+        answers,
+        stop.clone(),
+    );
     let result = tokio::select! {
-        result = Supervisor::new(config, outbox).run(&streams, &stop) => result,
+        result = Supervisor::new(config, outbox).run(&streams, &policy, &stop) => result,
         never = or_never(file.map(|file| follow(file, &policy))) => match never {},
     };
     stop.cancel();

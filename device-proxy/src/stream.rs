@@ -2,7 +2,7 @@
 //! so the target is dialled first.
 
 use common::boxed::boxed;
-use common::tunnel::{End, LocalSocket, Traffic, pump, stopped};
+use common::tunnel::{End, LocalSocket, pump, stopped};
 use common::wire::stream::StreamRequest;
 use common::wire::streaming_endpoint::StreamingEndpoint;
 use common::{log_about, report};
@@ -26,6 +26,7 @@ pub(crate) async fn serve(
     let about = stream.about();
     let Some(target) = policy.targets.select(&request.name) else {
         log_about!(warn, about, "rejected a stream: no target has this name");
+        desk.failed(stream, "no target has this name");
         return boxed(|| desk.answer(request, Answer::Reject)).await;
     };
     // Held to the end of the tunnel.
@@ -35,6 +36,7 @@ pub(crate) async fn serve(
             about.target(target),
             "rejected a stream: too many at once"
         );
+        desk.failed(stream, "too many streams at once");
         return boxed(|| desk.answer(request, Answer::Reject)).await;
     };
     match target {
@@ -52,7 +54,9 @@ pub(crate) async fn serve(
                     tunnel(desk, (request, endpoint), stream, target, Box::new(socket)).await
                 }
                 Err(error) => {
-                    log_about!(warn, about, "rejected a stream: {}", report::chain(&error));
+                    let error = report::chain(&error);
+                    log_about!(warn, about, "rejected a stream: {error}");
+                    desk.failed(stream, &error);
                     boxed(|| desk.answer(request, Answer::Reject)).await;
                 }
             }
@@ -74,33 +78,34 @@ async fn tunnel(
         Some(Ok(leg)) => leg,
         None => return,
         Some(Err(error)) => {
+            let error = report::chain(&error);
             log_about!(
                 warn,
                 stream.about().target(target),
-                "accepted a stream, but: {}",
-                report::chain(&error)
+                "accepted a stream, but: {error}"
             );
+            desk.failed(stream, &error);
             return;
         }
     };
-    let forwarding = Forwarding {
+    let opened = desk.forwardings.open(&Forwarding {
         way: Way::Stream(stream.id),
         name: stream.name,
         target,
-    };
-    forwarding.log_opened();
-    let traffic = Traffic::default();
+    });
     let ended = async {
         tokio::select! {
             end = stopped(&desk.stop) => end,
             () = desk.withdrawn(&request.name, target) => End::Withdrawn,
+            () = opened.closed() => End::ByOperator,
         }
     };
-    let pumping = boxed(|| pump(local, leg, &traffic, ended));
+    let pumping = boxed(|| pump(local, leg, opened.traffic(), ended));
     let outcome = if desk.sample_output {
-        sample_output::around(&traffic, pumping).await
+        sample_output::around(opened.traffic(), pumping).await
     } else {
         pumping.await
     };
-    forwarding.log_ended(&outcome, outcome.end.is_normal());
+    let is_caused = matches!(outcome.end, End::Stopped | End::Withdrawn | End::ByOperator);
+    opened.log_ended(&outcome, outcome.end.is_normal(), is_caused);
 }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::forwarding::Forwardings;
 use crate::limits;
 use crate::policy::{Policy, PolicyWatch};
 use crate::requests::{Answer, Desk, Noted, Requested, printable};
@@ -53,6 +54,32 @@ impl Streams {
     /// The policy in force, and its changes.
     pub fn policy(&self) -> PolicyWatch {
         self.desk.watch()
+    }
+
+    /// All that is carried to targets.
+    pub(crate) fn forwardings(&self) -> &Arc<Forwardings> {
+        &self.desk.forwardings
+    }
+
+    /// Keeps an error that is no stream's, for those who ask.
+    pub(crate) fn failed(&self, why: &str) {
+        self.desk.forwardings.failed(why);
+    }
+
+    /// How many sessions there are, detached ones included.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.count()
+    }
+
+    /// Runs something to its end, or to that of the program; [`drain`](Self::drain) waits for it.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.desk.stop.clone();
+        self.desk.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
     }
 
     /// Whether a service may be waiting for this device to come back: a session is open.
@@ -117,6 +144,7 @@ async fn serve(
         Ok(endpoint) => endpoint,
         Err(error) => {
             log_about!(warn, stream.about(), "rejected a stream: {error}");
+            desk.failed(&stream, &error.to_string());
             return boxed(|| desk.answer(request, Answer::Reject)).await;
         }
     };
@@ -138,6 +166,15 @@ async fn serve(
             warn,
             stream.about(),
             "rejected a stream: {which} may not be used (--session)"
+        );
+        desk.failed(&stream, &format!("{which} may not be used"));
+        return boxed(|| desk.answer(request, Answer::Reject)).await;
+    }
+    if !policy.accept {
+        log_about!(
+            info,
+            stream.about(),
+            "rejected a stream: no new stream is accepted now"
         );
         return boxed(|| desk.answer(request, Answer::Reject)).await;
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use common::mqtt::{ConnectReturnCode, Packet, PacketIo, SubackReturnCode, packet};
+use common::mqtt::{self, ConnectReturnCode, Packet, PacketIo, SubackReturnCode, packet};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
@@ -78,9 +78,15 @@ impl RawHub {
         self.mqtts.local_addr().unwrap().port()
     }
 
-    /// Accepts a device: answers its CONNECT, its SUBSCRIBE and its first report. `None` when it
-    /// disconnected before that.
+    /// Accepts a device: answers its CONNECT, its SUBSCRIBE, its first report and its reading of the
+    /// twin, which is empty. `None` when it disconnected before that.
     pub async fn device(&self) -> Option<PacketIo<Stream>> {
+        self.device_with(r#"{"desired":{"$version":1},"reported":{"$version":1}}"#)
+            .await
+    }
+
+    /// The same with this twin.
+    pub async fn device_with(&self, twin: &str) -> Option<PacketIo<Stream>> {
         let (socket, _) = soon("a device", self.mqtts.accept()).await.unwrap();
         let mut io = PacketIo::new(self.tls.accept(socket).await.ok()?, 1 << 20);
         let Ok(Some(Packet::Connect(_))) = io.read().await else {
@@ -109,6 +115,14 @@ impl RawHub {
         let (_, id) = report.topic_name().split_once("$rid=")?;
         let taken = format!("$iothub/twin/res/204/?$rid={id}&$version=2");
         io.write(&publish(taken.as_bytes())).await.ok()?;
+        // So they are until the desired properties are known.
+        let Ok(Some(Packet::Publish(read))) = io.read().await else {
+            return None;
+        };
+        let (_, id) = read.topic_name().split_once("$rid=")?;
+        let topic = format!("$iothub/twin/res/200/?$rid={id}");
+        let answer = mqtt::publish_with(&topic, twin.as_bytes()).ok()?;
+        io.write(&answer).await.ok()?;
         Some(io)
     }
 

@@ -26,6 +26,7 @@ pub(super) const KEY: Key = Key::new("key");
 pub(super) const STREAMING_HOSTS: Key =
     Key::new("streaming-hosts").or(&["DEVICE_PROXY_STREAMING_HOSTS"]);
 pub(super) const MAX_STREAMS: Key = Key::new("max-streams");
+pub(super) const ALLOW_CLOUD: Key = Key::new("allow-cloud").or(&["DEVICE_PROXY_ALLOW_CLOUD"]);
 pub(super) const SAMPLE_OUTPUT: Key = Key::new("sample-output");
 pub(super) const LOG_LEVEL: Key = Key::new("log-level").or(&["DEVICE_PROXY_LOG"]);
 /// In the file alone.
@@ -56,6 +57,7 @@ pub(super) const IN_FILE: &[Key] = &[
     KEY,
     STREAMING_HOSTS,
     MAX_STREAMS,
+    ALLOW_CLOUD,
     SAMPLE_OUTPUT,
     LOG_LEVEL,
     SESSIONS,

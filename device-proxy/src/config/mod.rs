@@ -13,7 +13,7 @@ use common::settings::{SettingError, Source, connection_string};
 use common::streaming_hosts::{Patterns, StreamingHosts};
 use common::tls::TlsConfigError;
 
-use crate::policy::{Limits, Policy};
+use crate::policy::{Allowed, AllowedError, Limits, Local, Policy};
 use crate::target::{TargetError, Targets};
 use crate::transport::Transport;
 
@@ -40,6 +40,9 @@ pub enum ConfigError {
     /// A target is wrong.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// What the cloud may open is wrong.
+    #[error(transparent)]
+    Allowed(#[from] AllowedError),
     /// There is nothing to reach.
     #[error("give a target: HOST PORT, --target [NAME=]HOST:PORT, or --echo")]
     NoTarget,
@@ -78,6 +81,8 @@ pub struct Config {
     pub file: Option<FollowedFile>,
     /// What streams can reach.
     pub targets: Targets,
+    /// What the cloud may name as targets.
+    pub allowed: Allowed,
     /// How MQTT reaches the hub.
     pub transport: Transport,
     /// Whether streams may outlive the network connections that carry them.
@@ -98,12 +103,21 @@ pub struct Config {
 }
 
 impl Config {
-    /// What others may do on this device.
+    /// What others may do on this device, as far as the configuration says it.
     pub fn policy(&self) -> Policy {
         Policy {
             targets: self.targets.clone(),
             session: self.session.mode,
             max_streams: self.max_streams,
+            accept: true,
+        }
+    }
+
+    /// What the configuration says of the policy, and what the cloud may make of it.
+    pub fn local(&self) -> Local {
+        Local {
+            policy: self.policy(),
+            allowed: self.allowed.clone(),
         }
     }
 

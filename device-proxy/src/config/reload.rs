@@ -9,15 +9,20 @@ use common::report;
 use common::settings::{self, Environment, File, Key, Sources};
 use common::shutdown::Hangups;
 use common::telemetry::AUDIT;
-use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::{Config, ConfigError, keys};
 use crate::cli::Cli;
-use crate::policy::Policy;
+use crate::policy::{Control, Local};
 
 /// The settings that make the policy.
-const OF_POLICY: [Key; 4] = [keys::TARGET, keys::ECHO, keys::SESSION, keys::MAX_STREAMS];
+const OF_POLICY: [Key; 5] = [
+    keys::TARGET,
+    keys::ECHO,
+    keys::SESSION,
+    keys::MAX_STREAMS,
+    keys::ALLOW_CLOUD,
+];
 
 /// The configuration file, and the command line that takes precedence over it.
 #[derive(Debug, Clone)]
@@ -30,7 +35,7 @@ pub struct FollowedFile {
 /// What the file says now.
 #[derive(Debug)]
 struct Fresh {
-    policy: Policy,
+    local: Local,
     /// The settings of the file that are not as they were at the start, and are not followed.
     ignored: Vec<String>,
 }
@@ -59,14 +64,14 @@ impl FollowedFile {
         let ignored = self.at_start.differing(&file).filter(is_ignored);
         Ok(Fresh {
             ignored: ignored.map(str::to_owned).collect(),
-            policy: config.policy(),
+            local: config.local(),
         })
     }
 }
 
 /// Changes the policy when SIGHUP asks for it. A file that cannot be used is reported in the log,
 /// and the policy stays. Never ends; may be dropped.
-pub async fn follow(file: FollowedFile, policy: &watch::Sender<Arc<Policy>>) -> Infallible {
+pub async fn follow(file: FollowedFile, policy: &Control) -> Infallible {
     let mut hangups = Hangups::new();
     loop {
         hangups.next().await;
@@ -87,16 +92,9 @@ pub async fn follow(file: FollowedFile, policy: &watch::Sender<Arc<Policy>>) -> 
 }
 
 /// Puts what the file says in force.
-fn take(fresh: Fresh, policy: &watch::Sender<Arc<Policy>>, path: &str) {
-    let summary = fresh.policy.summary();
-    let is_changed = policy.send_if_modified(|now| {
-        let is_changed = **now != fresh.policy;
-        if is_changed {
-            *now = Arc::new(fresh.policy);
-        }
-        is_changed
-    });
-    if is_changed {
+fn take(fresh: Fresh, policy: &Control, path: &str) {
+    if policy.set_local(fresh.local) {
+        let summary = policy.watch().borrow().summary();
         tracing::info!(name: AUDIT, "policy changed by {path}: {summary}");
     } else {
         tracing::info!("read {path} again: the policy is unchanged");
@@ -139,7 +137,7 @@ mod tests {
         write("\n\nmemory = 64\necho = true\nsession = \"never\"\nmax-streams = 9");
         let fresh = read().unwrap();
         assert!(fresh.ignored.is_empty(), "the same value on another line");
-        let policy = fresh.policy;
+        let policy = fresh.local.policy;
         assert_eq!(policy.max_streams, 7, "the option takes precedence");
         assert_eq!(
             policy.summary(),

@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use super::{Config, ConfigError, FollowedFile, keys};
 use crate::cli::Cli;
 use crate::limits;
-use crate::policy::Limits;
+use crate::policy::{Allowed, Limits};
 use crate::target::{Target, Targets};
 use crate::transport::Transport;
 
@@ -102,12 +102,14 @@ impl Config {
         let max_streams = sources.setting(keys::MAX_STREAMS, cli.max_streams, |text| {
             settings::number(text, 1..=1_000_000)
         })?;
+        let allowed = allowed(cli.allow_cloud, sources)?;
         Ok(Self {
             dialer: Dialer::new(&tls::client_config(ca_file.as_deref(), identity.as_ref())?),
             connection,
             connection_file: found.file,
             file,
             targets,
+            allowed,
             transport: sources.value(
                 keys::TRANSPORT,
                 cli.transport,
@@ -150,6 +152,26 @@ fn limits(sources: &Sources<'_>) -> Result<Limits, ConfigError> {
             default.detached_bytes,
         )?,
     })
+}
+
+/// What the cloud may name as targets: the list of the highest layer that has one.
+fn allowed(options: Vec<String>, sources: &Sources<'_>) -> Result<Allowed, ConfigError> {
+    let mut allowed = Allowed::default();
+    if options.is_empty()
+        && let Some(variable) = sources.variable(keys::ALLOW_CLOUD)?
+    {
+        let add = |list: Secret| {
+            let patterns = list.expose().split(',').map(str::trim);
+            let mut patterns = patterns.filter(|pattern| !pattern.is_empty());
+            patterns.try_for_each(|pattern| allowed.add(pattern))
+        };
+        variable.read(add)?;
+        return Ok(allowed);
+    }
+    for pattern in sources.list(keys::ALLOW_CLOUD, options)? {
+        pattern.read(|text| allowed.add(&text))?;
+    }
+    Ok(allowed)
 }
 
 fn connection(found: &Found) -> Result<DeviceConnectionString, ConfigError> {

@@ -1,5 +1,9 @@
 //! What is carried to a target, a stream or a connection of a session, in the log: one line when it
-//! opens, one when it ends.
+//! opens, one when it ends. All that are open are in a table, for operators.
+
+mod table;
+
+pub(crate) use table::{Forwardings, LastError, Open, Totals};
 
 use std::error::Error;
 
@@ -33,12 +37,12 @@ pub(crate) struct Forwarding<'a> {
 
 impl Forwarding<'_> {
     /// It is open.
-    pub(crate) fn log_opened(&self) {
+    fn log_opened(&self) {
         log_about!(audit info, self.about(), "{} opened", self.kind());
     }
 
     /// It has ended: normally if both sides had sent all they wanted.
-    pub(crate) fn log_ended<E: Error>(&self, outcome: &Outcome<E>, is_normal: bool) {
+    fn log_ended<E: Error>(&self, outcome: &Outcome<E>, is_normal: bool) {
         let (about, kind) = (self.about(), self.kind());
         let ended = if is_normal { "closed" } else { "broken" };
         macro_rules! event {

@@ -12,7 +12,7 @@ use common::sas_token;
 use common::secret::Secret;
 use common::verdict::Verdict;
 use common::websocket::WebSocketBytes;
-use common::wire::{stream, topics, twin};
+use common::wire::{method, stream, topics, twin};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout};
 use tokio_rustls::client::TlsStream;
@@ -246,11 +246,13 @@ fn token(connection: &DeviceConnectionString) -> (Option<Secret>, Option<Duratio
     }
 }
 
-/// What is subscribed, in one packet: streams as the C SDK asks for them, and the twin.
-const FILTERS: [&str; 3] = [
+/// What is subscribed, in one packet: streams as the C SDK asks for them, the twin and methods.
+const FILTERS: [&str; 5] = [
     stream::REQUEST_FILTER,
     stream::RESPONSE_FILTER,
     twin::RESPONSE_FILTER,
+    twin::DESIRED_FILTER,
+    method::FILTER,
 ];
 /// Where the twin's filter stands among them.
 const TWIN_PLACE: usize = 2;
@@ -261,7 +263,7 @@ mod tests {
     use common::tls::BadCertificate;
 
     #[test]
-    fn the_subscription_is_the_c_sdks_and_the_twin() {
+    fn the_subscription_is_the_c_sdks_with_twin_and_methods() {
         let hex: String = mqtt::subscribe(2, &FILTERS)
             .unwrap()
             .iter()
@@ -269,7 +271,7 @@ mod tests {
             .collect();
         assert_eq!(
             hex,
-            "82480002001624696f746875622f73747265616d732f504f53542f2300001524696f746875622f73747265616d732f7265732f2300001224696f746875622f7477696e2f7265732f2300"
+            "828b010002001624696f746875622f73747265616d732f504f53542f2300001524696f746875622f73747265616d732f7265732f2300001224696f746875622f7477696e2f7265732f2300002724696f746875622f7477696e2f50415443482f70726f706572746965732f646573697265642f2300001624696f746875622f6d6574686f64732f504f53542f2300"
         );
     }
 

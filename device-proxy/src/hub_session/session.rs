@@ -1,5 +1,5 @@
-//! A session's loop: requests in, answers out, pings with a deadline, the token's
-//! renewal.
+//! A session's loop: requests in, answers out, pings with a deadline, the token's renewal.
+//! Everything that is no stream is [`Management`]'s.
 
 use std::io;
 
@@ -7,18 +7,17 @@ use common::keepalive::SecondLook;
 use common::mqtt::{self, Packet, PacketIo, ReadError, packet};
 use common::optional::or_never;
 use common::wire::stream::{StreamAnswer, StreamRequest, StreamRequestError};
-use common::wire::twin::TwinResponse;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Connected, HubStream};
-use super::twin::Reporter;
+use super::management::Management;
 use crate::limits;
 use crate::streams::Streams;
 
-/// How long stream requests wait for the first report of the program's run: for the hub's disk,
-/// and for a refusal or two.
+/// How long stream requests wait for the first report of the program's run, and for the first look
+/// at the desired properties: for the hub's disk, and for a refusal or two.
 const HOLD: Duration = Duration::from_secs(5);
 
 /// How a session ended.
@@ -30,6 +29,9 @@ pub enum SessionEnd {
     /// Replace the token.
     #[error("the SAS token is due for renewal")]
     Renewal,
+    /// The hub has asked for a new one.
+    #[error("the hub has called reconnect")]
+    Reconnect,
     /// The hub ended it.
     #[error("the hub session was lost: the hub closed the connection")]
     Closed,
@@ -45,12 +47,12 @@ pub enum SessionEnd {
 }
 
 /// A running session.
-pub struct Session<'a> {
+pub struct Session<'a, 'run> {
     io: PacketIo<HubStream>,
     has_twin: bool,
     /// Came before the session was open.
     early: Vec<Packet>,
-    reporter: &'a mut Reporter,
+    management: &'a mut Management<'run>,
     renew_at: Option<Instant>,
     /// When the last ping went out, if it is unanswered.
     pinged: Option<Instant>,
@@ -62,14 +64,14 @@ pub struct Session<'a> {
     may_hold: bool,
 }
 
-impl<'a> Session<'a> {
+impl<'a, 'run> Session<'a, 'run> {
     /// Takes over a connected session.
-    pub fn new(connected: Connected, reporter: &'a mut Reporter) -> Self {
+    pub(super) fn new(connected: Connected, management: &'a mut Management<'run>) -> Self {
         Self {
             io: connected.io,
             has_twin: connected.has_twin,
             early: connected.early,
-            reporter,
+            management,
             renew_at: connected.renew_at,
             pinged: None,
             heard: Instant::now(),
@@ -90,7 +92,10 @@ impl<'a> Session<'a> {
         if matches!(end, SessionEnd::Stopped) {
             let _ = timeout(limits::TWIN_WITHDRAWAL, self.withdraw()).await;
         }
-        if matches!(end, SessionEnd::Stopped | SessionEnd::Renewal) {
+        if matches!(
+            end,
+            SessionEnd::Stopped | SessionEnd::Renewal | SessionEnd::Reconnect
+        ) {
             let close_frame = packet::Disconnect::builder()
                 .build()
                 .map(|packet| packet.to_continuous_buffer())
@@ -111,13 +116,7 @@ impl<'a> Session<'a> {
         stop: &CancellationToken,
     ) -> SessionEnd {
         let now = Instant::now();
-        let mut policy = streams.policy();
-        self.reporter.follow(policy.borrow_and_update().session);
-        if let Some(report) = self.reporter.opened(self.has_twin, now)
-            && let Err(end) = self.write(&report).await
-        {
-            return end;
-        }
+        self.management.opened(self.has_twin, now);
         let hold_until = now + HOLD;
         for packet in std::mem::take(&mut self.early) {
             if let Err(end) = self.receive(packet, streams).await {
@@ -125,8 +124,16 @@ impl<'a> Session<'a> {
             }
         }
         loop {
+            while let Some(packet) = self.management.next_packet() {
+                if let Err(end) = self.write(&packet).await {
+                    return end;
+                }
+            }
+            if self.management.is_reconnect_wanted() {
+                return SessionEnd::Reconnect;
+            }
             if !self.held.is_empty()
-                && (!self.reporter.is_pending() || Instant::now() >= hold_until)
+                && (!self.management.is_pending() || Instant::now() >= hold_until)
             {
                 for request in std::mem::take(&mut self.held) {
                     streams.request(request);
@@ -187,21 +194,11 @@ impl<'a> Session<'a> {
                         return end;
                     }
                 }
-                () = or_never(self.reporter.due().map(sleep_until)) => {
-                    if let Some(report) = self.reporter.act(Instant::now())
-                        && let Err(end) = self.write(&report).await
-                    {
-                        return end;
-                    }
+                () = or_never(self.management.due().map(sleep_until)) => {
+                    self.management.act(Instant::now());
                 }
-                Ok(()) = policy.changed() => {
-                    let mode = policy.borrow_and_update().session;
-                    if self.reporter.follow(mode)
-                        && let Some(report) = self.reporter.changed(self.has_twin, Instant::now())
-                        && let Err(end) = self.write(&report).await
-                    {
-                        return end;
-                    }
+                event = self.management.next() => {
+                    self.management.happened(event, Instant::now());
                 }
                 () = sleep_until(hold_until), if !self.held.is_empty() => {}
                 () = or_never(self.renew_at.map(sleep_until)) => return SessionEnd::Renewal,
@@ -224,16 +221,15 @@ impl<'a> Session<'a> {
             // The service may read the twin once the request is accepted.
             Ok(request)
                 if self.may_hold
-                    && self.reporter.is_pending()
+                    && self.management.is_pending()
                     && self.held.len() < limits::PENDING_PER_DEVICE =>
             {
                 self.held.push(request);
             }
             Ok(request) => streams.request(request),
             Err(StreamRequestError::OtherTopic) => {
-                if let Some(response) = TwinResponse::from_topic(publish.topic_name()) {
-                    self.reporter.answered(&response, Instant::now());
-                }
+                let (topic, payload) = (publish.topic_name(), publish.payload().as_slice());
+                self.management.receive(topic, payload, Instant::now());
             }
             Err(error) => tracing::warn!("ignored a malformed stream request: {error}"),
         }
@@ -242,18 +238,17 @@ impl<'a> Session<'a> {
 
     /// Withdraws the report, and waits for the hub to confirm it.
     async fn withdraw(&mut self) {
-        let Some(withdrawal) = self.reporter.closing(self.has_twin, Instant::now()) else {
-            return;
-        };
-        if self.io.write(&withdrawal).await.is_err() {
-            return;
+        self.management.closing(Instant::now());
+        while let Some(packet) = self.management.next_packet() {
+            if self.io.write(&packet).await.is_err() {
+                return;
+            }
         }
-        while self.reporter.is_waiting() {
+        while self.management.is_waiting() {
             match self.io.read().await {
                 Ok(Some(Packet::Publish(publish))) => {
-                    if let Some(response) = TwinResponse::from_topic(publish.topic_name()) {
-                        self.reporter.answered(&response, Instant::now());
-                    }
+                    let (topic, payload) = (publish.topic_name(), publish.payload().as_slice());
+                    self.management.receive(topic, payload, Instant::now());
                 }
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return,

@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::causes::Causes;
 use super::connect::{ConnectError, connect};
+use super::management::Management;
 use super::session::{Session, SessionEnd};
-use super::twin::Reporter;
 use crate::clock_check;
 use crate::config::Config;
+use crate::policy::Control;
 use crate::streams::Streams;
 use crate::transport::Transport;
 
@@ -99,16 +100,22 @@ impl Supervisor {
         }
     }
 
-    /// Runs until `stop` is cancelled. Dropping the future cuts the connection to the hub.
+    /// Runs until `stop` is cancelled. What the cloud desires changes the `policy`. Dropping the
+    /// future cuts the connection to the hub.
     ///
     /// # Errors
     /// [`Fatal`], before the first session only.
-    pub async fn run(mut self, streams: &Streams, stop: &CancellationToken) -> Result<(), Fatal> {
+    pub async fn run(
+        mut self,
+        streams: &Streams,
+        policy: &Control,
+        stop: &CancellationToken,
+    ) -> Result<(), Fatal> {
         let mut ever_connected = false;
         let mut short_sessions = 0;
         let mut at_once = AtOnce::default();
-        let policy = streams.policy();
-        let mut reporter = Reporter::new(policy.borrow().session, streams.boot_id());
+        let mut management = Management::new(streams, policy);
+        let policy = policy.watch();
         // One for each time the hub is out of reach.
         let mut path = self.path_watch();
         loop {
@@ -132,7 +139,7 @@ impl Supervisor {
                         policy.borrow().targets.summary(),
                     );
                     let since = Instant::now();
-                    let session = Session::new(connected, &mut reporter);
+                    let session = Session::new(connected, &mut management);
                     let end = session.run(streams, &mut self.outbox, stop).await;
                     path = self.path_watch();
                     if since.elapsed() >= STABLE {
@@ -148,7 +155,12 @@ impl Supervisor {
                             tracing::debug!("renewing the SAS token");
                             Duration::ZERO
                         }
+                        SessionEnd::Reconnect => {
+                            tracing::info!("connecting again, as the hub has asked");
+                            Duration::ZERO
+                        }
                         end => {
+                            streams.failed(&report::chain(&end));
                             let delay = if streams.are_waited_for() && at_once.may(since.elapsed())
                             {
                                 Duration::ZERO

@@ -1,5 +1,16 @@
-//! What others may do on this device. It can change while the program runs: a stream request is
-//! judged by the policy at its arrival. What is open goes on, unless its target is withdrawn.
+//! What others may do on this device. It can change while the program runs, by the configuration
+//! file and by the desired properties of the device's twin: a stream request is judged by the policy
+//! at its arrival. What is open goes on, unless its target is withdrawn.
+
+mod allowed;
+mod combine;
+mod control;
+mod wanted;
+
+pub use allowed::{Allowed, AllowedError};
+pub use combine::{Local, combine, judge};
+pub use control::Control;
+pub use wanted::{Refused, Wanted, WantedTarget};
 
 use std::sync::Arc;
 
@@ -19,14 +30,23 @@ pub struct Policy {
     pub session: SessionMode,
     /// Streams at once, as far as there are descriptors for them.
     pub max_streams: usize,
+    /// Whether new streams are accepted at all.
+    pub accept: bool,
 }
 
 impl Policy {
     /// One line for the log.
     pub fn summary(&self) -> String {
+        let targets = self.targets.summary();
         format!(
-            "streams reach {}; session mode {}; at most {} streams at once",
-            self.targets.summary(),
+            "{}; session mode {}; at most {} streams at once",
+            if !self.accept {
+                "no new stream is accepted".to_owned()
+            } else if targets.is_empty() {
+                "streams reach nothing".to_owned()
+            } else {
+                format!("streams reach {targets}")
+            },
             self.session,
             self.max_streams
         )

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::forwarding::Forwardings;
 use crate::policy::{Policy, PolicyWatch};
 use crate::target::Target;
 
@@ -52,6 +53,8 @@ pub(crate) struct Desk {
     pub(crate) sample_output: bool,
     /// Cancelled when the program stops.
     pub(crate) stop: CancellationToken,
+    /// All that is carried.
+    pub(crate) forwardings: Arc<Forwardings>,
     policy: PolicyWatch,
     /// Where streams may lead.
     endpoints: Mutex<Arc<StreamingHosts>>,
@@ -87,6 +90,7 @@ impl Desk {
             boot_id,
             sample_output: config.sample_output,
             stop,
+            forwardings: Arc::default(),
             policy,
             endpoints: Mutex::new(Arc::new(config.endpoint_rule())),
             legs: LegOpener::new(config.dialer.clone()),
@@ -119,6 +123,11 @@ impl Desk {
     /// Follows the hub's name, which a changed connection string may have changed.
     pub(crate) fn follow(&self, config: &Config) {
         *self.endpoints() = Arc::new(config.endpoint_rule());
+    }
+
+    /// Keeps, for those who ask, why a stream was not served.
+    pub(crate) fn failed(&self, stream: &Requested<'_>, why: &str) {
+        self.forwardings.failed(&format!("{}: {why}", stream.name));
     }
 
     /// Takes note of a request; at most so many are served at once.

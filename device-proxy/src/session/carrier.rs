@@ -34,12 +34,22 @@ pub(crate) async fn serve(
     stream: &Requested<'_>,
 ) {
     let name = stream.name;
+    // What has a session goes on with it.
+    if !policy.accept && !sessions.has(name) {
+        log_about!(
+            info,
+            stream.about(),
+            "rejected a session: no new stream is accepted now"
+        );
+        return desk.answer(request, Answer::Reject).await;
+    }
     let Some(target) = policy.targets.select(name) else {
         log_about!(
             warn,
             stream.about(),
             "rejected a session: no target has this name"
         );
+        desk.failed(stream, "no target has this name");
         return desk.answer(request, Answer::Reject).await;
     };
     let about = || stream.about().target(target);
@@ -52,17 +62,15 @@ pub(crate) async fn serve(
             about(),
             "rejected a session: too many streams at once"
         );
+        desk.failed(stream, "too many streams at once");
         return desk.answer(request, Answer::Reject).await;
     }
     let leg = match desk.open_leg(request, endpoint).await {
         Some(Ok(leg)) => leg,
         Some(Err(error)) => {
-            log_about!(
-                warn,
-                about(),
-                "accepted a session, but: {}",
-                report::chain(&error)
-            );
+            let error = report::chain(&error);
+            log_about!(warn, about(), "accepted a session, but: {error}");
+            desk.failed(stream, &error);
             return;
         }
         None => return,
@@ -133,6 +141,15 @@ async fn begin(
     (stream, target, holder): (&Requested<'_>, &Target, Arc<str>),
 ) -> Begun {
     let about = stream.about().target(target).within(Some(&id), None);
+    if !desk.policy().accept {
+        log_about!(
+            info,
+            about,
+            "refused a session: no new stream is accepted now"
+        );
+        exchange.refuse(Code::Withdrawn, "").await?;
+        return Ok(None);
+    }
     let live = SharedSession::with_memory(id, Role::Device, Arc::clone(&sessions.memory));
     // Attached before it can be seen, and evicted, as a detached session.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {

@@ -5,19 +5,20 @@ use std::io;
 use std::sync::Arc;
 
 use common::boxed::boxed;
-use common::net::{DialError, Dialer};
-use common::session::{ConnectionId, RefusedCode, run_connection};
-use common::tunnel::{LocalSocket, Traffic};
+use common::net::DialError;
+use common::session::{Code, ConnectionEnd, ConnectionId, RefusedCode, run_connection};
+use common::tunnel::{End, LocalSocket, Outcome};
 use common::{log_about, report};
 
 use super::{Entry, Sessions};
 use crate::echo;
 use crate::forwarding::{Forwarding, Way};
+use crate::requests::Desk;
 use crate::target::Target;
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
-    dialer: Dialer,
+    desk: Arc<Desk>,
     sessions: Arc<Sessions>,
     entry: Arc<Entry>,
     id: ConnectionId,
@@ -31,8 +32,13 @@ pub(super) async fn serve(
             "connection refused: {code}{}",
             with_colon(text)
         );
+        let why = format!("{}: {code}{}", entry.name, with_colon(text));
+        desk.forwardings.failed(&why);
         live.refuse(id, code, text.to_owned());
     };
+    if !desk.policy().accept {
+        return refuse(RefusedCode::Withdrawn, "it accepts no new stream now");
+    }
     if !live.has_memory() {
         return refuse(RefusedCode::Limit, "no memory is left for it (--memory)");
     }
@@ -43,10 +49,10 @@ pub(super) async fn serve(
         return refuse(RefusedCode::Limit, "");
     };
     match &entry.target {
-        Target::Echo => carry(&entry, id, Box::new(echo::socket(false))).await,
+        Target::Echo => carry(&desk, &entry, id, Box::new(echo::socket(false))).await,
         Target::Tcp { host, port } => {
             let dialled = tokio::select! {
-                dialled = boxed(|| Target::dial(&dialer, host, *port)) => dialled,
+                dialled = boxed(|| Target::dial(desk.dialer(), host, *port)) => dialled,
                 () = live.given_up(id) => {
                     let forwarding = forwarding(&entry, id);
                     log_about!(debug, forwarding.about(), "the service gave it up");
@@ -54,7 +60,7 @@ pub(super) async fn serve(
                 }
             };
             match dialled {
-                Ok(socket) => carry(&entry, id, Box::new(socket)).await,
+                Ok(socket) => carry(&desk, &entry, id, Box::new(socket)).await,
                 Err(error) => refuse(refused_code(&error), &report::chain(&error)),
             }
         }
@@ -88,12 +94,27 @@ fn forwarding(entry: &Entry, id: ConnectionId) -> Forwarding<'_> {
     }
 }
 
-async fn carry(entry: &Entry, id: ConnectionId, local: Box<dyn LocalSocket>) {
+async fn carry(desk: &Desk, entry: &Entry, id: ConnectionId, local: Box<dyn LocalSocket>) {
     let live = &entry.live;
     live.opened(id);
-    let forwarding = forwarding(entry, id);
-    forwarding.log_opened();
-    let traffic = Traffic::default();
-    let outcome = run_connection(live, id, local, &traffic).await;
-    forwarding.log_ended(&outcome, outcome.end.is_normal());
+    let opened = desk.forwardings.open(&forwarding(entry, id));
+    tokio::select! {
+        outcome = run_connection(live, id, local, opened.traffic()) => {
+            let is_caused = matches!(
+                outcome.end,
+                ConnectionEnd::SessionOver(Code::Stopping | Code::Withdrawn)
+            );
+            opened.log_ended(&outcome, outcome.end.is_normal(), is_caused);
+        }
+        // Dropping the other has reset both sides.
+        () = opened.closed() => {
+            let outcome = Outcome {
+                sent: opened.traffic().sent(),
+                received: opened.traffic().received(),
+                duration: opened.duration(),
+                end: End::ByOperator,
+            };
+            opened.log_ended(&outcome, false, true);
+        }
+    }
 }

@@ -29,12 +29,12 @@ pub(super) async fn keep(desk: Arc<Desk>, sessions: Arc<Sessions>, entry: Arc<En
             id = live.next_incoming() => match id {
                 Some(id) => {
                     served += 1;
-                    let dialer = desk.dialer().clone();
+                    let desk = Arc::clone(&desk);
                     let (sessions, entry) = (Arc::clone(&sessions), Arc::clone(&entry));
                     let cut = cut.clone();
                     connections.spawn(async move {
                         tokio::select! {
-                            () = connection::serve(dialer, sessions, entry, id) => {}
+                            () = connection::serve(desk, sessions, entry, id) => {}
                             () = cut.cancelled() => {}
                         }
                     });

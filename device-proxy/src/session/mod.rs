@@ -92,6 +92,11 @@ impl Sessions {
         !self.entries().is_empty()
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.entries().len()
+    }
+
     /// Whether there is a session with the target of this name.
     fn has(&self, name: &str) -> bool {
         self.entries().values().any(|entry| entry.name == name)

@@ -1,0 +1,196 @@
+//! Direct methods: what an operator can ask of this device-proxy while it is connected. Answers are
+//! JSON, with a status as in HTTP. An answer that takes its time holds up nothing else, and is sent
+//! on a later hub session if need be.
+
+use std::sync::Arc;
+
+use common::mqtt;
+use common::telemetry::{self, AUDIT};
+use common::wire::method::{MethodRequest, MethodResponse};
+use common::{outside, settings};
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Duration, timeout};
+
+use super::status;
+use crate::forwarding::{Forwardings, Open};
+use crate::streams::Streams;
+
+/// Calls whose answers take their time, at once.
+const AT_ONCE: usize = 16;
+/// Streams in one answer: with the longest names they stay below the 128 KiB of an answer.
+const LISTED: usize = 200;
+/// How long the end of a stream is waited for: both its sides may take a while to close.
+const END: Duration = Duration::from_secs(15);
+
+/// Answers calls.
+#[derive(Debug)]
+pub(super) struct Methods {
+    running: Arc<Semaphore>,
+    answers: mpsc::Sender<Answer>,
+    outbox: mpsc::Receiver<Answer>,
+}
+
+/// The answer to a call.
+#[derive(Debug, PartialEq)]
+pub(super) struct Answer {
+    response: MethodResponse,
+    payload: Value,
+}
+
+impl Answer {
+    /// The packet with it.
+    pub(super) fn packet(&self) -> Option<Vec<u8>> {
+        let payload = self.payload.to_string();
+        mqtt::publish_with(&self.response.to_topic(), payload.as_bytes()).ok()
+    }
+}
+
+/// What a call leads to.
+#[derive(Debug, PartialEq)]
+pub(super) enum Called {
+    /// This answer.
+    Answer(Answer),
+    /// This answer, and a new hub session after it.
+    Reconnect(Answer),
+    /// An answer that [`Methods::next`] returns later.
+    Later,
+}
+
+/// Status and payload.
+type Outcome = (i32, Value);
+
+impl Methods {
+    pub(super) fn new() -> Self {
+        let (answers, outbox) = mpsc::channel(AT_ONCE);
+        Self {
+            running: Arc::new(Semaphore::new(AT_ONCE)),
+            answers,
+            outbox,
+        }
+    }
+
+    /// The next answer that has taken its time. May be dropped.
+    pub(super) async fn next(&mut self) -> Option<Answer> {
+        self.outbox.recv().await
+    }
+
+    /// Takes a call. `status` is what the method of this name answers.
+    pub(super) fn call(
+        &self,
+        request: MethodRequest,
+        payload: &[u8],
+        streams: &Streams,
+        status: impl FnOnce() -> Value,
+    ) -> Called {
+        let MethodRequest { name, request_id } = request;
+        let answer = |(status, payload)| Answer {
+            response: MethodResponse { request_id, status },
+            payload,
+        };
+        let name = name.as_str();
+        let Some(payload) = parse(payload) else {
+            return Called::Answer(answer(refused(400, "the payload is not JSON")));
+        };
+        match name {
+            "closeStream" | "setLogLevel" | "reconnect" => {
+                tracing::info!(name: AUDIT, "the hub calls {name}");
+            }
+            _ => tracing::debug!("the hub calls a method: {}", outside::printable(name)),
+        }
+        let table = streams.forwardings();
+        let outcome = match name {
+            "ping" => (200, payload),
+            "status" => (200, status()),
+            "listStreams" => list(table, &payload),
+            "setLogLevel" => set_log_level(&payload),
+            "closeStream" => match find(table, &payload) {
+                Ok(open) => return self.close(open, streams, answer),
+                Err(refused) => refused,
+            },
+            "reconnect" => return Called::Reconnect(answer((200, json!({})))),
+            _ => refused(404, "device-proxy has no method of this name"),
+        };
+        Called::Answer(answer(outcome))
+    }
+
+    /// Has a stream end; the answer follows its end.
+    fn close(
+        &self,
+        open: Arc<Open>,
+        streams: &Streams,
+        answer: impl FnOnce(Outcome) -> Answer + Send + 'static,
+    ) -> Called {
+        let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() else {
+            return Called::Answer(answer(refused(429, "too many calls at once")));
+        };
+        open.close();
+        let (table, answers) = (Arc::clone(streams.forwardings()), self.answers.clone());
+        streams.spawn(async move {
+            let has_ended = timeout(END, table.ended(open.number)).await.is_ok();
+            let status = if has_ended { 200 } else { 202 };
+            let stream = json!({ "stream": open.id(), "closed": has_ended });
+            // There is room: the permits are as many.
+            let _ = answers.send(answer((status, stream))).await;
+            drop(permit);
+        });
+        Called::Later
+    }
+}
+
+/// The payload of a call; an empty one is none.
+fn parse(payload: &[u8]) -> Option<Value> {
+    if payload.trim_ascii().is_empty() {
+        return Some(Value::Null);
+    }
+    serde_json::from_slice(payload).ok()
+}
+
+fn refused(status: i32, message: &str) -> Outcome {
+    (status, json!({ "message": message }))
+}
+
+fn list(table: &Forwardings, payload: &Value) -> Outcome {
+    let skip = match payload {
+        Value::Null => Some(0),
+        Value::Object(members) if members.is_empty() => Some(0),
+        payload => only(payload, "skip").and_then(Value::as_u64),
+    };
+    let Some(skip) = skip.and_then(|skip| usize::try_from(skip).ok()) else {
+        return refused(400, "give {\"skip\": NUMBER}, or nothing");
+    };
+    let (total, open) = table.list(skip, LISTED);
+    let streams: Vec<_> = open.iter().map(|open| status::stream(open)).collect();
+    (200, json!({ "total": total, "streams": streams }))
+}
+
+fn find(table: &Forwardings, payload: &Value) -> Result<Arc<Open>, Outcome> {
+    let Some(id) = only(payload, "stream").and_then(Value::as_str) else {
+        return Err(refused(400, "give {\"stream\": \"ID\"}, see listStreams"));
+    };
+    let mut found = table.find(id);
+    match (found.pop(), found.is_empty()) {
+        (Some(open), true) => Ok(open),
+        (Some(_), false) => Err(refused(409, "several streams have this id")),
+        (None, _) => Err(refused(404, "no open stream has this id")),
+    }
+}
+
+fn set_log_level(payload: &Value) -> Outcome {
+    let level = only(payload, "level").and_then(Value::as_str);
+    let level = level.ok_or("give {\"level\": \"LEVEL\"}");
+    match level.and_then(settings::log_level) {
+        Ok(level) if telemetry::set_level(Some(level)) => {
+            (200, json!({ "level": level.to_string().to_lowercase() }))
+        }
+        Ok(_) => refused(500, "the log's level cannot be changed"),
+        Err(error) => refused(400, error),
+    }
+}
+
+/// The value of the only member.
+fn only<'a>(payload: &'a Value, name: &str) -> Option<&'a Value> {
+    let members = payload.as_object()?;
+    let value = members.get(name)?;
+    (members.len() == 1).then_some(value)
+}
