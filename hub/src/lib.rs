@@ -45,4 +45,5 @@ pub mod schedule;
 pub mod server;
 pub mod state;
 pub mod streaming;
+pub mod telemetry;
 pub mod tls;

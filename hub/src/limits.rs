@@ -82,6 +82,27 @@ pub const JOB_SECONDS_MOST: u64 = 30 * 24 * 3600;
 /// Jobs of a page (IoT Hub's limit).
 pub const JOBS_PER_PAGE: usize = 100;
 
+// --- Messages (IoT Hub's limits, unless a reason stands there) ---
+
+/// Messages that wait for one device.
+pub const MESSAGES_WAITING: u64 = 50;
+/// Bytes of one,
+pub const MESSAGE: usize = 64 << 10;
+/// and of its properties, as they stand in the topic, which MQTT limits to 64 KiB.
+pub const MESSAGE_PROPERTIES: usize = 16 << 10;
+/// How long a message waits that does not say,
+pub const MESSAGE_LIFE: Duration = Duration::from_secs(3_600);
+/// and one that does, at most.
+pub const MESSAGE_LIFE_MOST: Duration = Duration::from_secs(2 * 24 * 3_600);
+/// How often a message is delivered.
+pub const MESSAGE_DELIVERIES: u64 = 10;
+/// Bytes of a telemetry message.
+pub const TELEMETRY: usize = 256 << 10;
+/// Most telemetry messages of one answer,
+pub const TELEMETRY_PAGE: usize = 100;
+/// and most seconds that it waits for the first.
+pub const TELEMETRY_WAIT: u64 = 60;
+
 // --- Queries ---
 
 /// Characters of a query or condition (IoT Hub's limit).

@@ -96,6 +96,7 @@ impl From<RegistryError> for Refusal {
                 Event::Fault(Fault::Damaged(&error)).emit();
                 return Self::new(ErrorCode::SERVER_ERROR, error.to_string());
             }
+            RegistryError::QueueFull(_) => ErrorCode::QUEUE_FULL,
             RegistryError::Job(JobError::NotFound(_)) => ErrorCode::JOB_NOT_FOUND,
             RegistryError::Job(JobError::Exists(_)) => ErrorCode::CONFLICT,
             RegistryError::Job(JobError::TooMany) => ErrorCode::THROTTLING,

@@ -13,6 +13,7 @@ use crate::pending::Pending;
 use crate::presence::Presence;
 use crate::registry::{Activity, Identity, Registry, activity};
 use crate::schedule::Schedule;
+use crate::telemetry::RecentTelemetry;
 
 /// What a leg's WebSocket runs over.
 pub type LegStream = TlsStream<Guarded>;
@@ -36,6 +37,8 @@ pub struct HubState {
     pub schedule: Schedule,
     /// Streams, and their legs on the way.
     pub legs: Legs<LegSocket>,
+    /// What devices have sent lately.
+    pub telemetry: RecentTelemetry,
     /// Bearer tokens of legs.
     pub tokens: Arc<StreamTokens>,
     /// When this hub has started, Unix microseconds.
@@ -53,6 +56,7 @@ impl HubState {
             presence: Presence::default(),
             pending: Pending::new(limits.pending_per_device),
             schedule: Schedule::default(),
+            telemetry: RecentTelemetry::default(),
             legs: Legs::new(&limits),
             registry,
             address,

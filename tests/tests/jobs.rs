@@ -162,6 +162,29 @@ async fn a_job_calls_a_method_and_keeps_what_each_device_answers() {
         })
     );
     assert_eq!(job["cloudToDeviceMethod"]["methodName"], "lockDoor");
+
+    let query = json!({ "query": "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'j'" });
+    let rows = call(&service, Method::POST, "/devices/query", Some(&query))
+        .await
+        .unwrap();
+    let [away, here] = &rows.as_array().unwrap()[..] else {
+        panic!("{rows}");
+    };
+    assert_eq!(
+        (&away["deviceId"], &away["status"]),
+        (&json!("away"), &json!("failed"))
+    );
+    assert_eq!(away["error"]["code"], "DeviceNotOnline");
+    assert_eq!(
+        (&here["deviceId"], &here["status"]),
+        (&json!("here"), &json!("completed"))
+    );
+    let response = json!({ "deviceMethodResponse": { "status": 200, "payload": "locked" } });
+    assert_eq!(
+        (&here["outcome"], &here["jobType"]),
+        (&response, &json!("scheduleDeviceMethod"))
+    );
+    assert!(here["endTimeUtc"].is_string() && here.get("error").is_none());
 }
 
 #[tokio::test]

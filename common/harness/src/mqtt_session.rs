@@ -28,7 +28,7 @@ pub fn run(input: &[u8]) {
                 break;
             };
             for effect in effects {
-                check(&machine, effect);
+                check(&mut machine, effect);
             }
             for filter in machine.subscriptions().keys() {
                 let meaning = topics::device_filter(&identity, filter);
@@ -42,7 +42,7 @@ pub fn run(input: &[u8]) {
 }
 
 /// Checks an effect of a packet.
-fn check(machine: &Machine, effect: Effect) {
+fn check(machine: &mut Machine, effect: Effect) {
     let has = |filter: &str| machine.subscriptions().contains_key(filter);
     match effect {
         Effect::Send(bytes) => {
@@ -79,7 +79,9 @@ fn check(machine: &Machine, effect: Effect) {
         Effect::Event(
             DeviceEvent::StreamAnswer(_)
             | DeviceEvent::MethodAnswer { .. }
-            | DeviceEvent::Telemetry,
+            | DeviceEvent::MessageTaken(_)
+            | DeviceEvent::Messages(_)
+            | DeviceEvent::Telemetry { .. },
         )
         | Effect::Store { .. }
         | Effect::Close => {}
@@ -88,7 +90,7 @@ fn check(machine: &Machine, effect: Effect) {
 
 /// The answer to a twin request is sent only to a device that has subscribed to answers, and names
 /// the request.
-fn check_answer(machine: &Machine, request_id: RequestId, is_answered: bool) {
+fn check_answer(machine: &mut Machine, request_id: RequestId, is_answered: bool) {
     let answer = DeviceCommand::TwinAnswer(TwinAnswer {
         response: TwinResponse {
             request_id: request_id.clone(),

@@ -310,6 +310,27 @@ pub fn publish(topic: &str) -> Result<Vec<u8>, MqttError> {
     publish_with(topic, &[])
 }
 
+/// An encoded QoS 1 PUBLISH with this payload and packet id, which is not 0; `is_repeated` when it
+/// was sent before.
+///
+/// # Errors
+/// [`MqttError`] when the topic cannot be sent, or the payload is too large for MQTT.
+pub fn publish_at_least_once(
+    topic: &str,
+    payload: &[u8],
+    packet_id: u16,
+    is_repeated: bool,
+) -> Result<Vec<u8>, MqttError> {
+    Ok(packet::Publish::builder()
+        .topic_name(topic)?
+        .qos(Qos::AtLeastOnce)
+        .packet_id(packet_id)
+        .dup(is_repeated)
+        .payload(payload)
+        .build()?
+        .to_continuous_buffer())
+}
+
 /// An encoded QoS 0 PUBLISH with this payload.
 ///
 /// # Errors

@@ -8,6 +8,7 @@
 //! | accept, reject | device → hub | MQTT topic `$iothub/streams/res/…` | [`stream`] |
 //! | twin: read, report | device → hub, and the answer | MQTT topics `$iothub/twin/…` | [`twin`] |
 //! | twin: desired properties have changed | hub → device | MQTT topic `$iothub/twin/PATCH/…` | [`twin`] |
+//! | message to a device | hub → device | MQTT topic `devices/{id}/messages/devicebound/…` | [`message`] |
 //! | direct method: call, answer | hub → device, device → hub | MQTT topics `$iothub/methods/…` | [`method`] |
 //! | refusal | hub → service | HTTP status and JSON body | [`problem`] |
 //!
@@ -15,6 +16,7 @@
 //! legs.
 
 pub mod initiation;
+pub mod message;
 pub mod method;
 pub mod problem;
 mod properties;

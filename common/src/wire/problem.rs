@@ -36,6 +36,8 @@ codes! {
     UNAUTHORIZED_ACCESS = 401002 "IotHubUnauthorizedAccess";
     /// Expired token, or a device's wrong key.
     UNAUTHORIZED = 401003 "IotHubUnauthorized";
+    /// Too many messages wait for the device.
+    QUEUE_FULL = 403004 "DeviceMaximumQueueDepthExceeded";
     /// No such device.
     DEVICE_NOT_FOUND = 404001 "DeviceNotFound";
     /// No such module.

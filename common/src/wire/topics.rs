@@ -61,8 +61,8 @@ pub enum DevicePublish {
     Twin(TwinRequest),
     /// The answer to a call of a direct method.
     MethodAnswer(MethodResponse),
-    /// A telemetry message of the identity itself.
-    Telemetry,
+    /// A telemetry message of the identity itself, with its properties as they stand there.
+    Telemetry(String),
     /// One of the documented device topics that this hub does not implement yet.
     Known,
     /// A topic of another identity, or an undocumented one: the connection ends.
@@ -82,11 +82,10 @@ pub fn device_publish(identity: &DeviceIdentity, topic: &str) -> DevicePublish {
     }
     // Ids in topics are not encoded, and may contain `#` and `+`.
     let telemetry = format!("{}/messages/events", identity.resource_path());
-    if topic
-        .strip_prefix(&telemetry)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    {
-        return DevicePublish::Telemetry;
+    let properties = topic.strip_prefix(&telemetry);
+    if let Some(properties) = properties.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+        let properties = properties.trim_start_matches('/');
+        return DevicePublish::Telemetry(properties.to_owned());
     }
     let known = ["$iothub/twin/", "$iothub/methods/res/", "$iothub/streams/"];
     if known
@@ -109,6 +108,8 @@ pub enum DeviceFilter {
     DesiredUpdates,
     /// Calls of direct methods.
     MethodCalls,
+    /// Messages to the device.
+    Messages,
     /// One of the other documented filters: granted.
     Known,
     /// Anything else: SUBACK 0x80.
@@ -143,6 +144,9 @@ pub fn device_filter(identity: &DeviceIdentity, filter: &str) -> DeviceFilter {
     let own = identity.resource_path();
     let rest = filter.strip_prefix(&own).unwrap_or_default();
     match rest {
+        "/messages/devicebound/#" | "/messages/devicebound" if identity.module.is_none() => {
+            DeviceFilter::Messages
+        }
         "/messages/devicebound/#" | "/messages/devicebound" => DeviceFilter::Known,
         "/#" | "/inputs/#" if identity.module.is_some() => DeviceFilter::Known,
         _ => DeviceFilter::Unknown,
@@ -184,11 +188,11 @@ mod tests {
         use DevicePublish as P;
         assert_eq!(
             device_publish(&dev, "devices/a+b#c/messages/events/"),
-            P::Telemetry
+            P::Telemetry(String::new())
         );
         assert_eq!(
             device_publish(&dev, "devices/a+b#c/messages/events/k=v"),
-            P::Telemetry
+            P::Telemetry("k=v".to_owned())
         );
         assert_eq!(
             device_publish(&dev, "devices/other/messages/events/"),
@@ -218,7 +222,7 @@ mod tests {
         );
         assert_eq!(
             device_filter(&dev, "devices/d/messages/devicebound/#"),
-            DeviceFilter::Known
+            DeviceFilter::Messages
         );
         assert_eq!(
             device_filter(&dev, "$iothub/methods/POST/#"),

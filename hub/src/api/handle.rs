@@ -7,7 +7,7 @@ use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 use super::router::Call;
-use super::{identities, jobs, methods, queries, streams, twins};
+use super::{identities, jobs, messages, methods, queries, streams, twins};
 use crate::answer::Answer;
 use crate::auth::Caller;
 use crate::refusal::Refusal;
@@ -70,6 +70,9 @@ pub async fn handle(
             jobs::handle(registry, schedule, &caller, call, &query, &headers, &body).await
         }
         Call::Query(queries::Call) => queries::handle(state, registry, &headers, &body).await,
+        Call::Messages(call) => {
+            messages::handle(state, &caller, call, &query, &headers, body, stop).await
+        }
         Call::Method(call) => {
             methods::handle(state, registry, &caller, peer, call, &body, stop).await
         }

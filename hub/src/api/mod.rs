@@ -9,6 +9,7 @@ pub mod draft;
 mod handle;
 pub mod identities;
 pub mod jobs;
+pub mod messages;
 pub mod methods;
 pub mod missing;
 pub mod queries;

@@ -95,12 +95,13 @@ impl From<RegistryError> for CommandError {
             RegistryError::NotFound(id) => Self::NoDevice(id),
             RegistryError::AlreadyExists(id) => Self::Exists(id),
             RegistryError::PreconditionFailed(id) => Self::Changed(id),
-            // No command writes twins, scopes or jobs, or queries twins.
+            // No command writes twins, scopes, jobs or messages, or queries twins.
             error @ (RegistryError::TwinRule(_)
             | RegistryError::Busy
             | RegistryError::TooLong
             | RegistryError::Scope(_)
             | RegistryError::Job(_)
+            | RegistryError::QueueFull(_)
             | RegistryError::Damaged { .. }
             | RegistryError::Store(_)) => Self::Store(error),
         }

@@ -1,12 +1,14 @@
 //! What a device and the hub have for each other in a session, in no protocol: whatever carries a
 //! session reads [`DeviceEvent`]s out of it and writes [`DeviceCommand`]s into it.
 
+use bytes::Bytes;
 use common::identity::RequestId;
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::twin::{TwinRequest, TwinResponse};
 
 use crate::pending::{MethodAnswer, MethodCall};
 use crate::presence::{DesiredUpdate, EndReason};
+use crate::registry::Message;
 
 /// What a device does.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,8 +37,17 @@ pub enum DeviceEvent {
         /// Whether it takes the answer.
         is_answered: bool,
     },
-    /// It sends a telemetry message, which this hub does not route yet.
-    Telemetry,
+    /// It takes messages from now on, or no longer.
+    Messages(bool),
+    /// It has taken one, by its sequence.
+    MessageTaken(u64),
+    /// It sends a telemetry message.
+    Telemetry {
+        /// Its properties, as they stand in the topic of MQTT.
+        properties: String,
+        /// Its content.
+        payload: Bytes,
+    },
 }
 
 /// What the hub has for a device.
@@ -48,6 +59,8 @@ pub enum DeviceCommand {
     MethodCall(MethodCall),
     /// The answer to a request about its twin.
     TwinAnswer(TwinAnswer),
+    /// A service has sent it a message.
+    Message(Message),
     /// A service has changed its desired properties.
     Desired(DesiredUpdate),
     /// Its session is over.

@@ -3,6 +3,7 @@
 //! that carries them stands beside the session, as [`mqtt`].
 
 mod event;
+mod inbox;
 pub mod mqtt;
 mod session;
 mod twin;

@@ -14,11 +14,13 @@ use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::event::{DeviceCommand, DeviceEvent, HubEnd};
+use super::inbox::Inbox;
 use super::twin;
 use crate::auth::{AuthError, DevicePrincipal};
 use crate::events::{Event, InSession};
 use crate::pending::MethodCall;
 use crate::presence::{DesiredUpdate, EndReason, PresenceGuard};
+use crate::registry::activity;
 use crate::state::HubState;
 
 /// How long what a device has asked for before it left is still carried out.
@@ -39,9 +41,11 @@ pub(super) struct Session<'a> {
     calls: VecDeque<MethodCall>,
     /// Changes of its desired properties that are to be sent on this session.
     desired: VecDeque<DesiredUpdate>,
+    /// Messages to it.
+    inbox: Inbox,
     /// What it has asked of its twin.
     twin: twin::Requests,
-    /// How many telemetry messages it has sent, which are not routed yet.
+    /// How many telemetry messages it has sent.
     telemetry: u64,
     stop: &'a CancellationToken,
 }
@@ -74,6 +78,7 @@ impl<'a> Session<'a> {
             takes_methods: false,
             calls: VecDeque::new(),
             desired: VecDeque::new(),
+            inbox: Inbox::new(Arc::clone(&state.registry), identity.device.clone()),
             twin: twin::Requests::new(Arc::clone(&state.registry), identity),
             telemetry: 0,
             stop,
@@ -159,11 +164,20 @@ impl<'a> Session<'a> {
                 }
                 self.twin.push(request, body, is_answered);
             }
-            DeviceEvent::Telemetry => {
+            DeviceEvent::Messages(is_wanted) => self.inbox.want(is_wanted),
+            DeviceEvent::MessageTaken(sequence) => self.inbox.take(sequence),
+            DeviceEvent::Telemetry {
+                properties,
+                payload,
+            } => {
                 if self.telemetry == 0 {
                     Event::InSession(identity, InSession::Telemetry).emit();
                 }
                 self.telemetry += 1;
+                let now = activity::now();
+                self.state
+                    .telemetry
+                    .push(identity, properties, payload, now);
             }
         }
     }
@@ -201,7 +215,11 @@ impl<'a> Session<'a> {
                 () = self.presence.wake.notified() => {
                     self.take_requests();
                     self.desired.extend(self.presence.take_desired());
+                    if self.presence.take_has_message() {
+                        self.inbox.look();
+                    }
                 }
+                message = self.inbox.next() => return Some(DeviceCommand::Message(message)),
                 // Not before the twin that was read earlier: the device takes what comes last.
                 update = next_of(&mut self.desired), if !self.twin.reads() => {
                     return Some(DeviceCommand::Desired(update));
@@ -236,7 +254,10 @@ impl<'a> Session<'a> {
         tokio::select! {
             biased;
             _ = ended(self.stop, &mut self.presence.end) => {}
-            _ = timeout(FINISH, self.twin.finish()) => {}
+            _ = timeout(FINISH, async {
+                self.twin.finish().await;
+                self.inbox.finish().await;
+            }) => {}
         }
     }
 

@@ -33,8 +33,7 @@ pub fn write(identity: &Identity, present: Option<Activity>, keys: Keys) -> Valu
         "etag": identity.etag,
         "connectionStateUpdatedTime": time(activity.connection_state_updated),
         "lastActivityTime": time(activity.last_activity),
-        // No messages to devices are kept yet.
-        "cloudToDeviceMessageCount": 0,
+        "cloudToDeviceMessageCount": identity.messages,
         "authentication": authentication(&identity.authentication, keys),
     });
     let Some(fields) = document.as_object_mut() else {

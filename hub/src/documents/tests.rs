@@ -25,6 +25,7 @@ fn documents_are_iot_hubs() {
             connection_state_updated: None,
             last_activity: Some(1_700_000_000_123_456),
         },
+        messages: 0,
     };
     let document = write(&identity, Some(Activity::default()), Keys::Shown);
     assert_eq!(

@@ -40,7 +40,9 @@ pub fn part(whole: DeviceTwin, activity: Activity, fields: &Fields) -> Value {
     set("lastActivityTime", &mut || {
         time(activity.last_activity).into()
     });
-    set("cloudToDeviceMessageCount", &mut || 0.into());
+    set("cloudToDeviceMessageCount", &mut || {
+        identity.messages.into()
+    });
     set("authenticationType", &mut || {
         identity.authentication.kind().into()
     });

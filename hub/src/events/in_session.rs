@@ -53,6 +53,9 @@ pub enum InSession<'a> {
         /// The answer to the device.
         reason: Reason<'a>,
     },
+    /// Messages to the device cannot be read, or not be forgotten: they are delivered later, or
+    /// again.
+    MessagesFailed(Reason<'a>),
     /// The device sends telemetry, for the first time in this session.
     Telemetry,
     /// What the device has subscribed in earlier connections is damaged in the registry.

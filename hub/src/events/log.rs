@@ -295,7 +295,13 @@ fn write_in_session(device: &DeviceIdentity, event: InSession<'_>) {
         InSession::Telemetry => log_about!(
             info,
             about,
-            "the device sends telemetry; this hub acknowledges it and does not route it yet"
+            "the device sends telemetry; this hub keeps the latest of it and routes none"
+        ),
+        InSession::MessagesFailed(reason) => log_about!(
+            warn,
+            about,
+            "messages to it are delivered later or again: {}",
+            chain(reason)
         ),
         InSession::SubscriptionsDamaged(reason) => log_about!(warn, about, "{}", chain(reason)),
         InSession::SubscriptionsNotStored(reason) => log_about!(

@@ -39,6 +39,8 @@ struct Entry {
     /// Whether it takes calls of direct methods.
     takes_methods: bool,
     desired: DesiredQueue,
+    /// A message was sent to it.
+    has_message: bool,
     /// Since when the identity is connected, Unix microseconds; a takeover changes nothing.
     since: u64,
     /// When it last did something, Unix microseconds.
@@ -108,6 +110,7 @@ impl Presence {
             subscribed: false,
             takes_methods: false,
             desired: DesiredQueue::default(),
+            has_message: false,
             since: table.entries.get(&identity).map_or(now, |old| old.since),
             active: Arc::clone(&active),
             stored: Activity::default(),
@@ -135,6 +138,14 @@ impl Presence {
     /// Wakes the identity's session, if there is one: something waits for it.
     pub fn wake(&self, identity: &DeviceIdentity) {
         if let Some(entry) = self.table().entries.get(identity) {
+            entry.wake.notify_one();
+        }
+    }
+
+    /// Lets the identity's session, if there is one, know of a message to it.
+    pub fn message_sent(&self, identity: &DeviceIdentity) {
+        if let Some(entry) = self.table().entries.get_mut(identity) {
+            entry.has_message = true;
             entry.wake.notify_one();
         }
     }
@@ -295,6 +306,12 @@ impl PresenceGuard {
     /// The device subscribes changes of its desired properties, or no longer does.
     pub fn send_desired(&self, is_wanted: bool) {
         self.entry(|entry| entry.desired.send(is_wanted));
+    }
+
+    /// Whether a message was sent to the device since this was last asked.
+    pub fn take_has_message(&self) -> bool {
+        self.entry(|entry| std::mem::take(&mut entry.has_message))
+            .unwrap_or_default()
     }
 
     /// The changes of its desired properties that the device is to be sent now.

@@ -174,6 +174,8 @@ pub struct Identity {
     pub managed_by: Option<String>,
     /// When it was last here, as far as it has been stored.
     pub activity: Activity,
+    /// How many messages wait for it; none wait for a module.
+    pub messages: u64,
 }
 
 impl Identity {

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use common::identity::DeviceIdentity;
+use common::identity::{DeviceId, DeviceIdentity};
 
 pub mod activity;
 pub mod credentials;
@@ -13,6 +13,7 @@ pub mod credentials;
 mod changes;
 mod identities;
 mod jobs;
+mod messages;
 mod policies;
 mod queries;
 mod rules;
@@ -32,6 +33,7 @@ pub use jobs::{
     DeviceJobError, DeviceJobStatus, Job, JobCounts, JobEnd, JobError, JobFilter, JobId, JobKind,
     JobPlace, JobResult, JobStatus, Jobs, NewJob,
 };
+pub use messages::{Message, Messages, NewMessage};
 pub use policies::{Permissions, Policies, Policy};
 pub use queries::{JobRow, JobRows, QueryWork, Scan, TwinQueries, TwinSnapshot};
 pub use rules::{TwinChange, TwinPatch, TwinRuleError};
@@ -46,7 +48,7 @@ pub use twins::{
 /// The whole registry.
 #[async_trait]
 pub trait Registry:
-    Identities + Twins + TwinQueries + Jobs + JobRows + Sessions + Policies + ChangeLog
+    Identities + Twins + TwinQueries + Jobs + JobRows + Messages + Sessions + Policies + ChangeLog
 {
     /// Waits until all that devices have written to their twins and subscriptions is stored, also
     /// for those that have gone. May be dropped: what is left is still carried out as long as the
@@ -108,6 +110,9 @@ pub enum RegistryError {
     /// A device cannot have this parent.
     #[error(transparent)]
     Scope(#[from] ScopeError),
+    /// Too many messages wait for a device.
+    #[error("too many messages wait for {0}: at most {most} may", most = crate::limits::MESSAGES_WAITING)]
+    QueueFull(DeviceId),
     /// There is no such job, or none can be made.
     #[error(transparent)]
     Job(#[from] JobError),

@@ -15,7 +15,8 @@ use http::Method;
 use self::path::Path;
 use self::table::{Ids, Resource};
 use super::access::Access;
-use super::{identities, jobs, methods, queries, streams, twins};
+use super::missing::Missing;
+use super::{identities, jobs, messages, methods, queries, streams, twins};
 use crate::auth::Permission;
 use crate::refusal::Refusal;
 
@@ -57,6 +58,8 @@ pub enum Call {
     Jobs(jobs::Call),
     /// A query.
     Query(queries::Call),
+    /// Messages.
+    Messages(messages::Call),
     /// A direct method.
     Method(methods::Call),
     /// A stream to a device.
@@ -91,9 +94,16 @@ fn target(resource: Resource, method: &Method, ids: &Ids<'_>, scope: String) -> 
     };
     let (permission, has_owner) = match resource {
         Resource::Missing(missing) => (missing.permission(method), false),
-        Resource::Twin | Resource::Methods | Resource::Streams => {
+        Resource::Twin
+        | Resource::Methods
+        | Resource::Streams
+        | Resource::Commands
+        | Resource::Events => (Some(Permission::ServiceConnect), false),
+        Resource::DeviceBound if method == Method::POST => {
             (Some(Permission::ServiceConnect), false)
         }
+        // A device's own.
+        Resource::DeviceBound | Resource::DeviceEvents => (None, false),
         Resource::Jobs | Resource::Job | Resource::JobCancel if method == Method::GET => {
             (Some(Permission::Query), false)
         }
@@ -174,6 +184,21 @@ fn call(resource: Resource, method: &Method, ids: &Ids<'_>) -> Result<Call, Refu
                 name: ids.stream_name()?,
             }));
         }
+        (Resource::DeviceBound, "POST") => {
+            return Ok(Call::Messages(messages::Call::Send(ids.device()?)));
+        }
+        // SDKs take them over MQTT; over HTTPS they would be locked and polled.
+        (Resource::DeviceBound, _) => return Err(Missing::DeviceMessages.refusal()),
+        (Resource::DeviceEvents, "POST") => {
+            return Ok(Call::Messages(messages::Call::Report(ids.identity()?)));
+        }
+        (Resource::DeviceEvents, _) => return Err(Refusal::wrong_method("POST")),
+        (Resource::Commands, "DELETE") => {
+            return Ok(Call::Messages(messages::Call::Purge(ids.device()?)));
+        }
+        (Resource::Commands, _) => return Err(Refusal::wrong_method("DELETE")),
+        (Resource::Events, "GET") => return Ok(Call::Messages(messages::Call::Recent)),
+        (Resource::Events, _) => return Err(Refusal::wrong_method("GET")),
         (Resource::Jobs, "GET") => return Ok(Call::Jobs(jobs::Call::List)),
         (Resource::Jobs, _) => return Err(Refusal::wrong_method("GET")),
         (Resource::Job, "GET") => return Ok(Call::Jobs(jobs::Call::Read(ids.job()?))),

@@ -26,6 +26,14 @@ pub(super) enum Resource {
     /// Found by the method: it has the path of a device.
     Query,
     Methods,
+    /// Messages to a device, which services send.
+    DeviceBound,
+    /// Telemetry over HTTPS, which devices send.
+    DeviceEvents,
+    /// A device's queue of messages.
+    Commands,
+    /// What devices have sent lately.
+    Events,
     Jobs,
     Job,
     JobCancel,
@@ -52,6 +60,17 @@ const PATTERNS: &[(&str, Resource)] = &[
         "/twins/{device}/modules/{module}/methods",
         Resource::Methods,
     ),
+    (
+        "/devices/{device}/messages/devicebound",
+        Resource::DeviceBound,
+    ),
+    ("/devices/{device}/messages/events", Resource::DeviceEvents),
+    (
+        "/devices/{device}/modules/{module}/messages/events",
+        Resource::DeviceEvents,
+    ),
+    ("/devices/{device}/commands", Resource::Commands),
+    ("/messages/events", Resource::Events),
     ("/jobs/v2", Resource::Jobs),
     ("/jobs/v2/query", Resource::Jobs),
     ("/jobs/v2/{job}", Resource::Job),
@@ -80,7 +99,6 @@ const MISSING: &[(&str, Missing)] = &[
     ("/digitaltwins/{*rest}", Missing::DigitalTwins),
     ("/messages", Missing::CloudToDeviceMessages),
     ("/messages/{*rest}", Missing::CloudToDeviceMessages),
-    ("/devices/{device}/commands", Missing::CloudToDeviceMessages),
     ("/devices/{device}/files", Missing::FileUploads),
     ("/devices/{device}/files/{*rest}", Missing::FileUploads),
     ("/devices/{device}/messages", Missing::DeviceMessages),

@@ -5,7 +5,7 @@ use common::mqtt::{Packet, PacketIo, ReadError, Transport};
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 
 use super::super::SessionEnd;
-use super::super::event::DeviceCommand;
+use super::super::event::{DeviceCommand, DeviceEvent};
 use super::super::session::Session;
 use super::connect::accept;
 use super::machine::{Effect, Machine, Violation};
@@ -133,9 +133,16 @@ impl<S: Transport> Connection<'_, S> {
             command,
             DeviceCommand::StreamRequest(_)
                 | DeviceCommand::MethodCall(_)
+                | DeviceCommand::Message(_)
                 | DeviceCommand::Desired(_)
         ) {
             self.session.note_activity();
+        }
+        if let DeviceCommand::Message(message) = command
+            && self.machine.is_taken(message)
+        {
+            let taken = DeviceEvent::MessageTaken(message.sequence);
+            self.session.receive(taken);
         }
         Ok(())
     }

@@ -17,9 +17,10 @@ use crate::registry::{
 pub(super) const COLUMNS: &str = "i.device, i.module, i.generation, i.etag, d.enabled, \
     d.status_reason, d.status_updated, i.authentication, i.primary_credential, \
     i.secondary_credential, i.iot_edge, i.device_scope, i.parent_scopes, i.managed_by, \
-    coalesce(a.connected, 0), a.connection_state_updated, a.last_activity";
+    coalesce(a.connected, 0), a.connection_state_updated, a.last_activity, \
+    (SELECT count(*) FROM messages m WHERE m.device = i.device AND i.module = '')";
 /// How many [`COLUMNS`] there are.
-pub(super) const COLUMN_COUNT: usize = 17;
+pub(super) const COLUMN_COUNT: usize = 18;
 /// Where the columns are from.
 pub(super) const TABLES: &str = "identities i JOIN identities d ON d.device = i.device AND d.module = '' \
     LEFT JOIN activity a ON a.device = i.device AND a.module = i.module \

@@ -23,6 +23,7 @@ mod failure;
 mod identities;
 mod job_rows;
 mod jobs;
+mod messages;
 mod partial;
 mod policies;
 mod queries;

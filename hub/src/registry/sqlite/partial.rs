@@ -37,6 +37,11 @@ const OF_IDENTITY: &[(&str, &str, &[&str])] = &[
     ("coalesce(a.connected, 0)", "0", ACTIVITY),
     ("a.connection_state_updated", "NULL", ACTIVITY),
     ("a.last_activity", "NULL", ACTIVITY),
+    (
+        "(SELECT count(*) FROM messages m WHERE m.device = i.device AND i.module = '')",
+        "0",
+        &["cloudToDeviceMessageCount"],
+    ),
 ];
 const STATUS: &[&str] = &["status", "statusReason", "statusUpdateTime"];
 const AUTHENTICATION: &[&str] = &["authenticationType", "x509Thumbprint"];

@@ -99,5 +99,6 @@ pub(super) fn identity(row: &Row<'_>) -> Result<Identity> {
             connection_state_updated: row.get::<_, Option<i64>>(15)?.map(i64::unsigned_abs),
             last_activity: row.get::<_, Option<i64>>(16)?.map(i64::unsigned_abs),
         },
+        messages: row.get::<_, i64>(17)?.unsigned_abs(),
     })
 }

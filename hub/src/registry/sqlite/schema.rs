@@ -14,7 +14,16 @@ use crate::registry::{Permissions, RegistryError, StoreError};
 use crate::limits;
 
 /// Every step from an empty database to the present one.
-const STEPS: [&str; 7] = [FIRST, TWINS, MEMBERS, SUBSCRIPTIONS, TAGS, JOBS, TAG_VALUES];
+const STEPS: [&str; 8] = [
+    FIRST,
+    TWINS,
+    MEMBERS,
+    SUBSCRIPTIONS,
+    TAGS,
+    JOBS,
+    TAG_VALUES,
+    MESSAGES,
+];
 
 /// `point` in `changes` counts up for ever, also when old rows go: it begins at 2, so
 /// that 1 is the point of an untouched registry and 0 can mean "not asked before".
@@ -175,6 +184,23 @@ CREATE INDEX tag_values_of ON tag_values (device, module);
 
 CREATE TRIGGER identity_deleted_tag_values AFTER DELETE ON identities BEGIN
     DELETE FROM tag_values WHERE device = OLD.device AND module = OLD.module;
+END;
+";
+
+/// Messages that wait for devices.
+const MESSAGES: &str = "
+CREATE TABLE messages (
+    sequence   INTEGER PRIMARY KEY AUTOINCREMENT,
+    device     TEXT NOT NULL,
+    deliveries INTEGER NOT NULL,
+    expires    INTEGER NOT NULL,  -- Unix microseconds
+    properties TEXT NOT NULL,     -- as they stand in the topic of MQTT
+    payload    BLOB NOT NULL
+) STRICT;
+CREATE INDEX messages_of ON messages (device, sequence);
+
+CREATE TRIGGER identity_deleted_messages AFTER DELETE ON identities WHEN OLD.module = '' BEGIN
+    DELETE FROM messages WHERE device = OLD.device;
 END;
 ";
 

@@ -2,9 +2,12 @@
 //! turns packets into what is to be done about them, and what the hub has for the device into
 //! packets. No I/O, no clock.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use common::identity::DeviceIdentity;
 use common::mqtt::{self, MqttError, Packet, Qos, SubackReturnCode, packet};
+use common::wire::message::devicebound_topic;
 use common::wire::topics::{self, DeviceFilter, DevicePublish};
 use common::wire::twin::{self, DesiredChange, TwinRequest};
 
@@ -12,7 +15,7 @@ use super::super::event::{DeviceCommand, DeviceEvent};
 use super::topics::{is_filter, is_topic};
 use crate::pending::{MethodAnswer, MethodCall};
 use crate::presence::DesiredUpdate;
-use crate::registry::Subscriptions;
+use crate::registry::{Message, Subscriptions};
 
 /// A rule that a device broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +68,9 @@ pub struct Machine {
     identity: DeviceIdentity,
     /// What it has subscribed, with the granted QoS.
     subscriptions: Subscriptions,
+    /// Messages that were sent with QoS 1 and have no receipt yet, by their packet's id.
+    in_flight: HashMap<u16, u64>,
+    last_packet_id: u16,
 }
 
 impl Machine {
@@ -73,6 +79,8 @@ impl Machine {
         Self {
             identity,
             subscriptions,
+            in_flight: HashMap::new(),
+            last_packet_id: 0,
         }
     }
 
@@ -100,6 +108,7 @@ impl Machine {
             DeviceFilter::StreamRequests => Some(DeviceEvent::StreamRequests(is_wanted)),
             DeviceFilter::DesiredUpdates => Some(DeviceEvent::DesiredUpdates(is_wanted)),
             DeviceFilter::MethodCalls => Some(DeviceEvent::MethodCalls(is_wanted)),
+            DeviceFilter::Messages => Some(DeviceEvent::Messages(is_wanted)),
             DeviceFilter::TwinResponses | DeviceFilter::Known | DeviceFilter::Unknown => None,
         }
     }
@@ -118,8 +127,11 @@ impl Machine {
                 Ok(vec![reply(packet.map(|it| it.to_continuous_buffer()))?])
             }
             Packet::Disconnect => Ok(vec![Effect::Close]),
-            // Receipts of messages that this hub never sends with QoS 1 mean nothing.
-            Packet::Puback(_) => Ok(Vec::new()),
+            Packet::Puback(receipt) => {
+                let taken = self.in_flight.remove(&receipt.packet_id());
+                let event = taken.map(DeviceEvent::MessageTaken);
+                Ok(event.map(Effect::Event).into_iter().collect())
+            }
             Packet::Connect(_) => Err(Violation::SecondConnect),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 Err(Violation::HubPacket)
@@ -132,8 +144,9 @@ impl Machine {
     ///
     /// # Errors
     /// [`MqttError`] when MQTT cannot express it.
-    pub fn send(&self, command: &DeviceCommand) -> Result<Option<Vec<u8>>, MqttError> {
+    pub fn send(&mut self, command: &DeviceCommand) -> Result<Option<Vec<u8>>, MqttError> {
         match command {
+            DeviceCommand::Message(message) => self.message(message).map(Some),
             DeviceCommand::StreamRequest(request) => mqtt::publish(&request.to_topic()).map(Some),
             DeviceCommand::TwinAnswer(answer) if self.has(twin::RESPONSE_FILTER) => {
                 let topic = answer.response.to_topic();
@@ -148,6 +161,36 @@ impl Machine {
             }
             DeviceCommand::TwinAnswer(_) | DeviceCommand::End(_) => Ok(None),
         }
+    }
+
+    /// A message, with the QoS that the device has subscribed.
+    fn message(&mut self, message: &Message) -> Result<Vec<u8>, MqttError> {
+        let topic = devicebound_topic(&self.identity.device, &message.properties);
+        let mut granted = self.subscriptions.iter().filter(|(filter, _)| {
+            topics::device_filter(&self.identity, filter) == DeviceFilter::Messages
+        });
+        if granted.all(|(_, qos)| *qos == 0) {
+            return mqtt::publish_with(&topic, &message.payload);
+        }
+        loop {
+            self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
+            if !self.in_flight.contains_key(&self.last_packet_id) {
+                break;
+            }
+        }
+        let id = self.last_packet_id;
+        let is_repeated = message.deliveries > 0;
+        let packet = mqtt::publish_at_least_once(&topic, &message.payload, id, is_repeated)?;
+        self.in_flight.insert(id, message.sequence);
+        Ok(packet)
+    }
+
+    /// Whether a message needs no receipt: it was sent with QoS 0.
+    pub fn is_taken(&self, message: &Message) -> bool {
+        !self
+            .in_flight
+            .values()
+            .any(|sequence| *sequence == message.sequence)
     }
 
     fn has(&self, filter: &str) -> bool {
@@ -182,7 +225,10 @@ impl Machine {
                     payload: Bytes::copy_from_slice(publish.payload().as_slice()),
                 },
             }),
-            DevicePublish::Telemetry => Some(DeviceEvent::Telemetry),
+            DevicePublish::Telemetry(properties) => Some(DeviceEvent::Telemetry {
+                properties,
+                payload: Bytes::copy_from_slice(publish.payload().as_slice()),
+            }),
             DevicePublish::Known => None,
             DevicePublish::Unknown => return Err(Violation::ForeignTopic),
         };

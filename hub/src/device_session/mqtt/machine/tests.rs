@@ -90,7 +90,10 @@ async fn quality_of_service() {
         effects(&publish).await.unwrap(),
         [
             Effect::Send(hex("40 02 00 05")),
-            Effect::Event(DeviceEvent::Telemetry)
+            Effect::Event(DeviceEvent::Telemetry {
+                properties: String::new(),
+                payload: Bytes::from_static(b"hi"),
+            })
         ]
     );
     publish[0] = 0x34;
@@ -262,6 +265,38 @@ async fn desired_properties_and_method_calls_reach_who_subscribes_them() {
     };
     assert_eq!(request.as_str(), "12");
     assert_eq!((answer.status, &answer.payload[..]), (299, &br#""x""#[..]));
+}
+
+#[tokio::test]
+async fn messages_come_with_the_quality_that_was_subscribed() {
+    let message = |sequence, deliveries| Message {
+        sequence,
+        deliveries,
+        properties: "a=b".to_owned(),
+        payload: Bytes::from_static(b"hi"),
+    };
+    let topic = "devices/dev1/messages/devicebound/a=b";
+    let filter = "devices/dev1/messages/devicebound/#".to_owned();
+    let mut machine = Machine::new(device(), Subscriptions::from([(filter.clone(), 1)]));
+    assert_eq!(machine.resume(), [DeviceEvent::Messages(true)]);
+    for (id, message) in [(1, message(7, 0)), (2, message(8, 1))] {
+        let sent = machine.send(&DeviceCommand::Message(message.clone()));
+        let is_repeated = message.deliveries > 0;
+        let packet = mqtt::publish_at_least_once(topic, b"hi", id, is_repeated).unwrap();
+        assert_eq!(sent.unwrap(), Some(packet));
+        assert!(!machine.is_taken(&message));
+    }
+    let receipts = effects_of(&mut machine, &hex("40 02 00 02 40 02 00 02 40 02 00 09")).await;
+    let taken = [Effect::Event(DeviceEvent::MessageTaken(8))];
+    assert_eq!(receipts.unwrap(), taken, "once");
+    assert!(machine.is_taken(&message(8, 1)) && !machine.is_taken(&message(7, 0)));
+
+    let mut machine = Machine::new(device(), Subscriptions::from([(filter, 0)]));
+    let sent = machine
+        .send(&DeviceCommand::Message(message(9, 0)))
+        .unwrap();
+    assert_eq!(sent, Some(mqtt::publish_with(topic, b"hi").unwrap()));
+    assert!(machine.is_taken(&message(9, 0)));
 }
 
 #[test]
