@@ -92,12 +92,17 @@ impl StreamingHosts {
 
 impl fmt::Display for StreamingHosts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, pattern) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { ", " };
-            write!(f, "{separator}{pattern}")?;
-        }
-        Ok(())
+        list(&self.0, f)
     }
+}
+
+/// The patterns, with commas between.
+fn list(patterns: &[Pattern], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (index, pattern) in patterns.iter().enumerate() {
+        let separator = if index == 0 { "" } else { ", " };
+        write!(f, "{separator}{pattern}")?;
+    }
+    Ok(())
 }
 
 /// A text is not a list of hosts.
@@ -117,6 +122,13 @@ impl FromStr for Patterns {
         let patterns = text.split(',').map(str::trim);
         let patterns = patterns.filter(|pattern| !pattern.is_empty());
         Ok(Self(patterns.map(str::parse).collect::<Result<_, _>>()?))
+    }
+}
+
+impl fmt::Display for Patterns {
+    /// A text that is parsed to the same patterns.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        list(&self.0, f)
     }
 }
 
@@ -239,6 +251,14 @@ mod tests {
             Ok(_) => true,
             Err(EndpointError::Host { .. }) => false,
             Err(error) => panic!("{url}: {error}"),
+        }
+    }
+
+    #[test]
+    fn patterns_are_printed_as_they_are_given() {
+        for text in ["", "*", "a.b:8443, *.c, [::1]:1"] {
+            let patterns: Patterns = text.parse().unwrap();
+            assert_eq!(patterns.to_string(), text);
         }
     }
 

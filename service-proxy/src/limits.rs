@@ -24,6 +24,27 @@ pub const TWIN_DOCUMENT: usize = 256 << 10;
 
 /// Largest answer body a client reads.
 pub const HTTP_ANSWER: usize = 64 << 10;
+/// How long the hub may take for an answer that it gives by itself: a query may scan all twins.
+pub const CALL: Duration = Duration::from_secs(60);
+/// What an answer may take beyond the time that the hub waits for a device or a message.
+pub const CALL_GRACE: Duration = Duration::from_secs(15);
+/// How long a call is repeated while the hub throttles.
+pub const THROTTLED: Duration = Duration::from_secs(120);
+
+// --- Fleets ---
+
+/// Items of one page of a query or a list: IoT Hub's most.
+pub const PAGE_ITEMS: usize = 100;
+/// Largest page that is read: every twin in it may be as large as a twin can be.
+pub const PAGE: usize = PAGE_ITEMS * TWIN_DOCUMENT;
+/// Largest answer of a direct method: 128 KiB of payload, and what surrounds it.
+pub const METHOD_ANSWER: usize = 256 << 10;
+/// Largest page of telemetry that is read: IoT Hub's largest messages are 256 KiB each, in base64.
+pub const TELEMETRY_PAGE: usize = 32 << 20;
+/// Longest line of a command's output that is printed as one.
+pub const OUTPUT_LINE: usize = 16 << 10;
+/// Largest input document of a command: larger ones are refused by every hub.
+pub const INPUT_DOCUMENT: u64 = 1 << 20;
 
 // --- Numbers ---
 

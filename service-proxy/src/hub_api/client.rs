@@ -13,7 +13,7 @@ use common::hub_address::HubAddress;
 use common::net::{DialError, Dialer};
 use common::tls::BadCertificate;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::Client;
@@ -79,7 +79,7 @@ impl Unreachable {
 /// Sends requests to a hub.
 #[derive(Clone)]
 pub(super) struct HttpClient {
-    client: Client<HubConnector, Empty<Bytes>>,
+    client: Client<HubConnector, Full<Bytes>>,
     hub: HubAddress,
 }
 
@@ -119,19 +119,21 @@ impl HttpClient {
             .header(header::ACCEPT, "*/*")
     }
 
-    /// Sends a request and waits for its answer's head, within `limit`; what is read of the
-    /// body falls under it, too. May be dropped: that gives the request up.
+    /// Sends a request, with this body unless it is empty, and waits for its answer's head, within
+    /// `limit`; what is read of the answer's body falls under it, too. May be dropped: that gives
+    /// the request up.
     ///
     /// # Errors
     /// [`RequestError`].
     pub(super) async fn send(
         &self,
         request: http::request::Builder,
+        body: Bytes,
         limit: Duration,
     ) -> Result<Answer, RequestError> {
         let deadline = Instant::now() + limit;
         let request = request
-            .body(Empty::new())
+            .body(Full::new(body))
             .map_err(|error| Unreachable::of(&error))?;
         let answer = timeout_at(deadline, self.client.request(request))
             .await
@@ -286,7 +288,9 @@ mod tests {
         let hub = HubAddress::parse(&format!("127.0.0.1:{port}")).unwrap();
         let client = HttpClient::new(&hub, &Dialer::new(&Arc::new(tls)));
         let request = client.request(http::Method::GET, "/");
-        let answer = client.send(request, Duration::from_secs(30)).await;
+        let answer = client
+            .send(request, Bytes::new(), Duration::from_secs(30))
+            .await;
         let Err(RequestError::Unreachable(why)) = answer.map(|answer| answer.status) else {
             panic!("it was reached");
         };

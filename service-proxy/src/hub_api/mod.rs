@@ -1,8 +1,14 @@
 //! The service side of a hub over HTTPS: one client for all requests, with our SAS
-//! token and our TLS configuration. [`streams`] and [`twins`] hold the calls.
+//! token and our TLS configuration. [`streams`], [`twins`], [`methods`], [`queries`], [`jobs`] and
+//! [`messages`] hold the calls.
 
+mod call;
 mod client;
+mod jobs;
+mod messages;
+mod methods;
 mod problem;
+mod queries;
 mod streams;
 mod token;
 mod twins;
@@ -14,9 +20,14 @@ use common::hub_address::HubAddress;
 use common::net::Dialer;
 use common::secret::Secret;
 
+pub use call::CallError;
 use client::HttpClient;
 pub use client::Unreachable;
+pub use jobs::{Job, JobList, JobTask, NewJob};
+pub use messages::{Message, Messages};
+pub use methods::{MethodCall, MethodResult};
 pub use problem::{AnswerError, InitiateError, Skew};
+pub use queries::Query;
 pub use streams::Endpoint;
 use token::TokenCache;
 pub use twins::TwinError;

@@ -75,7 +75,7 @@ impl HubApi {
             .header(header::CONTENT_LENGTH, 0);
         let answer = self
             .http
-            .send(request, limit)
+            .send(request, Bytes::new(), limit)
             .await
             .map_err(|error| self.failure(error, limit))?;
         // Some hubs answer 202.
@@ -96,7 +96,7 @@ impl HubApi {
                 hub: &self.hub,
                 policy: &self.token.policy(),
                 token_expired: self.token.is_expired(),
-                identity,
+                identity: Some(identity),
                 timeouts,
             },
             SystemTime::now(),

@@ -1,18 +1,15 @@
-//! The twin of a device or module: its report of session mode, and whether it is disabled
-//! (`docs/protocol.md`, "Twins").
-
-use std::time::{Duration, SystemTime};
+//! The twin of a device or module: its report of session mode, whether it is disabled, and the whole
+//! document (`docs/protocol.md`, "Twins").
 
 use common::identity::DeviceIdentity;
 use common::verdict::Verdict;
-use common::wire::initiation::Timeouts;
+use common::wire::initiation::encode_segment;
 use common::wire::twin::{self, SessionReport};
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, header};
 use serde_json::Value;
 
+use super::call::{self, Call, CallError, Failure};
 use super::client::RequestError;
-use super::problem::{Refusal, Whom};
-use super::streams::refusal_body;
 use super::{HubApi, InitiateError};
 
 use crate::limits;
@@ -72,41 +69,112 @@ impl HubApi {
     }
 
     async fn twin_once(&self, identity: &DeviceIdentity) -> Result<Value, TwinError> {
-        let limit = limits::TWIN_READ;
-        let authorization = self.authorization().map_err(|_| InitiateError::BadToken)?;
-        let request = self
-            .http
-            .request(Method::GET, &twin::path(identity))
-            .header(header::AUTHORIZATION, authorization);
-        let answer = self
-            .http
-            .send(request, limit)
-            .await
-            .map_err(|error| self.failure(error, limit))?;
-        if answer.status != StatusCode::OK {
-            let refusal = Refusal {
-                status: answer.status,
-                headers: answer.headers.clone(),
-                body: refusal_body(answer).await,
-            };
-            let whom = Whom {
-                hub: &self.hub,
-                policy: &self.token.policy(),
-                token_expired: self.token.is_expired(),
-                identity,
-                // The hub does not wait for the device.
-                timeouts: Timeouts {
-                    connect: Duration::ZERO,
-                    response: Duration::ZERO,
-                },
-            };
-            return Err(refusal.into_error(&whom, SystemTime::now()).into());
-        }
+        let call = Call {
+            identity: Some(identity),
+            limit: limits::TWIN_READ,
+            ..Call::new(Method::GET, twin::path(identity))
+        };
+        let answer = self.ask(&call).await.map_err(|failure| match failure {
+            Failure::Hub(error) => error,
+            Failure::Refused(refusal) => self.refused(refusal, &call),
+        })?;
         let body = match answer.body(limits::TWIN_DOCUMENT).await {
             Ok(body) => body,
             Err(RequestError::TooLarge) => return Err(TwinError::TooLarge(identity.clone())),
-            Err(error) => return Err(self.failure(error, limit).into()),
+            Err(error) => return Err(self.failure(error, call.limit).into()),
         };
         serde_json::from_slice(&body).map_err(|_| TwinError::NotJson(identity.clone()))
+    }
+
+    /// Reads the whole twin of a device or module. May be dropped.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn read_twin(&self, identity: &DeviceIdentity) -> Result<Value, CallError> {
+        self.twin_call(Method::GET, identity, None).await
+    }
+
+    /// Merges a patch of tags and desired properties into a twin, and returns the whole new one.
+    /// With an etag only if the twin still has that. When the future is dropped, the twin may be
+    /// changed or not.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn patch_twin(
+        &self,
+        identity: &DeviceIdentity,
+        patch: &Value,
+        etag: Option<&str>,
+    ) -> Result<Value, CallError> {
+        let change = Some((patch, etag));
+        self.twin_call(Method::PATCH, identity, change).await
+    }
+
+    /// Replaces tags and desired properties of a twin as a whole, and returns the whole new one;
+    /// otherwise as [`Self::patch_twin`].
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn replace_twin(
+        &self,
+        identity: &DeviceIdentity,
+        document: &Value,
+        etag: Option<&str>,
+    ) -> Result<Value, CallError> {
+        let change = Some((document, etag));
+        self.twin_call(Method::PUT, identity, change).await
+    }
+
+    async fn twin_call(
+        &self,
+        method: Method,
+        identity: &DeviceIdentity,
+        change: Option<(&Value, Option<&str>)>,
+    ) -> Result<Value, CallError> {
+        let mut call = Call {
+            identity: Some(identity),
+            most: limits::TWIN_DOCUMENT,
+            ..Call::new(method, call::path(&twin_path(identity), &[]))
+        };
+        if let Some((body, etag)) = change {
+            let condition = HeaderValue::from_str(&quoted(etag.unwrap_or("*")))
+                .map_err(|_| CallError::BadEtag)?;
+            call.headers.push((header::IF_MATCH, condition));
+            call.body = Some(body.to_string());
+        }
+        Ok(self.call(&call).await?.document)
+    }
+}
+
+/// The path of a twin, without a query.
+pub(super) fn twin_path(identity: &DeviceIdentity) -> String {
+    let device = encode_segment(identity.device.as_str());
+    match &identity.module {
+        None => format!("/twins/{device}"),
+        Some(module) => format!(
+            "/twins/{device}/modules/{}",
+            encode_segment(module.as_str())
+        ),
+    }
+}
+
+/// An etag as it stands in `If-Match`, where twins and headers differ in their quotes.
+fn quoted(etag: &str) -> String {
+    format!("\"{}\"", etag.trim().trim_matches('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use common::identity::{DeviceId, ModuleId};
+
+    use super::*;
+
+    #[test]
+    fn paths_are_encoded_and_etags_quoted() {
+        let device = DeviceId::parse("a#b").unwrap();
+        let identity = DeviceIdentity::of_module(device, ModuleId::parse("m%").unwrap());
+        assert_eq!(twin_path(&identity), "/twins/a%23b/modules/m%25");
+        assert_eq!(quoted("*"), "\"*\"");
+        assert_eq!(quoted("\"AAAA=\""), "\"AAAA=\"");
     }
 }

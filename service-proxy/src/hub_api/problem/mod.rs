@@ -204,7 +204,8 @@ pub(super) struct Whom<'a> {
     pub(super) hub: &'a HubAddress,
     pub(super) policy: &'a str,
     pub(super) token_expired: bool,
-    pub(super) identity: &'a DeviceIdentity,
+    /// The device or module, if the call is about one.
+    pub(super) identity: Option<&'a DeviceIdentity>,
     pub(super) timeouts: Timeouts,
 }
 
@@ -236,16 +237,19 @@ impl Refusal {
             }
             _ => {}
         }
-        let code = problem.number.or_else(|| self.named_code());
+        let code = self.code();
         let is = |wanted: ErrorCode| code == Some(wanted.number);
+        let Some(identity) = whom.identity else {
+            return self.other(whom, problem.message);
+        };
         if is(ErrorCode::DEVICE_NOT_ONLINE) {
             InitiateError::DeviceOffline {
                 waited: whom.timeouts.connect,
             }
         } else if is(ErrorCode::DEVICE_NOT_FOUND) {
-            InitiateError::UnknownDevice(whom.identity.device.to_string())
+            InitiateError::UnknownDevice(identity.device.to_string())
         } else if is(ErrorCode::MODULE_NOT_FOUND) {
-            InitiateError::UnknownModule(whom.identity.to_string())
+            InitiateError::UnknownModule(identity.to_string())
         } else if is(ErrorCode::GATEWAY_TIMEOUT) {
             InitiateError::NoAnswer {
                 waited: whom.timeouts.response,
@@ -274,8 +278,11 @@ impl Refusal {
         }
     }
 
-    /// The code by its name in the header, for bodies without one.
-    fn named_code(&self) -> Option<u32> {
+    /// IoT Hub's code: the body's, or by its name in the header.
+    pub(super) fn code(&self) -> Option<u32> {
+        if let Some(number) = Problem::from_body(&self.body).number {
+            return Some(number);
+        }
         let name = self.headers.get("iothub-errorcode")?.to_str().ok()?;
         ErrorCode::by_name(name.trim()).map(|code| code.number)
     }

@@ -31,7 +31,7 @@ fn judged(status: u16, pairs: &[(&str, &str)], body: &str) -> InitiateError {
             hub: &HubAddress::parse("localhost:8443").unwrap(),
             policy: "service",
             token_expired: false,
-            identity: &identity,
+            identity: Some(&identity),
             timeouts: Timeouts {
                 connect: Duration::from_secs(30),
                 response: Duration::from_secs(20),
