@@ -1,6 +1,7 @@
 //! What can fail here, as a whole; the details stand where they arise.
 
 use crate::echo::EchoError;
+use crate::fleet::FleetError;
 use crate::local::stdio::ConnectError;
 use crate::local::tcp::ListenError;
 
@@ -19,6 +20,9 @@ pub enum Error {
     /// The echo test is no success.
     #[error(transparent)]
     Echo(#[from] EchoError),
+    /// A command for many devices did not do all that was asked.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
 }
 
 impl Error {
@@ -29,6 +33,7 @@ impl Error {
             Self::Listen(ListenError::Setup(_))
                 | Self::Connect(ConnectError::Setup(_))
                 | Self::Echo(EchoError::Setup(_))
+                | Self::Fleet(FleetError::Setup(_) | FleetError::Input(_))
         )
     }
 
@@ -37,7 +42,17 @@ impl Error {
     pub fn silent_exit_code(&self) -> Option<u8> {
         match self {
             Self::Connect(ConnectError::HungUp) => Some(128 + 1),
-            Self::Connect(ConnectError::OutputGone) | Self::OutputGone => Some(128 + 13),
+            Self::Connect(ConnectError::OutputGone)
+            | Self::OutputGone
+            | Self::Fleet(FleetError::OutputGone) => Some(128 + 13),
+            _ => None,
+        }
+    }
+
+    /// The exit code where it is that of other programs.
+    pub fn exit_code(&self) -> Option<u8> {
+        match self {
+            Self::Fleet(FleetError::Commands { worst, .. }) => Some(*worst),
             _ => None,
         }
     }

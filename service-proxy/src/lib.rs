@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! cli → config ─┬─► local (tcp, stdio) ─► tunnel ─► session ─┬─► stream ─► hub_api
-//!               └─► echo ────────────────────────────────────┘
+//!               ├─► echo ────────────────────────────────────┘               ▲
+//!               └─► fleet ───────────────────────────────────────────────────┘
 //! ```
 //!
 //! A tunnel goes in a session (`common::session`) or in a stream of its own (`common::tunnel`); both
@@ -12,6 +13,7 @@
 //! ```text
 //! local    where connections come from      tunnel   one connection's life, and its last line
 //! session  carried by stream after stream   stream   opened: initiation, then our leg
+//! fleet    twins, methods, jobs, queries
 //! ```
 
 pub mod cli;
@@ -19,8 +21,10 @@ pub mod config;
 pub mod echo;
 pub mod echo_plan;
 pub mod error;
+pub mod fleet;
 pub mod forward;
 pub mod hub_api;
+pub mod input;
 pub mod limits;
 pub mod local;
 pub mod sample_output;
@@ -47,6 +51,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         Config::Connect(config) => Ok(stdio::run(config, &stop).await?),
         Config::Echo(config) => tokio::select! {
             result = echo::run_and_print(config, &stop) => Ok(result?),
+            () = shutdown::output_gone() => Err(Error::OutputGone),
+        },
+        Config::Fleet(config) => tokio::select! {
+            result = fleet::run(config, &stop) => Ok(result?),
             () = shutdown::output_gone() => Err(Error::OutputGone),
         },
     }

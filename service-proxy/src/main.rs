@@ -54,7 +54,10 @@ fn main() -> ExitCode {
         Ok(Err(error)) => match error.silent_exit_code() {
             Some(code) => code.into(),
             None if error.is_usage() => report::usage(&error),
-            None => report::failure(&error),
+            None => {
+                let failure = report::failure(&error);
+                error.exit_code().map_or(failure, ExitCode::from)
+            }
         },
         Err(interrupted) => interrupted.into(),
     }

@@ -1,6 +1,9 @@
 //! The command line of `service-proxy`: arguments only. The help text is the manual. What is not
 //! given is found in [`crate::config`].
 
+mod fleet;
+mod values;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,20 +19,29 @@ use tracing::level_filters::LevelFilter;
 use crate::forward::ForwardSpec;
 use crate::limits;
 
+pub use self::fleet::{
+    DevicesArgs, FleetCommand, FormArgs, InventoryArgs, JobCommand, MethodArgs, MonitorArgs,
+    QueryArgs, RunArgs, ScheduleArgs, SshArgs, TwinCommand,
+};
+
 const AFTER_HELP: &str = "\
 The connection string is a secret, and other users of this machine see command lines: better
 give it with --connection-string-file or in IOTHUB_CONNECTION_STRING. An option counts more
 than a positional argument, and that more than the environment. When the connection string
 comes from an option or the environment, the first argument may be the device.
 
-A device called echo, listen or connect stands behind `--`: service-proxy -- echo 2222
+A device that is called like a command stands behind `--`: service-proxy -- echo 2222
 
 Examples:
   export IOTHUB_CONNECTION_STRING=\"$(stream-hub policy connection-string service)\"
   service-proxy MyDevice 2222                   then: ssh -p 2222 user@localhost
   service-proxy listen MyDevice 2222:ssh 3389:rdp
   ssh -o ProxyCommand='service-proxy connect %n ssh' user@MyDevice
-  service-proxy echo MyDevice";
+  service-proxy echo MyDevice
+  service-proxy devices --where \"tags.site = 'berlin'\"
+  service-proxy job twin --where \"tags.customer = 'acme'\" \\
+      '{\"properties\":{\"desired\":{\"deviceStreams\":{\"targets\":{\"rdp\":false}}}}}'
+  service-proxy run --where \"tags.site = 'berlin'\" --user root -- uptime";
 
 /// The operator's side of device streams: carries local connections to a device, in sessions that
 /// outlive interruptions, or each in a stream of its own.
@@ -196,6 +208,8 @@ pub enum Command {
         #[command(flatten)]
         echo: EchoArgs,
     },
+    #[command(flatten)]
+    Fleet(FleetCommand),
 }
 
 /// Options of `echo`.

@@ -34,7 +34,13 @@ fn a_connection_string_may_stand_before_a_command() {
 
 #[test]
 fn two_dashes_protect_devices_with_a_commands_name() {
-    for name in ["echo", "listen", "connect"] {
+    let command = Cli::command();
+    let names: Vec<&str> = command
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .collect();
+    assert!(names.contains(&"connect") && names.contains(&"monitor"));
+    for name in names {
         let cli = parse(&["--", name, "2222"]).unwrap();
         assert!(cli.command.is_none());
         assert_eq!(cli.first.unwrap().expose(), name);
@@ -83,9 +89,71 @@ fn wrong_words_are_refused() {
         &["d", "1", "--max-connections", "0"],
         &["d", "1", "--log-level", "loud"],
         &["a", "b", "c", "d"],
+        &["devices", "--json", "--json-lines"],
+        &["twin", "set", "d"],
+        &["twin", "set", "d", "{"],
+        &["twin", "get", "a b"],
+        &["method", "d"],
+        &["method", "d", "ping", "no JSON"],
+        &["method", "d", "ping", "--timeout", "4"],
+        &["method", "d", "ping", "--timeout", "301"],
+        &["query"],
+        &["job"],
+        &["job", "twin", "{}"],
+        &["job", "twin", "{}", "--where", " "],
+        &["job", "twin", "{}", "--where", "*", "--at", "noon"],
+        &["job", "twin", "{}", "--where", "*", "--id", "a/b"],
+        &["job", "twin", "{}", "--where", "*", "--max-seconds", "0"],
+        &["run", "--where", "*"],
+        &["run", "--where", "*", "uptime"],
+        &["run", "--", "uptime"],
+        &["run", "--where", "*", "--parallel", "0", "--", "uptime"],
+        &["run", "--where", "*", "--user", "-x", "--", "uptime"],
+        &["inventory", "--list", "--host", "d"],
+        &["inventory", "--group-by", "tags..site"],
+        &["monitor", "a", "b"],
     ] {
         assert!(parse(words).is_err(), "{words:?}");
     }
+}
+
+#[test]
+fn the_commands_for_fleets() {
+    let cli = parse(&[CS, "run", "--where", "*", "--", "sh", "-c", "a b", "--json"]).unwrap();
+    let Some(Command::Fleet(FleetCommand::Run(run))) = cli.command else {
+        panic!("not run")
+    };
+    assert_eq!(run.command, ["sh", "-c", "a b", "--json"]);
+    let cli = parse(&[
+        "method",
+        "d",
+        "ping",
+        "-",
+        "--connect-timeout",
+        "3",
+        "--module",
+        "m",
+    ]);
+    let cli = cli.unwrap();
+    assert_eq!(cli.options.connect_timeout, Some(Duration::from_secs(3)));
+    assert!(matches!(
+        cli.command,
+        Some(Command::Fleet(FleetCommand::Method { .. }))
+    ));
+    let words = [
+        "job",
+        "method",
+        "reboot",
+        "--where",
+        "tags.a = 1",
+        "--at",
+        "+1m",
+    ];
+    let cli = parse(&words).unwrap();
+    assert!(matches!(
+        cli.command,
+        Some(Command::Fleet(FleetCommand::Job(JobCommand::Method { .. })))
+    ));
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! From arguments, environment, files and defaults to what they mean: every value decided, every
 //! mistake named.
 
+mod connection;
+mod fleet;
 mod keys;
 mod resolve;
+mod settings;
 
 use std::path::PathBuf;
 
@@ -20,6 +23,8 @@ use crate::echo_plan::EchoPlan;
 use crate::forward::{Forward, ForwardError};
 use crate::sample_output::SampleOutput;
 
+pub use self::connection::ServiceConnection;
+pub use self::fleet::{FleetConfig, MethodLimits, Task};
 pub use self::resolve::{log_level, resolve, sources};
 
 /// The stream name of the official samples.
@@ -98,6 +103,8 @@ pub enum Config {
     Connect(ConnectConfig),
     /// Test a stream.
     Echo(EchoConfig),
+    /// Manage devices.
+    Fleet(FleetConfig),
 }
 
 impl Config {
@@ -110,6 +117,7 @@ impl Config {
             Self::Listen(config) => &config.hub,
             Self::Connect(config) => &config.hub,
             Self::Echo(config) => &config.hub,
+            Self::Fleet(config) => &config.hub,
         };
         tls::client_config(hub.ca_file.as_deref(), None).map(drop)
     }
@@ -153,9 +161,14 @@ pub enum ConfigError {
     TooMany,
     /// Something else than a connection string before a command.
     #[error(
-        "only the connection string may stand before a command; write `--` before a device called echo, listen or connect"
+        "only the connection string may stand before a command; write `--` before a device that is called like a command"
     )]
     BeforeCommand,
+    /// The inventory would have to show the connection string.
+    #[error(
+        "the inventory says how Ansible reaches the devices, and would have to show the connection string: give that with --connection-string-file, in IOTHUB_CONNECTION_STRING or in a configuration file"
+    )]
+    SecretInInventory,
     /// The name is one of ours.
     #[error(
         "a target's name may not begin with {STREAM_PREFIX} as {0} does: streams of session mode do"

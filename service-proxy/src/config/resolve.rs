@@ -4,34 +4,27 @@
 
 use std::time::Duration;
 
-use common::connection_string::ServiceConnectionString;
-use common::identity::{DeviceId, DeviceIdentity, ModuleId, StreamName};
+use common::identity::{DeviceId, StreamName};
 use common::secret::Secret;
-use common::session::STREAM_PREFIX;
-use common::session_mode::SessionMode;
 use common::settings::connection_string::{self, Found};
-use common::settings::session::{SessionConfig, SessionOptions};
-use common::settings::{self, Environment, Setting, Source, Sources};
+use common::settings::{Environment, Sources};
 use common::text_input;
-use common::wire::initiation::Timeouts;
 use tracing::level_filters::LevelFilter;
 
+use super::settings::Settings;
 use super::{
-    Config, ConfigError, ConnectConfig, DEFAULT_STREAM, ECHO_STREAM, EchoConfig, HubConfig,
-    ListenConfig, keys,
+    Config, ConfigError, ConnectConfig, ECHO_STREAM, EchoConfig, ListenConfig, fleet, keys,
 };
-use crate::cli::{Cli, Command, EchoArgs, Options, handshake_seconds};
+use crate::cli::{Cli, Command, EchoArgs, Options};
 use crate::echo_plan::{EchoPlan, Payload};
 use crate::forward::{Forward, ForwardSpec};
-use crate::limits;
 use crate::sample_output::SampleOutput;
 
-/// How long the hub waits for the device, each time, by default: both together are what it allows.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// Messages of an echo test, the bytes in each, and the time between them, by default.
 const PINGS: u64 = 4;
 const PING_SIZE: usize = 64;
 const PING_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The layers below the command line: this environment, and the configuration file if there is
 /// one.
 ///
@@ -110,74 +103,7 @@ pub fn resolve(cli: Cli, sources: &Sources<'_>) -> Result<Config, ConfigError> {
     }
 }
 
-/// The options of every command, decided.
-struct Settings {
-    hub: HubConfig,
-    module: Option<ModuleId>,
-    stream: Option<StreamName>,
-    session: SessionConfig,
-    max_connections: usize,
-    sample_output: bool,
-}
-
 impl Settings {
-    fn resolve(
-        options: Options,
-        found: Option<Found>,
-        sources: &Sources<'_>,
-    ) -> Result<Self, ConfigError> {
-        let found = found.ok_or(ConfigError::NoConnectionString)?;
-        let sample_output = sources.flag(keys::SAMPLE_OUTPUT, options.sample_output)?;
-        let given = SessionOptions {
-            mode: options.session,
-            grace: options.session_grace,
-            memory: options.memory,
-        };
-        let timeout = |key, given| sources.value(key, given, handshake_seconds, TIMEOUT);
-        let max_connections =
-            sources.setting(keys::MAX_CONNECTIONS, options.max_connections, |text| {
-                settings::number(text, 1..=1_000_000)
-            })?;
-        Ok(Self {
-            hub: HubConfig {
-                service: service(&found)?,
-                connection_file: found.file,
-                ca_file: sources
-                    .path(keys::CA_FILE, options.ca_file.clone())?
-                    .map(Setting::into_value),
-                streaming_hosts: sources
-                    .setting(
-                        keys::STREAMING_HOSTS,
-                        options.streaming_hosts.clone(),
-                        str::parse,
-                    )?
-                    .map(Setting::into_value),
-                timeouts: Timeouts {
-                    connect: timeout(keys::CONNECT_TIMEOUT, options.connect_timeout)?,
-                    response: timeout(keys::RESPONSE_TIMEOUT, options.response_timeout)?,
-                },
-            },
-            session: SessionConfig::resolve(sources, keys::OF_SESSION, given, sample_output)?,
-            module: sources
-                .setting(keys::MODULE, options.module, ModuleId::parse)?
-                .map(Setting::into_value),
-            stream: sources
-                .setting(keys::STREAM, options.stream, StreamName::parse)?
-                .map(Setting::into_value),
-            max_connections: max_connections.map_or(limits::LOCAL_CONNECTIONS, |most| {
-                usize::try_from(most.value).unwrap_or(usize::MAX)
-            }),
-            sample_output,
-        })
-    }
-
-    fn identity(&self, device: DeviceId) -> DeviceIdentity {
-        DeviceIdentity {
-            device,
-            module: self.module.clone(),
-        }
-    }
-
     fn command(self, command: Command) -> Result<Config, ConfigError> {
         match command {
             Command::Listen { device, forwards } => self.listen(device, forwards),
@@ -202,6 +128,7 @@ impl Settings {
                 plan: plan(echo),
                 sample_output: SampleOutput::on_stdout(self.sample_output),
             })),
+            Command::Fleet(command) => fleet::of(self, command),
         }
     }
 
@@ -249,39 +176,6 @@ impl Settings {
             sample_output: SampleOutput::on_stdout(self.sample_output),
         }))
     }
-
-    /// The name where none is given.
-    fn default_stream(&self) -> Result<StreamName, ConfigError> {
-        match &self.stream {
-            Some(name) => Ok(name.clone()),
-            None => Ok(StreamName::parse(DEFAULT_STREAM)?),
-        }
-    }
-
-    /// A name for a target that connections can be opened to in the session mode that is wanted.
-    fn usable(&self, name: StreamName) -> Result<StreamName, ConfigError> {
-        if name.as_str().starts_with(STREAM_PREFIX) {
-            return Err(ConfigError::Reserved(name));
-        }
-        if self.session.mode == SessionMode::Always
-            && StreamName::parse(&format!("{STREAM_PREFIX}{name}")).is_err()
-        {
-            return Err(ConfigError::TooLongForSessions(name));
-        }
-        Ok(name)
-    }
-}
-
-fn service(found: &Found) -> Result<ServiceConnectionString, ConfigError> {
-    let text = found.text.expose().trim();
-    // A word and nothing of a connection string: the device alone was given.
-    if !text.contains(['=', ';']) && !text.is_empty() {
-        return Err(ConfigError::NoConnectionString);
-    }
-    ServiceConnectionString::parse(text).map_err(|error| match &found.source {
-        None | Some(Source::Option(_)) => error.into(),
-        Some(source) => ConfigError::ConnectionStringAt(source.clone(), error),
-    })
 }
 
 /// The local port of the environment, or the local ports of the configuration file.
