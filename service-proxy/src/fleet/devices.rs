@@ -24,7 +24,7 @@ impl Fleet {
         while let Some(page) = query
             .next_page()
             .await
-            .map_err(self.failed("list the devices"))?
+            .map_err(self.failed(format!("list the devices with `{text}`")))?
         {
             rows.page(&page, out).await?;
         }

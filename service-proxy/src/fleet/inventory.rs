@@ -29,12 +29,13 @@ impl Fleet {
         let one = args.host.as_deref();
         let one = one.map(|host| format!("deviceId = {}", select::quoted(host)));
         let condition = one.as_deref().or(args.condition.as_deref());
-        let mut query = self.api.query(&select::devices("*", condition));
+        let text = select::devices("*", condition);
+        let mut query = self.api.query(&text);
         let mut inventory = Inventory::default();
         while let Some(page) = query
             .next_page()
             .await
-            .map_err(self.failed("list the devices"))?
+            .map_err(self.failed(format!("list the devices with `{text}`")))?
         {
             for twin in &page {
                 inventory.add(twin, &args.group_by, &maker);

@@ -91,7 +91,7 @@ impl Fleet {
         while let Some(page) = query
             .next_page()
             .await
-            .map_err(self.failed("find the devices"))?
+            .map_err(self.failed(format!("find the devices with `{text}`")))?
         {
             let ids = page.iter().filter_map(|row| row.get("deviceId"));
             devices.extend(

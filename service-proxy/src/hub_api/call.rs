@@ -32,6 +32,15 @@ pub enum CallError {
     /// The hub cannot be reached, or refuses: as for a stream.
     #[error(transparent)]
     Hub(#[from] InitiateError),
+    /// The device cannot be called now.
+    #[error(
+        "the device is not connected to the hub, or takes no direct methods (waited {} s); start device-proxy there, and check that the device is enabled",
+        waited.as_secs()
+    )]
+    Offline {
+        /// How long the hub was asked to wait.
+        waited: Duration,
+    },
     /// The device is connected, but did not answer a direct method.
     #[error(
         "the device did not answer within {} s; is it busy, or does it not know the method? --timeout waits longer",
@@ -69,7 +78,7 @@ impl CallError {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Hub(error) => error.verdict(),
-            Self::NoAnswer { .. } => Verdict::Retry,
+            Self::Offline { .. } | Self::NoAnswer { .. } => Verdict::Retry,
             Self::EtagChanged
             | Self::BadEtag
             | Self::UnknownJob
@@ -234,6 +243,9 @@ impl HubApi {
             }
             StatusCode::CONFLICT if is_of_job && call.method == Method::PUT => CallError::JobExists,
             StatusCode::PRECONDITION_FAILED => CallError::EtagChanged,
+            StatusCode::NOT_FOUND if is(ErrorCode::DEVICE_NOT_ONLINE) => CallError::Offline {
+                waited: call.timeouts.connect,
+            },
             StatusCode::GATEWAY_TIMEOUT if is(ErrorCode::GATEWAY_TIMEOUT) => CallError::NoAnswer {
                 waited: call.timeouts.response,
             },
@@ -321,11 +333,11 @@ mod tests {
                 waited: Duration::from_secs(5)
             }
         );
-        let offline = InitiateError::DeviceOffline {
+        let offline = E::Offline {
             waited: Duration::from_secs(3),
         };
         let error = judged("/twins/d/methods", 404, Some(C::DEVICE_NOT_ONLINE));
-        assert_eq!(error, E::Hub(offline));
+        assert_eq!(error, offline);
         let error = judged("/twins/d", 404, Some(C::DEVICE_NOT_FOUND));
         assert_eq!(error, E::Hub(InitiateError::UnknownDevice("d".to_owned())));
         let error = judged("/twins/d", 412, Some(C::PRECONDITION_FAILED));
