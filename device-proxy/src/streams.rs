@@ -219,6 +219,12 @@ mod tests {
         changes.send_modify(|policy| Arc::make_mut(policy).session = SessionMode::Always);
         streams.request(request(3, "echo"));
         assert!(!answered.recv().await.unwrap().accepted, "plain");
+        changes.send_modify(|policy| Arc::make_mut(policy).session = SessionMode::Auto);
+        changes.send_modify(|policy| Arc::make_mut(policy).accept = false);
+        for (number, name) in [(4, "echo"), (5, "_session.echo")] {
+            streams.request(request(number, name));
+            assert!(!answered.recv().await.unwrap().accepted, "{name}");
+        }
         // The answer to a request that is repeated is the one that it had.
         stop.cancel();
         streams.drain().await;

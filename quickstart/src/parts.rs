@@ -179,6 +179,7 @@ pub fn device_config(
         dialer: Dialer::new(&tls::client_config(Some(ca_file), None)?),
         streaming_hosts: None,
         max_streams: device_proxy::limits::STREAMS_PER_DEVICE,
+        allowed: device_proxy::policy::Allowed::default(),
         limits: device_proxy::policy::Limits::default(),
         sample_output: false,
     })

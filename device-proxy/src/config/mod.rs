@@ -13,7 +13,7 @@ use common::settings::{SettingError, Source, connection_string};
 use common::streaming_hosts::{Patterns, StreamingHosts};
 use common::tls::TlsConfigError;
 
-use crate::policy::{Allowed, AllowedError, Limits, Local, Policy};
+use crate::policy::{Allowed, Limits, Local, Policy};
 use crate::target::{TargetError, Targets};
 use crate::transport::Transport;
 
@@ -40,9 +40,6 @@ pub enum ConfigError {
     /// A target is wrong.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// What the cloud may open is wrong.
-    #[error(transparent)]
-    Allowed(#[from] AllowedError),
     /// There is nothing to reach.
     #[error("give a target: HOST PORT, --target [NAME=]HOST:PORT, or --echo")]
     NoTarget,

@@ -144,6 +144,11 @@ mod tests {
             "streams reach echo -> built-in echo; session mode never; at most 7 streams at once"
         );
 
+        write("echo = true\nmemory = 64\nallow-cloud = \"127.0.0.1:*\"");
+        let fresh = read().unwrap();
+        assert!(fresh.ignored.is_empty());
+        assert_eq!(fresh.local.allowed.to_string(), "127.0.0.1:*");
+
         write("echo = true\ntransport = \"mqtt\"");
         assert_eq!(read().unwrap().ignored, ["memory", "transport"]);
         write("echo = true\ntransport = \"tcp\"");

@@ -241,6 +241,10 @@ fn a_mistake_in_a_file_or_variable_is_named_by_its_place() {
         ),
         ("[limits]\nx = 1", "f.toml, line 2: limits.x is no setting"),
         (
+            "allow-cloud = ['127.0.0.1:*',\n '10.0.0.0/8']",
+            "f.toml, line 2: allow-cloud: \"10.0.0.0/8\" is not HOST:PORT",
+        ),
+        (
             "streaming-hosts = 'a b'",
             "f.toml, line 1: streaming-hosts: ",
         ),
@@ -261,6 +265,35 @@ fn a_mistake_in_a_file_or_variable_is_named_by_its_place() {
         ),
         "{error}"
     );
+}
+
+#[test]
+fn what_the_cloud_may_open_is_nothing_or_the_list_of_the_highest_layer() {
+    let (_file, path) = file("allow-cloud = ['10.0.0.0/8:22', '[::1]:*']");
+    let allowed = |arguments: &[&str], variable: &str| {
+        let arguments = [&["--echo", CS], arguments].concat();
+        let config = resolve(&arguments, &[("DEVICE_PROXY_ALLOW_CLOUD", variable)]);
+        config.map(|config| config.allowed.to_string())
+    };
+    let with = ["--config", &path];
+    let options = [&with[..], &["--allow-cloud", "a:1", "--allow-cloud", "b:2"]].concat();
+    assert_eq!(allowed(&[], "").unwrap(), "none");
+    assert_eq!(allowed(&with, "").unwrap(), "10.0.0.0/8:22, [::1]:*");
+    assert_eq!(allowed(&with, "c:3, d:4").unwrap(), "c:3, d:4");
+    assert_eq!(allowed(&options, "c:3").unwrap(), "a:1, b:2");
+    for (error, said) in [
+        (
+            allowed(&["--allow-cloud", "a"], ""),
+            "--allow-cloud: \"a\" is not",
+        ),
+        (
+            allowed(&[], "a:1,b"),
+            "the environment variable DEVICE_PROXY_ALLOW_CLOUD: \"b\" is not",
+        ),
+    ] {
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with(said), "{error}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::reported::{POLICY, Section};
+use super::reported::{POLICY, Section, merge};
 use crate::forwarding::{LastError, Open, Totals};
 use crate::policy::{Policy, Refused};
 
@@ -98,8 +98,10 @@ impl Run {
         set("maxStreams", json!(policy.max_streams));
         let level = telemetry::level().map(|level| level.to_string().to_lowercase());
         set("logLevel", json!(level));
-        document.retain(|_, value| !value.is_null());
-        Value::Object(document)
+        // Without what is absent.
+        let mut present = Section::new();
+        merge(&mut present, document);
+        Value::Object(present)
     }
 }
 

@@ -143,7 +143,7 @@ impl Targets {
         if let Some(target) = &self.unnamed {
             parts.push(format!("any other name -> {target}"));
         }
-        if self.echo {
+        if self.echo && !self.withdrawn.contains(ECHO) && !self.named.contains_key(ECHO) {
             parts.push(format!("{ECHO} -> {}", Target::Echo));
         }
         parts.join(", ")
@@ -208,6 +208,10 @@ mod tests {
             assert_eq!(shown(&some, name).as_deref(), leads_to, "{name}");
         }
         assert_eq!(names(&some), ["*", "web"]);
+        assert_eq!(
+            some.summary(),
+            "web -> localhost:8080, any other name -> localhost:80"
+        );
         some.replace(ANY, None);
         assert_eq!(
             (shown(&some, "x"), names(&some)),
