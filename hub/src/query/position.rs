@@ -28,7 +28,7 @@ enum Key {
 }
 
 /// So many bytes of a text decide about the order: a position travels in a header.
-const TEXT_LENGTH: usize = 256;
+const TEXT_LENGTH: usize = 128;
 
 impl Position {
     /// The place of a row.

@@ -90,7 +90,9 @@ pub async fn handle<C: Connections + Clone + 'static>(
     };
     let rows = match query.source() {
         Source::Jobs => jobs::page(registry, &request).await?,
-        Source::Devices | Source::Modules => twins::page(registry, connections, request).await?,
+        Source::Devices | Source::Modules => {
+            twins::page(registry, connections, request, limits::QUERY_TIME).await?
+        }
     };
     let item_type = match (query.source(), query.selects_documents()) {
         (Source::Jobs, _) => "DeviceJob",

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::identity::DeviceIdentity;
 use common::locks::lock;
@@ -12,16 +12,16 @@ use common::locks::lock;
 use super::{Request, Rows};
 use crate::api::connections::Connections;
 use crate::documents::{invalid, twin};
-use crate::limits;
 use crate::query::{Groups, Page, Position, Selection, Source};
 use crate::refusal::Refusal;
 use crate::registry::{DeviceTwin, Members, Registry, RegistryError, Scan, TwinSnapshot};
 
-/// Reads a page.
+/// Reads a page, for about so long.
 pub(super) async fn page<C: Connections + Clone + 'static>(
     registry: &dyn Registry,
     connections: &C,
     request: Request,
+    time: Duration,
 ) -> Result<Rows, Refusal> {
     // The work is on another thread, and may be alone there at the end.
     let result = Arc::new(Mutex::new(None));
@@ -35,7 +35,7 @@ pub(super) async fn page<C: Connections + Clone + 'static>(
                 connections: &connections,
                 request: &request,
                 is_wanted: &is_wanted,
-                deadline: Instant::now() + limits::QUERY_TIME,
+                deadline: Instant::now() + time,
             }
             .page()?;
             *lock(&given) = Some(page);

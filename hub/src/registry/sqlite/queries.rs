@@ -199,3 +199,21 @@ fn narrowed(narrowing: &Narrowing) -> Narrowed {
         Narrowing::All | Narrowing::Ids(..) => all,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_query_waits_for_others_but_not_for_ever() {
+        let connections = QueryConnections::new(PathBuf::new());
+        let mut permits = Vec::new();
+        for _ in 0..limits::QUERIES {
+            permits.push(connections.permit().await.unwrap());
+        }
+        let refused = connections.permit().await;
+        assert!(matches!(refused, Err(RegistryError::Busy)));
+        permits.pop();
+        assert!(connections.permit().await.is_ok());
+    }
+}
