@@ -1,5 +1,5 @@
-//! Rows of `devices.jobs`: what jobs have done to each device. Their key is `{job}/{device}`; no id
-//! has a slash.
+//! Rows of `devices.jobs`: what jobs have done to each device. Their key is both ids with a
+//! character between them that is before all those of ids: keys are in the order of the rows.
 
 use async_trait::async_trait;
 use rusqlite::types::ToSql;
@@ -10,6 +10,8 @@ use super::{Result, SqliteRegistry};
 use crate::iso8601;
 use crate::query::Narrowing;
 use crate::registry::{JobRow, JobRows};
+
+const BETWEEN: char = '\0';
 
 #[async_trait]
 impl JobRows for SqliteRegistry {
@@ -44,7 +46,7 @@ fn rows(
         ),
         _ => ("?4 = ''".to_owned(), String::new()),
     };
-    let (job, device) = after.split_once('/').unwrap_or((after, ""));
+    let (job, device) = after.split_once(BETWEEN).unwrap_or((after, ""));
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(&format!(
         "SELECT d.job, d.device, j.kind, d.status, d.created, d.updated, d.started, d.ended, \
@@ -89,6 +91,6 @@ fn row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
             }
         }
     }
-    let key = format!("{job}/{device}");
+    let key = format!("{job}{BETWEEN}{device}");
     Ok(JobRow { key, document })
 }

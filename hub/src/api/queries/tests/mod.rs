@@ -1,5 +1,6 @@
 //! Queries over a real registry, as a client sees them.
 
+mod jobs;
 mod speed;
 
 use std::collections::BTreeSet;

@@ -89,6 +89,18 @@ fn fill(hub: &Hub) {
     transaction.commit().unwrap();
 }
 
+/// Milliseconds that the threads of this process have been at work: other programs do not
+/// disturb it.
+fn worked() -> f64 {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let of_thread = |folder: std::path::PathBuf| {
+        let text = std::fs::read_to_string(folder.join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    let nanoseconds = threads.filter_map(|thread| of_thread(thread.ok()?.path()));
+    nanoseconds.sum::<f64>() / 1e6
+}
+
 /// What the process holds now, in MiB.
 fn memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -104,9 +116,8 @@ fn memory() -> usize {
 async fn speed_of_queries() {
     let hub = Hub::new();
     fill(&hub);
-    println!(
-        "{DEVICES} devices; milliseconds: the best of five, and the first; rows of the first page"
-    );
+    println!("{DEVICES} devices; milliseconds of work, and in all; rows of the page");
+    let mut slow = Vec::new();
     let indexed = 20.0;
     let scan = 1_000.0;
     for (limit, text) in [
@@ -191,19 +202,18 @@ async fn speed_of_queries() {
         ),
     ] {
         let before = memory();
-        let (mut times, mut count) = (Vec::new(), 0);
+        let (mut best, mut worked, mut count) = (f64::INFINITY, f64::INFINITY, 0);
         for _ in 0..5 {
-            let start = Instant::now();
+            let (start, before) = (Instant::now(), self::worked());
             count = hub.page(text, 100, None).await.unwrap().0.len();
-            times.push(start.elapsed().as_secs_f64() * 1e3);
+            worked = worked.min(self::worked() - before);
+            best = best.min(start.elapsed().as_secs_f64() * 1e3);
         }
-        let best = times.iter().copied().fold(f64::INFINITY, f64::min);
         let grown = memory().saturating_sub(before);
-        println!(
-            "{best:8.1} {:8.1} {count:4}  +{grown} MiB  {text}",
-            times[0]
-        );
-        assert!(best < limit, "{text} takes {best} ms");
+        println!("{worked:8.1} {best:8.1} {count:4}  +{grown} MiB  {text}");
+        if worked > limit {
+            slow.push(text);
+        }
     }
     let start = Instant::now();
     let rows = hub.pages("SELECT * FROM devices", 100).await.len();
@@ -213,4 +223,5 @@ async fn speed_of_queries() {
         memory()
     );
     assert_eq!(rows, DEVICES);
+    assert_eq!(slow, [] as [&str; 0]);
 }
