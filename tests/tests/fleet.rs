@@ -1,77 +1,11 @@
 //! Many devices from one place: service-proxy's commands for twins, methods, queries and ssh against
 //! a hub.
 
-use std::process::Stdio;
-
 use common::wire::method;
-use serde_json::{Value, json};
-use tests::programs::binary;
+use serde_json::json;
+use tests::commands::{command, ran, service};
 use tests::{RawDevice, TestDevice, TestHub, soon};
-use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
-
-/// What a run of service-proxy has done.
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Ran {
-    /// Standard output of a success.
-    fn ok(self) -> String {
-        assert_eq!(self.code, Some(0), "{}", self.err);
-        self.out
-    }
-
-    /// The same as JSON.
-    fn json(self) -> Value {
-        serde_json::from_str(&self.ok()).unwrap()
-    }
-
-    /// Checks the exit code and that the error has these words.
-    fn fails(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, Some(code), "{}", self.err);
-        for word in words {
-            assert!(self.err.contains(word), "{word}: {}", self.err);
-        }
-    }
-}
-
-/// service-proxy for this hub.
-async fn command(hub: &TestHub, words: &[&str]) -> Command {
-    let connection = hub.policy("service").await.to_secret_text();
-    let mut command = Command::new(binary("service-proxy"));
-    command
-        .arg("--ca-file")
-        .arg(hub.ca_file())
-        .args(words)
-        .env("IOTHUB_CONNECTION_STRING", connection.expose())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
-
-async fn ran(mut command: Command, input: &str) -> Ran {
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // A command that reads no input may be over by now.
-    let _ = stdin.write_all(input.as_bytes()).await;
-    drop(stdin);
-    let output = soon("service-proxy's end", child.wait_with_output()).await;
-    let output = output.unwrap();
-    Ran {
-        code: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-async fn service(hub: &TestHub, words: &[&str]) -> Ran {
-    ran(command(hub, words).await, "").await
-}
 
 #[tokio::test]
 async fn twins_are_read_changed_and_replaced() {

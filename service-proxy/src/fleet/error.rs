@@ -19,7 +19,7 @@ pub enum FleetError {
     #[error(transparent)]
     Input(#[from] InputError),
     /// The hub cannot be reached, or refuses.
-    #[error("cannot {doing} at hub {hub}")]
+    #[error("cannot {doing}{}", place(source, hub))]
     Call {
         /// What was tried, behind "cannot".
         doing: String,
@@ -109,4 +109,13 @@ pub enum FleetError {
     /// Standard output cannot be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
+}
+
+/// The hub, unless the reason names it.
+fn place(source: &CallError, hub: &HubAddress) -> String {
+    if source.names_hub() {
+        String::new()
+    } else {
+        format!(" at hub {hub}")
+    }
 }

@@ -12,7 +12,7 @@ use super::table::{Form, Rows, cell, time};
 use super::{Fleet, FleetError, select};
 use crate::cli::{FormArgs, JobCommand, ScheduleArgs};
 use crate::config::MethodLimits;
-use crate::hub_api::{Job, JobTask, NewJob};
+use crate::hub_api::{Job, JobCounts, JobTask, NewJob};
 
 const HEAD: [&str; 7] = [
     "ID",
@@ -58,7 +58,10 @@ impl Fleet {
                     job = self.watch(job, stop).await?;
                 }
                 show(&job, form, out).await?;
-                if wait { self.judge(&job).await } else { Ok(()) }
+                match wait {
+                    true => judge(&job, self.results(&job).await?),
+                    false => Ok(()),
+                }
             }
             JobCommand::Cancel { id } => {
                 let failed = self.failed(format!("cancel job {id}"));
@@ -88,8 +91,9 @@ impl Fleet {
             return out.line(job.id()).await;
         }
         let job = self.watch(job, stop).await?;
-        out.line(&summary(&job)).await?;
-        self.judge(&job).await
+        let counts = self.results(&job).await?;
+        out.line(&summary(&job, counts)).await?;
+        judge(&job, counts)
     }
 
     pub(super) async fn read(&self, id: &str) -> Result<Job, FleetError> {
@@ -139,40 +143,23 @@ impl Fleet {
         Ok(())
     }
 
-    /// Whether a job that is over has succeeded for every device. Those that answered to a direct
-    /// method with an error count as failed here, while the hub counts that they answered.
-    async fn judge(&self, job: &Job) -> Result<(), FleetError> {
-        let counts = job.counts();
-        let mut failed = counts.failed;
+    /// What became of the devices of a job that is over; names the first that failed. Those that
+    /// answered to a direct method with an error have failed, while the hub counts every answer as a
+    /// success.
+    async fn results(&self, job: &Job) -> Result<JobCounts, FleetError> {
+        let mut counts = job.counts();
         let is_of_methods = job
-            .document()
-            .get("cloudToDeviceMethod")
-            .is_some_and(Value::is_object)
-            || job
-                .text("type")
-                .eq_ignore_ascii_case("scheduleDeviceMethod");
-        if failed > 0 || is_of_methods {
-            failed = failed.max(self.name_failed(job.id()).await?);
+            .text("type")
+            .eq_ignore_ascii_case("scheduleDeviceMethod");
+        if counts.failed > 0 || is_of_methods {
+            let more = self
+                .name_failed(job.id())
+                .await?
+                .saturating_sub(counts.failed);
+            counts.failed += more;
+            counts.succeeded = counts.succeeded.saturating_sub(more);
         }
-        if failed > 0 {
-            return Err(FleetError::DevicesFailed {
-                id: job.id().to_owned(),
-                failed,
-                devices: counts.devices.max(failed),
-            });
-        }
-        if job.is_completed() {
-            return Ok(());
-        }
-        let reason = [job.text("failureReason"), job.text("statusMessage")];
-        Err(FleetError::JobEnded {
-            id: job.id().to_owned(),
-            status: job.status().to_owned(),
-            reason: reason
-                .into_iter()
-                .find(|reason| !reason.is_empty())
-                .map(str::to_owned),
-        })
+        Ok(counts)
     }
 
     /// Prints the first devices that failed; returns how many there are.
@@ -200,16 +187,39 @@ impl Fleet {
     }
 }
 
+/// Whether a job that is over came to its end and succeeded for every device.
+fn judge(job: &Job, counts: JobCounts) -> Result<(), FleetError> {
+    let id = job.id().to_owned();
+    if counts.failed > 0 {
+        return Err(FleetError::DevicesFailed {
+            id,
+            failed: counts.failed,
+            devices: counts.devices.max(counts.failed),
+        });
+    }
+    if job.is_completed() {
+        return Ok(());
+    }
+    let reason = [job.text("failureReason"), job.text("statusMessage")];
+    Err(FleetError::JobEnded {
+        id,
+        status: job.status().to_owned(),
+        reason: reason
+            .into_iter()
+            .find(|reason| !reason.is_empty())
+            .map(str::to_owned),
+    })
+}
+
 /// One line about a job.
-pub(super) fn summary(job: &Job) -> String {
-    let counts = job.counts();
+pub(super) fn summary(job: &Job, counts: JobCounts) -> String {
+    let head = format!("job {} {}", job.id(), job.status());
+    if counts.devices == 0 && !job.is_over() {
+        return head;
+    }
     format!(
-        "job {} {}: {} devices, {} succeeded, {} failed",
-        job.id(),
-        job.status(),
-        counts.devices,
-        counts.succeeded,
-        counts.failed
+        "{head}: {} devices, {} succeeded, {} failed",
+        counts.devices, counts.succeeded, counts.failed
     )
 }
 
@@ -284,8 +294,9 @@ fn device_cells(row: &Value) -> Vec<String> {
 fn result(row: &Value) -> String {
     if let Some(error) = row.get("error").filter(|error| !error.is_null()) {
         let part = |name| error.get(name).and_then(Value::as_str).unwrap_or_default();
-        let text = format!("{} {}", part("code"), part("description"));
-        return text.trim().to_owned();
+        let parts = [part("code"), part("description")];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        return parts.join(": ");
     }
     match row.pointer("/outcome/deviceMethodResponse") {
         None | Some(Value::Null) => String::new(),
@@ -338,7 +349,7 @@ mod tests {
         let error = json!({
             "status": "failed", "error": { "code": "404103", "description": "Not online." },
         });
-        assert_eq!(result(&error), "404103 Not online.");
+        assert_eq!(result(&error), "404103: Not online.");
         assert!(has_failed(&error));
         let answer = |status: i64, payload: Value| {
             let response = json!({ "status": status, "payload": payload });

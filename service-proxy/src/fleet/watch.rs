@@ -75,6 +75,7 @@ struct Progress {
     status: String,
     line: String,
     printed: Option<Instant>,
+    has_devices: bool,
     is_interrupted: bool,
 }
 
@@ -87,14 +88,13 @@ impl Drop for Progress {
 
 impl Progress {
     fn new() -> Self {
-        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} devices  {elapsed}  {msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
         Self {
             // Hidden where standard error is no terminal.
-            bar: ProgressBar::new(0).with_style(style),
+            bar: ProgressBar::new(0).with_style(style("{elapsed}  {msg}")),
             status: String::new(),
             line: String::new(),
             printed: None,
+            has_devices: false,
             is_interrupted: false,
         }
     }
@@ -109,6 +109,11 @@ impl Progress {
         if job.status().eq_ignore_ascii_case("scheduled") {
             message += &format!(" for {}", job.text("startTime"));
         }
+        if counts.devices > 0 && !self.has_devices {
+            self.has_devices = true;
+            let bar = style("{bar:40} {pos}/{len} devices  {elapsed}  {msg}");
+            self.bar.set_style(bar);
+        }
         self.bar.set_length(counts.devices);
         self.bar.set_position(counts.succeeded + counts.failed);
         self.bar
@@ -121,7 +126,7 @@ impl Progress {
 
     /// The end is the result, which has a line of its own.
     fn line(&mut self, job: &Job) {
-        let line = summary(job);
+        let line = summary(job, job.counts());
         if job.is_over() || line == self.line {
             return;
         }
@@ -148,4 +153,8 @@ impl Progress {
         self.bar
             .suspend(|| output::stderr().line(&format!("still waiting for the job: {text}")));
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

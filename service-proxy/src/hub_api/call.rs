@@ -74,6 +74,19 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// Whether its text says which hub it is about.
+    pub fn names_hub(&self) -> bool {
+        matches!(
+            self,
+            Self::Hub(
+                InitiateError::Unreachable { .. }
+                    | InitiateError::Certificate { .. }
+                    | InitiateError::Silent { .. }
+                    | InitiateError::Answer { .. }
+            )
+        )
+    }
+
     /// What can cure it.
     pub fn verdict(&self) -> Verdict {
         match self {

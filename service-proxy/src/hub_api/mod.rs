@@ -23,7 +23,7 @@ use common::secret::Secret;
 pub use call::CallError;
 use client::HttpClient;
 pub use client::Unreachable;
-pub use jobs::{Job, JobList, JobTask, NewJob};
+pub use jobs::{Job, JobCounts, JobList, JobTask, NewJob};
 pub use messages::{Message, Messages};
 pub use methods::{MethodCall, MethodResult};
 pub use problem::{AnswerError, InitiateError, Skew};
