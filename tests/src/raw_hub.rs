@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use common::mqtt::{self, ConnectReturnCode, Packet, PacketIo, SubackReturnCode, packet};
+use common::mqtt::{self, ConnectReturnCode, Packet, PacketIo, SubEntry, SubackReturnCode, packet};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
@@ -87,27 +87,7 @@ impl RawHub {
 
     /// The same with this twin.
     pub async fn device_with(&self, twin: &str) -> Option<PacketIo<Stream>> {
-        let (socket, _) = soon("a device", self.mqtts.accept()).await.unwrap();
-        let mut io = PacketIo::new(self.tls.accept(socket).await.ok()?, 1 << 20);
-        let Ok(Some(Packet::Connect(_))) = io.read().await else {
-            return None;
-        };
-        let connack = packet::Connack::builder()
-            .session_present(false)
-            .return_code(ConnectReturnCode::Accepted)
-            .build()
-            .unwrap();
-        io.write(&connack.to_continuous_buffer()).await.ok()?;
-        let Ok(Some(Packet::Subscribe(subscribe))) = io.read().await else {
-            return None;
-        };
-        let granted = vec![SubackReturnCode::SuccessMaximumQos0; subscribe.entries().len()];
-        let suback = packet::Suback::builder()
-            .packet_id(subscribe.packet_id())
-            .return_codes(granted)
-            .build()
-            .unwrap();
-        io.write(&suback.to_continuous_buffer()).await.ok()?;
+        let mut io = self.subscribed(|_| true).await?;
         // Its session report; stream requests are taken only after it.
         let Ok(Some(Packet::Publish(report))) = io.read().await else {
             return None;
@@ -123,6 +103,39 @@ impl RawHub {
         let topic = format!("$iothub/twin/res/200/?$rid={id}");
         let answer = mqtt::publish_with(&topic, twin.as_bytes()).ok()?;
         io.write(&answer).await.ok()?;
+        Some(io)
+    }
+
+    /// Accepts a device: answers its CONNECT and its SUBSCRIBE, and grants some filters. `None` when
+    /// it disconnected before that.
+    pub async fn subscribed(&self, is_granted: fn(&str) -> bool) -> Option<PacketIo<Stream>> {
+        let (socket, _) = soon("a device", self.mqtts.accept()).await.unwrap();
+        let mut io = PacketIo::new(self.tls.accept(socket).await.ok()?, 1 << 20);
+        let Ok(Some(Packet::Connect(_))) = io.read().await else {
+            return None;
+        };
+        let connack = packet::Connack::builder()
+            .session_present(false)
+            .return_code(ConnectReturnCode::Accepted)
+            .build()
+            .unwrap();
+        io.write(&connack.to_continuous_buffer()).await.ok()?;
+        let Ok(Some(Packet::Subscribe(subscribe))) = io.read().await else {
+            return None;
+        };
+        let code = |entry: &SubEntry| {
+            if is_granted(entry.topic_filter()) {
+                SubackReturnCode::SuccessMaximumQos0
+            } else {
+                SubackReturnCode::Failure
+            }
+        };
+        let suback = packet::Suback::builder()
+            .packet_id(subscribe.packet_id())
+            .return_codes(subscribe.entries().iter().map(code).collect())
+            .build()
+            .unwrap();
+        io.write(&suback.to_continuous_buffer()).await.ok()?;
         Some(io)
     }
 

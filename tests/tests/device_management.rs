@@ -19,6 +19,11 @@ struct Device<'a> {
 
 impl<'a> Device<'a> {
     async fn start(hub: &'a RawHub, options: &[&str]) -> Self {
+        let program = Self::program(hub, options);
+        Self::connected(hub, program, hub.device().await.unwrap())
+    }
+
+    fn program(hub: &RawHub, options: &[&str]) -> Program {
         let connection = format!(
             "HostName=localhost:{};DeviceId=MyDevice;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw==",
             hub.https_port()
@@ -33,15 +38,18 @@ impl<'a> Device<'a> {
             "--ca-file",
             ca_file.to_str().unwrap(),
         ];
-        let program = Program::start(
+        Program::start(
             "device-proxy",
             &[&fixed, options].concat(),
             &[("IOTHUB_DEVICE_CONNECTION_STRING", &connection)],
-        );
+        )
+    }
+
+    fn connected(hub: &'a RawHub, program: Program, io: PacketIo<Stream>) -> Self {
         Self {
-            io: hub.device().await.unwrap(),
             hub,
             program,
+            io,
             desired: json!({}),
             version: 1,
             calls: 0,
@@ -350,4 +358,23 @@ async fn reconnect_answers_first_and_the_policy_stays() {
             == 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_hub_that_grants_only_streams_is_not_asked_for_more() {
+    let hub = RawHub::start().await;
+    let program = Device::program(&hub, &SSH);
+    let is_granted = |filter: &str| filter.starts_with("$iothub/streams/");
+    let io = hub.subscribed(is_granted).await.unwrap();
+    let mut device = Device::connected(&hub, program, io);
+    // The first message of the device is its answer.
+    assert!(device.is_accepted("echo").await);
+    assert!(!device.is_accepted("rdp").await);
+    // What such a hub does not send all the same harms nothing.
+    device.notify(7).await;
+    assert!(device.is_accepted("echo").await);
+    device.program.terminate();
+    let ended = soon("the end of the hub session", device.io.read()).await;
+    assert!(matches!(ended, Ok(Some(Packet::Disconnect))), "{ended:?}");
+    assert_eq!(device.program.exit_code().await, Some(0));
 }

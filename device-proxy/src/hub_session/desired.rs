@@ -201,6 +201,9 @@ impl Desired {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -333,5 +336,71 @@ mod tests {
             );
         }
         assert_eq!(Twin::parse(b""), None);
+    }
+
+    /// What can happen between a hub and a device.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        /// A service changes the desired properties.
+        Change,
+        /// The hub carries out the next request that waits there.
+        Serve,
+        /// The next message of the hub arrives.
+        Arrive,
+    }
+
+    /// A message of the hub.
+    enum Message {
+        Told(u64),
+        Answer(u64, u64),
+    }
+
+    proptest! {
+        #[test]
+        fn in_the_end_the_newest_is_known(
+            steps in prop::collection::vec(
+                prop::sample::select(vec![Step::Change, Step::Serve, Step::Arrive]), 0..60),
+        ) {
+            let mut desired = Desired::new();
+            let mut version = 1;
+            let (mut requests, mut messages) = (VecDeque::new(), VecDeque::new());
+            let mut asked = 1;
+            desired.opened(Instant::now());
+            requests.push_back(asked);
+            let rest = std::iter::repeat_n([Step::Serve, Step::Arrive], 200).flatten();
+            let mut known = 0;
+            for step in steps.into_iter().chain(rest) {
+                let has_asked = match step {
+                    Step::Change => {
+                        version += 1;
+                        messages.push_back(Message::Told(version));
+                        false
+                    }
+                    Step::Serve => {
+                        let served = requests.pop_front();
+                        messages.extend(served.map(|number| Message::Answer(number, version)));
+                        false
+                    }
+                    Step::Arrive => match messages.pop_front() {
+                        None => false,
+                        Some(Message::Told(version)) => told(&mut desired, version),
+                        Some(Message::Answer(number, version)) => {
+                            let (read, again) = answer(&mut desired, number, 200, &twin(version));
+                            prop_assert!(read.is_some() && version >= known);
+                            known = version;
+                            again
+                        }
+                    },
+                };
+                if has_asked {
+                    asked += 1;
+                    requests.push_back(asked);
+                }
+                // One at a time.
+                prop_assert!(requests.len() <= 1);
+            }
+            prop_assert_eq!(known, version);
+            prop_assert_eq!(desired.due(), None);
+        }
     }
 }

@@ -194,3 +194,128 @@ fn only<'a>(payload: &'a Value, name: &str) -> Option<&'a Value> {
     let value = members.get(name)?;
     (members.len() == 1).then_some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use common::identity::{MethodName, RequestId};
+    use common::session::{ConnectionId, SessionId};
+    use common::wire::twin::BootId;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::forwarding::{Forwarding, Way};
+    use crate::policy::Control;
+    use crate::target::Target;
+
+    fn streams(stop: &CancellationToken) -> Streams {
+        let config = crate::config::tests::config(&["--echo"]);
+        let policy = Control::new(config.local());
+        let (answers, _) = mpsc::channel(1);
+        Streams::new(
+            &config,
+            policy.watch(),
+            BootId::random(),
+            answers,
+            stop.clone(),
+        )
+    }
+
+    fn call(methods: &Methods, streams: &Streams, name: &str, payload: &Value) -> Called {
+        let request = MethodRequest {
+            name: MethodName::parse(name).unwrap(),
+            request_id: RequestId::from(1),
+        };
+        let payload = payload.to_string();
+        methods.call(request, payload.as_bytes(), streams, || json!("status"))
+    }
+
+    #[tokio::test]
+    async fn the_calls_that_wait_for_an_end_are_bounded() {
+        let stop = CancellationToken::new();
+        let streams = streams(&stop);
+        let mut methods = Methods::new();
+        let open = |number: u32| {
+            streams.forwardings().open(&Forwarding {
+                way: Way::Session(SessionId([1; 16]), ConnectionId(number)),
+                name: "echo",
+                target: &Target::Echo,
+            })
+        };
+        let at_once = u32::try_from(AT_ONCE).unwrap();
+        let mut opened: Vec<_> = (0..=at_once).map(open).collect();
+        for number in 0..at_once {
+            let id = json!({ "stream": format!("01010101/{number}") });
+            assert_eq!(call(&methods, &streams, "closeStream", &id), Called::Later);
+        }
+        let last = json!({ "stream": format!("01010101/{at_once}") });
+        let Called::Answer(answer) = call(&methods, &streams, "closeStream", &last) else {
+            panic!("one too many")
+        };
+        assert_eq!(answer.response.status, 429);
+        // What takes no time is still answered.
+        assert!(matches!(
+            call(&methods, &streams, "status", &Value::Null),
+            Called::Answer(answer) if answer.payload == "status"
+        ));
+        let (_, list) = list(streams.forwardings(), &json!({ "skip": 16 }));
+        assert_eq!(list["streams"].as_array().unwrap().len(), 1);
+        opened.truncate(1);
+        for _ in 1..at_once {
+            let answer = methods.next().await.unwrap();
+            assert_eq!(answer.response.status, 200);
+            assert_eq!(answer.payload["closed"], true);
+        }
+        assert_eq!(call(&methods, &streams, "closeStream", &last), {
+            let payload = json!({ "message": "no open stream has this id" });
+            let response = MethodResponse {
+                request_id: RequestId::from(1),
+                status: 404,
+            };
+            Called::Answer(Answer { response, payload })
+        });
+        stop.cancel();
+        streams.drain().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_does_not_come_is_not_waited_for_for_ever() {
+        let stop = CancellationToken::new();
+        let streams = streams(&stop);
+        let mut methods = Methods::new();
+        let _opened = streams.forwardings().open(&Forwarding {
+            way: Way::Stream(None),
+            name: "echo",
+            target: &Target::Echo,
+        });
+        let id = json!({ "stream": "stream-1" });
+        assert_eq!(call(&methods, &streams, "closeStream", &id), Called::Later);
+        let answer = methods.next().await.unwrap();
+        assert_eq!(answer.response.status, 202);
+        assert_eq!(
+            answer.payload,
+            json!({ "stream": "stream-1", "closed": false })
+        );
+    }
+
+    #[test]
+    fn a_list_of_the_longest_names_has_room_in_an_answer() {
+        let table = Arc::new(Forwardings::default());
+        let target = Target::tcp(&"h".repeat(253), "65535").unwrap();
+        let name = "n".repeat(128);
+        let open = |number| {
+            table.open(&Forwarding {
+                way: Way::Session(SessionId([1; 16]), ConnectionId(number)),
+                name: &name,
+                target: &target,
+            })
+        };
+        let opened: Vec<_> = (0..300).map(open).collect();
+        opened
+            .iter()
+            .for_each(|opened| opened.traffic().add_sent(1 << 40));
+        let (status, list) = list(&table, &Value::Null);
+        assert_eq!((status, &list["total"]), (200, &json!(300)));
+        let length = list.to_string().len();
+        assert!((80_000..128 << 10).contains(&length), "{length}");
+    }
+}

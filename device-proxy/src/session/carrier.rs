@@ -107,12 +107,9 @@ pub(crate) async fn serve(
         }
         Ok(None) => exchange.close().await,
         Err(error) => {
-            log_about!(
-                warn,
-                about(),
-                "a stream came to no session: {}",
-                report::chain(&error)
-            );
+            let error = report::chain(&error);
+            log_about!(warn, about(), "a stream came to no session: {error}");
+            desk.failed(stream, &error);
         }
     }
 }
