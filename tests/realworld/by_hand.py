@@ -9,8 +9,6 @@ device's, `websockets` for the service's. Needs these packages from PyPI.
 import base64
 import concurrent.futures
 import contextlib
-import hashlib
-import hmac
 import http.client
 import json
 import os
@@ -25,6 +23,7 @@ import urllib.parse
 
 import harness
 from harness import DEVICE, MIB, check, equal
+from rest import parse, sas
 
 try:
     import paho.mqtt.client as mqtt
@@ -532,19 +531,6 @@ def garble(port, garbage, ca):
 
 
 # --- The parts played by this suite
-
-
-def parse(connection_string):
-    return dict(item.split("=", 1) for item in connection_string.split(";"))
-
-
-def sas(resource, key, policy=None, life=3600, written=None):
-    """A SAS token; `written` is the spelling of the resource that is signed."""
-    written = written or urllib.parse.quote(resource, safe="")
-    expiry = int(time.time()) + life
-    digest = hmac.new(base64.b64decode(key), f"{written}\n{expiry}".encode(), hashlib.sha256).digest()
-    signature = urllib.parse.quote(base64.b64encode(digest), safe="")
-    return f"SharedAccessSignature sr={written}&sig={signature}&se={expiry}" + (f"&skn={policy}" if policy else "")
 
 
 class Request:
