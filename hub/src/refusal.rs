@@ -2,8 +2,8 @@
 //! HTTP status, and a sentence.
 
 use common::wire::problem::{self, BodyFamily, ErrorCode};
-use http::header::ALLOW;
-use http::{HeaderName, HeaderValue};
+use http::header::{ALLOW, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, StatusCode};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -67,6 +67,11 @@ impl Refusal {
         answer
             .headers_mut()
             .insert(ERROR_CODE, HeaderValue::from_static(self.code.name));
+        if self.code.status() == StatusCode::TOO_MANY_REQUESTS {
+            // What there is too much of is gone soon, or nothing can be said of it.
+            let seconds = HeaderValue::from_static("1");
+            answer.headers_mut().insert(RETRY_AFTER, seconds);
+        }
         if let Some(methods) = self.allow {
             let methods = HeaderValue::from_static(methods);
             answer.headers_mut().insert(ALLOW, methods);

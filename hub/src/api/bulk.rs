@@ -10,12 +10,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::condition::condition;
+use super::connections::DesiredListener;
 use super::draft::{self, Draft};
 use crate::answer::{Answer, json as answer};
 use crate::documents::{self, invalid};
 use crate::limits;
 use crate::refusal::{ERROR_CODE, Refusal};
-use crate::registry::{Identities, IdentitySettings, IfMatch, RegistryError};
+use crate::registry::{IdentitySettings, IfMatch, Registry, RegistryError, TwinChange};
 
 /// One item as it is sent.
 #[derive(Deserialize)]
@@ -27,6 +28,13 @@ struct ItemDraft {
     module_id: Option<String>,
     #[serde(default, alias = "etag")]
     e_tag: Option<String>,
+    /// The same of the twin.
+    #[serde(default, rename = "twinETag", alias = "twinEtag")]
+    twin_etag: Option<String>,
+    #[serde(default)]
+    tags: Option<Value>,
+    #[serde(default)]
+    properties: Option<Value>,
     #[serde(default)]
     import_mode: Option<String>,
     #[serde(flatten)]
@@ -39,6 +47,7 @@ enum Task {
     Update(IdentitySettings, IfMatch),
     CreateOrUpdate(IdentitySettings),
     Delete(IfMatch),
+    Twin(TwinChange, IfMatch),
 }
 
 /// Carries out a bulk request.
@@ -46,7 +55,11 @@ enum Task {
 /// # Errors
 /// A refusal means that nothing was done. Failures of single items stand in the
 /// answer, whose status is then 400.
-pub(super) async fn run(registry: &dyn Identities, body: &[u8]) -> Result<Answer, Refusal> {
+pub(super) async fn run(
+    registry: &dyn Registry,
+    hub: &dyn DesiredListener,
+    body: &[u8],
+) -> Result<Answer, Refusal> {
     let drafts: Vec<ItemDraft> = draft::read(body)?;
     if drafts.len() > limits::BULK_ITEMS {
         return Err(invalid(format!(
@@ -71,7 +84,7 @@ pub(super) async fn run(registry: &dyn Identities, body: &[u8]) -> Result<Answer
     }
     let mut errors = Vec::new();
     for (id, task) in tasks {
-        if let Err(error) = perform(registry, &id, task).await {
+        if let Err(error) = perform(registry, hub, &id, task).await {
             let refusal = Refusal::from(error);
             errors.push(json!({
                 "deviceId": id.device.as_str(),
@@ -102,7 +115,8 @@ fn result(errors: Vec<Value>) -> Answer {
 }
 
 async fn perform(
-    registry: &dyn Identities,
+    registry: &dyn Registry,
+    hub: &dyn DesiredListener,
     id: &DeviceIdentity,
     task: Task,
 ) -> Result<(), RegistryError> {
@@ -118,6 +132,10 @@ async fn perform(
             result => result.map(drop),
         },
         Task::Delete(condition) => registry.delete(id, condition).await,
+        Task::Twin(change, condition) => {
+            let changing = registry.change_twin(id, change, condition, hub.on_desired(id));
+            changing.await.map(drop)
+        }
     }
 }
 
@@ -135,6 +153,14 @@ impl ItemDraft {
                 .and_then(condition)
                 .ok_or_else(|| invalid("eTag is missing.".to_owned()))
         };
+        let twin = || {
+            let mut change = json!({ "tags": self.tags, "properties": self.properties });
+            if let Some(members) = change.as_object_mut() {
+                members.retain(|_, member| !member.is_null());
+            }
+            TwinChange::from_document(&change, false)
+                .map_err(|rule| Refusal::from(RegistryError::from(rule)))
+        };
         let settings = || self.identity.settings_only();
         // SDKs differ in the case of these words.
         let mode = self.import_mode.as_deref().unwrap_or("createOrUpdate");
@@ -145,10 +171,16 @@ impl ItemDraft {
             "updateifmatchetag" => Task::Update(settings()?, etag()?),
             "delete" => Task::Delete(IfMatch::Any),
             "deleteifmatchetag" => Task::Delete(etag()?),
+            "updatetwin" => Task::Twin(twin()?, IfMatch::Any),
+            "updatetwinifmatchetag" => {
+                let given = self.twin_etag.as_deref().and_then(condition);
+                let given = given.ok_or_else(|| invalid("twinETag is missing.".to_owned()))?;
+                Task::Twin(twin()?, given)
+            }
             _ => {
                 return Err(invalid(
-                    "importMode must be create, update, updateIfMatchETag, delete or \
-                     deleteIfMatchETag."
+                    "importMode must be create, update, updateIfMatchETag, delete, \
+                     deleteIfMatchETag, updateTwin or updateTwinIfMatchETag."
                         .to_owned(),
                 ));
             }

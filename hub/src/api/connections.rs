@@ -15,7 +15,7 @@ pub trait Connections: Send + Sync {
 }
 
 /// Who is told what services want of devices.
-pub trait DesiredListener {
+pub trait DesiredListener: Send + Sync {
     /// What is to be called with a change of the desired properties of this identity.
     fn on_desired(&self, id: &DeviceIdentity) -> OnDesired;
 }

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::bulk;
 use super::condition::if_match;
-use super::connections::Connections;
+use super::connections::{Connections, DesiredListener};
 use super::draft::Draft;
 use crate::answer::{Answer, List, empty, json as answer};
 use crate::documents::{self, Keys, invalid};
 use crate::limits;
 use crate::refusal::Refusal;
-use crate::registry::{Identities, Identity, IfMatch, RegistryError};
+use crate::registry::{Identities, Identity, IfMatch, Registry, RegistryError};
 
 /// What a caller wants of identities.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,15 +53,15 @@ pub struct Input<'a> {
 /// # Errors
 /// [`Refusal`] of the registry's family.
 pub async fn handle(
-    registry: &dyn Identities,
-    presence: &dyn Connections,
+    registry: &dyn Registry,
+    presence: &(impl Connections + DesiredListener),
     call: Call,
     input: Input<'_>,
 ) -> Result<Answer, Refusal> {
     let api = Api { registry, presence };
     match call {
         Call::List => api.list(input.query).await,
-        Call::Bulk => bulk::run(registry, input.body).await,
+        Call::Bulk => bulk::run(registry, presence, input.body).await,
         Call::Read(id) => api.read(id).await,
         Call::Write(id) => api.write(&id, input).await,
         Call::Delete(id) => api.delete(&id, input.headers).await,

@@ -10,8 +10,7 @@ use http::header::IF_MATCH;
 use super::*;
 use crate::api::router::{self, Route};
 use crate::data_dir::DataDir;
-use crate::registry::Activity;
-use crate::registry::SqliteRegistry;
+use crate::registry::{Activity, OnDesired, SqliteRegistry, Twins as _};
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -27,6 +26,12 @@ impl Connections for Presence {
     }
     fn connected_devices(&self) -> u64 {
         7
+    }
+}
+
+impl DesiredListener for Presence {
+    fn on_desired(&self, _: &DeviceIdentity) -> OnDesired {
+        Box::new(drop)
     }
 }
 
@@ -316,4 +321,41 @@ async fn bulk_requests() {
         ]
     );
     assert_eq!(server.get("/devices/d7").await.0, 404, "the rest was done");
+}
+
+#[tokio::test]
+async fn bulk_requests_change_twins_too() {
+    let server = Server::new();
+    let body = r#"[{"id":"a","importMode":"create"},{"id":"b","importMode":"create"}]"#;
+    assert_eq!(server.call("POST", "/devices", None, body).await.0, 200);
+    let id = documents::id("a", None).unwrap();
+    let twin = async || server.registry.twin(&id).await.unwrap().unwrap();
+    let first = twin().await;
+    let body = r#"[{"id":"a","importMode":"UpdateTwin","tags":{"x":1},
+                    "properties":{"desired":{"y":2}}}]"#;
+    assert_eq!(server.call("POST", "/devices", None, body).await.0, 200);
+    let second = twin().await;
+    assert_eq!(Value::from(second.tags.clone()), json!({ "x": 1 }));
+    assert_eq!(second.desired.properties["y"], 2);
+    for (etag, status) in [(&first.etag, 400), (&second.etag, 200)] {
+        let item = json!([{ "id": "a", "importMode": "updateTwinIfMatchETag",
+                            "twinETag": format!("\"{etag}\""), "tags": { "x": null } }]);
+        let reply = server
+            .call("POST", "/devices", None, &item.to_string())
+            .await;
+        assert_eq!(reply.0, status, "{reply:?}");
+    }
+    assert!(twin().await.tags.is_empty());
+    for (body, code) in [
+        (
+            r#"[{"id":"a","importMode":"updateTwinIfMatchETag"}]"#,
+            "400004",
+        ),
+        (
+            r#"[{"id":"a","importMode":"updateTwin","tags":1}]"#,
+            "400004",
+        ),
+    ] {
+        assert_eq!(server.call("POST", "/devices", None, body).await.1, code);
+    }
 }
