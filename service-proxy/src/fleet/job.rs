@@ -211,9 +211,17 @@ fn judge(job: &Job, counts: JobCounts) -> Result<(), FleetError> {
     })
 }
 
+/// Where a job stands; of one that waits, for when.
+pub(super) fn status(job: &Job) -> String {
+    match job.status() {
+        "scheduled" => format!("scheduled for {}", short(job.text("startTime"))),
+        status => status.to_owned(),
+    }
+}
+
 /// One line about a job.
 pub(super) fn summary(job: &Job, counts: JobCounts) -> String {
-    let head = format!("job {} {}", job.id(), job.status());
+    let head = format!("job {} {}", job.id(), status(job));
     if counts.devices == 0 && !job.is_over() {
         return head;
     }

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::job::summary;
+use super::job::{status, summary};
 use super::{Fleet, FleetError};
 use crate::hub_api::{CallError, Job};
 
@@ -33,11 +33,8 @@ impl Fleet {
         let id = job.id().to_owned();
         let mut progress = Progress::new();
         let mut answered = started;
-        loop {
-            progress.show(&job);
-            if job.is_over() {
-                return Ok(job);
-            }
+        progress.show(&job);
+        while !job.is_over() {
             let pause = if started.elapsed() < LONG {
                 LOOK
             } else {
@@ -55,6 +52,7 @@ impl Fleet {
                 Ok(next) => {
                     answered = Instant::now();
                     job = next;
+                    progress.show(&job);
                 }
                 Err(error) if is_passing(&error) && answered.elapsed() < PATIENCE => {
                     progress.interrupted(&error);
@@ -62,6 +60,7 @@ impl Fleet {
                 Err(error) => return Err(self.failed(format!("read job {id}"))(error)),
             }
         }
+        Ok(job)
     }
 }
 
@@ -102,12 +101,9 @@ impl Progress {
     fn show(&mut self, job: &Job) {
         self.is_interrupted = false;
         let counts = job.counts();
-        let mut message = job.status().to_owned();
+        let mut message = status(job);
         if counts.failed > 0 {
             message += &format!(", {} failed", counts.failed);
-        }
-        if job.status().eq_ignore_ascii_case("scheduled") {
-            message += &format!(" for {}", job.text("startTime"));
         }
         if counts.devices > 0 && !self.has_devices {
             self.has_devices = true;
