@@ -39,8 +39,8 @@ pub const PAGE_ITEMS: usize = 100;
 pub const PAGE: usize = PAGE_ITEMS * TWIN_DOCUMENT;
 /// Largest answer of a direct method: 128 KiB of payload, and what surrounds it.
 pub const METHOD_ANSWER: usize = 256 << 10;
-/// Largest page of telemetry that is read: IoT Hub's largest messages are 256 KiB each, in base64.
-pub const TELEMETRY_PAGE: usize = 32 << 20;
+/// Largest page of telemetry that is read: stream-hub's have 100 messages of 256 KiB, in base64.
+pub const TELEMETRY_PAGE: usize = 48 << 20;
 /// Longest line of a command's output that is printed as one.
 pub const OUTPUT_LINE: usize = 16 << 10;
 /// Largest input document of a command: larger ones are refused by every hub.

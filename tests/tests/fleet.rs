@@ -261,3 +261,52 @@ async fn a_connection_string_is_never_an_argument_of_another_program() {
     assert!(!lines[0].contains("SharedAccessKey"), "{out}");
     assert_eq!(lines[1], format!("d: {}", connection.expose()));
 }
+
+/// Telemetry that the hub still has, and what comes while a service watches.
+#[tokio::test]
+async fn telemetry_is_printed_as_it_arrives() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+    let hub = TestHub::start().await;
+    let connection = hub.create("d").await;
+    let mut device = RawDevice::connect(&hub, &connection).await;
+    let topic = "devices/d/messages/events/floor=3";
+    device.publish(topic, br#"{"t":21.5}"#).await;
+    device.publish("devices/d/messages/events/", b"text").await;
+    // An answer to a later request shows that the hub has both.
+    device.subscribe_twin().await;
+    let kept = service(&hub, &["monitor", "--no-wait"]).await.ok();
+    let lines: Vec<&str> = kept.lines().collect();
+    assert_eq!(lines.len(), 2, "{kept}");
+    assert!(
+        lines[0].ends_with(r#"Z d {"t":21.5} {"floor":"3"}"#),
+        "{kept}"
+    );
+    assert!(lines[1].ends_with(r#"Z d "text""#), "{kept}");
+    hub.create("e").await;
+    let other = service(&hub, &["monitor", "e", "--no-wait"]).await;
+    assert_eq!(other.ok(), "");
+    let mut watching = command(&hub, &["monitor", "d", "--json"])
+        .await
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    for body in [r#"{"t":21.5}"#, "text", "[1]"] {
+        if body == "[1]" {
+            device.publish("devices/d/messages/events/", b"[1]").await;
+        }
+        let line = soon("a message", lines.next_line()).await.unwrap().unwrap();
+        let message: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(message["deviceId"], "d");
+        match body {
+            "text" => assert_eq!(message["bodyBase64"], "dGV4dA=="),
+            body => assert_eq!(message["body"].to_string(), body),
+        }
+    }
+    #[cfg(unix)]
+    {
+        tests::programs::signal(&watching, rustix::process::Signal::TERM);
+        let status = soon("service-proxy's end", watching.wait()).await.unwrap();
+        assert_eq!(status.code(), Some(0));
+    }
+}
