@@ -49,10 +49,8 @@ async function main() {
     })))),
     report: (patch) => new Promise((resolve, reject) =>
       twin.properties.reported.update(patch, (error) => (error ? reject(error) : resolve(null)))),
-    reopen: async () => {
-      await client.close();
-      await client.open();
-    },
+    close: () => client.close().then(() => null),
+    open: () => client.open().then(() => null),
     send: (body) => client.sendEvent(new Message(body)).then(() => null),
   };
   say({ done: 'open' });

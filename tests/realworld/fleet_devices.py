@@ -77,8 +77,9 @@ class PythonDevice(Device):
     def report(self, patch):
         self._timely(lambda: self.client.patch_twin_reported_properties(patch))
 
-    def reopen(self):
+    def reopen(self, meanwhile):
         self._timely(self.client.disconnect)
+        meanwhile()
         self._timely(self.client.connect)
 
     def send(self, body):
@@ -145,7 +146,8 @@ class NodeDevice(Device):
         try:
             said = self.done.get(timeout=TIMEOUT)
         except queue.Empty:
-            raise harness.Failure(f"{self.name}: no '{order}' within {TIMEOUT} s: {self.log.read_text()[-300:]}") from None
+            said = self.log.read_text()[-300:]
+            raise harness.Failure(f"{self.name}: no '{order}' within {TIMEOUT} s: {said}") from None
         check(said["done"] == order and "failed" not in said, f"{self.name}: {order}: {said}")
         return said.get("value")
 
@@ -160,8 +162,10 @@ class NodeDevice(Device):
     def report(self, patch):
         self._order("report", patch)
 
-    def reopen(self):
-        self._order("reopen")
+    def reopen(self, meanwhile):
+        self._order("close")
+        meanwhile()
+        self._order("open")
 
     def send(self, body):
         self._order("send", body)

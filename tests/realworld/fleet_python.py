@@ -236,7 +236,12 @@ class Service:
     def queries(self):
         registry, models = self.registry, self.models
         names = [f"py-page-{number}" for number in range(5)]
-        registry.bulk_create_or_update_devices([models.ExportImportDevice(id=name, import_mode="create") for name in names])
+
+        def all_of_them(mode):
+            items = [models.ExportImportDevice(id=name, import_mode=mode) for name in names]
+            registry.bulk_create_or_update_devices(items)
+
+        all_of_them("create")
         for name in names:
             registry.update_twin(name, models.Twin(tags={"fleet": "py"}))
         query = models.QuerySpecification(query="SELECT * FROM devices WHERE tags.fleet = 'py'")
@@ -252,7 +257,7 @@ class Service:
         equal((sorted(found), sizes), (names, [2, 2, 1]), "the pages")
         bad = models.QuerySpecification(query="SELECT * FROM devices WHERE")
         fails(lambda: registry.query_iot_hub(bad), 400)
-        registry.bulk_create_or_update_devices([models.ExportImportDevice(id=name, import_mode="delete") for name in names])
+        all_of_them("delete")
 
     def jobs_(self):
         models = self.models

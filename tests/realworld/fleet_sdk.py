@@ -8,7 +8,6 @@ runs in a network namespace of its own.
 
 import json
 import logging
-import os
 import pathlib
 
 import fleet_dotnet
@@ -62,8 +61,10 @@ def devices(lab, hub, rest):
                 harness.wait_until(lambda: connection(rest, name), 30, "its next connection", pause=0.1)
                 exchange(rest, device, name)
         for kind, (device, name) in connected.items():
-            with lab.step(f"{kind}: the same after a disconnect and a connect"):
-                device.reopen()
+            with lab.step(f"{kind}: the same after a disconnect and a connect, and what was sent meanwhile"):
+                device.reopen(lambda name=name: send_meanwhile(rest, name))
+                equal([device.next("message")["body"] for _ in range(3)], ["0", "1", "2"], "what had waited")
+                equal(device.waiting("message"), 0, "messages that came twice")
                 exchange(rest, device, name)
         for kind, (device, name) in connected.items():
             with lab.step(f"{kind}: the same after a renewal of its token"):
@@ -75,6 +76,14 @@ def devices(lab, hub, rest):
     finally:
         for device, _ in connected.values():
             device.close()
+
+
+def send_meanwhile(rest, name):
+    """Three messages to a device that is not there."""
+    harness.wait_until(lambda: connection(rest, name) is None, 10, "the end of its connection")
+    for number in range(3):
+        rest.send_message(name, str(number).encode())
+    equal(rest.identity(name)["cloudToDeviceMessageCount"], 3, "messages that wait for it")
 
 
 def connection(rest, name):
@@ -140,24 +149,25 @@ def node(lab, hub, script, title):
         with lab.step(title):
             raise missing
         return
-    result = lab.run(
+    process = lab.start(
+        script.stem,
         command,
-        ok=False,
-        timeout=180,
         env={
-            **os.environ,
             "NODE_PATH": str(modules),
             "NODE_EXTRA_CA_CERTS": str(hub.ca),
             "IOTHUB_CONNECTION_STRING": hub.service_string("iothubowner"),
         },
     )
-    for line in result.stdout.splitlines():
+    try:
+        with lab.step(f"{title}: to the end"):
+            equal(process.wait(120), 0, f"exit code ({process.stderr[-500:]})")
+    finally:
+        process.stop()
+    for line in process.stdout.splitlines():
         if line.startswith("{"):
             part = json.loads(line)
             with lab.step(f"{title}: {part['part']}"):
                 check(not part.get("failed"), part.get("failed"))
-    with lab.step(f"{title}: to the end"):
-        equal(result.returncode, 0, f"exit code ({result.stderr[-500:]})")
 
 
 if __name__ == "__main__":
