@@ -14,6 +14,8 @@ struct Device<'a> {
     /// The desired properties, and their version.
     desired: Value,
     version: u64,
+    /// The targets in the last report, if they had changed.
+    targets: Value,
     calls: u64,
 }
 
@@ -52,6 +54,7 @@ impl<'a> Device<'a> {
             io,
             desired: json!({}),
             version: 1,
+            targets: Value::Null,
             calls: 0,
         }
     }
@@ -122,11 +125,10 @@ impl<'a> Device<'a> {
         self.notify(self.version).await;
         let report = self.report().await;
         assert_eq!(report["policy"]["version"], self.version, "{report}");
-        assert_eq!(
-            report.as_object().unwrap().len(),
-            1,
-            "nothing else: {report}"
-        );
+        let is_of_policy = |name: &String| name == "policy" || name == "targets";
+        let names = &mut report.as_object().unwrap().keys();
+        assert!(names.all(is_of_policy), "nothing else: {report}");
+        self.targets = report["targets"].clone();
         report["policy"].clone()
     }
 
@@ -183,9 +185,11 @@ async fn what_is_desired_is_obeyed_or_refused_and_confirmed() {
     let applied = |version: u64| json!({ "version": version, "status": "applied", "reason": null });
     let policy = device.desire(json!({ "accept": false })).await;
     assert_eq!(policy, applied(2));
+    assert_eq!(device.targets, Value::Null);
     assert!(!device.is_accepted("echo").await);
     let policy = device.desire(json!({ "targets": { "echo": false } })).await;
     assert_eq!(policy, json!({ "version": 3 }), "only what has changed");
+    assert_eq!(device.targets, json!(["ssh"]));
     assert!(!device.is_accepted("echo").await);
     let line = device
         .program

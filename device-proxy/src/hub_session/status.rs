@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::reported::{POLICY, Section, merge};
+use super::reported::{POLICY, Section, TARGETS, merge};
 use crate::forwarding::{LastError, Open, Totals};
 use crate::policy::{Policy, Refused};
 
@@ -59,7 +59,7 @@ impl Run {
         set("version", json!(env!("CARGO_PKG_VERSION")));
         set("platform", json!(platform()));
         set("startTime", json!(self.start_time));
-        set("targets", json!(targets.collect::<Vec<_>>()));
+        set(TARGETS, json!(targets.collect::<Vec<_>>()));
         set("activeStreams", json!(totals.active));
         set("streams", json!(totals.opened));
         set("bytesIn", json!(totals.bytes_in));

@@ -1,6 +1,6 @@
 //! What device-proxy reports about itself in the device's twin, beside the session report: only what
 //! has changed, and at most once a minute after the first report of a hub session. What confirms a
-//! policy goes at once. No I/O; time is an argument.
+//! policy goes at once, with the targets that it leaves. No I/O; time is an argument.
 
 use common::backoff::Backoff;
 use common::identity::RequestId;
@@ -15,6 +15,8 @@ use crate::limits;
 pub(super) const SECTION: &str = "deviceStreams";
 /// The member of it that confirms a policy.
 pub(super) const POLICY: &str = "policy";
+/// The member of it that names what can be reached.
+pub(super) const TARGETS: &str = "targets";
 
 /// Between two reports of what changes all the time.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -166,10 +168,17 @@ impl Reported {
             let is_active = current.get("activeStreams") != Some(&json!(0));
             self.dirty = is_active.then_some(now);
         }
-        let patch = match &self.known {
-            Known::Section(known) => difference(current, Some(known), is_all),
-            Known::Nothing | Known::Unread => difference(current, None, is_all),
+        let known = match &self.known {
+            Known::Section(known) => Some(known),
+            Known::Nothing | Known::Unread => None,
         };
+        let mut patch = difference(current, known);
+        if !is_all && patch.contains_key(POLICY) {
+            // What a policy does first of all is in the same write.
+            patch.retain(|name, _| name == POLICY || name == TARGETS);
+        } else if !is_all {
+            patch.clear();
+        }
         if patch.is_empty() {
             return Act::Nothing;
         }
@@ -180,7 +189,7 @@ impl Reported {
     pub(super) fn closing(&mut self, last: &Section, now: Instant) -> Act {
         match &self.known {
             Known::Section(known) => {
-                let patch = difference(last, Some(known), true);
+                let patch = difference(last, Some(known));
                 if patch.is_empty() {
                     return Act::Nothing;
                 }
@@ -244,18 +253,17 @@ impl Reported {
     }
 }
 
-/// The merge patch that makes `known` like `current`, in the policy alone if not in all members. The
-/// first level of `known` may have more members, which are others'. With nothing known, members that
-/// are to be absent are removed in any case.
-fn difference(current: &Section, known: Option<&Section>, is_all: bool) -> Section {
-    let members = current.iter().filter(|(name, _)| is_all || *name == POLICY);
+/// The merge patch that makes `known` like `current`. The first level of `known` may have more
+/// members, which are others'. With nothing known, members that are to be absent are removed in any
+/// case.
+fn difference(current: &Section, known: Option<&Section>) -> Section {
     let mut patch = Section::new();
-    for (name, value) in members {
+    for (name, value) in current {
         let before = known.map(|known| known.get(name).unwrap_or(&Value::Null));
         let change = match (value, before) {
             (_, Some(before)) if value == before => continue,
             (Value::Object(value), Some(Value::Object(before))) => {
-                let change = difference(value, Some(before), true);
+                let change = difference(value, Some(before));
                 if change.is_empty() {
                     continue;
                 }

@@ -98,18 +98,24 @@ fn only_what_has_changed_and_once_a_minute() {
 }
 
 #[test]
-fn a_policy_is_confirmed_at_once_and_alone() {
+fn a_policy_is_confirmed_at_once_with_its_targets_alone() {
     let mut reported = Reported::new();
     let now = Instant::now();
     reported.opened();
     reported.read(Some(&Value::Object(current(0, 0))), now);
     assert_eq!(reported.act(&current(0, 0), now), Act::Nothing);
     let mut newer = current(0, 9);
+    newer.insert(TARGETS.into(), json!(["ssh"]));
+    // Alone they wait their turn.
+    reported.policy_changed(now);
+    assert_eq!(reported.act(&newer, now), Act::Nothing);
     newer[POLICY] = json!({ "version": 4, "status": "refused", "reason": "x" });
     reported.policy_changed(now);
     assert_eq!(
         sent(reported.act(&newer, now)),
-        json!({ POLICY: { "version": 4, "status": "refused", "reason": "x" } })
+        json!({
+            POLICY: { "version": 4, "status": "refused", "reason": "x" }, TARGETS: ["ssh"],
+        })
     );
     // One request at a time: what comes in between is coalesced.
     newer[POLICY]["version"] = json!(5);
@@ -186,7 +192,7 @@ proptest! {
     fn the_patch_makes_the_twin_as_it_is_to_be(before in members(), now in members()) {
         let known = stored(&before);
         let mut hub = known.clone();
-        merge(&mut hub, difference(&now, Some(&known), true));
+        merge(&mut hub, difference(&now, Some(&known)));
         for (name, value) in &now {
             let has = hub.get(name).unwrap_or(&Value::Null);
             // Members of members that are not mentioned are left alone.
