@@ -4,6 +4,7 @@ The suite's file is run again inside it: only loopback is there, every port is f
 is a file of its own. The namespace is removed after the suite.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -55,5 +56,7 @@ def outside(names):
     finally:
         subprocess.run([ip, "netns", "del", name])
         shutil.rmtree(hosts, ignore_errors=True)
+        # Another suite's may be there by now.
         if no_others:
-            hosts.parent.rmdir()
+            with contextlib.suppress(OSError):
+                hosts.parent.rmdir()
