@@ -148,7 +148,7 @@ async fn a_signal_ends_the_watching_and_not_the_job() {
     let watching = errors.read_line(&mut text);
     soon("the first line", watching).await.unwrap();
     assert!(text.contains("job j "), "{text}");
-    programs::signal(&child, Signal::INT);
+    programs::signal(&child, Signal::TERM);
     let status = soon("service-proxy's end", child.wait()).await.unwrap();
     errors.read_to_string(&mut text).await.unwrap();
     assert_eq!(status.code(), Some(1), "{text}");

@@ -109,6 +109,9 @@ enum Command {
         /// How many connect at the same time.
         #[arg(long, default_value_t = 32)]
         concurrency: usize,
+        /// Each reports a property in its twin so often, in seconds, instead of being idle.
+        #[arg(long)]
+        report_every: Option<f64>,
     },
     /// Stream initiations per second, each accepted by the device.
     Initiations {
@@ -205,9 +208,16 @@ async fn run(cli: Cli) -> Result<Value, LoadError> {
             first,
             count,
             concurrency,
+            report_every,
         } => {
             let hub = Hub::new(&hub)?;
-            let work = device::hold(hub, first, count, concurrency, print_ready, end_of_input());
+            let held = device::Held {
+                first,
+                count,
+                concurrency,
+                report_every: report_every.map(Duration::from_secs_f64),
+            };
+            let work = device::hold(hub, held, print_ready, end_of_input());
             within(limit, "connecting and holding", work).await
         }
         Command::Initiations {

@@ -88,17 +88,45 @@ impl MethodDraft {
 /// The payload of an answer as JSON; nothing is null.
 ///
 /// # Errors
-/// 502000 when the device does not answer in JSON.
+/// 502000 when the device does not answer in JSON, or with too much of it.
 pub fn payload(payload: &[u8]) -> Result<&str, Refusal> {
+    let bad = |reason: String| Refusal::new(ErrorCode::BAD_DEVICE_RESPONSE, reason);
     if payload.is_empty() {
         return Ok("null");
     }
+    if payload.len() > limits::METHOD_PAYLOAD {
+        return Err(bad(format!(
+            "The device answered with a payload of more than {} bytes.",
+            limits::METHOD_PAYLOAD
+        )));
+    }
     let text = str::from_utf8(payload).ok();
     let json = text.and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
-    json.map(RawValue::get).ok_or_else(|| {
-        Refusal::new(
-            ErrorCode::BAD_DEVICE_RESPONSE,
-            "The device answered with a payload that is not JSON.",
-        )
-    })
+    json.map(RawValue::get)
+        .ok_or_else(|| bad("The device answered with a payload that is not JSON.".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_json_of_a_limited_size() {
+        for (given, read) in [
+            (&b""[..], "null"),
+            (b" {\"a\": 1}", "{\"a\": 1}"),
+            (b"\"\"", "\"\""),
+        ] {
+            assert_eq!(payload(given).unwrap(), read);
+        }
+        let long = |size: usize| format!("\"{}\"", "x".repeat(size - 2));
+        assert!(payload(long(limits::METHOD_PAYLOAD).as_bytes()).is_ok());
+        let too_long = long(limits::METHOD_PAYLOAD + 1);
+        for bad in [&b"{"[..], b"1 2", b"\xff", b" ", too_long.as_bytes()] {
+            assert_eq!(
+                payload(bad).unwrap_err().code,
+                ErrorCode::BAD_DEVICE_RESPONSE
+            );
+        }
+    }
 }

@@ -6,16 +6,19 @@ use std::time::{Duration, Instant};
 
 use common::clock::unix_now;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
-use common::identity::{DeviceId, DeviceIdentity};
+use common::identity::{DeviceId, DeviceIdentity, RequestId};
 use common::mqtt::{self, ConnectReturnCode, MqttError, Packet, PacketIo, packet};
 use common::wire::stream::{self, StreamAnswer, StreamRequest};
+use common::wire::twin::{TwinRequest, TwinResponse};
 use common::wire::{topics, twin};
 use common::{limits, sas_token};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::interval;
 use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 use super::super::statistics::round;
 use super::super::{LoadError, within};
@@ -31,6 +34,8 @@ const FILTERS: [&str; 3] = [
 const CONNECT: Duration = Duration::from_secs(60);
 /// Limit of the answer to a ping at the end.
 const PONG: Duration = Duration::from_secs(30);
+/// Reports at the same time, at most.
+const REPORTERS: usize = 64;
 /// Longer than any session is held: silent sessions are dropped after 1.5 times this.
 const KEEP_ALIVE: u16 = 1170;
 
@@ -96,6 +101,24 @@ impl Session {
         }
     }
 
+    /// Reports a property in the twin, as often as this is called with another number.
+    async fn report(&mut self, number: u64) -> Result<(), LoadError> {
+        let request = TwinRequest::PatchReported(RequestId::from(number));
+        let patch = json!({ "load": { "number": number, "state": "as usual" } });
+        let topic = request.to_topic();
+        self.write(&mqtt::publish_with(&topic, patch.to_string().as_bytes()))
+            .await?;
+        match self.packet().await? {
+            Packet::Publish(publish)
+                if TwinResponse::from_topic(publish.topic_name())
+                    .is_some_and(|response| response.is_success()) =>
+            {
+                Ok(())
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Checks that the hub still answers.
     async fn ping(&mut self) -> Result<(), LoadError> {
         let ping = packet::Pingreq::builder().build();
@@ -133,19 +156,37 @@ fn hello(connection: &DeviceConnectionString) -> Result<Vec<u8>, MqttError> {
     Ok(connect.build()?.to_continuous_buffer())
 }
 
-/// Connects `count` devices from number `first` on, `concurrency` at a time, calls `ready` with the
-/// rate, and holds them until `stop` ends. The hub must then answer a ping of each.
+/// Which devices are held, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    /// Number of the first.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+    /// How many connect at the same time.
+    pub concurrency: usize,
+    /// How often each reports a property in its twin; `None`: they are idle.
+    pub report_every: Option<Duration>,
+}
+
+/// Connects devices, calls `ready` with the rate, and holds them until `stop` ends. The hub must
+/// then answer a ping of each.
 ///
 /// # Errors
-/// [`LoadError`] of the first device that is refused, or not connected at the end.
+/// [`LoadError`] of the first device that is refused, whose report is, or which is not connected at
+/// the end.
 pub async fn hold(
     at: Hub,
-    first: u32,
-    count: u32,
-    concurrency: usize,
+    held: Held,
     ready: impl FnOnce(&Value),
     stop: impl Future<Output = ()>,
 ) -> Result<Value, LoadError> {
+    let Held {
+        first,
+        count,
+        concurrency,
+        report_every,
+    } = held;
     let at = Arc::new(at);
     let places = Arc::new(Semaphore::new(concurrency));
     let started = Instant::now();
@@ -178,7 +219,10 @@ pub async fn hold(
         "per_second": round(sessions.len() as f64 / seconds),
     });
     ready(&result);
-    stop.await;
+    match report_every {
+        None => stop.await,
+        Some(every) => sessions = report(sessions, every, stop).await?,
+    }
     for session in &mut sessions {
         within(PONG, "a device's ping", session.ping()).await?;
     }
@@ -186,4 +230,38 @@ pub async fn hold(
         result.insert("alive".into(), json!(sessions.len()));
     }
     Ok(result)
+}
+
+/// Has each session report, one after the other in each of some groups, until `stop` ends.
+async fn report(
+    mut sessions: Vec<Session>,
+    every: Duration,
+    stop: impl Future<Output = ()>,
+) -> Result<Vec<Session>, LoadError> {
+    let over = CancellationToken::new();
+    let size = sessions.len().div_ceil(REPORTERS).max(1);
+    let mut tasks = JoinSet::new();
+    while !sessions.is_empty() {
+        let mut group = sessions.split_off(sessions.len().saturating_sub(size));
+        let over = over.clone();
+        let mut ticks = interval(every.div_f64(group.len() as f64));
+        tasks.spawn(async move {
+            for round in 1.. {
+                for session in &mut group {
+                    tokio::select! {
+                        () = over.cancelled() => return Ok(group),
+                        _ = ticks.tick() => {}
+                    }
+                    within(PONG, "a report", session.report(round)).await?;
+                }
+            }
+            Ok(group)
+        });
+    }
+    stop.await;
+    over.cancel();
+    while let Some(done) = tasks.join_next().await {
+        sessions.extend(done.map_err(|_| LoadError::Lost)??);
+    }
+    Ok(sessions)
 }

@@ -1,10 +1,13 @@
 //! Jobs in two tables: a row for each, and a row for each device of each.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use common::identity::DeviceId;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::json;
 
+use super::damaged::Damaged;
 use super::rows::{column, damaged};
 use super::{Result, SqliteRegistry};
 use crate::limits;
@@ -37,6 +40,7 @@ impl Jobs for SqliteRegistry {
         let (created, id) = after.map_or((i64::MAX, String::new()), |place| {
             (column(place.created), place.id.as_str().to_owned())
         });
+        let damaged = Arc::clone(&self.damaged);
         self.read(move |connection| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM jobs WHERE (created < ?1 OR (created = ?1 AND id > ?2)) \
@@ -46,12 +50,14 @@ impl Jobs for SqliteRegistry {
             let kind = filter.kind.map(JobKind::as_str);
             let status = filter.status.map(JobStatus::as_str);
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            all(connection, &sql, params![created, id, kind, status, limit])
+            let with = params![created, id, kind, status, limit];
+            all(connection, &sql, with, &damaged)
         })
         .await
     }
 
     async fn due_jobs(&self, now: u64, limit: usize) -> Result<Vec<Job>> {
+        let damaged = Arc::clone(&self.damaged);
         self.read(move |connection| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM jobs WHERE ended IS NULL \
@@ -59,7 +65,7 @@ impl Jobs for SqliteRegistry {
                  ORDER BY status != 'running', start, created, id LIMIT ?2"
             );
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            all(connection, &sql, params![column(now), limit])
+            all(connection, &sql, params![column(now), limit], &damaged)
         })
         .await
     }
@@ -291,14 +297,16 @@ fn find(connection: &Connection, id: &JobId) -> Result<Option<Job>> {
     found.transpose()
 }
 
-fn all(connection: &Connection, sql: &str, with: &[&dyn rusqlite::ToSql]) -> Result<Vec<Job>> {
+/// The jobs of these rows that can be read.
+fn all(
+    connection: &Connection,
+    sql: &str,
+    with: &[&dyn rusqlite::ToSql],
+    damaged: &Damaged,
+) -> Result<Vec<Job>> {
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(with)?;
-    let mut jobs = Vec::new();
-    while let Some(row) = rows.next()? {
-        jobs.push(job(connection, row)?);
-    }
-    Ok(jobs)
+    let rows = statement.query_map(with, |row| Ok(job(connection, row)))?;
+    damaged.leave_out(rows)
 }
 
 fn a_job_damaged() -> crate::registry::RegistryError {

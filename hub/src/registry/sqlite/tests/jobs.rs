@@ -180,6 +180,24 @@ async fn after_a_kill_twins_are_updated_again_and_methods_are_not_called_twice()
     }
 }
 
+#[tokio::test]
+async fn a_damaged_job_holds_up_no_other() {
+    let folder = Folder::new();
+    let registry = folder.open();
+    for name in ["bad", "good"] {
+        let made = registry.create_job(new(name, JobKind::UpdateTwin, 1), 1);
+        made.await.unwrap();
+    }
+    let connection = schema::connect(&folder.dir.database().unwrap()).unwrap();
+    let damage = "UPDATE jobs SET kind = 'x' WHERE id = 'bad'";
+    connection.execute(damage, []).unwrap();
+    assert_eq!(names(&registry.due_jobs(2, 9).await.unwrap()), ["good"]);
+    let listed = registry.jobs(JobFilter::default(), None, 9).await.unwrap();
+    assert_eq!(names(&listed), ["good"]);
+    let bad = registry.job(&JobId::parse("bad").unwrap()).await;
+    assert!(matches!(bad, Err(RegistryError::Damaged { .. })));
+}
+
 /// What can happen to a job.
 #[derive(Debug, Clone)]
 enum Step {
