@@ -76,7 +76,12 @@ async fn a_wrong_method_is_answered_with_the_right_ones() {
         (Method::PATCH, "/devices", "GET, POST"),
         (Method::POST, "/devices/d", "GET, PUT, DELETE"),
         (Method::PUT, "/devices/d/modules", "GET"),
-        (Method::DELETE, "/twins/d", "GET"),
+        (Method::DELETE, "/twins/d", "GET, PATCH, PUT"),
+        (Method::GET, "/twins/d/methods", "POST"),
+        (Method::DELETE, "/jobs/v2/j", "GET, PUT"),
+        (Method::GET, "/jobs/v2/j/cancel", "POST"),
+        (Method::GET, "/devices/d/commands", "DELETE"),
+        (Method::POST, "/messages/events", "GET"),
         (Method::GET, "/twins/d/streams/s", "POST"),
     ] {
         let answer = service.call(method.clone(), path).send().await.unwrap();
@@ -85,16 +90,7 @@ async fn a_wrong_method_is_answered_with_the_right_ones() {
     }
 }
 
-const PLANNED: [(Method, &str); 20] = [
-    (Method::POST, "/twins/d/methods"),
-    (Method::POST, "/twins/d/modules/m/methods"),
-    (Method::PATCH, "/twins/d"),
-    (Method::PUT, "/twins/d"),
-    (Method::PATCH, "/twins/d/modules/m"),
-    (Method::POST, "/devices/query"),
-    (Method::PUT, "/jobs/v2/job1"),
-    (Method::GET, "/jobs/v2/query"),
-    (Method::POST, "/jobs/v2/job1/cancel"),
+const MISSING: [(Method, &str); 10] = [
     (Method::POST, "/jobs/create"),
     (Method::GET, "/jobs"),
     (Method::GET, "/configurations"),
@@ -102,10 +98,9 @@ const PLANNED: [(Method, &str); 20] = [
     (Method::POST, "/configurations/testQueries"),
     (Method::POST, "/devices/d/applyConfigurationContent"),
     (Method::GET, "/digitaltwins/d"),
-    (Method::DELETE, "/devices/d/commands"),
     (Method::POST, "/devices/d/files"),
-    (Method::POST, "/devices/d/messages/events"),
     (Method::GET, "/devices/d/messages/deviceBound"),
+    (Method::GET, "/devices/d/messages/devicebound"),
 ];
 
 #[tokio::test]
@@ -113,7 +108,7 @@ async fn missing_parts_answer_authorised_callers_with_501() {
     let hub = TestHub::start().await;
     hub.create("d").await;
     let owner = RawService::with_policy(&hub, "iothubowner").await;
-    for (method, path) in PLANNED {
+    for (method, path) in MISSING {
         let answer = owner.call(method.clone(), path).send().await.unwrap();
         let refused = refusal(answer).await;
         assert_eq!(refused, (501, 501_000), "{method} {path}");
@@ -145,7 +140,7 @@ async fn unauthenticated_callers_do_not_learn_which_routes_exist() {
         (Method::GET, "/twins/nobody"),
     ];
     for service in [&wrong_key, &late, &garbage, &other] {
-        for (method, path) in PLANNED.into_iter().chain(there.clone()) {
+        for (method, path) in MISSING.into_iter().chain(there.clone()) {
             let answer = service.call(method.clone(), path).send().await.unwrap();
             assert_eq!(answer.status(), 401, "{method} {path}");
         }

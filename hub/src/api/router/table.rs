@@ -60,8 +60,13 @@ const PATTERNS: &[(&str, Resource)] = &[
         "/twins/{device}/modules/{module}/methods",
         Resource::Methods,
     ),
+    // As in topics, and as in IoT Hub's REST API for devices.
     (
         "/devices/{device}/messages/devicebound",
+        Resource::DeviceBound,
+    ),
+    (
+        "/devices/{device}/messages/deviceBound",
         Resource::DeviceBound,
     ),
     ("/devices/{device}/messages/events", Resource::DeviceEvents),
