@@ -48,9 +48,11 @@ def figures(lab, quick=False):
 
 
 def set_congestion_control(lab, namespace, name):
-    """Of the programs that start there from now on: what most plain connections have."""
-    words = ["sysctl", "-qw", f"net.ipv4.tcp_congestion_control={name}"]
-    lab.run([*namespace.exec_prefix, *words])
+    """Of connections over its routes from now on: what most plain connections have. A namespace
+    may set it for its sockets only if the machine allows that."""
+    ip = [*namespace.exec_prefix, "ip", "-4", "route"]
+    for route in lab.run([*ip, "show"]).stdout.splitlines():
+        lab.run([*ip, "change", *route.split(), "congctl", name])
 
 
 def share(rates):
