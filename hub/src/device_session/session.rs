@@ -39,7 +39,8 @@ pub(super) struct Session<'a> {
     takes_methods: bool,
     /// Calls of direct methods that are to be sent on this session.
     calls: VecDeque<MethodCall>,
-    /// Changes of its desired properties that are to be sent on this session.
+    /// Changes of its desired properties that are to be sent on this session: taken over when there
+    /// are none left, so that what waits behind them stays within its bound.
     desired: VecDeque<DesiredUpdate>,
     /// Messages to it.
     inbox: Inbox,
@@ -140,7 +141,7 @@ impl<'a> Session<'a> {
             }
             DeviceEvent::DesiredUpdates(is_wanted) => {
                 self.presence.send_desired(is_wanted);
-                self.desired.extend(self.presence.take_desired());
+                self.take_desired();
             }
             DeviceEvent::StreamAnswer(answer) => {
                 let event = InSession::StreamAnswer {
@@ -214,7 +215,7 @@ impl<'a> Session<'a> {
                 }
                 () = self.presence.wake.notified() => {
                     self.take_requests();
-                    self.desired.extend(self.presence.take_desired());
+                    self.take_desired();
                     if self.presence.take_has_message() {
                         self.inbox.look();
                     }
@@ -222,6 +223,7 @@ impl<'a> Session<'a> {
                 message = self.inbox.next() => return Some(DeviceCommand::Message(message)),
                 // Not before the twin that was read earlier: the device takes what comes last.
                 update = next_of(&mut self.desired), if !self.twin.reads() => {
+                    self.take_desired();
                     return Some(DeviceCommand::Desired(update));
                 }
                 answer = self.twin.next() => {
@@ -258,6 +260,12 @@ impl<'a> Session<'a> {
                 self.twin.finish().await;
                 self.inbox.finish().await;
             }) => {}
+        }
+    }
+
+    fn take_desired(&mut self) {
+        if self.desired.is_empty() {
+            self.desired = self.presence.take_desired();
         }
     }
 

@@ -87,13 +87,18 @@ impl RecentTelemetry {
         until: Instant,
     ) -> TelemetryPage {
         let mut last = self.last.subscribe();
-        let after = after.filter(|cursor| cursor.run == self.run);
+        let mut after = after.filter(|cursor| cursor.run == self.run);
+        let mut lost = 0;
         loop {
-            let seen = *last.borrow_and_update();
-            let page = self.page(after, device, limit, seen);
+            last.mark_unchanged();
+            let mut page = self.page(after, device, limit);
+            lost += page.lost;
+            page.lost = lost;
             if !page.messages.is_empty() || timeout_at(until, last.changed()).await.is_err() {
                 return page;
             }
+            // The messages of others are not looked at again.
+            after = Some(page.next);
         }
     }
 
@@ -102,7 +107,6 @@ impl RecentTelemetry {
         after: Option<TelemetryCursor>,
         device: Option<&DeviceId>,
         limit: usize,
-        seen: u64,
     ) -> TelemetryPage {
         let ring = lock(&self.ring);
         let from = after.map_or(0, |cursor| cursor.sequence);
@@ -110,7 +114,7 @@ impl RecentTelemetry {
         // With a page that is not full all were looked at.
         let upto = match messages.last() {
             Some(last) if messages.len() >= limit => last.sequence,
-            _ => ring.last().max(seen).max(from),
+            _ => ring.last().max(from),
         };
         TelemetryPage {
             lost: after.map_or(0, |_| ring.lost_between(from, upto.saturating_add(1))),
