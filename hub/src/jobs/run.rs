@@ -1,9 +1,11 @@
 //! One job, from its beginning to its end.
 
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::identity::DeviceId;
+use common::locks::lock;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -13,11 +15,13 @@ use crate::documents::{self, job};
 use crate::events::{Event, JobOutcome};
 use crate::limits;
 use crate::query::Condition;
-use crate::registry::{Job, JobEnd, JobId, JobResult, Members, RegistryError, activity};
+use crate::registry::{
+    Job, JobEnd, JobId, JobResult, Members, RegistryError, Scan, TwinSnapshot, activity,
+};
 use crate::schedule::RunningJob;
 use crate::state::HubState;
 
-/// Devices that are looked at, and added to a job, at once.
+/// Devices that are added to a job at once.
 const PAGE: usize = 500;
 /// Results that are written at once,
 const RESULTS: usize = 256;
@@ -75,7 +79,7 @@ async fn work(state: &HubState, job: &Job) -> Result<JobEnd, RegistryError> {
         return unreadable();
     };
     if !job.has_all_devices {
-        find_devices(state, &job.new.id, &condition).await?;
+        find_devices(state, &job.new.id, condition).await?;
     }
     let work = Arc::new(Work {
         content,
@@ -85,35 +89,46 @@ async fn work(state: &HubState, job: &Job) -> Result<JobEnd, RegistryError> {
     Ok(JobEnd::Completed)
 }
 
-/// Adds the devices that the condition selects.
+/// Adds the devices that the condition selects, as a query finds them.
 async fn find_devices(
     state: &HubState,
     id: &JobId,
-    condition: &Condition,
+    condition: Condition,
 ) -> Result<(), RegistryError> {
-    let mut after = None;
+    let found = Arc::new(Mutex::new(Vec::new()));
+    let (given, connections) = (Arc::clone(&found), state.clone());
+    let work = move |snapshot: &mut dyn TwinSnapshot| {
+        let (fields, mut selected) = (condition.fields(), Vec::new());
+        let scan = Scan {
+            members: Members::Devices,
+            narrowing: &condition.narrowing(),
+            after: None,
+            fields: &fields,
+        };
+        snapshot.scan(&scan, &mut |whole| {
+            let device = whole.identity.id.device.clone();
+            let activity = connections.activity(&whole.identity);
+            if condition.matches(&documents::twin::part(whole, activity, &fields)) {
+                selected.push(device);
+            }
+            ControlFlow::Continue(())
+        })?;
+        *lock(&given) = selected;
+        Ok(())
+    };
+    state.registry.query_twins(Box::new(work)).await?;
+    let mut found: Vec<DeviceId> = std::mem::take(&mut *lock(&found));
     loop {
-        let page = state
-            .registry
-            .device_twins(Members::Devices, after.as_ref(), PAGE)
-            .await?;
-        let selected = page.twins.iter().filter(|whole| {
-            let activity = state.activity(&whole.identity);
-            condition.matches(&documents::twin::write(whole, activity))
-        });
-        let selected: Vec<DeviceId> = selected
-            .map(|whole| whole.identity.id.device.clone())
-            .collect();
-        let is_all = page.next.is_none();
-        let now = activity::now();
+        let rest = found.split_off(found.len().min(PAGE));
+        let (is_all, now) = (rest.is_empty(), activity::now());
         state
             .registry
-            .add_job_devices(id, selected, is_all, now)
+            .add_job_devices(id, found, is_all, now)
             .await?;
         if is_all {
             return Ok(());
         }
-        after = page.next;
+        found = rest;
     }
 }
 

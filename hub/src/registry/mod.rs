@@ -41,9 +41,7 @@ pub use scope::ScopeError;
 pub use sessions::{Sessions, Subscriptions};
 pub use sqlite::SqliteRegistry;
 pub use store::StoreError;
-pub use twins::{
-    DesiredChange, DeviceTwin, Members, Metadata, OnDesired, Section, Twin, TwinPage, Twins,
-};
+pub use twins::{DesiredChange, DeviceTwin, Members, Metadata, OnDesired, Section, Twin, Twins};
 
 /// The whole registry.
 #[async_trait]

@@ -6,7 +6,7 @@ use common::identity::DeviceIdentity;
 use serde_json::{Map, Value, json};
 
 use super::rules::{Change, size};
-use super::{Cursor, Identity, IfMatch, RegistryError, TwinChange, TwinPatch, TwinRuleError};
+use super::{Identity, IfMatch, RegistryError, TwinChange, TwinPatch, TwinRuleError};
 use crate::iso8601::NEVER;
 use crate::limits;
 
@@ -19,16 +19,6 @@ pub trait Twins: Send + Sync + 'static {
     /// An identity and its twin, of one moment; `None` when there is no such identity. May be
     /// dropped.
     async fn device_twin(&self, id: &DeviceIdentity) -> Result<Option<DeviceTwin>, RegistryError>;
-
-    /// The devices, or the modules, behind a cursor, or from the first one, in the order of their
-    /// ids: at most `limit`. One that is damaged is left out, and the log names it once. May be
-    /// dropped.
-    async fn device_twins(
-        &self,
-        of: Members,
-        after: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<TwinPage, RegistryError>;
 
     /// Changes tags and desired properties of an identity's twin, both or neither. `desired` is
     /// given the change of the desired properties, if there is one, once it is stored: of all
@@ -72,15 +62,6 @@ pub struct DeviceTwin {
     pub identity: Identity,
     /// Its twin.
     pub twin: Twin,
-}
-
-/// A part of a list of twins, as [`Page`](super::Page) is of identities.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TwinPage {
-    /// In the order of their ids; there may be none although more follow.
-    pub twins: Vec<DeviceTwin>,
-    /// Where the list goes on; `None`: this is its end.
-    pub next: Option<Cursor>,
 }
 
 /// A change of desired properties, for the device.

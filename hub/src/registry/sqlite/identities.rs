@@ -123,11 +123,11 @@ impl Identities for SqliteRegistry {
 
 /// The id that a list goes on behind. The empty one is before all devices, and it is the device
 /// itself before all its modules.
-pub(super) fn behind(cursor: Option<&Cursor>) -> String {
+fn behind(cursor: Option<&Cursor>) -> String {
     cursor.map(|cursor| cursor.0.clone()).unwrap_or_default()
 }
 
-pub(super) fn count(limit: usize) -> i64 {
+fn count(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 

@@ -1,8 +1,6 @@
 //! Twins in their table. An identity without a row has the twin that no one has
 //! written to.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::identity::DeviceIdentity;
@@ -11,13 +9,13 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::device_writes::{Work, Written};
-use super::identities::{self, behind, count};
+use super::identities;
 use super::rows::{self, column, damaged};
 use super::{Result, SqliteRegistry, module_column, new_etag, tags};
 use crate::iso8601;
 use crate::registry::{
-    Cursor, DesiredChange, DeviceTwin, IfMatch, Members, OnDesired, Owner, RegistryError, Section,
-    StoreError, Twin, TwinChange, TwinPage, TwinPatch, Twins,
+    DesiredChange, DeviceTwin, IfMatch, OnDesired, Owner, RegistryError, Section, StoreError, Twin,
+    TwinChange, TwinPatch, Twins,
 };
 
 /// What [`twin`] reads of a row, from its first column on.
@@ -38,45 +36,6 @@ impl Twins for SqliteRegistry {
         let id = id.clone();
         self.read(move |connection| find_whole(connection, &id))
             .await
-    }
-
-    async fn device_twins(
-        &self,
-        of: Members,
-        after: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<TwinPage> {
-        let (after, damaged) = (behind(after), Arc::clone(&self.damaged));
-        self.read(move |connection| {
-            // No id has a slash: behind it stands the module's.
-            let (device, module) = after.split_once('/').unwrap_or((&after, ""));
-            let condition = match of {
-                Members::Devices => "i.module = '' AND i.device > ?1 AND ?2 = ''",
-                Members::Modules => "i.module != '' AND (i.device, i.module) > (?1, ?2)",
-            };
-            let mut statement = connection.prepare_cached(&format!(
-                "SELECT {}, {COLUMNS} FROM {} {JOIN} WHERE {condition} \
-                 ORDER BY i.device, i.module LIMIT ?3",
-                identities::COLUMNS,
-                identities::TABLES
-            ))?;
-            let (mut seen, mut last) = (0, None);
-            let rows = statement.query_map(params![device, module, count(limit)], |row| {
-                seen += 1;
-                let (device, module): (String, String) = (row.get(0)?, row.get(1)?);
-                last = Some(match of {
-                    Members::Devices => device,
-                    Members::Modules => format!("{device}/{module}"),
-                });
-                Ok(whole(row))
-            })?;
-            let twins = damaged.leave_out(rows)?;
-            Ok(TwinPage {
-                twins,
-                next: last.filter(|_| seen >= limit).map(Cursor),
-            })
-        })
-        .await
     }
 
     async fn change_twin(
