@@ -7,6 +7,7 @@ const fs = require('node:fs');
 const { Client: Device, ModuleClient } = require('azure-iot-device');
 const { Mqtt } = require('azure-iot-device-mqtt');
 const iothub = require('azure-iothub');
+const { runParts } = require('./fleet_parts.cjs');
 
 const string = process.env.IOTHUB_CONNECTION_STRING;
 const ca = fs.readFileSync(process.env.NODE_EXTRA_CA_CERTS, 'utf8');
@@ -320,19 +321,4 @@ const parts = {
   },
 };
 
-async function main() {
-  for (const [part, run] of Object.entries(parts)) {
-    let failed;
-    try {
-      await run();
-    } catch (error) {
-      failed = error.stack ?? String(error);
-    }
-    console.log(JSON.stringify({ part, failed }));
-  }
-}
-
-main().then(() => process.exit(0), (error) => {
-  console.error(error);
-  process.exit(1);
-});
+runParts(parts);

@@ -14,6 +14,7 @@ use common::wire::stream::{REQUEST_FILTER, RESPONSE_FILTER, StreamAnswer, Stream
 use common::wire::streaming_endpoint::StreamingEndpoint;
 use common::wire::topics;
 use common::wire::twin::{self, BootId, SessionReport, TwinResponse};
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -152,25 +153,7 @@ impl RawDevice {
 
     /// Subscribes the filter for responses about the twin.
     pub async fn subscribe_twin(&mut self) {
-        let options = SubOpts::new().set_qos(Qos::AtMostOnce);
-        let subscribe = packet::Subscribe::builder()
-            .packet_id(3u16)
-            .entries(vec![SubEntry::new(twin::RESPONSE_FILTER, options).unwrap()])
-            .build()
-            .unwrap();
-        self.io
-            .write(&subscribe.to_continuous_buffer())
-            .await
-            .unwrap();
-        match self.packet().await {
-            Packet::Suback(answer) => {
-                assert_eq!(
-                    answer.return_codes(),
-                    &[SubackReturnCode::SuccessMaximumQos0]
-                );
-            }
-            other => panic!("{other:?} instead of SUBACK"),
-        }
+        self.subscribe_to(twin::RESPONSE_FILTER).await;
     }
 
     /// Subscribes a filter that the hub knows.
@@ -216,6 +199,16 @@ impl RawDevice {
             }
             other => panic!("{other:?} instead of an answer about the twin"),
         }
+    }
+
+    /// Reads the twin, by a request of this id.
+    pub async fn twin(&mut self, rid: &str) -> Value {
+        let topic = format!("$iothub/twin/GET/?$rid={rid}");
+        self.publish(&topic, b" ").await;
+        let (response, body) = self.twin_response().await;
+        assert_eq!(response.request_id.as_str(), rid);
+        assert_eq!((response.status, response.version), (200, None));
+        serde_json::from_slice(&body).unwrap()
     }
 
     /// Reports support of session mode in its twin.

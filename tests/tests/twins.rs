@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::clock::unix_now;
 use common::mqtt::{self, Packet};
 use common::wire::initiation::InitiationResult;
-use common::wire::twin::{self, TwinResponse};
+use common::wire::twin::TwinResponse;
 use hub::device_session::TWIN_REQUESTS;
 use hub::registry::{Authentication, Status};
 use reqwest::Method;
@@ -28,12 +28,7 @@ impl Device {
     }
 
     async fn get(&mut self, rid: &str) -> Value {
-        let topic = format!("$iothub/twin/GET/?$rid={rid}");
-        self.0.publish(&topic, b" ").await;
-        let (response, body) = self.0.twin_response().await;
-        assert_eq!(response.request_id.as_str(), rid);
-        assert_eq!((response.status, response.version), (200, None));
-        serde_json::from_slice(&body).unwrap()
+        self.0.twin(rid).await
     }
 
     /// Status and new version, or status and error code.
@@ -408,82 +403,4 @@ async fn why_a_report_cannot_be_read() {
         why(&service, "d").await,
         TwinError::Hub(InitiateError::Unreachable { .. })
     ));
-}
-
-/// Changes a twin; the service is the one that asks.
-async fn change(service: &RawService, path: &str, body: &Value) -> Value {
-    let call = service
-        .call(Method::PATCH, path)
-        .header("If-Match", "\"*\"");
-    let answer = call.body(body.to_string()).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
-    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
-}
-
-#[tokio::test]
-async fn devices_learn_what_services_want_of_them() {
-    let hub = TestHub::start().await;
-    let service = RawService::new(&hub).await;
-    for (id, path) in [("d", "/twins/d"), ("d/m", "/twins/d/modules/m")] {
-        let connection = hub.create(id).await;
-        let mut device = Device(RawDevice::connect(&hub, &connection).await);
-        device.0.subscribe_twin().await;
-        let desired = |value: Value| json!({ "properties": { "desired": value } });
-        // What changes between its read and its subscription is not lost.
-        assert_eq!(device.get("1").await["desired"], json!({ "$version": 1 }));
-        change(&service, path, &desired(json!({ "a": 1 }))).await;
-        device.0.subscribe_to(twin::DESIRED_FILTER).await;
-        let told = |version: u64, patch: Value| {
-            let topic = format!("$iothub/twin/PATCH/properties/desired/?$version={version}");
-            (topic, patch)
-        };
-        let next = async |device: &mut Device| {
-            let (topic, body) = device.0.message().await;
-            (topic, serde_json::from_slice::<Value>(&body).unwrap())
-        };
-        let first = next(&mut device).await;
-        assert_eq!(first, told(2, json!({ "a": 1, "$version": 2 })));
-
-        // Many at once come each for itself, in their order; tags are no matter of the device.
-        let changes = (0..20).map(|n| {
-            let body = json!({ "tags": { "n": n }, "properties": { "desired": { "b": n } } });
-            let service = &service;
-            async move { change(service, path, &body).await }
-        });
-        futures_util::future::join_all(changes).await;
-        let mut last = Value::Null;
-        for version in 3..23 {
-            let (topic, patch) = next(&mut device).await;
-            last = patch["b"].clone();
-            assert_eq!(
-                (topic, patch),
-                told(version, json!({ "b": last, "$version": version }))
-            );
-        }
-        let twin = device.get("2").await;
-        assert_eq!(
-            twin["desired"],
-            json!({ "a": 1, "b": last, "$version": 22 })
-        );
-        assert_eq!(twin["tags"], Value::Null);
-
-        let cleared = change(&service, path, &desired(Value::Null)).await;
-        assert_eq!(cleared["properties"]["desired"]["$version"], 23);
-        let nulls = json!({ "a": null, "b": null, "$version": 23 });
-        assert_eq!(next(&mut device).await, told(23, nulls));
-
-        // A device that was away reads its twin.
-        drop(device);
-        change(&service, path, &desired(json!({ "c": 1 }))).await;
-        let mut device = Device(RawDevice::connect(&hub, &connection).await);
-        device.0.subscribe_twin().await;
-        device.0.subscribe_to(twin::DESIRED_FILTER).await;
-        assert_eq!(
-            device.get("3").await["desired"],
-            json!({ "c": 1, "$version": 24 })
-        );
-        // Nothing else was sent.
-        device.0.send(&[0xc0, 0]).await;
-        assert!(matches!(device.0.packet().await, Packet::Pingresp));
-    }
 }

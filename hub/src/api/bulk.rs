@@ -9,7 +9,6 @@ use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::condition::condition;
 use super::connections::DesiredListener;
 use super::draft::{self, Draft};
 use crate::answer::{Answer, json as answer};
@@ -150,7 +149,7 @@ impl ItemDraft {
         let etag = || {
             self.e_tag
                 .as_deref()
-                .and_then(condition)
+                .and_then(IfMatch::parse)
                 .ok_or_else(|| invalid("eTag is missing.".to_owned()))
         };
         let twin = || {
@@ -173,7 +172,7 @@ impl ItemDraft {
             "deleteifmatchetag" => Task::Delete(etag()?),
             "updatetwin" => Task::Twin(twin()?, IfMatch::Any),
             "updatetwinifmatchetag" => {
-                let given = self.twin_etag.as_deref().and_then(condition);
+                let given = self.twin_etag.as_deref().and_then(IfMatch::parse);
                 let given = given.ok_or_else(|| invalid("twinETag is missing.".to_owned()))?;
                 Task::Twin(twin()?, given)
             }

@@ -15,19 +15,5 @@ pub fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Refusal> {
     let text = value
         .to_str()
         .map_err(|_| invalid("If-Match is not an etag.".to_owned()))?;
-    Ok(condition(text))
-}
-
-/// `*` or an etag, with or without quotes; nothing is no condition.
-pub fn condition(text: &str) -> Option<IfMatch> {
-    let text = text.trim();
-    let bare = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'))
-        .unwrap_or(text);
-    match bare {
-        "" => None,
-        "*" => Some(IfMatch::Any),
-        etag => Some(IfMatch::Etag(etag.to_owned())),
-    }
+    Ok(IfMatch::parse(text))
 }

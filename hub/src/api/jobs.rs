@@ -4,9 +4,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::percent_decode_str;
 
 use super::draft;
+use super::paging::{CONTINUATION, ITEM_TYPE, PAGE_SIZE, given, parameter};
 use crate::answer::{Answer, List, json};
 use crate::auth::{AuthError, Caller};
 use crate::documents::{invalid, job};
@@ -17,13 +17,6 @@ use crate::registry::{
     JobEnd, JobError, JobFilter, JobId, JobKind, JobPlace, JobStatus, Jobs, RegistryError, activity,
 };
 use crate::schedule::Schedule;
-
-/// How many rows a page has at most.
-const MAX_ITEM_COUNT: HeaderName = HeaderName::from_static("x-ms-max-item-count");
-/// Where the list goes on; in the answer only if it does.
-const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation");
-/// What the rows are; one SDK compares it with case.
-const ITEM_TYPE: HeaderName = HeaderName::from_static("x-ms-item-type");
 
 /// What a caller wants of jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,13 +84,13 @@ async fn list(registry: &dyn Jobs, query: &str, headers: &HeaderMap) -> Result<A
         kind: word(query, "jobType", JobKind::parse)?,
         status: word(query, "jobStatus", JobStatus::parse)?,
     };
-    let text = |name: &HeaderName, parameter: &str| {
+    let text = |name: &HeaderName, named: &str| {
         let header = headers.get(name).and_then(|value| value.to_str().ok());
         header
             .map(str::to_owned)
-            .or_else(|| value(query, parameter))
+            .or_else(|| parameter(query, named))
     };
-    let limit = match text(&MAX_ITEM_COUNT, "pageSize") {
+    let limit = match text(&PAGE_SIZE, "pageSize") {
         None => limits::JOBS_PER_PAGE,
         Some(text) => {
             let limit = text.parse().ok().filter(|limit| *limit > 0);
@@ -141,19 +134,10 @@ fn place(text: &str) -> Option<JobPlace> {
 
 /// A word of IoT Hub's in the query, if there is one.
 fn word<T>(query: &str, name: &str, parse: fn(&str) -> Option<T>) -> Result<Option<T>, Refusal> {
-    let Some(text) = value(query, name).filter(|text| !text.is_empty()) else {
+    let Some(text) = given(query, name) else {
         return Ok(None);
     };
     parse(&text)
         .map(Some)
         .ok_or_else(|| invalid(format!("{name} is none that this hub knows.")))
-}
-
-/// A decoded parameter of the query.
-fn value(query: &str, name: &str) -> Option<String> {
-    query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=')?;
-        let decoded = percent_decode_str(value).decode_utf8().ok()?;
-        (key == name).then(|| decoded.into_owned())
-    })
 }

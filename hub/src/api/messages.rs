@@ -11,7 +11,6 @@ use common::identity::{DeviceId, DeviceIdentity, ModuleId};
 use common::wire::message::{self, Properties};
 use common::wire::problem::ErrorCode;
 use http::{HeaderMap, StatusCode, header};
-use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -19,6 +18,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::paging::given;
 use crate::answer::{Answer, empty, json as answer};
 use crate::auth::{AuthError, Caller};
 use crate::documents::invalid;
@@ -172,15 +172,15 @@ fn properties(headers: &HeaderMap) -> Result<Properties, Refusal> {
 
 /// `GET /messages/events?deviceId=…&after=…&wait=…`.
 async fn recent(state: &HubState, query: &str) -> Result<Answer, Refusal> {
-    let device = value(query, "deviceId")
+    let device = given(query, "deviceId")
         .map(|text| DeviceId::parse(&text).map_err(|error| invalid(format!("Bad id: {error}."))))
         .transpose()?;
-    let after = value(query, "after")
+    let after = given(query, "after")
         .map(|text| {
             TelemetryCursor::parse(&text).ok_or_else(|| invalid("after is no cursor.".to_owned()))
         })
         .transpose()?;
-    let wait = match value(query, "wait") {
+    let wait = match given(query, "wait") {
         None => 0,
         Some(text) => text
             .parse()
@@ -234,14 +234,4 @@ fn document(message: &Telemetry) -> Value {
         fields.insert(name.to_owned(), value);
     }
     document
-}
-
-/// A decoded parameter of the query; an empty one is none.
-fn value(query: &str, name: &str) -> Option<String> {
-    let found = query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=')?;
-        let decoded = percent_decode_str(value).decode_utf8().ok()?;
-        (key == name).then(|| decoded.into_owned())
-    });
-    found.filter(|text| !text.is_empty())
 }

@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod messages;
 pub mod methods;
 pub mod missing;
+mod paging;
 pub mod queries;
 pub mod router;
 pub mod streams;

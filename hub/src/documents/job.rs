@@ -120,12 +120,8 @@ pub fn content(kind: JobKind, text: &str) -> Result<Content, Refusal> {
                 serde_json::from_str(text).map_err(|error| unreadable("updateTwin", error))?;
             let change =
                 TwinChange::from_document(&document, false).map_err(RegistryError::from)?;
-            let etag = document.get("etag").and_then(Value::as_str).map(str::trim);
-            let etag = etag.map(|etag| etag.trim_matches('"'));
-            let condition = match etag {
-                None | Some("" | "*") => IfMatch::Any,
-                Some(etag) => IfMatch::Etag(etag.to_owned()),
-            };
+            let etag = document.get("etag").and_then(Value::as_str);
+            let condition = etag.and_then(IfMatch::parse).unwrap_or(IfMatch::Any);
             Ok(Content::Twin(change, condition))
         }
         JobKind::DeviceMethod => {

@@ -252,6 +252,22 @@ pub enum IfMatch {
     Etag(String),
 }
 
+impl IfMatch {
+    /// Reads `*` or an etag, with or without quotes; nothing is no condition.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let bare = text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'))
+            .unwrap_or(text);
+        match bare {
+            "" => None,
+            "*" => Some(Self::Any),
+            etag => Some(Self::Etag(etag.to_owned())),
+        }
+    }
+}
+
 /// How many devices there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statistics {

@@ -10,6 +10,7 @@ use super::bulk;
 use super::condition::if_match;
 use super::connections::{Connections, DesiredListener};
 use super::draft::Draft;
+use super::paging::parameter;
 use crate::answer::{Answer, List, empty, json as answer};
 use crate::documents::{self, Keys, invalid};
 use crate::limits;
@@ -162,7 +163,7 @@ impl Api<'_> {
 
 /// How many devices to list: `top=n`.
 fn top(query: &str) -> Result<usize, Refusal> {
-    let Some(text) = query.split('&').find_map(|pair| pair.strip_prefix("top=")) else {
+    let Some(text) = parameter(query, "top") else {
         return Ok(limits::DEVICES_PER_LIST);
     };
     text.parse()

@@ -4,12 +4,13 @@ mod jobs;
 mod twins;
 
 use common::wire::problem::ErrorCode;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::connections::Connections;
 use super::draft;
+use super::paging::{CONTINUATION, ITEM_TYPE, PAGE_SIZE};
 use crate::answer::{Answer, List};
 use crate::documents::invalid;
 use crate::limits;
@@ -20,12 +21,6 @@ use crate::registry::Registry;
 /// A query. What it says is in its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call;
-
-const PAGE_SIZE: HeaderName = HeaderName::from_static("x-ms-max-item-count");
-/// Absent on the last page: clients look whether it is there.
-const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation");
-/// One SDK compares it with what was asked for.
-const ITEM_TYPE: HeaderName = HeaderName::from_static("x-ms-item-type");
 
 #[derive(Deserialize)]
 struct Body {
