@@ -11,7 +11,9 @@
 //!    that share a stream and outlive it.
 //! 5. [`limits`], [`backoff`], [`shutdown`], [`telemetry`], [`repeats`], [`network`], [`report`]:
 //!    common behaviour of all programs.
-//! 6. [`settings`]: the sources of settings.
+//! 6. [`settings`]: the sources of settings; [`places`] and [`files`]: where files are, and
+//!    how they are written.
+//! 7. [`enrolment`]: how a device or an operator gets its first credential.
 
 pub mod backoff;
 pub mod boxed;
@@ -19,6 +21,8 @@ pub mod clock;
 pub mod command_line;
 pub mod connection_string;
 pub mod descriptors;
+pub mod enrolment;
+pub mod files;
 pub mod hub_address;
 pub mod identity;
 pub mod limits;
@@ -30,6 +34,7 @@ pub mod optional;
 pub mod output;
 pub mod outside;
 pub mod percent;
+pub mod places;
 pub mod repeats;
 pub mod report;
 pub mod sample_output;

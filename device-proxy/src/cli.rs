@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
+use common::identity::DeviceId;
 use common::secret::Secret;
 use common::session_mode::SessionMode;
 use common::settings;
@@ -16,12 +17,16 @@ The connection string holds a key, and arguments are visible to other users of t
 machine: prefer --connection-string-file or the environment.
 
 Examples:
+  device-proxy enrol CODE@hub.example.com
   IOTHUB_DEVICE_CONNECTION_STRING=\"$(cat device.cs)\" device-proxy localhost 22
   device-proxy --connection-string-file device.cs --target ssh=localhost:22 --target rdp=10.0.0.5:3389
   device-proxy --connection-string-file device.cs --echo
 
 Environment: IOTHUB_DEVICE_CONNECTION_STRING (or IOTHUB_DEVICE_CONN_STRING),
-REMOTE_HOST_NAME, REMOTE_PORT.";
+REMOTE_HOST_NAME, REMOTE_PORT.
+
+Without --config and connection string, device-proxy.toml in ~/.config/device-streams or
+/etc/device-streams is the configuration file; `device-proxy enrol` writes it.";
 
 /// Takes device streams from an IoT hub and pipes each to a local TCP service.
 ///
@@ -29,7 +34,10 @@ REMOTE_HOST_NAME, REMOTE_PORT.";
 /// target: exact name first, then the unnamed target, else the stream is rejected.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "device-proxy", version, after_help = EXAMPLES)]
-#[command(override_usage = "device-proxy [OPTIONS] [CONNECTION_STRING] [HOST] [PORT]")]
+#[command(disable_help_subcommand = true, args_conflicts_with_subcommands = true)]
+#[command(
+    override_usage = "device-proxy [OPTIONS] [CONNECTION_STRING] [HOST] [PORT]\n       device-proxy enrol [OPTIONS] [CODE@HUB]"
+)]
 pub struct Cli {
     /// The device's connection string, then host and port of the unnamed target. The
     /// string may be left out when it is given by option or environment.
@@ -128,6 +136,54 @@ pub struct Cli {
     /// device-proxy could start with them, else 2.
     #[arg(long)]
     pub check_config: bool,
+
+    /// What to do; without a command: take streams.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do instead of taking streams.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Register this device at a hub with a one-time code, write the configuration file, and
+    /// start.
+    Enrol(EnrolArgs),
+}
+
+/// Options of `enrol`.
+#[derive(Debug, Clone, Args)]
+pub struct EnrolArgs {
+    /// The code, as `stream-hub enrol` prints it; `-` reads it from stdin
+    /// [env: DEVICE_PROXY_ENROLMENT].
+    #[arg(value_name = "CODE@HUB")]
+    pub code: Option<Secret>,
+
+    /// The id that this device gets [default: the code's, else this machine's name].
+    #[arg(long, value_name = "ID")]
+    pub device: Option<DeviceId>,
+
+    /// A target, by the name of the streams that reach it. Repeatable [default: ssh, port 22 of
+    /// this machine; on Windows rdp, port 3389].
+    #[arg(long, value_name = "[NAME=]HOST:PORT")]
+    pub target: Vec<String>,
+
+    /// Where to write the configuration file, key and certificate [default: /etc/device-streams
+    /// for root, else ~/.config/device-streams].
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+
+    /// Replace the configuration file of an earlier enrolment.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Only write the files. Otherwise device-proxy starts: as the service of its package if that
+    /// is installed, else in the foreground.
+    #[arg(long)]
+    pub no_start: bool,
+
+    /// off, error, warn, info, debug or trace [default: info].
+    #[arg(long, value_name = "LEVEL", value_parser = settings::log_level)]
+    pub log_level: Option<LevelFilter>,
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock_check;
 pub mod config;
 mod echo;
+pub mod enrol;
 mod forwarding;
 pub mod hub_session;
 pub mod limits;

@@ -25,7 +25,6 @@ pub mod data_dir;
 pub mod device_session;
 pub mod documents;
 pub mod events;
-pub mod files;
 pub mod initiation;
 pub mod invocation;
 pub mod iso8601;

@@ -11,7 +11,7 @@ use crate::answer::{Answer, json};
 use crate::events::{Event, Fault};
 use crate::iso8601;
 use crate::query::QueryError;
-use crate::registry::{JobError, RegistryError};
+use crate::registry::{EnrolmentError, JobError, RegistryError};
 
 /// Names the error code beside the body; the C# SDK compares the two.
 pub const ERROR_CODE: HeaderName = HeaderName::from_static("iothub-errorcode");
@@ -105,6 +105,8 @@ impl From<RegistryError> for Refusal {
             RegistryError::Job(JobError::NotFound(_)) => ErrorCode::JOB_NOT_FOUND,
             RegistryError::Job(JobError::Exists(_)) => ErrorCode::CONFLICT,
             RegistryError::Job(JobError::TooMany) => ErrorCode::THROTTLING,
+            RegistryError::Enrolment(EnrolmentError::Unknown) => ErrorCode::UNAUTHORIZED,
+            RegistryError::Enrolment(_) => ErrorCode::ARGUMENT_INVALID,
             RegistryError::Busy => ErrorCode::THROTTLING,
             RegistryError::TooLong => ErrorCode::GENERIC_TIMEOUT,
             RegistryError::Scope(_) => ErrorCode::ARGUMENT_INVALID,

@@ -126,7 +126,8 @@ impl Server {
         Ok(Self {
             https_tls: ServerTls::new(certificate.slot(), &[b"http/1.1"])?,
             mqtts_tls: ServerTls::new(certificate.slot(), &[])?,
-            state: HubState::new(address, Arc::new(registry), config.limits),
+            state: HubState::new(address, Arc::new(registry), config.limits)
+                .with_certificate(certificate.slot()),
             data_dir,
             _lock: lock,
             certificate,

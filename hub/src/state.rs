@@ -14,6 +14,7 @@ use crate::presence::Presence;
 use crate::registry::{Activity, Identity, Registry, activity};
 use crate::schedule::Schedule;
 use crate::telemetry::RecentTelemetry;
+use crate::tls::CertificateSlot;
 
 /// What a leg's WebSocket runs over.
 pub type LegStream = TlsStream<Guarded>;
@@ -45,6 +46,8 @@ pub struct HubState {
     pub started: u64,
     /// What an operator has tuned.
     pub limits: Arc<Limits>,
+    /// The certificate that listeners show; `None` where there are none.
+    pub certificate: Option<Arc<CertificateSlot>>,
 }
 
 impl HubState {
@@ -62,6 +65,15 @@ impl HubState {
             address,
             started: activity::now(),
             limits: Arc::new(limits),
+            certificate: None,
+        }
+    }
+
+    /// The same behind listeners that show this certificate.
+    pub fn with_certificate(self, certificate: &Arc<CertificateSlot>) -> Self {
+        Self {
+            certificate: Some(Arc::clone(certificate)),
+            ..self
         }
     }
 

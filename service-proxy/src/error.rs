@@ -4,6 +4,7 @@ use crate::echo::EchoError;
 use crate::fleet::FleetError;
 use crate::local::stdio::ConnectError;
 use crate::local::tcp::ListenError;
+use crate::login::LoginError;
 
 /// Why the program did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum Error {
     /// The echo test is no success.
     #[error(transparent)]
     Echo(#[from] EchoError),
+    /// There is no login.
+    #[error(transparent)]
+    Login(#[from] LoginError),
     /// A command for many devices did not do all that was asked.
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -34,7 +38,7 @@ impl Error {
                 | Self::Connect(ConnectError::Setup(_))
                 | Self::Echo(EchoError::Setup(_))
                 | Self::Fleet(FleetError::Setup(_) | FleetError::Input(_))
-        )
+        ) || matches!(self, Self::Login(error) if error.is_usage())
     }
 
     /// The exit code where no error is printed, since nothing reads it any more: that of a program

@@ -13,7 +13,7 @@
 //! ```text
 //! local    where connections come from      tunnel   one connection's life, and its last line
 //! session  carried by stream after stream   stream   opened: initiation, then our leg
-//! fleet    twins, methods, jobs, queries
+//! fleet    twins, methods, jobs, queries    login    an operator's connection string, by a code
 //! ```
 
 pub mod cli;
@@ -27,6 +27,7 @@ pub mod hub_api;
 pub mod input;
 pub mod limits;
 pub mod local;
+pub mod login;
 pub mod sample_output;
 pub mod session;
 pub mod stream;
@@ -53,6 +54,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
             result = echo::run_and_print(config, &stop) => Ok(result?),
             () = shutdown::output_gone() => Err(Error::OutputGone),
         },
+        Config::Login(args) => Ok(login::run(args).await?),
         Config::Fleet(config) => tokio::select! {
             result = fleet::run(config, &stop) => Ok(result?),
             () = shutdown::output_gone() => Err(Error::OutputGone),

@@ -16,11 +16,14 @@ use tokio::runtime::Builder;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli: Cli = match command_line::parse() {
+    let mut cli: Cli = match command_line::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
     descriptors::raise();
+    if cli.options.config.is_none() {
+        cli.options.config = config::default_file(&cli, &settings::of_process);
+    }
     let is_check = cli.options.check_config;
     let sources = match config::sources(&cli.options, &settings::of_process) {
         Ok(sources) => sources,

@@ -9,7 +9,7 @@ mod socket;
 mod upgrade;
 
 pub use dialer::{DialError, Dialer};
-pub use exchange::{ExchangeError, HttpError, exchange};
+pub use exchange::{ExchangeError, HttpError, exchange, exchange_with_body};
 pub use legs::{DialledAhead, LegOpener};
 pub use path_watch::PathWatch;
 pub use socket::{steady, tune};

@@ -1,6 +1,8 @@
-//! TLS for clients: one crypto provider, the system's roots and those of a file, and explanations
-//! of certificate errors. Verification cannot be switched off.
+//! TLS for clients: one crypto provider, the system's roots and those of a file, or one certificate
+//! that is known by its fingerprint, and explanations of certificate errors. Verification cannot be
+//! switched off.
 
+mod pinned;
 #[cfg(all(unix, not(target_vendor = "apple")))]
 mod roots;
 mod tickets;
@@ -20,6 +22,7 @@ use verify::ServerVerifier;
 
 use crate::text_input::{self, TextError};
 
+pub use pinned::{Fingerprint, OwnCertificate, pinned_config};
 pub use verify::{BadCertificate, CertificateProblem};
 
 /// The crypto provider of all our programs. Of the TLS 1.3 suites, the one with SHA-256 comes

@@ -1,9 +1,12 @@
 //! The one phase in which every setting is decided. Option, then positional argument, then
 //! environment, then configuration file, then default.
 
+use std::path::PathBuf;
+
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::hub_address::MQTTS_PORT;
 use common::net::Dialer;
+use common::places;
 use common::secret::Secret;
 use common::settings::connection_string::{self, Found};
 use common::settings::session::{SessionConfig, SessionOptions};
@@ -17,6 +20,26 @@ use crate::limits;
 use crate::policy::{Allowed, Limits};
 use crate::target::{Target, Targets};
 use crate::transport::Transport;
+
+/// The configuration file that counts when the command line and the environment name neither one
+/// nor a connection string: what `device-proxy enrol` has written.
+pub fn default_file(cli: &Cli, environment: Environment<'_>) -> Option<PathBuf> {
+    let is_given = cli.config.is_some()
+        || cli.connection_string.is_some()
+        || cli.connection_string_file.is_some()
+        || !cli.positional.is_empty()
+        || [keys::CONFIG, keys::CONNECTION_STRING]
+            .iter()
+            .flat_map(|key| key.variables)
+            .any(|variable| environment(variable).is_some());
+    if is_given {
+        return None;
+    }
+    places::configuration(FILE)
+}
+
+/// The name of the configuration file that `device-proxy enrol` writes.
+pub const FILE: &str = "device-proxy.toml";
 
 /// The layers below the command line: this environment, and the configuration file if there is
 /// one.

@@ -6,6 +6,7 @@ pub mod bulk;
 pub mod condition;
 pub mod connections;
 pub mod draft;
+pub mod enrolments;
 mod handle;
 pub mod identities;
 pub mod jobs;

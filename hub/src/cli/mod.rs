@@ -1,7 +1,9 @@
 //! The command line of `stream-hub`: arguments only. What is not given is found in
 //! [`crate::config`]; what the commands do is in [`crate::commands`], and for `serve` in the server.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use common::hub_address::HubAddress;
@@ -58,6 +60,9 @@ pub enum AdminCommand {
     /// Look at the shared access policies, whose keys services use.
     #[command(subcommand, arg_required_else_help = true)]
     Policy(PolicyCommand),
+    /// Print a one-time code, with which `device-proxy enrol` registers a device and
+    /// `service-proxy login` gets an operator's connection string.
+    Enrol(EnrolArgs),
     /// Print the streaming endpoints, as JSON.
     Endpoints {
         /// JSON it is anyway.
@@ -103,6 +108,36 @@ pub struct ServeArgs {
     /// a hub could start with them, else 2.
     #[arg(long)]
     pub check_config: bool,
+}
+
+/// Options of `enrol`.
+#[derive(Debug, Clone, Args)]
+pub struct EnrolArgs {
+    /// How long the code is valid, 1m to 30d.
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = ttl)]
+    pub ttl: Duration,
+
+    /// The device that may redeem it; one that exists gets a new certificate. Without this, the
+    /// code is for any device that does not exist yet.
+    #[arg(long, value_name = "ID")]
+    pub device: Option<DeviceId>,
+
+    /// It is for an operator, who gets the connection string of a shared access policy.
+    #[arg(long, conflicts_with = "device")]
+    pub operator: bool,
+
+    /// The operator's shared access policy.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "service",
+        requires = "operator"
+    )]
+    pub policy: String,
+
+    /// Print no code, but revoke all that were not redeemed yet.
+    #[arg(long, conflicts_with_all = ["device", "operator", "policy", "ttl"])]
+    pub revoke: bool,
 }
 
 /// `device …`
@@ -273,6 +308,18 @@ pub struct WhichKey {
     /// With the secondary key instead of the primary one.
     #[arg(long)]
     pub secondary: bool,
+}
+
+/// How long a code may be valid.
+const TTL: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if TTL.contains(&ttl) {
+        Ok(ttl)
+    } else {
+        Err("give a time from 1m to 30d".to_owned())
+    }
 }
 
 fn thumbprint(text: &str) -> Result<Thumbprint, &'static str> {

@@ -8,6 +8,7 @@ use common::hub_address::HubAddress;
 use common::identity::DeviceIdentity;
 use common::outside;
 use common::settings::SettingError;
+use common::tls::Fingerprint;
 use serde_json::Value;
 
 use crate::cli::{AdminCommand, DeviceCommand};
@@ -17,6 +18,7 @@ use crate::registry::{Registry, RegistryError, SqliteRegistry};
 
 mod device;
 mod endpoints;
+mod enrol;
 mod identity;
 mod list;
 mod module;
@@ -57,6 +59,11 @@ pub enum CommandError {
     /// There is no such policy.
     #[error("there is no shared access policy {0:?}; `stream-hub policy list` shows them")]
     NoPolicy(String),
+    /// No code can name the hub's certificate.
+    #[error(
+        "no hub has served this data folder yet, so a code could not name its certificate; start `stream-hub serve` first"
+    )]
+    NotServedYet,
     /// The identity cannot be put into a connection string.
     #[error("{0} has no authentication, so there is no connection string for it")]
     NoCredential(DeviceIdentity),
@@ -101,6 +108,7 @@ impl From<RegistryError> for CommandError {
             | RegistryError::TooLong
             | RegistryError::Scope(_)
             | RegistryError::Job(_)
+            | RegistryError::Enrolment(_)
             | RegistryError::QueueFull(_)
             | RegistryError::Damaged { .. }
             | RegistryError::Store(_)) => Self::Store(error),
@@ -138,6 +146,7 @@ pub async fn run(
         registry: &registry,
         address: dir.address()?,
         is_address_known: dir.stored_address()?.is_some(),
+        fingerprint: dir.fingerprint()?,
         out,
         talk,
     };
@@ -159,6 +168,8 @@ struct Session<'a> {
     address: HubAddress,
     /// Whether a hub has stored it, or it is the default.
     is_address_known: bool,
+    /// By what enrolment codes name the hub; `None`: none has served this folder yet.
+    fingerprint: Option<Fingerprint>,
     out: &'a mut (dyn Write + Send),
     talk: &'a mut (dyn Write + Send),
 }
@@ -170,6 +181,7 @@ impl Session<'_> {
             AdminCommand::Module(command) => module::run(self, command).await,
             AdminCommand::Policy(command) => policy::run(self, command).await,
             AdminCommand::Endpoints { form: _ } => endpoints::run(self),
+            AdminCommand::Enrol(args) => enrol::run(self, args).await,
         }
     }
 

@@ -7,10 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use common::files::{self, Access};
 use common::hub_address::HubAddress;
+use common::tls::Fingerprint;
 
 use self::error::io_error;
-use crate::files::{self, Access};
+use crate::tls::FINGERPRINT;
 use crate::tls::ca::CA_CERTIFICATE;
 
 mod access;
@@ -49,7 +51,7 @@ impl DataDir {
             Ok(metadata) if metadata.is_dir() => false,
             Ok(_) => return Err(DataDirError::NotAFolder(path.to_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_folder(path).map_err(io_error("create the data folder", path))?;
+                files::create_folder(path).map_err(io_error("create the data folder", path))?;
                 true
             }
             Err(source) => return Err(io_error("open the data folder", path)(source)),
@@ -123,7 +125,7 @@ impl DataDir {
     /// [`DataDirError::Io`] when it cannot be made.
     pub fn tls(&self) -> Result<PathBuf, DataDirError> {
         let path = self.root.join(TLS);
-        create_folder(&path).map_err(io_error("create the folder", &path))?;
+        files::create_folder(&path).map_err(io_error("create the folder", &path))?;
         Ok(path)
     }
 
@@ -155,6 +157,20 @@ impl DataDir {
             Some(address) => Ok(address),
             None => HubAddress::parse(DEFAULT_HOST)
                 .map_err(|_| DataDirError::BadAddress(self.root.join(ADDRESS))),
+        }
+    }
+
+    /// By which certificate enrolment codes name the hub that serves this folder; `None`: none has
+    /// served it yet.
+    ///
+    /// # Errors
+    /// [`DataDirError`] when it cannot be read.
+    pub fn fingerprint(&self) -> Result<Option<Fingerprint>, DataDirError> {
+        let path = self.root.join(TLS).join(FINGERPRINT);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Fingerprint::parse(text.trim())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(io_error("read", &path)(source)),
         }
     }
 
@@ -207,17 +223,6 @@ impl DataDir {
         let file = files::open_private(&path).map_err(io_error("open", &path))?;
         Ok((path, file))
     }
-}
-
-fn create_folder(path: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        builder.mode(0o700);
-    }
-    builder.create(path)
 }
 
 #[cfg(test)]

@@ -57,6 +57,19 @@ pub(super) fn write(event: Event<'_>) {
             "request of a service refused: {}",
             chain(reason)
         ),
+        Event::DeviceEnrolled { device, peer } => {
+            log_about!(audit info, About::device(device).peer(&peer), "device enrolled");
+        }
+        Event::OperatorEnrolled { policy, peer } => {
+            let about = About::connection_from(&peer).policy(&policy);
+            log_about!(audit info, about, "operator enrolled");
+        }
+        Event::NotEnrolled { peer, reason } => log_about!(
+            warn,
+            About::connection_from(&peer),
+            "enrolment refused: {}",
+            chain(reason)
+        ),
         Event::AmqpRefused { peer, transport } => log_about!(
             warn,
             About::connection_from(&peer).transport(&transport),
@@ -244,6 +257,12 @@ fn write_certificate(certificate: Certificate<'_>) {
         Certificate::Reloaded => tracing::info!("the TLS certificate was read again"),
         Certificate::NotReloaded(reason) => {
             tracing::warn!("the changed TLS files cannot be used: {}", chain(reason));
+        }
+        Certificate::NotPublished(reason) => {
+            tracing::warn!(
+                "enrolment codes cannot be made, since the certificate's fingerprint cannot be written: {}",
+                chain(reason)
+            );
         }
         Certificate::IsCa { file } => {
             tracing::warn!(file = %file.display(), "the TLS certificate is a CA's own, which device-proxy and service-proxy refuse: give a certificate that a CA has signed, or leave --tls-cert out and let the hub make both");

@@ -151,6 +151,8 @@ pub enum Certificate<'a> {
     Reloaded,
     /// Another program changed the certificate's files, and they are of no use; the old one stays.
     NotReloaded(Reason<'a>),
+    /// No enrolment code can name the certificate: it could not be put down.
+    NotPublished(Reason<'a>),
     /// A given certificate is a CA's own: clients will refuse it.
     IsCa {
         /// The certificate.
@@ -211,6 +213,27 @@ pub enum Event<'a> {
         /// Where it came from.
         peer: SocketAddr,
         /// Why it is not believed.
+        reason: Reason<'a>,
+    },
+    /// A device has redeemed an enrolment code.
+    DeviceEnrolled {
+        /// Who it is now.
+        device: &'a DeviceIdentity,
+        /// Where it came from.
+        peer: SocketAddr,
+    },
+    /// An operator has redeemed an enrolment code.
+    OperatorEnrolled {
+        /// The shared access policy whose key it was for.
+        policy: &'a str,
+        /// Where it came from.
+        peer: SocketAddr,
+    },
+    /// An enrolment code was not redeemed.
+    NotEnrolled {
+        /// Where it came from.
+        peer: SocketAddr,
+        /// Why not.
         reason: Reason<'a>,
     },
     /// A client of a protocol that this hub does not speak was refused.

@@ -11,6 +11,7 @@ pub mod activity;
 pub mod credentials;
 
 mod changes;
+mod enrolments;
 mod identities;
 mod jobs;
 mod messages;
@@ -25,6 +26,7 @@ mod twins;
 
 pub use activity::{Activity, ActivityRecord};
 pub use changes::{ChangeLog, Changes};
+pub use enrolments::{Claim, Enrolment, EnrolmentError, EnrolmentOf, Enrolments, Redeemed};
 pub use identities::{
     Authentication, Cursor, Identities, Identity, IdentitySettings, IfMatch, Page, Statistics,
     Status, Thumbprint,
@@ -46,7 +48,16 @@ pub use twins::{DesiredChange, DeviceTwin, Members, Metadata, OnDesired, Section
 /// The whole registry.
 #[async_trait]
 pub trait Registry:
-    Identities + Twins + TwinQueries + Jobs + JobRows + Messages + Sessions + Policies + ChangeLog
+    Identities
+    + Twins
+    + TwinQueries
+    + Jobs
+    + JobRows
+    + Messages
+    + Sessions
+    + Policies
+    + Enrolments
+    + ChangeLog
 {
     /// Waits until all that devices have written to their twins and subscriptions is stored, also
     /// for those that have gone. May be dropped: what is left is still carried out as long as the
@@ -114,6 +125,9 @@ pub enum RegistryError {
     /// There is no such job, or none can be made.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// An enrolment code is not redeemed.
+    #[error(transparent)]
+    Enrolment(#[from] EnrolmentError),
     /// Too many queries are at work, for too long.
     #[error("too many queries are running; try again later")]
     Busy,

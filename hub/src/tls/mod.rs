@@ -5,5 +5,6 @@ pub mod ca;
 mod reload;
 mod slot;
 
+pub(crate) use reload::FINGERPRINT;
 pub use reload::{Certificate, CertificateError, CertificateSource};
-pub use slot::CertificateSlot;
+pub use slot::{Anchor, CertificateSlot};

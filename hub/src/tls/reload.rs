@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use common::files::{self, Access};
 use common::tls::{TlsConfigError, certificates, private_key};
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -44,6 +45,8 @@ pub enum CertificateError {
     Unusable(#[from] rustls::Error),
 }
 
+/// What [`Certificate::publish`] puts down, in the folder of the TLS material.
+pub(crate) const FINGERPRINT: &str = "fingerprint";
 /// How often the hub's own certificate is looked at.
 const MANAGED_LOOK: Duration = Duration::from_secs(6 * 3600);
 /// How often given files are looked at.
@@ -86,12 +89,27 @@ impl Certificate {
                 (chain, private_key(key)?)
             }
         };
-        Ok(Self {
+        let loaded = Self {
             slot: CertificateSlot::new(chain, key)?,
             source,
             tls_dir,
             host: host.to_owned(),
-        })
+        };
+        loaded.publish();
+        Ok(loaded)
+    }
+
+    /// Puts down what enrolment codes name this hub by, for the admin command that makes them.
+    fn publish(&self) {
+        let path = self.tls_dir.join(FINGERPRINT);
+        let text = format!("{}\n", self.slot.anchor().fingerprint());
+        if std::fs::read(&path).is_ok_and(|stored| stored == text.as_bytes()) {
+            return;
+        }
+        if let Err(error) = files::write(&path, text.as_bytes(), Access::Private) {
+            // The hub serves without it; only no code can be made.
+            emit(events::Certificate::NotPublished(&error));
+        }
     }
 
     /// Where listeners take the certificate from.
@@ -145,6 +163,7 @@ impl Certificate {
             return Ok(());
         }
         self.slot.replace(material.certificates, material.key)?;
+        self.publish();
         emit(events::Certificate::Renewed);
         if material.made == Made::CaAndServer {
             let file = &material.ca_file;
@@ -154,9 +173,10 @@ impl Certificate {
     }
 
     fn reload(&self, certificate: &Path, key: &Path) -> Result<(), CertificateError> {
-        Ok(self
-            .slot
-            .replace(certificates(certificate)?, private_key(key)?)?)
+        self.slot
+            .replace(certificates(certificate)?, private_key(key)?)?;
+        self.publish();
+        Ok(())
     }
 }
 

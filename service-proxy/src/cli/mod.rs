@@ -32,7 +32,11 @@ comes from an option or the environment, the first argument may be the device.
 
 A device that is called like a command stands behind `--`: service-proxy -- echo 2222
 
+Without a connection string and --config, service-proxy.toml in ~/.config/device-streams or
+/etc/device-streams is the configuration file; `service-proxy login` writes it.
+
 Examples:
+  service-proxy login CODE@hub.example.com
   export IOTHUB_CONNECTION_STRING=\"$(stream-hub policy connection-string service)\"
   service-proxy MyDevice 2222                   then: ssh -p 2222 user@localhost
   service-proxy listen MyDevice 2222:ssh 3389:rdp
@@ -208,8 +212,28 @@ pub enum Command {
         #[command(flatten)]
         echo: EchoArgs,
     },
+    /// Get an operator's connection string with a one-time code, and write the configuration file
+    /// that is used when nothing else is given.
+    Login(LoginArgs),
     #[command(flatten)]
     Fleet(FleetCommand),
+}
+
+/// Options of `login`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct LoginArgs {
+    /// The code, as `stream-hub enrol --operator` prints it; `-` reads it from stdin
+    /// [env: SERVICE_PROXY_ENROLMENT].
+    #[arg(value_name = "CODE@HUB")]
+    pub code: Option<Secret>,
+
+    /// Where to write the files [default: ~/.config/device-streams].
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+
+    /// Replace the configuration file of an earlier login.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Options of `echo`.

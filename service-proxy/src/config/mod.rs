@@ -19,13 +19,14 @@ use common::streaming_hosts::Patterns;
 use common::tls::{self, TlsConfigError};
 use common::wire::initiation::Timeouts;
 
+use crate::cli::LoginArgs;
 use crate::echo_plan::EchoPlan;
 use crate::forward::{Forward, ForwardError};
 use crate::sample_output::SampleOutput;
 
 pub use self::connection::ServiceConnection;
 pub use self::fleet::{FleetConfig, MethodLimits, Task};
-pub use self::resolve::{log_level, resolve, sources};
+pub use self::resolve::{FILE, default_file, log_level, resolve, sources};
 
 /// The stream name of the official samples.
 pub const DEFAULT_STREAM: &str = "TestStream";
@@ -103,6 +104,8 @@ pub enum Config {
     Connect(ConnectConfig),
     /// Test a stream.
     Echo(EchoConfig),
+    /// Get a connection string.
+    Login(LoginArgs),
     /// Manage devices.
     Fleet(FleetConfig),
 }
@@ -118,6 +121,7 @@ impl Config {
             Self::Connect(config) => &config.hub,
             Self::Echo(config) => &config.hub,
             Self::Fleet(config) => &config.hub,
+            Self::Login(_) => return Ok(()),
         };
         tls::client_config(hub.ca_file.as_deref(), None).map(drop)
     }

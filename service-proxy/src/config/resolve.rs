@@ -2,9 +2,11 @@
 //! environment, then configuration file, then default; a first argument without `HostName=` is the
 //! next argument when the connection string comes from elsewhere; an empty variable is none.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use common::identity::{DeviceId, StreamName};
+use common::places;
 use common::secret::Secret;
 use common::settings::connection_string::{self, Found};
 use common::settings::{Environment, Sources};
@@ -24,6 +26,28 @@ use crate::sample_output::SampleOutput;
 const PINGS: u64 = 4;
 const PING_SIZE: usize = 64;
 const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The configuration file that counts when the command line and the environment name neither one
+/// nor a connection string: what `service-proxy login` has written.
+pub fn default_file(cli: &Cli, environment: Environment<'_>) -> Option<PathBuf> {
+    let options = &cli.options;
+    let is_given = options.config.is_some()
+        || options.connection_string.is_some()
+        || options.connection_string_file.is_some()
+        || cli.first.as_ref().is_some_and(connection_string::is_one)
+        || matches!(cli.command, Some(Command::Login(_)))
+        || [keys::CONFIG, keys::CONNECTION_STRING]
+            .iter()
+            .flat_map(|key| key.variables)
+            .any(|variable| environment(variable).is_some());
+    if is_given {
+        return None;
+    }
+    places::configuration(FILE)
+}
+
+/// The name of the configuration file that `service-proxy login` writes.
+pub const FILE: &str = "service-proxy.toml";
 
 /// The layers below the command line: this environment, and the configuration file if there is
 /// one.
@@ -63,6 +87,13 @@ pub fn resolve(cli: Cli, sources: &Sources<'_>) -> Result<Config, ConfigError> {
         options,
         command,
     } = cli;
+    if let Some(Command::Login(args)) = command {
+        let words = [first.map(|_| ()), second.map(|_| ()), third.map(|_| ())];
+        if words.iter().any(Option::is_some) {
+            return Err(ConfigError::BeforeCommand);
+        }
+        return Ok(Config::Login(args));
+    }
     let option = connection_string::of_options(
         (keys::CONNECTION_STRING, options.connection_string.as_ref()),
         (
@@ -129,6 +160,7 @@ impl Settings {
                 sample_output: SampleOutput::on_stdout(self.sample_output),
             })),
             Command::Fleet(command) => fleet::of(self, command),
+            Command::Login(args) => Ok(Config::Login(args)),
         }
     }
 

@@ -204,7 +204,7 @@ fn stream_names_and_modules() {
     let name = |words: &[&str]| match resolved(words, &variables).unwrap() {
         Config::Connect(config) => config.name.to_string(),
         Config::Echo(config) => config.name.to_string(),
-        Config::Listen(_) | Config::Fleet(_) => panic!(),
+        Config::Listen(_) | Config::Login(_) | Config::Fleet(_) => panic!(),
     };
     assert_eq!(name(&["connect", "D"]), "TestStream");
     assert_eq!(name(&["connect", "D", "ssh"]), "ssh");

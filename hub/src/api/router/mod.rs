@@ -30,6 +30,8 @@ pub enum Route {
     Mqtt,
     /// A leg at the streaming endpoint. `None`: no leg has such a path.
     Leg(Option<(StreamId, Leg)>),
+    /// Redeeming an enrolment code.
+    Enrolment,
     /// The REST API.
     Rest(Box<Target>),
 }
@@ -69,10 +71,17 @@ pub enum Call {
 /// Finds what is behind a path. Any method and any path gives a call or a refusal.
 ///
 /// # Errors
-/// 400004 when the path is not UTF-8, which no SAS token can cover.
+/// 400004 when the path is not UTF-8, which no SAS token can cover; 405000 for another method than
+/// the one to redeem codes.
 pub fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
     if path == MQTT_WEBSOCKET_PATH {
         return Ok(Route::Mqtt);
+    }
+    if path == common::enrolment::PATH {
+        return match *method {
+            Method::POST => Ok(Route::Enrolment),
+            _ => Err(Refusal::wrong_method("POST")),
+        };
     }
     let Path { scope, canonical } = Path::parse(path)
         .ok_or_else(|| Refusal::new(ErrorCode::ARGUMENT_INVALID, "the path is not UTF-8"))?;

@@ -233,6 +233,10 @@ proptest! {
             }
             Ok(Route::Leg(_)) => prop_assert!(path.contains("ridges") || path.contains('%')),
             Ok(Route::Mqtt) => prop_assert_eq!(path, MQTT_WEBSOCKET_PATH),
+            Ok(Route::Enrolment) => prop_assert_eq!(path, common::enrolment::PATH),
+            Err(refusal) if path == common::enrolment::PATH => {
+                prop_assert_eq!(refusal.code, ErrorCode::METHOD_NOT_ALLOWED);
+            }
             Err(refusal) => prop_assert_eq!(refusal.code, ErrorCode::ARGUMENT_INVALID),
         }
     }

@@ -176,6 +176,10 @@ impl Connection {
         match router::route(request.method(), request.uri().path()) {
             Ok(Route::Mqtt) => self.mqtt(request),
             Ok(Route::Leg(leg)) => self.leg(leg, request),
+            Ok(Route::Enrolment) => {
+                let redeemed = self.redeem(request).await;
+                redeemed.unwrap_or_else(|refusal| refusal.into_answer(BodyFamily::Registry))
+            }
             Ok(Route::Rest(target)) => {
                 let family = target.family;
                 self.rest(*target, request).await.unwrap_or_else(|refusal| {
@@ -189,6 +193,20 @@ impl Connection {
                 })
             }
             Err(refusal) => refuse(refusal),
+        }
+    }
+
+    /// Redeems an enrolment code. The caller is a stranger until the code is found to be valid.
+    async fn redeem(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        let HttpListener { state, stop, .. } = &*self.listener;
+        let content = read_body(&mut request.into_body(), &state.limits).await?;
+        let certificate = self.certificate.as_ref();
+        tokio::select! {
+            redeemed = api::enrolments::redeem(state, certificate, self.peer, &content) => redeemed,
+            () = stop.cancelled() => Err(Refusal::new(
+                ErrorCode::SERVICE_UNAVAILABLE,
+                "the hub is stopping",
+            )),
         }
     }
 

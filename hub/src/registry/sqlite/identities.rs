@@ -151,7 +151,8 @@ fn page(
     })
 }
 
-fn find(connection: &Connection, id: &DeviceIdentity) -> Result<Option<Identity>> {
+/// An identity, if there is one.
+pub(super) fn find(connection: &Connection, id: &DeviceIdentity) -> Result<Option<Identity>> {
     connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM {TABLES} WHERE i.device = ?1 AND i.module = ?2"

@@ -19,6 +19,7 @@ use crate::data_dir::DataDir;
 mod changes;
 mod damaged;
 mod device_writes;
+mod enrolments;
 mod failure;
 mod identities;
 mod job_rows;

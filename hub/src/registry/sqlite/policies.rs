@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::rows::{damaged, key};
 use super::{Result, SqliteRegistry};
@@ -16,14 +16,7 @@ const SELECT: &str = "SELECT name, registry_read, registry_write, service_connec
 impl Policies for SqliteRegistry {
     async fn policy(&self, name: &str) -> Result<Option<Policy>> {
         let name = name.to_owned();
-        self.read(move |connection| {
-            connection
-                .prepare_cached(&format!("{SELECT} WHERE name = ?1"))?
-                .query_row([name], |row| Ok(row_of(row)))
-                .optional()?
-                .transpose()
-        })
-        .await
+        self.read(move |connection| find(connection, &name)).await
     }
 
     async fn policies(&self) -> Result<Vec<Policy>> {
@@ -35,6 +28,15 @@ impl Policies for SqliteRegistry {
         })
         .await
     }
+}
+
+/// A policy, if there is one of this name.
+pub(super) fn find(connection: &Connection, name: &str) -> Result<Option<Policy>> {
+    connection
+        .prepare_cached(&format!("{SELECT} WHERE name = ?1"))?
+        .query_row([name], |row| Ok(row_of(row)))
+        .optional()?
+        .transpose()
 }
 
 /// A row of [`SELECT`].

@@ -14,7 +14,7 @@ use crate::registry::{Permissions, RegistryError, StoreError};
 use crate::limits;
 
 /// Every step from an empty database to the present one.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     FIRST,
     TWINS,
     MEMBERS,
@@ -23,6 +23,7 @@ const STEPS: [&str; 8] = [
     JOBS,
     TAG_VALUES,
     MESSAGES,
+    ENROLMENTS,
 ];
 
 /// `point` in `changes` counts up for ever, also when old rows go: it begins at 2, so
@@ -202,6 +203,18 @@ CREATE INDEX messages_of ON messages (device, sequence);
 CREATE TRIGGER identity_deleted_messages AFTER DELETE ON identities WHEN OLD.module = '' BEGIN
     DELETE FROM messages WHERE device = OLD.device;
 END;
+";
+
+/// Codes that were not redeemed yet, or by a device whose answer may have been lost: of a code only
+/// its digest.
+const ENROLMENTS: &str = "
+CREATE TABLE enrolments (
+    digest  BLOB NOT NULL PRIMARY KEY,
+    device  TEXT,              -- of a device's code, when it names one
+    policy  TEXT,              -- of an operator's code
+    expires INTEGER NOT NULL,  -- Unix seconds
+    used_by TEXT               -- a thumbprint in hex
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Opens a connection with the settings that all of ours have. Where the database is in

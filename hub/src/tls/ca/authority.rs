@@ -13,7 +13,7 @@ use super::host::Host;
 use super::pem::{text_in, write};
 use super::server::Pair;
 use super::{CA_CERTIFICATE, CA_KEY, CA_LIFE, PkiError, SERVER_LIFE, SKEW};
-use crate::files::Access;
+use common::files::Access;
 
 /// The CA with its key.
 pub(super) struct Authority {

@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::PkiError;
-use crate::files::{self, Access};
+use common::files::{self, Access};
 
 pub(super) fn text_in(path: &Path) -> Result<Option<String>, PkiError> {
     match std::fs::read_to_string(path) {

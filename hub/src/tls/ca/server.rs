@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use super::host::Host;
 use super::pem::{certificate_in, text_in, write};
 use super::{PkiError, RENEWAL, SERVER_CERTIFICATE, SERVER_KEY};
-use crate::files::Access;
+use common::files::Access;
 
 /// The server's certificate with its key, and their text when they are new.
 pub(super) struct Pair {

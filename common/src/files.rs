@@ -78,7 +78,7 @@ fn write_beside(beside: &Path, content: &[u8], access: Access) -> io::Result<()>
 
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    let random = u64::from_be_bytes(common::random::bytes());
+    let random = u64::from_be_bytes(crate::random::bytes());
     name.push(format!(".{random:016x}.tmp"));
     path.with_file_name(name)
 }
@@ -88,6 +88,40 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         File::open(parent)?.sync_all()?;
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
+/// Makes a folder for its owner only, and the folders above it, where they are missing.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn create_folder(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    builder.create(path)
+}
+
+/// Gives a file to the owner of the folder that it is in, when another user, root, has written it:
+/// a package makes the folder for the user that its service runs as.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn give_to_folder_owner(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Some(folder) = path.parent() {
+        use std::os::unix::fs::{MetadataExt as _, chown};
+        let (folder, file) = (std::fs::metadata(folder)?, std::fs::metadata(path)?);
+        if (folder.uid(), folder.gid()) != (file.uid(), file.gid()) {
+            chown(path, Some(folder.uid()), Some(folder.gid()))?;
+        }
     }
     #[cfg(not(unix))]
     let _ = path;
