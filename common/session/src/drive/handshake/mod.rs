@@ -1,6 +1,11 @@
 //! The handshake on a carrier, with deadlines: the device sends a greeting, and the service begins
 //! a session or resumes one (`docs/session-protocol.md`, "Handshake"). Without a greeting, the
-//! service sends nothing.
+//! service sends nothing. Here is what both sides share; each has a file of its own.
+
+mod device;
+mod service;
+
+pub use device::{ResumeRequest, SessionRequest};
 
 use std::future::poll_fn;
 
@@ -10,9 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Duration, timeout};
 
 use crate::limits;
-use crate::proto::boot_id::BootId;
-use crate::proto::frame::{Code, Decoder, Frame, Greeting, HEADER};
-use crate::proto::proof::{Challenge, Proof, Prover, ResumeSecret, SessionId, VERSION};
+use crate::proto::frame::{Code, Decoder, Frame, HEADER};
+use crate::proto::proof::VERSION;
 
 /// Why the handshake failed.
 #[derive(Debug, thiserror::Error)]
@@ -53,42 +57,6 @@ pub enum HandshakeError {
     Lost(#[from] WebSocketError),
 }
 
-/// The service's request.
-#[derive(Debug)]
-pub enum SessionRequest {
-    /// A new session.
-    New {
-        /// Its id.
-        id: SessionId,
-        /// Proves later that a resume is the service's.
-        secret: ResumeSecret,
-        /// How long the service keeps it while it is detached.
-        grace: Duration,
-    },
-    /// To resume one.
-    Resume(ResumeRequest),
-}
-
-/// The request to resume a session.
-#[derive(Debug)]
-pub struct ResumeRequest {
-    /// Which.
-    pub id: SessionId,
-    /// Bytes that the service has received.
-    pub received: u64,
-    challenge: Challenge,
-    proof: Proof,
-    asked: Challenge,
-}
-
-impl ResumeRequest {
-    /// Whether the sender knows the secret.
-    pub fn is_proven(&self, secret: &ResumeSecret) -> bool {
-        self.proof
-            .holds(Prover::Service, secret, self.id, self.asked, self.received)
-    }
-}
-
 /// The handshake on one carrier. When one of its futures is dropped before its end, the carrier
 /// cannot be used any more.
 pub struct Exchange<S> {
@@ -116,187 +84,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
             .close(CloseFrame::NORMAL, "", limits::CLOSE)
             .await;
     }
-
-    // --- The service's side ---
-
-    /// Waits for the device's greeting, for `limit` at most.
-    ///
-    /// Not to be dropped before its end, as [`Exchange`] says.
-    ///
-    /// # Errors
-    /// [`HandshakeError`].
-    pub async fn greeting(&mut self, limit: Duration) -> Result<Greeting, HandshakeError> {
-        match self.next(limit).await? {
-            Frame::Greeting(greeting) => {
-                let Greeting {
-                    lowest, highest, ..
-                } = greeting;
-                if (lowest..=highest).contains(&VERSION) {
-                    Ok(greeting)
-                } else {
-                    Err(HandshakeError::Version { lowest, highest })
-                }
-            }
-            Frame::Refused { code, text } => Err(HandshakeError::Refused { code, text }),
-            _ => Err(HandshakeError::OutOfTurn),
-        }
-    }
-
-    /// Begins a session; the session itself receives the answer.
-    ///
-    /// Not to be dropped before its end, as [`Exchange`] says.
-    ///
-    /// # Errors
-    /// [`HandshakeError`].
-    pub async fn hello(
-        &mut self,
-        id: SessionId,
-        secret: &ResumeSecret,
-        grace: Duration,
-    ) -> Result<(), HandshakeError> {
-        let hello = Frame::Hello {
-            version: VERSION,
-            id,
-            secret: secret.clone(),
-            grace,
-        };
-        self.send(&hello).await
-    }
-
-    /// Resumes a session of which this end has received `received` bytes; returns how many the
-    /// device has received. Takes at most [`limits::RESUME`] for each step.
-    ///
-    /// Not to be dropped before its end, as [`Exchange`] says.
-    ///
-    /// # Errors
-    /// [`HandshakeError`].
-    pub async fn resume(
-        &mut self,
-        greeting: &Greeting,
-        id: SessionId,
-        secret: &ResumeSecret,
-        received: u64,
-    ) -> Result<u64, HandshakeError> {
-        let challenge = Challenge::random();
-        let asked = greeting.challenge;
-        self.send(&Frame::Resume {
-            version: VERSION,
-            id,
-            received,
-            challenge,
-            proof: Proof::new(Prover::Service, secret, id, asked, received),
-        })
-        .await?;
-        match self.next(limits::RESUME).await? {
-            Frame::Resumed { received, proof } => {
-                if proof.holds(Prover::Device, secret, id, challenge, received) {
-                    Ok(received)
-                } else {
-                    Err(HandshakeError::Proof)
-                }
-            }
-            Frame::Refused { code, text } => Err(HandshakeError::Refused { code, text }),
-            _ => Err(HandshakeError::OutOfTurn),
-        }
-    }
-
-    // --- The device's side ---
-
-    /// Sends the greeting, and waits for the service's request, for [`limits::RESUME`] at most.
-    ///
-    /// Not to be dropped before its end, as [`Exchange`] says.
-    ///
-    /// # Errors
-    /// [`HandshakeError`].
-    pub async fn greet(&mut self, boot_id: BootId) -> Result<SessionRequest, HandshakeError> {
-        let asked = Challenge::random();
-        self.send(&Frame::Greeting(Greeting {
-            lowest: VERSION,
-            highest: VERSION,
-            boot_id,
-            challenge: asked,
-        }))
-        .await?;
-        let (version, request) = match self.next(limits::RESUME).await? {
-            Frame::Hello {
-                version,
-                id,
-                secret,
-                grace,
-            } => (version, SessionRequest::New { id, secret, grace }),
-            Frame::Resume {
-                version,
-                id,
-                received,
-                challenge,
-                proof,
-            } => (
-                version,
-                SessionRequest::Resume(ResumeRequest {
-                    id,
-                    received,
-                    challenge,
-                    proof,
-                    asked,
-                }),
-            ),
-            _ => return Err(HandshakeError::OutOfTurn),
-        };
-        if version != VERSION {
-            self.refuse(Code::Version, "").await?;
-            return Err(HandshakeError::Version {
-                lowest: version,
-                highest: version,
-            });
-        }
-        Ok(request)
-    }
-
-    /// Accepts a new session.
-    ///
-    /// Not to be dropped before its end, as [`Exchange`] says.
-    ///
-    /// # Errors
-    /// [`HandshakeError`].
-    pub async fn welcome(&mut self, grace: Duration) -> Result<(), HandshakeError> {
-        self.send(&Frame::Welcome { grace }).await
-    }
-
-    /// Accepts a resume: this end has received `received` bytes, and accepts nothing more from an
-    /// older carrier.
-    ///
-    /// Not to be dropped before its end, as [`Exchange`] says.
-    ///
-    /// # Errors
-    /// [`HandshakeError`].
-    pub async fn resumed(
-        &mut self,
-        request: &ResumeRequest,
-        secret: &ResumeSecret,
-        received: u64,
-    ) -> Result<(), HandshakeError> {
-        let proof = Proof::new(
-            Prover::Device,
-            secret,
-            request.id,
-            request.challenge,
-            received,
-        );
-        self.send(&Frame::Resumed { received, proof }).await
-    }
-
-    /// Refuses the service's request.
-    ///
-    /// Not to be dropped before its end, as [`Exchange`] says.
-    ///
-    /// # Errors
-    /// [`HandshakeError`].
-    pub async fn refuse(&mut self, code: Code, text: &str) -> Result<(), HandshakeError> {
-        let text = text.to_owned();
-        self.send(&Frame::Refused { code, text }).await
-    }
-
-    // --- Both ---
 
     async fn send(&mut self, frame: &Frame) -> Result<(), HandshakeError> {
         let limit = limits::RESUME;
@@ -361,6 +148,8 @@ mod tests {
     use tokio::io::{DuplexStream, duplex};
 
     use super::*;
+    use crate::proto::boot_id::BootId;
+    use crate::proto::proof::{ResumeSecret, SessionId};
 
     async fn pair() -> (Exchange<DuplexStream>, Exchange<DuplexStream>) {
         // A small pipe finds code that relies on whole reads.
