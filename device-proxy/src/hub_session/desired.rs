@@ -7,10 +7,9 @@ use common::backoff::Backoff;
 use common::identity::RequestId;
 use common::mqtt;
 use common::wire::twin::{DesiredChange, TwinRequest, TwinResponse};
-use serde_json::Value;
 use tokio::time::{Duration, Instant};
 
-use super::reported::SECTION;
+use super::document::Twin;
 use crate::limits;
 
 const SHORTEST: Duration = Duration::from_millis(500);
@@ -49,33 +48,6 @@ pub(super) enum Read {
     Twin(Twin),
     /// The hub does not give it now; it is asked again later.
     Failed,
-}
-
-/// Our sections of a twin.
-#[derive(Debug, PartialEq)]
-pub(super) struct Twin {
-    /// The version of the desired properties.
-    pub(super) version: u64,
-    /// What is desired of us, if anything.
-    pub(super) desired: Option<Value>,
-    /// What we have reported, if anything.
-    pub(super) reported: Option<Value>,
-}
-
-impl Twin {
-    fn parse(body: &[u8]) -> Option<Self> {
-        let mut twin: Value = serde_json::from_slice(body).ok()?;
-        let version = twin.pointer("/desired/$version")?.as_u64()?;
-        let mut take = |name: &str| {
-            let section = twin.get_mut(name)?.get_mut(SECTION)?;
-            Some(section.take()).filter(|section| !section.is_null())
-        };
-        Some(Self {
-            version,
-            desired: take("desired"),
-            reported: take("reported"),
-        })
-    }
 }
 
 impl Desired {
@@ -204,8 +176,9 @@ mod tests {
     use std::collections::VecDeque;
 
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
+    use super::super::reported::SECTION;
     use super::*;
 
     fn answer(
@@ -310,32 +283,6 @@ mod tests {
         assert_eq!(desired.act(now - Duration::from_millis(1)), (None, None));
         assert!(desired.act(now).1.is_some());
         assert_eq!(answer(&mut desired, 4, 200, &twin(2)), (read(2), false));
-    }
-
-    #[test]
-    fn twins_are_read_without_ours() {
-        for (body, expected) in [
-            (json!({ "desired": { "$version": 1 } }), Some((1, None))),
-            (
-                json!({ "desired": { "$version": 1, SECTION: null } }),
-                Some((1, None)),
-            ),
-            (
-                json!({ "desired": { "$version": 2, SECTION: 7 } }),
-                Some((2, Some(json!(7)))),
-            ),
-            (json!({ "desired": {} }), None),
-            (json!({ "desired": { "$version": -1 } }), None),
-            (json!([]), None),
-        ] {
-            let twin = Twin::parse(body.to_string().as_bytes());
-            assert_eq!(
-                twin.map(|twin| (twin.version, twin.desired)),
-                expected,
-                "{body}"
-            );
-        }
-        assert_eq!(Twin::parse(b""), None);
     }
 
     /// What can happen between a hub and a device.

@@ -11,7 +11,8 @@ use common::wire::twin::{DesiredChange, TwinResponse};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::desired::{Desired, Read, Twin};
+use super::desired::{Desired, Read};
+use super::document::Twin;
 use super::methods::{Answer, Called, Methods};
 use super::reported::{Act, POLICY, Reported, Section};
 use super::status::{Confirmation, Run};

@@ -11,6 +11,7 @@
 mod causes;
 mod connect;
 mod desired;
+mod document;
 mod management;
 mod methods;
 mod reported;
