@@ -12,7 +12,7 @@
 //! 5. [`limits`], [`backoff`], [`shutdown`], [`telemetry`], [`repeats`], [`network`], [`report`]:
 //!    common behaviour of all programs.
 //! 6. [`settings`]: the sources of settings; [`places`] and [`files`]: where files are, and
-//!    how they are written.
+//!    how they are written; [`output`], [`table`]: what a program prints.
 //! 7. [`enrolment`]: how a device or an operator gets its first credential.
 
 pub mod backoff;
@@ -45,6 +45,7 @@ pub mod settings;
 pub mod shutdown;
 pub mod split_mix;
 pub mod streaming_hosts;
+pub mod table;
 pub mod telemetry;
 pub mod text_input;
 pub mod tls;

@@ -2,10 +2,10 @@
 //! memory at once.
 
 use common::identity::DeviceId;
+use common::table::Columns;
 use serde_json::json;
 
 use super::identity::last_activity;
-use super::table::Columns;
 use super::{CommandError, Session};
 use crate::cli::Form;
 use crate::documents::{self, Keys};
@@ -57,7 +57,7 @@ pub(super) async fn run(
 
 /// Reads the list twice: how wide the columns are is known at its end only.
 async fn table(session: &mut Session<'_>, of: &Of) -> Result<(), CommandError> {
-    let mut columns = Columns::of(HEAD);
+    let mut columns = Columns::new(&HEAD);
     let mut is_empty = true;
     let mut after = None;
     loop {
@@ -73,12 +73,11 @@ async fn table(session: &mut Session<'_>, of: &Of) -> Result<(), CommandError> {
         session.say(&format!("there are no {}", of.what()));
         return Ok(());
     }
-    session.line(&columns.line(HEAD))?;
     loop {
         let page = of.page(session, after.as_ref()).await?;
-        for identity in &page.identities {
-            let row = row(identity);
-            session.line(&columns.line(row.each_ref().map(String::as_str)))?;
+        let rows: Vec<_> = page.identities.iter().map(row).collect();
+        for line in columns.page(&rows) {
+            session.line(&line)?;
         }
         after = page.next;
         if after.is_none() {

@@ -23,7 +23,6 @@ mod identity;
 mod list;
 mod module;
 mod policy;
-mod table;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]

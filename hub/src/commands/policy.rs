@@ -1,9 +1,10 @@
 //! `policy …`: the shared access policies, whose keys services use.
 
 use common::connection_string::{ServiceConnectionString, ServiceCredential};
+use common::table::Columns;
 use serde_json::{Value, json};
 
-use super::{CommandError, Session, table};
+use super::{CommandError, Session};
 use crate::cli::{Form, PolicyCommand};
 
 pub(super) async fn run(
@@ -44,7 +45,7 @@ async fn list(session: &mut Session<'_>, form: Form) -> Result<(), CommandError>
         .iter()
         .map(|p| [p.name.clone(), p.permissions.names().join(", ")])
         .collect();
-    for line in table::lines(["NAME", "PERMISSIONS"], &rows) {
+    for line in Columns::new(&["NAME", "PERMISSIONS"]).page(&rows) {
         session.line(&line)?;
     }
     Ok(())

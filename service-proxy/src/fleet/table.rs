@@ -1,6 +1,7 @@
 //! Rows in the form that is wanted: a table, a JSON array, or a JSON object per line. They are
 //! printed as they come, so that only a page of them is in memory.
 
+use common::table::Columns;
 use serde_json::Value;
 
 use super::FleetError;
@@ -88,48 +89,6 @@ impl<F: Fn(&Value) -> Vec<String>> Rows<F> {
         }
         out.flush().await?;
         Ok(self.count)
-    }
-}
-
-/// Columns that are aligned, two blanks apart. They are as wide as the rows so far.
-struct Columns {
-    head: Vec<String>,
-    widths: Vec<usize>,
-    is_begun: bool,
-}
-
-impl Columns {
-    fn new(head: &[&str]) -> Self {
-        Self {
-            head: head.iter().map(|&name| name.to_owned()).collect(),
-            widths: head.iter().map(|name| name.chars().count()).collect(),
-            is_begun: false,
-        }
-    }
-
-    /// The lines of more rows, before the first of them also the head.
-    fn page(&mut self, rows: &[Vec<String>]) -> Vec<String> {
-        for row in rows {
-            for (width, cell) in self.widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        let mut lines = Vec::new();
-        if !self.is_begun && !rows.is_empty() {
-            self.is_begun = true;
-            lines.push(self.line(&self.head));
-        }
-        lines.extend(rows.iter().map(|row| self.line(row)));
-        lines
-    }
-
-    fn line(&self, cells: &[String]) -> String {
-        let padded: Vec<String> = cells
-            .iter()
-            .zip(&self.widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        padded.join("  ").trim_end().to_owned()
     }
 }
 
