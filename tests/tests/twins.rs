@@ -1,4 +1,4 @@
-//! Twins: what devices report, what services read, and what device-proxy reports about itself.
+//! Twins: what devices report, and what services read.
 
 use std::time::Duration;
 
@@ -7,14 +7,13 @@ use common::mqtt::{self, Packet};
 use common::wire::initiation::InitiationResult;
 use common::wire::twin::TwinResponse;
 use hub::device_session::TWIN_REQUESTS;
-use hub::registry::{Authentication, Status};
+use hub::registry::Status;
 use reqwest::Method;
 use serde_json::{Value, json};
-use service_proxy::hub_api::{HubApi, InitiateError, TwinError};
 use tests::hub::identity;
 use tests::raw_service::{refusal, token};
-use tests::service::{hub_api, wait_for_report};
-use tests::{RawDevice, RawService, TestDevice, TestHub, soon, wait};
+use tests::service::hub_api;
+use tests::{RawDevice, RawService, TestHub, soon, wait};
 
 /// A device that receives responses about its twin.
 struct Device(RawDevice);
@@ -314,55 +313,6 @@ async fn twins_outlive_the_hub_and_go_with_their_identity() {
 }
 
 #[tokio::test]
-async fn device_proxies_report_while_they_run() {
-    let hub = TestHub::start().await;
-    for id in ["a+b@c%d", "a+b@c%d/m#1"] {
-        let connection = hub.create(id).await;
-        let api = hub_api(&hub, "service").await;
-        let report = async || api.session_report(&identity(id)).await.unwrap();
-        assert_eq!(report().await, None);
-        let device = TestDevice::start(&hub, &connection, &["--echo"]).await;
-        wait_for_report(&hub, id, |report| report.is_some_and(|s| s.version == 1)).await;
-        let first = report().await.unwrap();
-        device.shut_down().await.unwrap();
-        assert_eq!(report().await, None, "taken back before the end");
-        let options = ["--echo", "--transport", "mqtt", "--session", "always"];
-        let device = TestDevice::start(&hub, &connection, &options).await;
-        wait_for_report(&hub, id, |report| report.is_some()).await;
-        assert_ne!(report().await.unwrap().boot_id, first.boot_id);
-        device.shut_down().await.unwrap();
-        assert_eq!(report().await, None);
-    }
-}
-
-#[tokio::test]
-async fn a_report_stays_when_the_session_is_cut_and_never_takes_it_back() {
-    let hub = TestHub::start().await;
-    let connection = hub.create("d").await;
-    let api = hub_api(&hub, "service").await;
-    let report = async || api.session_report(&identity("d")).await.unwrap();
-    let device = TestDevice::start(&hub, &connection, &["--echo"]).await;
-    wait_for_report(&hub, "d", |report| report.is_some()).await;
-    let first = report().await;
-    hub.set_status("d", Status::Disabled).await;
-    wait("the session's end", || {
-        !hub.state.presence.is_connected(&connection.identity)
-    })
-    .await;
-    assert_eq!(report().await, first, "its sessions may live");
-    // It cannot connect to withdraw the report.
-    device.shut_down().await.unwrap();
-    assert_eq!(report().await, first);
-
-    hub.set_status("d", Status::Enabled).await;
-    let options = ["--echo", "--session", "never"];
-    let device = TestDevice::start(&hub, &connection, &options).await;
-    wait_for_report(&hub, "d", |report| report.is_none()).await;
-    device.shut_down().await.unwrap();
-    assert_eq!(report().await, None);
-}
-
-#[tokio::test]
 async fn twins_report_disabled_identities() {
     let hub = TestHub::start().await;
     let api = hub_api(&hub, "service").await;
@@ -377,30 +327,4 @@ async fn twins_report_disabled_identities() {
     assert!(api.is_disabled(&identity("x")).await.is_err());
     hub.set_status("d", Status::Enabled).await;
     assert!(!api.is_disabled(&identity("d")).await.unwrap());
-}
-
-#[tokio::test]
-async fn why_a_report_cannot_be_read() {
-    let hub = TestHub::start().await;
-    hub.create_with("d", Authentication::None).await;
-    let why = async |api: &HubApi, id: &str| api.session_report(&identity(id)).await.unwrap_err();
-    let service = hub_api(&hub, "service").await;
-    assert_eq!(
-        why(&service, "x").await,
-        TwinError::Hub(InitiateError::UnknownDevice("x".to_owned()))
-    );
-    assert_eq!(
-        why(&service, "d/x").await,
-        TwinError::Hub(InitiateError::UnknownModule("d/x".to_owned()))
-    );
-    let reader = hub_api(&hub, "registryRead").await;
-    assert!(matches!(
-        why(&reader, "d").await,
-        TwinError::Hub(InitiateError::Unauthorised { .. })
-    ));
-    hub.shut_down().await;
-    assert!(matches!(
-        why(&service, "d").await,
-        TwinError::Hub(InitiateError::Unreachable { .. })
-    ));
 }
