@@ -6,7 +6,7 @@ use common::identity::{DeviceIdentity, ModuleId, StreamName};
 
 use super::connection::ServiceConnection;
 use super::settings::Settings;
-use super::{Config, ConfigError, HubConfig};
+use super::{Config, ConfigError, HubConfig, keys};
 use crate::cli::{
     DevicesArgs, FleetCommand, InventoryArgs, JobCommand, MethodArgs, MonitorArgs, QueryArgs,
     RunArgs, SshArgs, TwinCommand,
@@ -14,6 +14,9 @@ use crate::cli::{
 
 /// The stream name of SSH servers, as in device-proxy's examples.
 const SSH: &str = "ssh";
+/// How long Ansible's ssh waits for an offline device, in seconds. Ansible itself gives up after 10 s,
+/// and then does not know why.
+const ANSIBLE_CONNECT: &str = "5";
 /// The shortest time that hubs let a device have for its answer to a direct method.
 const SHORTEST_RESPONSE: Duration = Duration::from_secs(5);
 
@@ -114,11 +117,19 @@ pub(super) fn of(settings: Settings, command: FleetCommand) -> Result<Config, Co
         FleetCommand::Inventory(_) if settings.connection.secret.is_some() => {
             return Err(ConfigError::SecretInInventory);
         }
-        FleetCommand::Inventory(args) => Task::Inventory {
-            target: ssh_target(&settings, &args.ssh)?,
-            args,
-            connection: settings.connection,
-        },
+        FleetCommand::Inventory(args) => {
+            let target = ssh_target(&settings, &args.ssh)?;
+            let mut connection = settings.connection;
+            if settings.connect_timeout.is_none() {
+                let option = format!("--{}", keys::CONNECT_TIMEOUT.name);
+                connection.options.extend([option, ANSIBLE_CONNECT.to_owned()]);
+            }
+            Task::Inventory {
+                args,
+                target,
+                connection,
+            }
+        }
         FleetCommand::Monitor(args) => Task::Monitor(args),
     };
     Ok(Config::Fleet(FleetConfig {
@@ -239,6 +250,24 @@ mod tests {
             options.contains("--streaming-hosts *.a.b:1, c --session never"),
             "{options}"
         );
+    }
+
+    #[test]
+    fn ansible_learns_in_time_that_a_device_is_offline() {
+        let options = |words: &[&str]| match resolved(&[words, &["inventory"]].concat()).unwrap() {
+            Task::Inventory { connection, .. } => connection.options.join(" "),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(options(&[]), "--log-level warn --connect-timeout 5");
+        assert_eq!(
+            options(&["--connect-timeout", "0"]),
+            "--connect-timeout 0 --log-level warn"
+        );
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "connect-timeout = 7").unwrap();
+        let path = file.path().to_str().unwrap();
+        let of_file = format!("--config {path} --log-level warn");
+        assert_eq!(options(&["--config", path]), of_file);
     }
 
     #[test]
