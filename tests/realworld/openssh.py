@@ -96,18 +96,23 @@ def main(lab):
 
 
 class Sshd:
-    """An sshd for the current user, with a key made for this run."""
+    """An sshd for the current user, with keys made for this run. Clients know it as `host`, and log
+    in with `user_key`, or with one made for it. `settings` are further lines of its configuration."""
 
-    def __init__(self, lab, sshd, keygen, port=None, name="ssh", under=()):
+    def __init__(
+        self, lab, sshd, keygen, port=None, name="ssh", under=(), host=DEVICE, user_key=None, settings=()
+    ):  # fmt: skip
         folder = lab.folder / name
         folder.mkdir(mode=0o700)
         self.user = getpass.getuser()
         self.port = port or harness.free_port()
-        for key in ("host_key", "user_key"):
-            lab.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", folder / key])
-        (folder / "authorized_keys").write_bytes((folder / "user_key.pub").read_bytes())
+        self.user_key = user_key or folder / "user_key"
+        self.known_hosts = folder / "known_hosts"
+        for key in (folder / "host_key", *([] if user_key else [self.user_key])):
+            lab.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", key])
+        (folder / "authorized_keys").write_bytes(self.user_key.with_suffix(".pub").read_bytes())
         host_key = (folder / "host_key.pub").read_text().split()
-        (folder / "known_hosts").write_text(f"{DEVICE} {host_key[0]} {host_key[1]}\n")
+        self.known_hosts.write_text(f"{host} {host_key[0]} {host_key[1]}\n")
         (folder / "sshd_config").write_text(
             f"""
             Port {self.port}
@@ -124,6 +129,7 @@ class Sshd:
             MaxStartups 100
             Subsystem sftp internal-sftp
             """.replace("            ", "")
+            + "".join(f"{line}\n" for line in settings)
         )
         # As root sshd requires this folder, which is missing where it has never run.
         if os.geteuid() == 0:
@@ -132,12 +138,12 @@ class Sshd:
         process.wait_for(r"Server listening on")
         self.client_options = [
             "-F", "/dev/null",
-            "-i", str(folder / "user_key"),
+            "-i", str(self.user_key),
             "-o", "IdentitiesOnly=yes",
             "-o", "BatchMode=yes",
             "-o", "StrictHostKeyChecking=yes",
-            "-o", f"UserKnownHostsFile={folder}/known_hosts",
-            "-o", f"HostKeyAlias={DEVICE}",
+            "-o", f"UserKnownHostsFile={self.known_hosts}",
+            "-o", f"HostKeyAlias={host}",
             "-o", "ConnectTimeout=30",
         ]  # fmt: skip
 
