@@ -61,7 +61,6 @@ def play(lab, hub, fleet, playbook, control):
         expected = {device: of_a_site if site(device) == "north" else ok for device in DEVICES}
         equal(recap, {**expected, OFFLINE: (0, 0, 1, 0, 0)}, "ok, changed, unreachable, failed, skipped of each host")
         equal(run.popen.returncode, 4, "exit code, which says that a host was unreachable")
-        check("the device is not connected to the hub" in run.output, "it does not say why")
     with lab.step("each device has the files that were meant for it"):
         for device, folder in fleet.folders.items():
             equal((folder / "site").read_text(), f"{device} in {site(device)}\n", f"what {device} has")

@@ -14,8 +14,8 @@ use crate::cli::{
 
 /// The stream name of SSH servers, as in device-proxy's examples.
 const SSH: &str = "ssh";
-/// How long Ansible's ssh waits for an offline device, in seconds. Ansible itself gives up after 10 s,
-/// and then does not know why.
+/// How long Ansible's ssh waits for an offline device, in seconds: a device that is away does not hold
+/// up a play until Ansible's own limit of 10 s.
 const ANSIBLE_CONNECT: &str = "5";
 /// The shortest time that hubs let a device have for its answer to a direct method.
 const SHORTEST_RESPONSE: Duration = Duration::from_secs(5);
@@ -122,7 +122,9 @@ pub(super) fn of(settings: Settings, command: FleetCommand) -> Result<Config, Co
             let mut connection = settings.connection;
             if settings.connect_timeout.is_none() {
                 let option = format!("--{}", keys::CONNECT_TIMEOUT.name);
-                connection.options.extend([option, ANSIBLE_CONNECT.to_owned()]);
+                connection
+                    .options
+                    .extend([option, ANSIBLE_CONNECT.to_owned()]);
             }
             Task::Inventory {
                 args,
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn ansible_learns_in_time_that_a_device_is_offline() {
+    fn ansible_does_not_wait_long_for_an_offline_device() {
         let options = |words: &[&str]| match resolved(&[words, &["inventory"]].concat()).unwrap() {
             Task::Inventory { connection, .. } => connection.options.join(" "),
             other => panic!("{other:?}"),
