@@ -9,8 +9,8 @@
 //! 3. [`tls`], [`net`], [`streaming_hosts`], [`websocket`], [`mqtt`]: connections to the hub.
 //! 4. [`tunnel`]: copies bytes between a local socket and a stream; [`session`]: many connections
 //!    that share a stream and outlive it.
-//! 5. [`limits`], [`backoff`], [`shutdown`], [`telemetry`], [`repeats`], [`network`], [`report`]:
-//!    common behaviour of all programs.
+//! 5. [`limits`], [`backoff`], [`shutdown`], [`telemetry`], [`repeats`], [`network`], [`report`],
+//!    [`service_manager`]: common behaviour of all programs.
 //! 6. [`settings`]: the sources of settings; [`places`] and [`files`]: where files are, and
 //!    how they are written; [`output`], [`table`]: what a program prints.
 //! 7. [`enrolment`]: how a device or an operator gets its first credential.
@@ -40,6 +40,7 @@ pub mod report;
 pub mod sample_output;
 pub mod sas_token;
 pub mod secret;
+pub mod service_manager;
 pub mod session_mode;
 pub mod settings;
 pub mod shutdown;

@@ -24,6 +24,7 @@ pub mod target;
 pub mod transport;
 
 use common::optional::or_never;
+use common::service_manager::{self, Watchdog};
 use common::wire::twin::BootId;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -52,10 +53,15 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), Fata
         answers,
         stop.clone(),
     );
+    // Not when the hub is reached: a machine that boots offline shall not wait for it.
+    service_manager::ready();
+    let mut watchdog = Watchdog::new();
     let result = tokio::select! {
         result = Supervisor::new(config, outbox).run(&streams, &policy, &stop) => result,
         never = or_never(file.map(|file| follow(file, &policy))) => match never {},
+        () = async { loop { watchdog.feed().await } } => Ok(()),
     };
+    service_manager::stopping();
     stop.cancel();
     let _ = timeout(limits::DRAIN + limits::CLOSE, streams.drain()).await;
     result

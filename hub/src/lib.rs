@@ -25,6 +25,7 @@ pub mod data_dir;
 pub mod device_session;
 pub mod documents;
 pub mod events;
+mod inherited;
 pub mod initiation;
 pub mod invocation;
 pub mod iso8601;

@@ -22,11 +22,14 @@ use tokio::runtime::Runtime;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli: Cli = match command_line::parse() {
+    let mut cli: Cli = match command_line::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
     descriptors::raise();
+    if cli.config.is_none() {
+        cli.config = config::default_file(&cli, &settings::of_process);
+    }
     let sources = match config::sources(&cli, &settings::of_process) {
         Ok(sources) => sources,
         Err(error) => return report::usage(&error),
@@ -35,6 +38,12 @@ fn main() -> ExitCode {
         Ok(level) => telemetry::init(level),
         Err(error) => return report::usage(&error),
     };
+    #[cfg(unix)]
+    if matches!(cli.command, Command::Admin(_))
+        && let Ok(data_dir) = config::data_dir(&cli, &sources)
+    {
+        become_owner(&data_dir);
+    }
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return report::failure(&error),
@@ -101,5 +110,28 @@ async fn administer(data_dir: &Path, command: AdminCommand) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_usage() => report::usage(&error),
         Err(error) => report::failure(&error),
+    }
+}
+
+/// Root's admin commands do their work as the user that the data folder belongs to, as a service's
+/// does: what they write is that user's then. Returns where there is nothing to change, or no way
+/// to; the folder's owner is looked at later in any case.
+#[cfg(unix)]
+fn become_owner(data_dir: &Path) {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::process::CommandExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let owner = std::fs::metadata(data_dir).ok();
+    let owner = owner.filter(|owner| owner.uid() != 0);
+    if let (Some(owner), Ok(program)) = (owner, std::env::current_exe()) {
+        let mut command = std::process::Command::new(program);
+        command
+            .args(std::env::args_os().skip(1))
+            .uid(owner.uid())
+            .gid(owner.gid());
+        // It comes back only with an error.
+        let _ = command.exec();
     }
 }

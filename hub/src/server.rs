@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use common::hub_address::HubAddress;
+use common::service_manager::{self, Watchdog};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
@@ -16,6 +17,7 @@ use crate::admission::Strangers;
 use crate::config::{AmqpsListen, ServeConfig};
 use crate::data_dir::{DataDir, DataDirError, ServeLock};
 use crate::events::{Event, Fault};
+use crate::inherited::Inherited;
 use crate::jobs;
 use crate::limits;
 use crate::listeners::{self, AmqpListener, HttpListener, MqttListener, ServerTls};
@@ -113,6 +115,11 @@ impl Server {
         let data_dir = DataDir::open(&config.data_dir)?;
         let lock = data_dir.lock()?;
         let registry = SqliteRegistry::open(&data_dir)?;
+        let mut inherited = Inherited::of_process();
+        let mut bind = |address, option| match inherited.take(address) {
+            Some(listener) => Ok(listener),
+            None => bind(address, option),
+        };
         let https = bind(config.https, "--https")?;
         let mqtts = config.mqtts.map(|at| bind(at, "--mqtts")).transpose()?;
         let amqps = match config.amqps {
@@ -220,6 +227,7 @@ impl Server {
         let stop_requests = CancellationToken::new();
         let stop_sessions = CancellationToken::new();
         self.report_listeners();
+        service_manager::ready();
         // Shared by their connections, which live long.
         let http = Arc::new(HttpListener {
             state: self.state.clone(),
@@ -235,6 +243,7 @@ impl Server {
             strangers.clone(),
             stop_listening.clone(),
             tasks.clone(),
+            Some(Watchdog::new()),
             move |socket, peer, permit, place| Arc::clone(&http).serve(socket, peer, permit, place),
         ));
         // What is refused on AMQP's port takes from MQTT's half.
@@ -254,6 +263,7 @@ impl Server {
                 strangers.clone(),
                 stop_listening.clone(),
                 tasks.clone(),
+                None,
                 move |socket, peer, permit, place| amqp.clone().serve(socket, peer, permit, place),
             ));
         }
@@ -269,6 +279,7 @@ impl Server {
                 strangers,
                 stop_listening.clone(),
                 tasks.clone(),
+                None,
                 move |socket, peer, permit, place| {
                     Arc::clone(&mqtt).serve(socket, peer, permit, place)
                 },
@@ -284,6 +295,7 @@ impl Server {
             () = jobs::follow(self.state.clone()) => {}
             () = self.certificate.keep_fresh() => {}
         }
+        service_manager::stopping();
         Event::Stopping.emit();
         // No new strangers,
         stop_listening.cancel();

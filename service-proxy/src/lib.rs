@@ -33,7 +33,7 @@ pub mod session;
 pub mod stream;
 pub mod tunnel;
 
-use common::{output, shutdown};
+use common::{output, service_manager, shutdown};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ListenConfig};
@@ -66,6 +66,7 @@ async fn listen(config: ListenConfig, stop: CancellationToken) -> Result<(), Err
     let listener = Listener::bind(config).await?;
     // The program that started us waits for these lines; a closed output is no reason to end.
     output::stdout().text(&listener.announcement());
+    service_manager::ready();
     listener.run(stop).await;
     Ok(())
 }

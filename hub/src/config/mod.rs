@@ -15,7 +15,7 @@ use common::tls::TlsConfigError;
 use crate::limits::Limits;
 use crate::tls::CertificateSource;
 
-pub use self::resolve::{admin, data_dir, log_level, serve, sources};
+pub use self::resolve::{admin, data_dir, default_file, log_level, serve, sources};
 
 /// What is wrong with how the program was called.
 #[derive(Debug, thiserror::Error)]

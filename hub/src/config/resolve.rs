@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use common::hub_address::{AMQPS_PORT, HTTPS_PORT, HubAddress, MQTTS_PORT};
+use common::places;
 use common::settings::{Environment, Setting, Sources};
 use tracing::level_filters::LevelFilter;
 
@@ -45,6 +46,19 @@ pub fn log_level(cli: &Cli, sources: &Sources<'_>) -> Result<LevelFilter, Config
 pub fn data_dir(cli: &Cli, sources: &Sources<'_>) -> Result<PathBuf, ConfigError> {
     let path = sources.path(keys::DATA_DIR, cli.data_dir.clone())?;
     Ok(path.map_or_else(|| DATA_DIR.into(), Setting::into_value))
+}
+
+/// The configuration file that counts when the command line and the environment name neither one
+/// nor a data folder: the machine's, which the package installs.
+pub fn default_file(cli: &Cli, environment: Environment<'_>) -> Option<PathBuf> {
+    let is_given = cli.config.is_some()
+        || cli.data_dir.is_some()
+        || [keys::CONFIG, keys::DATA_DIR]
+            .iter()
+            .flat_map(|key| key.variables)
+            .any(|variable| environment(variable).is_some());
+    let file = places::of_system().join("stream-hub.toml");
+    (!is_given && file.is_file()).then_some(file)
 }
 
 /// The whole configuration of a hub in this data folder.

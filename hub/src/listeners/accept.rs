@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::backoff::Backoff;
 use common::descriptors;
+use common::service_manager::Watchdog;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -24,14 +25,23 @@ pub fn permits(connections: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(descriptors::room(connections, 1, 2)))
 }
 
+/// Ends each time that the watchdog was fed; never without one.
+async fn fed(watchdog: &mut Option<Watchdog>) {
+    match watchdog {
+        Some(watchdog) => watchdog.feed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Accepts while there are permits, until `stop` is cancelled; every connection becomes a task of
-/// `tasks`. When accepting fails (descriptors ran out, say), it backs off and goes on.
+/// `tasks`. The watchdog is fed from the loop. When accepting fails (descriptors ran out, say), it backs off and goes on.
 pub async fn run<F, S>(
     listener: TcpListener,
     permits: Arc<Semaphore>,
     strangers: Strangers,
     stop: CancellationToken,
     tasks: TaskTracker,
+    mut watchdog: Option<Watchdog>,
     serve: F,
 ) where
     F: Fn(TcpStream, SocketAddr, Permit, Place) -> S,
@@ -41,6 +51,7 @@ pub async fn run<F, S>(
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
+            () = fed(&mut watchdog) => continue,
             accepted = async {
                 let permit = Arc::clone(&permits).acquire_owned().await.ok();
                 (permit, listener.accept().await)
