@@ -108,8 +108,18 @@ def memory(pids, what="rss"):
     return total / 1024
 
 
+def peak(pid):
+    """The most resident memory of a process since its start, or since `reset_peak`, in MiB."""
+    return _kib(pid, "peak") / 1024
+
+
+def reset_peak(pid):
+    pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def _kib(pid, what):
-    name, label = ("status", "VmRSS:") if what == "rss" else ("smaps_rollup", "Pss:")
+    names = {"rss": ("status", "VmRSS:"), "pss": ("smaps_rollup", "Pss:"), "peak": ("status", "VmHWM:")}
+    name, label = names[what]
     with open(f"/proc/{pid}/{name}") as file:
         return int(next(line for line in file if line.startswith(label)).split()[1])
 

@@ -1,4 +1,4 @@
-"""The hub's service API, as far as it is needed to register many devices."""
+"""The hub's service API, as far as it is needed to register many devices and to run jobs."""
 
 import base64
 import hashlib
@@ -24,12 +24,14 @@ class Rest:
         host = parts["HostName"].partition(":")[0]
         self.token = _token(host, parts["SharedAccessKeyName"], parts["SharedAccessKey"])
 
-    def call(self, method, path, body):
+    def call(self, method, path, body=None):
         headers = {"Authorization": self.token, "Content-Type": "application/json"}
-        self.connection.request(method, f"{path}?api-version=2020-09-30", json.dumps(body), headers)
+        text = None if body is None else json.dumps(body)
+        self.connection.request(method, f"{path}?api-version=2020-09-30", text, headers)
         answer = self.connection.getresponse()
         text = answer.read().decode()
         check(answer.status == 200, f"{method} {path}: {answer.status} {text[:300]}")
+        return json.loads(text)
 
 
 def _token(host, policy, key):

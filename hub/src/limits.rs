@@ -73,6 +73,9 @@ pub const JOBS_AT_ONCE: usize = 10;
 /// Devices that one job has at work at once: a device may take its time to answer, and each is a
 /// few KiB.
 pub const JOB_DEVICES_AT_ONCE: usize = 256;
+/// How long after the hub's start a job that is older than this start waits for devices to connect
+/// again: SDKs try again after delays of up to half a minute.
+pub const JOB_RECONNECT: Duration = Duration::from_secs(60);
 /// Bytes of a device's answer that its row keeps: 10,000 rows are as many in the database.
 pub const JOB_PAYLOAD: usize = 8 << 10;
 /// How long a job may run, in seconds, unless it says something else (IoT Hub's default),

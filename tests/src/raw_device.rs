@@ -52,6 +52,27 @@ pub fn password(connection: &DeviceConnectionString, expiry: u64) -> String {
         .to_owned()
 }
 
+/// The bytes of CONNECT with this password.
+pub fn connect_packet(
+    connection: &DeviceConnectionString,
+    password: &str,
+    clean_session: bool,
+) -> Vec<u8> {
+    let identity = &connection.identity;
+    let connect = packet::Connect::builder()
+        .client_id(identity.to_string())
+        .unwrap()
+        .user_name(topics::user_name(connection.host.name(), identity, "test"))
+        .unwrap()
+        .password(password)
+        .unwrap()
+        .clean_session(clean_session)
+        .keep_alive(240)
+        .build()
+        .unwrap();
+    connect.to_continuous_buffer()
+}
+
 impl RawDevice {
     /// Opens the connection and sends nothing.
     pub async fn open(hub: &TestHub) -> Self {
@@ -97,22 +118,8 @@ impl RawDevice {
         password: &str,
         clean_session: bool,
     ) -> (ConnectReturnCode, bool) {
-        let identity = &connection.identity;
-        let connect = packet::Connect::builder()
-            .client_id(identity.to_string())
-            .unwrap()
-            .user_name(topics::user_name(connection.host.name(), identity, "test"))
-            .unwrap()
-            .password(password)
-            .unwrap()
-            .clean_session(clean_session)
-            .keep_alive(240)
-            .build()
-            .unwrap();
-        self.io
-            .write(&connect.to_continuous_buffer())
-            .await
-            .unwrap();
+        let connect = connect_packet(connection, password, clean_session);
+        self.io.write(&connect).await.unwrap();
         match self.packet().await {
             Packet::Connack(answer) => (answer.return_code(), answer.session_present()),
             other => panic!("{other:?} instead of CONNACK"),

@@ -5,48 +5,7 @@ use std::time::{Duration, Instant};
 use common::wire::{method, twin};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::raw_service::refusal;
 use tests::{RawDevice, RawService, TestHub};
-use tokio::time::sleep;
-
-async fn call(
-    service: &RawService,
-    method: Method,
-    path: &str,
-    body: Option<&Value>,
-) -> Result<Value, u32> {
-    let mut call = service.call(method, path);
-    if let Some(body) = body {
-        call = call.body(body.to_string());
-    }
-    let answer = call.send().await.unwrap();
-    if answer.status() != 200 {
-        return Err(refusal(answer).await.1);
-    }
-    Ok(serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap())
-}
-
-async fn make(service: &RawService, id: &str, body: &Value) -> Result<Value, u32> {
-    call(service, Method::PUT, &format!("/jobs/v2/{id}"), Some(body)).await
-}
-
-async fn read(service: &RawService, id: &str) -> Value {
-    let path = format!("/jobs/v2/{id}?api-version=2021-04-12");
-    call(service, Method::GET, &path, None).await.unwrap()
-}
-
-/// The job once it has ended.
-async fn ended(service: &RawService, id: &str) -> Value {
-    let started = Instant::now();
-    loop {
-        let job = read(service, id).await;
-        if job["endTime"].is_string() {
-            return job;
-        }
-        assert!(started.elapsed() < Duration::from_secs(120), "{job}");
-        sleep(Duration::from_millis(50)).await;
-    }
-}
 
 fn update(condition: &str) -> Value {
     json!({
@@ -61,7 +20,8 @@ fn update(condition: &str) -> Value {
 async fn tag(service: &RawService, device: &str, group: &str) {
     let body = json!({ "tags": { "group": group } });
     let path = format!("/twins/{device}");
-    call(service, Method::PATCH, &path, Some(&body))
+    service
+        .json(Method::PATCH, &path, Some(&body))
         .await
         .unwrap();
 }
@@ -81,12 +41,12 @@ async fn a_job_changes_the_twins_that_its_condition_selects() {
     device.subscribe_to(twin::DESIRED_FILTER).await;
 
     let condition = "tags.group = 'a' AND NOT connectionState = 'x'";
-    let made = make(&service, "j", &update(condition)).await.unwrap();
+    let made = service.make_job("j", &update(condition)).await.unwrap();
     assert_eq!(
         (&made["status"], &made["jobId"]),
         (&json!("queued"), &json!("j"))
     );
-    let job = ended(&service, "j").await;
+    let job = service.ended_job("j").await;
     assert_eq!(job["status"], "completed");
     assert_eq!(
         job["deviceJobStatistics"],
@@ -101,23 +61,24 @@ async fn a_job_changes_the_twins_that_its_condition_selects() {
     assert_eq!(body, br#"{"$version":2,"wanted":true}"#);
     for n in 0..5 {
         let path = format!("/twins/d{n}");
-        let twin = call(&service, Method::GET, &path, None).await.unwrap();
+        let twin = service.json(Method::GET, &path, None).await.unwrap();
         let floor = &twin["tags"]["Floor"];
         assert_eq!(*floor, if n < 3 { json!(3) } else { Value::Null });
     }
 
     // The id is taken, and a condition that selects nothing is no fault.
-    assert_eq!(make(&service, "j", &update("*")).await, Err(409_000));
-    make(&service, "none", &update("tags.group = 'z'"))
+    assert_eq!(service.make_job("j", &update("*")).await, Err(409_000));
+    service
+        .make_job("none", &update("tags.group = 'z'"))
         .await
         .unwrap();
-    let job = ended(&service, "none").await;
+    let job = service.ended_job("none").await;
     assert_eq!(job["deviceJobStatistics"]["deviceCount"], 0);
     // Another etag: each device fails for itself.
     let mut other = update("*");
     other["updateTwin"]["etag"] = json!("abc");
-    make(&service, "etag", &other).await.unwrap();
-    let job = ended(&service, "etag").await;
+    service.make_job("etag", &other).await.unwrap();
+    let job = service.ended_job("etag").await;
     assert_eq!(job["status"], "completed");
     assert_eq!(job["deviceJobStatistics"]["failedCount"], 5);
 }
@@ -137,14 +98,14 @@ async fn a_job_calls_a_method_and_keeps_what_each_device_answers() {
         },
         "maxExecutionTimeInSeconds": 100,
     });
-    make(&service, "j", &job).await.unwrap();
+    service.make_job("j", &job).await.unwrap();
     device.subscribe_to(method::FILTER).await;
     let (topic, payload) = device.message().await;
     let rid = topic
         .strip_prefix("$iothub/methods/POST/lockDoor/?$rid=")
         .unwrap();
     assert_eq!(payload, br#"{"doorId":1}"#);
-    let running = read(&service, "j").await;
+    let running = service.job("j").await;
     assert_eq!(running["status"], "running");
     device
         .publish(
@@ -152,7 +113,7 @@ async fn a_job_calls_a_method_and_keeps_what_each_device_answers() {
             b"\"locked\"",
         )
         .await;
-    let job = ended(&service, "j").await;
+    let job = service.ended_job("j").await;
     assert_eq!(job["status"], "completed");
     assert_eq!(
         job["deviceJobStatistics"],
@@ -164,7 +125,8 @@ async fn a_job_calls_a_method_and_keeps_what_each_device_answers() {
     assert_eq!(job["cloudToDeviceMethod"]["methodName"], "lockDoor");
 
     let query = json!({ "query": "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'j'" });
-    let rows = call(&service, Method::POST, "/devices/query", Some(&query))
+    let rows = service
+        .json(Method::POST, "/devices/query", Some(&query))
         .await
         .unwrap();
     let [away, here] = &rows.as_array().unwrap()[..] else {
@@ -188,6 +150,54 @@ async fn a_job_calls_a_method_and_keeps_what_each_device_answers() {
 }
 
 #[tokio::test]
+async fn a_job_works_on_modules_when_its_condition_is_on_them() {
+    let hub = TestHub::start().await;
+    let service = RawService::new(&hub).await;
+    for id in ["a", "b", "a/m", "a/other"] {
+        hub.create(id).await;
+    }
+    let connection = hub.create("b/m").await;
+    let mut module = RawDevice::connect(&hub, &connection).await;
+    module.subscribe_to(method::FILTER).await;
+    let condition = "FROM devices.modules WHERE ModuleId = 'm'";
+    service.make_job("twins", &update(condition)).await.unwrap();
+    let job = service.ended_job("twins").await;
+    assert_eq!(job["queryCondition"], condition);
+    assert_eq!(job["deviceJobStatistics"]["succeededCount"], 2);
+    for (path, floor) in [
+        ("/twins/a/modules/m", json!(3)),
+        ("/twins/b/modules/m", json!(3)),
+        ("/twins/a/modules/other", Value::Null),
+        ("/twins/a", Value::Null),
+    ] {
+        let twin = service.json(Method::GET, path, None).await.unwrap();
+        assert_eq!(twin["tags"]["Floor"], floor, "{path}");
+    }
+
+    let call = json!({
+        "type": "scheduleDeviceMethod", "queryCondition": condition,
+        "cloudToDeviceMethod": { "methodName": "m" },
+    });
+    service.make_job("methods", &call).await.unwrap();
+    let (topic, _) = module.message().await;
+    let (_, rid) = topic.split_once("/?$rid=").unwrap();
+    let answer = format!("$iothub/methods/res/200/?$rid={rid}");
+    module.publish(&answer, b"7").await;
+    service.ended_job("methods").await;
+    let query = "SELECT * FROM devices.jobs WHERE jobId = 'methods' AND moduleId = 'm'";
+    let rows = service.rows(query).await;
+    let [away, here] = &rows[..] else {
+        panic!("{rows:?}");
+    };
+    assert_eq!((&away["deviceId"], &here["deviceId"]), (&json!("a"), &json!("b")));
+    assert_eq!(away["error"]["code"], "DeviceNotOnline");
+    assert_eq!(here["outcome"]["deviceMethodResponse"]["payload"], 7);
+
+    let jobs = update("FROM devices.jobs WHERE jobId = 'twins'");
+    assert_eq!(service.make_job("x", &jobs).await, Err(400_004));
+}
+
+#[tokio::test]
 async fn jobs_wait_for_their_time_are_cancelled_listed_and_refused() {
     let hub = TestHub::start().await;
     let service = RawService::new(&hub).await;
@@ -196,27 +206,27 @@ async fn jobs_wait_for_their_time_are_cancelled_listed_and_refused() {
     device.subscribe_to(method::FILTER).await;
     let mut later = update("*");
     later["startTime"] = json!("2999-01-01T00:00:00.000Z");
-    let made = make(&service, "later", &later).await.unwrap();
+    let made = service.make_job("later", &later).await.unwrap();
     assert_eq!(made["status"], "queued", "IoT Hub's word for every new one");
-    assert_eq!(read(&service, "later").await["status"], "scheduled");
+    assert_eq!(service.job("later").await["status"], "scheduled");
 
     // One that runs: the device never answers.
     let slow = json!({
         "type": "scheduleDeviceMethod", "queryCondition": "*",
         "cloudToDeviceMethod": { "methodName": "m", "responseTimeoutInSeconds": 300 },
     });
-    make(&service, "slow", &slow).await.unwrap();
+    service.make_job("slow", &slow).await.unwrap();
     device.message().await;
     for id in ["later", "slow", "slow"] {
         let path = format!("/jobs/v2/{id}/cancel");
-        let job = call(&service, Method::POST, &path, None).await.unwrap();
+        let job = service.json(Method::POST, &path, None).await.unwrap();
         assert_eq!(job["status"], "cancelled");
     }
     // One that has too little time.
     let mut short = slow.clone();
     short["maxExecutionTimeInSeconds"] = json!(1);
-    make(&service, "short", &short).await.unwrap();
-    let job = ended(&service, "short").await;
+    service.make_job("short", &short).await.unwrap();
+    let job = service.ended_job("short").await;
     assert_eq!(
         (&job["status"], &job["deviceJobStatistics"]["failedCount"]),
         (&json!("failed"), &json!(1))
@@ -249,7 +259,7 @@ async fn jobs_wait_for_their_time_are_cancelled_listed_and_refused() {
     }
     assert_eq!(listed, ["short", "slow", "later"]);
     let path = "/jobs/v2/query?jobStatus=Cancelled&jobType=ScheduleDeviceMethod";
-    let found = call(&service, Method::GET, path, None).await.unwrap();
+    let found = service.json(Method::GET, path, None).await.unwrap();
     assert_eq!(found.as_array().unwrap().len(), 1);
 
     for (method, path, body, code) in [
@@ -277,16 +287,17 @@ async fn jobs_wait_for_their_time_are_cancelled_listed_and_refused() {
     ] {
         // Its policy has all permissions.
         let owner = RawService::with_policy(&hub, "iothubowner").await;
-        let refused = call(&owner, method.clone(), path, body.as_ref()).await;
+        let refused = owner.json(method.clone(), path, body.as_ref()).await;
         assert_eq!(refused, Err(code), "{method} {path}");
     }
     let reader = RawService::with_policy(&hub, "registryRead").await;
     assert!(
-        call(&reader, Method::GET, "/jobs/v2/slow", None)
+        reader
+            .json(Method::GET, "/jobs/v2/slow", None)
             .await
             .is_ok()
     );
-    assert_eq!(make(&reader, "x", &update("*")).await, Err(401_002));
+    assert_eq!(reader.make_job("x", &update("*")).await, Err(401_002));
 }
 
 #[tokio::test]
@@ -299,20 +310,21 @@ async fn a_job_over_many_devices_goes_on_after_a_restart() {
     }
     let mut later = update("*");
     later["startTime"] = json!("2999-01-01T00:00:00.000Z");
-    make(&service, "later", &later).await.unwrap();
-    make(&service, "j", &update("*")).await.unwrap();
+    service.make_job("later", &later).await.unwrap();
+    service.make_job("j", &update("*")).await.unwrap();
     // At some time while it runs.
     let started = Instant::now();
-    while read(&service, "j").await["status"] == "queued" {
+    while service.job("j").await["status"] == "queued" {
         assert!(started.elapsed() < Duration::from_secs(60));
     }
     let hub = hub.restart().await;
     let service = RawService::new(&hub).await;
-    let job = ended(&service, "j").await;
+    let job = service.ended_job("j").await;
     assert_eq!(job["status"], "completed");
     assert_eq!(job["deviceJobStatistics"]["succeededCount"], count);
-    assert_eq!(read(&service, "later").await["status"], "scheduled");
-    let twin = call(&service, Method::GET, "/twins/d299", None)
+    assert_eq!(service.job("later").await["status"], "scheduled");
+    let twin = service
+        .json(Method::GET, "/twins/d299", None)
         .await
         .unwrap();
     assert_eq!(twin["properties"]["desired"]["wanted"], true);

@@ -96,7 +96,7 @@ enum Command {
         #[arg(long, default_value_t = 1000)]
         connections: usize,
     },
-    /// Idle devices, each with its own MQTT session over TLS.
+    /// Devices, each with its own MQTT session; idle, unless they report or answer.
     Devices {
         #[command(flatten)]
         hub: HubArguments,
@@ -109,9 +109,12 @@ enum Command {
         /// How many connect at the same time.
         #[arg(long, default_value_t = 32)]
         concurrency: usize,
-        /// Each reports a property in its twin so often, in seconds, instead of being idle.
+        /// Each reports a property in its twin so often, in seconds.
+        #[arg(long, value_parser = seconds)]
+        report_every: Option<Duration>,
+        /// Each answers direct methods, with 200 and a small object.
         #[arg(long)]
-        report_every: Option<f64>,
+        answer_methods: bool,
     },
     /// Stream initiations per second, each accepted by the device.
     Initiations {
@@ -209,13 +212,15 @@ async fn run(cli: Cli) -> Result<Value, LoadError> {
             count,
             concurrency,
             report_every,
+            answer_methods,
         } => {
             let hub = Hub::new(&hub)?;
             let held = device::Held {
                 first,
                 count,
                 concurrency,
-                report_every: report_every.map(Duration::from_secs_f64),
+                report_every,
+                answers: answer_methods,
             };
             let work = device::hold(hub, held, print_ready, end_of_input());
             within(limit, "connecting and holding", work).await
@@ -246,6 +251,16 @@ async fn run(cli: Cli) -> Result<Value, LoadError> {
             within(limit, "opening and holding", work).await
         }
     }
+}
+
+/// A number of seconds above 0.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
+    let time = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if time.is_zero() {
+        return Err("expected a number above 0".to_owned());
+    }
+    Ok(time)
 }
 
 /// Prints the first line, when everything is ready.

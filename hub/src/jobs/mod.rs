@@ -24,9 +24,6 @@ const RETRY: Duration = Duration::from_secs(5);
 ///
 /// Dropped, it breaks off what runs; the hub's next start goes on.
 pub async fn follow(state: HubState) {
-    while let Err(error) = state.registry.recover_jobs(activity::now()).await {
-        failed(&error).await;
-    }
     let mut running = JoinSet::new();
     loop {
         let until = match start(&state, &mut running).await {
@@ -61,6 +58,9 @@ async fn start(state: &HubState, running: &mut JoinSet<()>) -> Result<Instant, R
                 running.spawn(run::run(state.clone(), job.new.id, place));
             }
         }
+    }
+    if running.len() >= limits::JOBS_AT_ONCE {
+        state.registry.queue_jobs(now).await?;
     }
     let latest = Instant::now() + LOOK;
     let next = state.registry.next_job().await?.filter(|next| *next > now);

@@ -4,17 +4,17 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::identity::DeviceId;
+use common::identity::DeviceIdentity;
 use common::locks::lock;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::device::{self, Work};
 use super::failed;
 use crate::documents::{self, job};
 use crate::events::{Event, JobOutcome};
 use crate::limits;
-use crate::query::Condition;
+use crate::query::{Condition, Source};
 use crate::registry::{
     Job, JobEnd, JobId, JobResult, Members, RegistryError, Scan, TwinSnapshot, activity,
 };
@@ -78,18 +78,37 @@ async fn work(state: &HubState, job: &Job) -> Result<JobEnd, RegistryError> {
     let Ok(condition) = Condition::parse(&job.new.condition) else {
         return unreadable();
     };
+    let connect_by = connect_by(state, job);
     if !job.has_all_devices {
+        if condition.fields().has("connectionState") {
+            sleep_until(connect_by).await;
+        }
         find_devices(state, &job.new.id, condition).await?;
     }
     let work = Arc::new(Work {
+        job: job.new.id.clone(),
         content,
         policy: job.new.policy.clone(),
+        connect_by,
     });
     on_devices(state, &job.new.id, &work).await?;
     Ok(JobEnd::Completed)
 }
 
-/// Adds the devices that the condition selects, as a query finds them.
+/// A hub that has just been started has no devices: for a job that is older, those that were
+/// connected have a while to connect again.
+fn connect_by(state: &HubState, job: &Job) -> Instant {
+    let now = activity::now();
+    let since = Duration::from_micros(now.saturating_sub(state.started));
+    let left = limits::JOB_RECONNECT.saturating_sub(since);
+    if job.created < state.started {
+        Instant::now() + left
+    } else {
+        Instant::now()
+    }
+}
+
+/// Adds the devices or modules that the condition selects, as a query finds them.
 async fn find_devices(
     state: &HubState,
     id: &JobId,
@@ -100,13 +119,16 @@ async fn find_devices(
     let work = move |snapshot: &mut dyn TwinSnapshot| {
         let (fields, mut selected) = (condition.fields(), Vec::new());
         let scan = Scan {
-            members: Members::Devices,
+            members: match condition.source() {
+                Source::Modules => Members::Modules,
+                Source::Devices | Source::Jobs => Members::Devices,
+            },
             narrowing: &condition.narrowing(),
             after: None,
             fields: &fields,
         };
         snapshot.scan(&scan, &mut |whole| {
-            let device = whole.identity.id.device.clone();
+            let device = whole.identity.id.clone();
             let activity = connections.activity(&whole.identity);
             if condition.matches(&documents::twin::part(whole, activity, &fields)) {
                 selected.push(device);
@@ -117,7 +139,7 @@ async fn find_devices(
         Ok(())
     };
     state.registry.query_twins(Box::new(work)).await?;
-    let mut found: Vec<DeviceId> = std::mem::take(&mut *lock(&found));
+    let mut found: Vec<DeviceIdentity> = std::mem::take(&mut *lock(&found));
     loop {
         let rest = found.split_off(found.len().min(PAGE));
         let (is_all, now) = (rest.is_empty(), activity::now());
@@ -140,7 +162,7 @@ async fn on_devices(state: &HubState, id: &JobId, work: &Arc<Work>) -> Result<()
     let mut flush = interval(FLUSH);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // What is at work is in the registry first: after a restart nothing is done twice.
+        // What runs is in the registry first: after a restart nothing is done twice.
         if has_more && at_work.len() <= limits::JOB_DEVICES_AT_ONCE / 2 {
             let room = limits::JOB_DEVICES_AT_ONCE - at_work.len();
             let now = activity::now();
@@ -156,7 +178,7 @@ async fn on_devices(state: &HubState, id: &JobId, work: &Arc<Work>) -> Result<()
         let is_due = tokio::select! {
             Some(result) = at_work.join_next(), if !at_work.is_empty() => {
                 // A task that panicked has no result: its device fails with the job's end.
-                results.extend(result.ok());
+                results.extend(result.ok().flatten());
                 results.len() >= RESULTS
             }
             _ = flush.tick() => !results.is_empty(),

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use common::identity::DeviceId;
+use common::identity::DeviceIdentity;
 
-use super::RegistryError;
+use super::{IfMatch, OnDesired, RegistryError, TwinChange};
 
 /// The jobs of a hub. Every change is durable when its call returns. Each future may be dropped; a
 /// change that has begun is then carried out all the same. Times are Unix microseconds.
@@ -35,15 +35,20 @@ pub trait Jobs: Send + Sync + 'static {
     /// When the next job begins that waits for its time.
     async fn next_job(&self) -> Result<Option<u64>, RegistryError>;
 
-    /// A job runs from now on, unless it does already or has ended.
+    /// Jobs whose time has come are queued, if they have not begun.
+    async fn queue_jobs(&self, now: u64) -> Result<(), RegistryError>;
+
+    /// A job runs from now on, unless it has ended. Devices that ran, when the hub ended or the
+    /// registry failed, run no more: they wait again if the job updates twins, since theirs are not
+    /// changed; if it calls a method, they have failed, since it may have been carried out.
     async fn begin_job(&self, id: &JobId, now: u64) -> Result<Option<Job>, RegistryError>;
 
-    /// Adds devices to a running job; those that it has stay as they are. `is_all`: there are no
-    /// more.
+    /// Adds devices or modules to a running job; those that it has stay as they are. `is_all`:
+    /// there are no more.
     async fn add_job_devices(
         &self,
         id: &JobId,
-        devices: Vec<DeviceId>,
+        devices: Vec<DeviceIdentity>,
         is_all: bool,
         now: u64,
     ) -> Result<(), RegistryError>;
@@ -54,7 +59,19 @@ pub trait Jobs: Send + Sync + 'static {
         id: &JobId,
         limit: usize,
         now: u64,
-    ) -> Result<Vec<DeviceId>, RegistryError>;
+    ) -> Result<Vec<DeviceIdentity>, RegistryError>;
+
+    /// Changes the twin of one that runs, which has then completed: both or neither, so that no
+    /// twin is changed twice for a job, or for one that has ended. `false`: it does not run. See
+    /// [`Twins::change_twin`](super::Twins::change_twin) for the rest.
+    async fn change_twin_for_job(
+        &self,
+        job: &JobId,
+        device: &DeviceIdentity,
+        change: TwinChange,
+        condition: IfMatch,
+        desired: OnDesired,
+    ) -> Result<bool, RegistryError>;
 
     /// What has become of devices that ran; of others it is not noted.
     async fn record_job_results(
@@ -72,10 +89,6 @@ pub trait Jobs: Send + Sync + 'static {
         end: JobEnd,
         now: u64,
     ) -> Result<Option<Job>, RegistryError>;
-
-    /// After a start of the hub: devices that were at work when it ended run again if the job
-    /// updates twins, and have failed if it calls a method, which may have been carried out.
-    async fn recover_jobs(&self, now: u64) -> Result<(), RegistryError>;
 
     /// Forgets jobs that have ended before this time.
     async fn forget_jobs(&self, before: u64) -> Result<(), RegistryError>;
@@ -198,7 +211,7 @@ pub struct NewJob {
     pub id: JobId,
     /// What it does.
     pub kind: JobKind,
-    /// To which devices: what stands behind WHERE in a query.
+    /// To which devices or modules: see [`Condition`](crate::query::Condition).
     pub condition: String,
     /// The change or the method, as JSON.
     pub content: String,
@@ -281,8 +294,8 @@ pub struct JobPlace {
 /// What has become of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobResult {
-    /// Which.
-    pub device: DeviceId,
+    /// Which device or module.
+    pub device: DeviceIdentity,
     /// The outcome as JSON, if there is one, or why it did not work.
     pub outcome: Result<Option<String>, DeviceJobError>,
 }

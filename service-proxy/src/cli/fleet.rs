@@ -187,7 +187,8 @@ pub enum JobCommand {
 /// For which devices and when a job runs.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ScheduleArgs {
-    /// The devices: what stands behind WHERE in a query, or * for all.
+    /// The devices: what stands behind WHERE in a query, or * for all. For modules: FROM
+    /// devices.modules WHERE and a condition.
     #[arg(long = "where", value_name = "CONDITION", value_parser = condition)]
     pub condition: String,
 

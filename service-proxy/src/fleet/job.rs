@@ -174,8 +174,7 @@ impl Fleet {
             for row in page.iter().filter(|row| has_failed(row)) {
                 count += 1;
                 if count <= NAMED as u64 {
-                    let device = cell(row.get("deviceId"));
-                    output::stderr().line(&format!("{device}: {}", result(row)));
+                    output::stderr().line(&format!("{}: {}", device(row), result(row)));
                 }
             }
         }
@@ -291,11 +290,20 @@ fn cells(row: &Value) -> Vec<String> {
 fn device_cells(row: &Value) -> Vec<String> {
     let text = |name| row.get(name).and_then(Value::as_str).unwrap_or_default();
     vec![
-        text("deviceId").to_owned(),
+        device(row),
         text("status").to_owned(),
         short(text("endTimeUtc")),
         result(row),
     ]
+}
+
+/// The device, or `device/module`.
+fn device(row: &Value) -> String {
+    let text = |name| row.get(name).and_then(Value::as_str).unwrap_or_default();
+    match text("moduleId") {
+        "" => text("deviceId").to_owned(),
+        module => format!("{}/{module}", text("deviceId")),
+    }
 }
 
 /// The device's answer, or why there is none.
@@ -368,6 +376,8 @@ mod tests {
         assert_eq!(result(&answer(404, json!([1]))), "status 404 [1]");
         assert!(has_failed(&answer(404, json!([1]))));
         assert_eq!(result(&json!({ "status": "pending", "error": null })), "");
+        assert_eq!(device(&json!({ "deviceId": "d" })), "d");
+        assert_eq!(device(&json!({ "deviceId": "d", "moduleId": "m" })), "d/m");
     }
 
     #[test]

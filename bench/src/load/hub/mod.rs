@@ -26,6 +26,9 @@ pub struct HubArguments {
     /// Port of MQTT over TLS.
     #[arg(long)]
     pub mqtts_port: u16,
+    /// Devices use MQTT over WebSocket, at the port in their connection string.
+    #[arg(long)]
+    pub websocket: bool,
     /// The hub's CA.
     #[arg(long)]
     pub ca_file: PathBuf,
@@ -38,6 +41,8 @@ pub struct Hub {
     pub device: DeviceConnectionString,
     /// Port of MQTT over TLS.
     pub mqtts_port: u16,
+    /// Whether devices use MQTT over WebSocket instead.
+    pub websocket: bool,
     /// Connects to it, without TLS session resumption.
     pub dialer: Dialer,
 }
@@ -57,6 +62,7 @@ impl Hub {
         Ok(Self {
             device,
             mqtts_port: arguments.mqtts_port,
+            websocket: arguments.websocket,
             dialer: Dialer::new(&Arc::new(tls)),
         })
     }

@@ -78,7 +78,7 @@ pub async fn initiations(
     let patience = Duration::try_from_secs_f64(seconds)
         .map_err(|_| LoadError::Usage("that is no number of seconds"))?;
     let service = Arc::new(Service::new(&at, service_file)?);
-    let mut session = Session::connect(&at, &at.device).await?;
+    let mut session = Session::connect(&at, &at.device, false).await?;
     let device = tokio::spawn(async move { while session.accept().await.is_ok() {} });
     // Opens the client's connections before the measurement.
     for _ in 0..concurrency {
@@ -126,7 +126,7 @@ pub async fn hold(
     stop: impl Future<Output = ()>,
 ) -> Result<Value, LoadError> {
     let service = Arc::new(Service::new(&at, service_file)?);
-    let mut session = Session::connect(&at, &at.device).await?;
+    let mut session = Session::connect(&at, &at.device, false).await?;
     let dialer = at.dialer.clone();
     let device = tokio::spawn(async move {
         let mut legs = JoinSet::new();

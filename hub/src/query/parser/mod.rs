@@ -22,20 +22,30 @@ pub(super) fn query(text: &str) -> Result<Query> {
     Ok(query)
 }
 
-/// Reads a condition on twins of devices; none selects everything.
-pub(super) fn condition(text: &str) -> Result<Option<Expression>> {
+/// Reads a condition on twins, of devices unless it says of what; none selects everything.
+pub(super) fn condition(text: &str) -> Result<(Source, Option<Expression>)> {
     let mut parser = Parser::new(text)?;
-    if parser.peek() == &Token::End {
-        return Ok(None);
+    let mut source = Source::Devices;
+    let mut has_condition = !matches!(parser.peek(), Token::End);
+    if parser.accept_word("FROM") {
+        let at = parser.at();
+        source = parser.source()?;
+        if source == Source::Jobs {
+            return Err(parser.error_at(at, "expected devices or devices.modules behind FROM"));
+        }
+        has_condition = parser.accept_word("WHERE");
+    } else if parser.accept_symbol("*") {
+        has_condition = false;
     }
-    if parser.accept_symbol("*") {
-        parser.end()?;
-        return Ok(None);
+    let mut condition = None;
+    if has_condition {
+        condition = Some(parser.expression()?);
     }
-    let mut condition = parser.expression()?;
     parser.end()?;
-    parser.resolve(&mut condition, Source::Devices)?;
-    Ok(Some(condition))
+    if let Some(condition) = &mut condition {
+        parser.resolve(condition, source)?;
+    }
+    Ok((source, condition))
 }
 
 struct Parser<'a> {

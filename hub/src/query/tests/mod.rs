@@ -61,6 +61,47 @@ fn nothing_and_a_star_select_everything() {
 }
 
 #[test]
+fn a_condition_may_say_what_it_is_on() {
+    for (condition, source) in [
+        ("deviceId = 'myDeviceId'", Source::Devices),
+        ("FROM devices", Source::Devices),
+        ("from devices where tags.n = 5", Source::Devices),
+        ("FROM devices.modules", Source::Modules),
+        // As IoT Hub's users write it.
+        (
+            "FROM devices.modules WHERE ModuleId = 'm' OR deviceId = 'myDeviceId'",
+            Source::Modules,
+        ),
+        (
+            "FROM devices.modules WHERE devices.modules.tags.n = 5",
+            Source::Modules,
+        ),
+    ] {
+        assert_eq!(Condition::parse(condition).unwrap().source(), source);
+        assert!(is(condition), "{condition}");
+    }
+    for (condition, part) in [
+        (
+            "FROM devices.jobs WHERE jobId = 'j'",
+            "devices or devices.modules",
+        ),
+        ("FROM", "behind FROM"),
+        ("FROM twins WHERE tags.n = 5", "behind FROM"),
+        ("FROM devices.modules WHERE", "a value"),
+        ("FROM devices.modules WHERE *", "a value"),
+        ("FROM devices.modules tags.n = 5", "the end of the query"),
+        (
+            "FROM devices.modules WHERE tagz.n = 5",
+            "no property `tagz`",
+        ),
+        ("SELECT * FROM devices", "a value"),
+    ] {
+        let error = Condition::parse(condition).expect_err(condition);
+        assert!(error.message.contains(part), "{condition}: {error}");
+    }
+}
+
+#[test]
 fn conditions_of_the_documentation() {
     for condition in [
         "tags.location.region = 'US'",

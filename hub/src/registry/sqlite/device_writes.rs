@@ -11,9 +11,10 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::{Result, SqliteRegistry, sessions, twins};
+use super::{Result, SqliteRegistry, jobs, sessions, twins};
 use crate::registry::{
-    DesiredChange, DeviceTwin, IfMatch, OnDesired, StoreError, Subscriptions, TwinChange, TwinPatch,
+    DesiredChange, DeviceTwin, IfMatch, JobId, OnDesired, StoreError, Subscriptions, TwinChange,
+    TwinPatch,
 };
 
 use crate::limits;
@@ -49,6 +50,8 @@ pub(super) enum Work {
     Subscriptions(String, Subscriptions),
     /// What a service changes in its twin, on a condition, and who is told of it.
     Change(TwinChange, IfMatch, OnDesired),
+    /// The same if it runs for this job, which is then done with it.
+    ChangeForJob(JobId, TwinChange, IfMatch, OnDesired),
 }
 
 /// What is written.
@@ -59,6 +62,8 @@ pub(super) enum Written {
     Subscriptions,
     /// The twin, as it is now.
     Twin(Box<DeviceTwin>),
+    /// Nothing: the job has nothing more to do here.
+    NotWanted,
 }
 
 /// The same before it is on the disk.
@@ -176,6 +181,22 @@ impl SqliteRegistry {
     }
 }
 
+/// Changes a twin if its device runs for this job, which has then completed there.
+fn change_for_job(
+    connection: &Connection,
+    job: &JobId,
+    id: &DeviceIdentity,
+    change: TwinChange,
+    condition: &IfMatch,
+) -> Result<Option<(DeviceTwin, Option<DesiredChange>)>> {
+    if !jobs::runs(connection, job, id)? {
+        return Ok(None);
+    }
+    let changed = twins::change_twin(connection, id, change, condition)?;
+    jobs::complete(connection, job, id)?;
+    Ok(Some(changed))
+}
+
 /// Carries out each, or says why not: what one cannot have is no matter of the others.
 fn write_all(
     connection: &Connection,
@@ -193,6 +214,13 @@ fn write_all(
             Work::Change(change, condition, desired) => {
                 twins::change_twin(connection, &id, change, &condition)
                     .map(|(twin, change)| Done::Changed(Box::new(twin), change, desired))
+            }
+            Work::ChangeForJob(job, change, condition, desired) => {
+                change_for_job(connection, &job, &id, change, &condition).map(|changed| {
+                    changed.map_or(Done::Written(Written::NotWanted), |(twin, change)| {
+                        Done::Changed(Box::new(twin), change, desired)
+                    })
+                })
             }
         };
         // Some failures, as a full disk, end the whole transaction.

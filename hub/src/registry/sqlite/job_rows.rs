@@ -1,5 +1,5 @@
-//! Rows of `devices.jobs`: what jobs have done to each device. Their key is both ids with a
-//! character between them that is before all those of ids: keys are in the order of the rows.
+//! Rows of `devices.jobs`: what jobs have done to each device or module. Their key is the three ids
+//! with a character between them that is before all those of ids: keys are in the order of the rows.
 
 use async_trait::async_trait;
 use rusqlite::types::ToSql;
@@ -46,20 +46,22 @@ fn rows(
         ),
         _ => ("?4 = ''".to_owned(), String::new()),
     };
-    let (job, device) = after.split_once(BETWEEN).unwrap_or((after, ""));
+    let mut ids_after = after.splitn(3, BETWEEN).chain(std::iter::repeat(""));
+    let [job, device, module] = std::array::from_fn(|_| ids_after.next().unwrap_or_default());
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(&format!(
         "SELECT d.job, d.device, j.kind, d.status, d.created, d.updated, d.started, d.ended, \
-         d.outcome, d.error FROM device_jobs d JOIN jobs j ON j.id = d.job \
-         WHERE (d.job, d.device) > (?1, ?2) AND {condition} ORDER BY d.job, d.device LIMIT ?3"
+         d.outcome, d.error, d.module FROM device_jobs d JOIN jobs j ON j.id = d.job \
+         WHERE (d.job, d.device, d.module) > (?1, ?2, ?5) AND {condition} \
+         ORDER BY d.job, d.device, d.module LIMIT ?3"
     ))?;
-    let with: [&dyn ToSql; 4] = [&job, &device, &limit, &ids];
+    let with: [&dyn ToSql; 5] = [&job, &device, &limit, &ids, &module];
     let rows = statement.query_map(with, row)?;
     Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
 }
 
 fn row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
-    let (job, device): (String, String) = (row.get(0)?, row.get(1)?);
+    let (job, device, module): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(10)?);
     let time = |index| -> rusqlite::Result<Option<String>> {
         let at: Option<i64> = row.get(index)?;
         Ok(at.map(|at| iso8601::from_unix_micros(Some(at.unsigned_abs()))))
@@ -80,7 +82,9 @@ fn row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         // One SDK reads no null in place of a time.
         let started = time(6)?.map(Value::from);
         let ended = time(7)?.map(Value::from);
+        let module_id = (!module.is_empty()).then(|| Value::from(module.as_str()));
         for (name, value) in [
+            ("moduleId", module_id),
             ("startTimeUtc", started),
             ("endTimeUtc", ended),
             ("outcome", parsed(8)?),
@@ -91,6 +95,6 @@ fn row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
             }
         }
     }
-    let key = format!("{job}{BETWEEN}{device}");
+    let key = format!("{job}{BETWEEN}{device}{BETWEEN}{module}");
     Ok(JobRow { key, document })
 }

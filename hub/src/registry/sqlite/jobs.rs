@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use common::identity::DeviceId;
+use common::identity::{DeviceId, DeviceIdentity, ModuleId};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::json;
 
 use super::damaged::Damaged;
+use super::device_writes::{Work, Written};
 use super::rows::{column, damaged};
-use super::{Result, SqliteRegistry};
+use super::{Result, SqliteRegistry, module_column};
 use crate::limits;
 use crate::registry::{
-    Job, JobCounts, JobEnd, JobError, JobFilter, JobId, JobKind, JobPlace, JobResult, JobStatus,
-    Jobs, NewJob, Owner,
+    IfMatch, Job, JobCounts, JobEnd, JobError, JobFilter, JobId, JobKind, JobPlace, JobResult,
+    JobStatus, Jobs, NewJob, OnDesired, Owner, StoreError, TwinChange, activity,
 };
 
 const COLUMNS: &str = "id, kind, condition, content, policy, start, max_seconds, created, status, \
@@ -82,6 +83,19 @@ impl Jobs for SqliteRegistry {
         .await
     }
 
+    async fn queue_jobs(&self, now: u64) -> Result<()> {
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE jobs SET status = 'queued' \
+                     WHERE ended IS NULL AND start <= ?1 AND status = 'scheduled'",
+                )?
+                .execute([column(now)])?;
+            Ok(())
+        })
+        .await
+    }
+
     async fn begin_job(&self, id: &JobId, now: u64) -> Result<Option<Job>> {
         let id = id.clone();
         self.write(move |connection| {
@@ -91,7 +105,14 @@ impl Jobs for SqliteRegistry {
                      WHERE id = ?1 AND ended IS NULL",
                 )?
                 .execute(params![id.as_str(), column(now)])?;
-            find(connection, &id)
+            let job = find(connection, &id)?;
+            match job {
+                Some(job) if job.counts.running > 0 => {
+                    recover(connection, &job, now)?;
+                    find(connection, &id)
+                }
+                job => Ok(job),
+            }
         })
         .await
     }
@@ -99,18 +120,19 @@ impl Jobs for SqliteRegistry {
     async fn add_job_devices(
         &self,
         id: &JobId,
-        devices: Vec<DeviceId>,
+        devices: Vec<DeviceIdentity>,
         is_all: bool,
         now: u64,
     ) -> Result<()> {
         let id = id.clone();
         self.write(move |connection| {
             let mut insert = connection.prepare_cached(
-                "INSERT OR IGNORE INTO device_jobs (job, device, status, created, updated) \
-                 SELECT id, ?2, 'pending', ?3, ?3 FROM jobs WHERE id = ?1 AND ended IS NULL",
+                "INSERT OR IGNORE INTO device_jobs (job, device, module, status, created, updated) \
+                 SELECT id, ?2, ?3, 'pending', ?4, ?4 FROM jobs WHERE id = ?1 AND ended IS NULL",
             )?;
-            for device in &devices {
-                insert.execute(params![id.as_str(), device.as_str(), column(now)])?;
+            for identity in &devices {
+                let (device, module) = (identity.device.as_str(), module_column(identity));
+                insert.execute(params![id.as_str(), device, module, column(now)])?;
             }
             if is_all {
                 connection
@@ -122,26 +144,48 @@ impl Jobs for SqliteRegistry {
         .await
     }
 
-    async fn claim_job_devices(&self, id: &JobId, limit: usize, now: u64) -> Result<Vec<DeviceId>> {
+    async fn claim_job_devices(
+        &self,
+        id: &JobId,
+        limit: usize,
+        now: u64,
+    ) -> Result<Vec<DeviceIdentity>> {
         let id = id.clone();
         self.write(move |connection| {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let mut claim = connection.prepare_cached(
                 "UPDATE device_jobs SET status = 'running', started = ?2, updated = ?2 \
-                 WHERE job = ?1 AND status = 'pending' AND device IN (SELECT device \
-                 FROM device_jobs WHERE job = ?1 AND status = 'pending' ORDER BY device LIMIT ?3) \
-                 RETURNING device",
+                 WHERE job = ?1 AND status = 'pending' AND (device, module) IN (SELECT device, \
+                 module FROM device_jobs WHERE job = ?1 AND status = 'pending' \
+                 ORDER BY device, module LIMIT ?3) RETURNING device, module",
             )?;
             let rows = claim.query_map(params![id.as_str(), column(now), limit], |row| {
-                row.get::<_, String>(0)
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
             })?;
             let mut claimed = Vec::new();
-            for device in rows {
-                claimed.push(DeviceId::parse(&device?).map_err(|_| a_job_damaged())?);
+            for row in rows {
+                let (device, module) = row?;
+                claimed.push(identity(&device, &module).ok_or_else(a_job_damaged)?);
             }
             Ok(claimed)
         })
         .await
+    }
+
+    async fn change_twin_for_job(
+        &self,
+        job: &JobId,
+        device: &DeviceIdentity,
+        change: TwinChange,
+        condition: IfMatch,
+        desired: OnDesired,
+    ) -> Result<bool> {
+        let work = Work::ChangeForJob(job.clone(), change, condition, desired);
+        match self.write_of_device(device.clone(), work).await? {
+            Written::Twin(_) => Ok(true),
+            Written::NotWanted => Ok(false),
+            _ => Err(StoreError::WriteUnfinished.into()),
+        }
     }
 
     async fn record_job_results(
@@ -153,8 +197,8 @@ impl Jobs for SqliteRegistry {
         let id = id.clone();
         self.write(move |connection| {
             let mut update = connection.prepare_cached(
-                "UPDATE device_jobs SET status = ?3, ended = ?4, updated = ?4, outcome = ?5, \
-                 error = ?6 WHERE job = ?1 AND device = ?2 AND status = 'running'",
+                "UPDATE device_jobs SET status = ?4, ended = ?5, updated = ?5, outcome = ?6, \
+                 error = ?7 WHERE job = ?1 AND device = ?2 AND module = ?3 AND status = 'running'",
             )?;
             for JobResult { device, outcome } in results {
                 let (status, outcome, error) = match outcome {
@@ -168,7 +212,8 @@ impl Jobs for SqliteRegistry {
                 let now = column(now);
                 update.execute(params![
                     id.as_str(),
-                    device.as_str(),
+                    device.device.as_str(),
+                    module_column(&device),
                     status,
                     now,
                     outcome,
@@ -204,27 +249,6 @@ impl Jobs for SqliteRegistry {
                     .execute(params![id.as_str(), of_devices, column(now), error])?;
             }
             find(connection, &id)
-        })
-        .await
-    }
-
-    async fn recover_jobs(&self, now: u64) -> Result<()> {
-        self.write(move |connection| {
-            connection.execute(
-                "UPDATE device_jobs SET status = 'pending', started = NULL WHERE status = 'running' \
-                 AND job IN (SELECT id FROM jobs WHERE ended IS NULL AND kind = ?1)",
-                [JobKind::UpdateTwin.as_str()],
-            )?;
-            let error = error_text(
-                "JobInterrupted",
-                "the hub ended before the device's answer; the method may have been carried out",
-            );
-            connection.execute(
-                "UPDATE device_jobs SET status = 'failed', ended = ?1, updated = ?1, error = ?2 \
-                 WHERE status = 'running' AND job IN (SELECT id FROM jobs WHERE ended IS NULL)",
-                params![column(now), error],
-            )?;
-            Ok(())
         })
         .await
     }
@@ -307,6 +331,72 @@ fn all(
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map(with, |row| Ok(job(connection, row)))?;
     damaged.leave_out(rows)
+}
+
+/// Nobody is at work on the devices of a job that run.
+fn recover(connection: &Connection, job: &Job, now: u64) -> Result<()> {
+    let id = job.new.id.as_str();
+    match job.new.kind {
+        JobKind::UpdateTwin => {
+            connection
+                .prepare_cached(
+                    "UPDATE device_jobs SET status = 'pending', started = NULL, updated = ?2 \
+                     WHERE job = ?1 AND status = 'running'",
+                )?
+                .execute(params![id, column(now)])?;
+        }
+        JobKind::DeviceMethod => {
+            let error = error_text(
+                "JobInterrupted",
+                "the hub ended before it had noted the device's answer; the method may have been \
+                 carried out",
+            );
+            connection
+                .prepare_cached(
+                    "UPDATE device_jobs SET status = 'failed', ended = ?2, updated = ?2, \
+                     error = ?3 WHERE job = ?1 AND status = 'running'",
+                )?
+                .execute(params![id, column(now), error])?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether this device runs for a job.
+pub(super) fn runs(connection: &Connection, job: &JobId, id: &DeviceIdentity) -> Result<bool> {
+    let runs = connection
+        .prepare_cached(
+            "SELECT 1 FROM device_jobs \
+             WHERE job = ?1 AND device = ?2 AND module = ?3 AND status = 'running'",
+        )?
+        .exists([job.as_str(), id.device.as_str(), module_column(id)])?;
+    Ok(runs)
+}
+
+/// This device has done what the job wants.
+pub(super) fn complete(connection: &Connection, job: &JobId, id: &DeviceIdentity) -> Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE device_jobs SET status = 'completed', ended = ?4, updated = ?4 \
+             WHERE job = ?1 AND device = ?2 AND module = ?3",
+        )?
+        .execute(params![
+            job.as_str(),
+            id.device.as_str(),
+            module_column(id),
+            column(activity::now()),
+        ])?;
+    Ok(())
+}
+
+/// A device, or a module if there is one.
+fn identity(device: &str, module: &str) -> Option<DeviceIdentity> {
+    let device = DeviceId::parse(device).ok()?;
+    if module.is_empty() {
+        return Some(DeviceIdentity::of_device(device));
+    }
+    let module = ModuleId::parse(module).ok()?;
+    Some(DeviceIdentity::of_module(device, module))
 }
 
 fn a_job_damaged() -> crate::registry::RegistryError {

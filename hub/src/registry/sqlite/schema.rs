@@ -14,7 +14,7 @@ use crate::registry::{Permissions, RegistryError, StoreError};
 use crate::limits;
 
 /// Every step from an empty database to the present one.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     FIRST,
     TWINS,
     MEMBERS,
@@ -23,6 +23,7 @@ const STEPS: [&str; 9] = [
     JOBS,
     TAG_VALUES,
     MESSAGES,
+    MODULE_JOBS,
     ENROLMENTS,
 ];
 
@@ -202,6 +203,34 @@ CREATE INDEX messages_of ON messages (device, sequence);
 
 CREATE TRIGGER identity_deleted_messages AFTER DELETE ON identities WHEN OLD.module = '' BEGIN
     DELETE FROM messages WHERE device = OLD.device;
+END;
+";
+
+/// Jobs work on modules, too. The key has another column, so the table is made anew.
+const MODULE_JOBS: &str = "
+DROP TRIGGER job_deleted;
+ALTER TABLE device_jobs RENAME TO old_device_jobs;
+CREATE TABLE device_jobs (
+    job     TEXT NOT NULL,
+    device  TEXT NOT NULL,
+    module  TEXT NOT NULL,             -- '' for the device itself
+    status  TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    started INTEGER,
+    ended   INTEGER,
+    outcome TEXT,                      -- JSON, as services read it
+    error   TEXT,                      -- JSON, as services read it
+    PRIMARY KEY (job, device, module)
+) STRICT, WITHOUT ROWID;
+INSERT INTO device_jobs SELECT job, device, '', status, created, updated, started, ended, outcome,
+    error FROM old_device_jobs;
+DROP TABLE old_device_jobs;
+CREATE INDEX device_jobs_by_status ON device_jobs (job, status, device, module);
+CREATE INDEX device_jobs_by_device ON device_jobs (device, job, module);
+
+CREATE TRIGGER job_deleted AFTER DELETE ON jobs BEGIN
+    DELETE FROM device_jobs WHERE job = OLD.id;
 END;
 ";
 

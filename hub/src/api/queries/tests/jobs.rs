@@ -1,6 +1,6 @@
 //! Queries over what jobs did.
 
-use common::identity::DeviceId;
+use common::identity::{DeviceId, DeviceIdentity};
 
 use super::*;
 use crate::registry::{DeviceJobError, JobId, JobKind, JobResult, Jobs as _, NewJob};
@@ -23,7 +23,7 @@ impl Hub {
         registry.create_job(job, NOW).await.unwrap();
         registry.begin_job(&id, NOW).await.unwrap();
         let devices = (0..70).map(|n| DeviceId::parse(&format!("d{n:02}")).unwrap());
-        let devices: Vec<_> = devices.collect();
+        let devices: Vec<_> = devices.map(DeviceIdentity::of_device).collect();
         registry
             .add_job_devices(&id, devices.clone(), true, NOW)
             .await

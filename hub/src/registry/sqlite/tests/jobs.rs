@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::registry::{
     DeviceJobError, Job, JobCounts, JobEnd, JobError, JobFilter, JobId, JobKind, JobPlace,
-    JobResult, JobStatus, Jobs as _, NewJob,
+    JobResult, JobRows as _, JobStatus, Jobs as _, NewJob, TwinChange,
 };
 
 fn new(id: &str, kind: JobKind, start: u64) -> NewJob {
@@ -20,16 +20,15 @@ fn new(id: &str, kind: JobKind, start: u64) -> NewJob {
     }
 }
 
-fn ids(names: &[&str]) -> Vec<DeviceId> {
-    let ids = names.iter().map(|name| DeviceId::parse(name).unwrap());
-    ids.collect()
+fn ids(names: &[&str]) -> Vec<DeviceIdentity> {
+    names.iter().map(|name| device(name)).collect()
 }
 
 fn names(jobs: &[Job]) -> Vec<&str> {
     jobs.iter().map(|job| job.new.id.as_str()).collect()
 }
 
-fn result(device: &DeviceId, has_worked: bool) -> JobResult {
+fn result(device: &DeviceIdentity, has_worked: bool) -> JobResult {
     JobResult {
         device: device.clone(),
         outcome: if has_worked {
@@ -71,12 +70,14 @@ async fn the_usual_life_of_a_job() {
     let claimed = registry.claim_job_devices(&id, 3, 8).await.unwrap();
     assert_eq!(claimed, devices[..3]);
     // The last one does not run, so nothing becomes of it.
-    let results = devices.iter().map(|id| result(id, id.as_str() != "b"));
+    let results = devices
+        .iter()
+        .map(|id| result(id, id.device.as_str() != "b"));
     registry
         .record_job_results(&id, results.collect(), 9)
         .await
         .unwrap();
-    let job = folder.open().begin_job(&id, 10).await.unwrap().unwrap();
+    let job = registry.begin_job(&id, 10).await.unwrap().unwrap();
     assert!(job.has_all_devices && job.began == Some(6));
     let counts = JobCounts {
         pending: 1,
@@ -118,6 +119,7 @@ async fn jobs_are_due_in_their_order_and_listed_from_the_newest() {
     }
     let due = async |now| registry.due_jobs(now, 9).await.unwrap();
     assert_eq!(names(&due(9).await), ["now"]);
+    registry.queue_jobs(9).await.unwrap();
     assert_eq!(names(&due(10).await), ["now", "a", "b"]);
     assert_eq!(registry.next_job().await.unwrap(), Some(3));
     let of = |name| JobId::parse(name).unwrap();
@@ -144,6 +146,11 @@ async fn jobs_are_due_in_their_order_and_listed_from_the_newest() {
     assert_eq!(names(&list(None, Some(&second), 1).await), ["b"]);
     let scheduled = list(Some(JobStatus::Scheduled), None, 9).await;
     assert_eq!(names(&scheduled), ["a", "late"]);
+    // Its time has come; where there is room, it would have begun.
+    registry.queue_jobs(10).await.unwrap();
+    let scheduled = list(Some(JobStatus::Scheduled), None, 9).await;
+    assert_eq!(names(&scheduled), ["late"]);
+    assert_eq!(names(&list(Some(JobStatus::Queued), None, 9).await), ["a"]);
     let methods = JobFilter {
         kind: Some(JobKind::DeviceMethod),
         status: None,
@@ -169,15 +176,128 @@ async fn after_a_kill_twins_are_updated_again_and_methods_are_not_called_twice()
             .unwrap();
         registry.claim_job_devices(&id, 1, 1).await.unwrap();
         let registry = folder.open();
-        registry.recover_jobs(2).await.unwrap();
+        let counts = registry.begin_job(&id, 2).await.unwrap().unwrap().counts;
         let left = registry.claim_job_devices(&id, 9, 2).await.unwrap();
-        let counts = registry.job(&id).await.unwrap().unwrap().counts;
         if kind == JobKind::UpdateTwin {
             assert_eq!((left, counts.failed), (devices.clone(), 0));
         } else {
             assert_eq!((left, counts.failed), (devices[1..].to_vec(), 1));
         }
     }
+}
+
+fn desired(text: &str) -> TwinChange {
+    let desired: Value = serde_json::from_str(text).unwrap();
+    TwinChange::from_document(&json!({ "properties": { "desired": desired } }), false).unwrap()
+}
+
+#[tokio::test]
+async fn a_twin_is_changed_once_for_a_job_and_only_while_it_runs() {
+    let folder = Folder::new();
+    let registry = folder.open();
+    let [a, b, c, gone] = ["a", "b", "c", "gone"].map(device);
+    for id in [&a, &b, &c] {
+        let made = registry.create(id, settings(Status::Enabled));
+        made.await.unwrap();
+    }
+    let made = registry.create_job(new("j", JobKind::UpdateTwin, 1), 1);
+    let id = made.await.unwrap().new.id;
+    registry.begin_job(&id, 1).await.unwrap();
+    let devices = vec![a.clone(), b.clone(), c.clone(), gone.clone()];
+    let adding = registry.add_job_devices(&id, devices, true, 1);
+    adding.await.unwrap();
+    let change = async |device: &DeviceIdentity, condition: IfMatch| {
+        let change = desired(r#"{"x":1}"#);
+        let changed =
+            registry.change_twin_for_job(&id, device, change, condition, Box::new(|_| {}));
+        changed.await
+    };
+    let version = async |device| registry.twin(device).await.unwrap().unwrap().version;
+    // Its turn has not come.
+    assert!(!change(&a, IfMatch::Any).await.unwrap());
+    registry.claim_job_devices(&id, 9, 2).await.unwrap();
+    let etag = registry.twin(&a).await.unwrap().unwrap().etag;
+    assert!(change(&a, IfMatch::Etag(etag.clone())).await.unwrap());
+    // Neither when the hub is killed now, nor later.
+    let job = folder.open().begin_job(&id, 3).await.unwrap().unwrap();
+    assert_eq!((job.counts.succeeded, job.counts.pending), (1, 3));
+    assert!(!change(&a, IfMatch::Etag(etag.clone())).await.unwrap());
+    registry.claim_job_devices(&id, 9, 4).await.unwrap();
+    // A failure leaves both as they are.
+    let refused = change(&b, IfMatch::Etag(etag)).await;
+    assert!(matches!(refused, Err(RegistryError::PreconditionFailed(_))));
+    let refused = change(&gone, IfMatch::Any).await;
+    assert!(matches!(refused, Err(RegistryError::NotFound(_))));
+    let counts = registry.job(&id).await.unwrap().unwrap().counts;
+    assert_eq!((counts.succeeded, counts.running), (1, 3));
+    registry.end_job(&id, JobEnd::Cancelled, 5).await.unwrap();
+    assert!(!change(&c, IfMatch::Any).await.unwrap());
+    let versions = [version(&a).await, version(&b).await, version(&c).await];
+    assert_eq!(versions, [2, 1, 1]);
+}
+
+#[tokio::test]
+async fn jobs_have_modules_beside_devices_also_those_of_before() {
+    let folder = Folder::new();
+    let mut old = schema::connect(&folder.dir.database().unwrap()).unwrap();
+    schema::migrate_to(&mut old, 8).unwrap();
+    old.execute_batch(
+        "INSERT INTO jobs VALUES ('old', 'scheduleUpdateTwin', '*', '{}', 'service', 1, 60, 1, \
+         'running', 1, NULL, NULL, 1); \
+         INSERT INTO device_jobs VALUES ('old', 'a', 'completed', 1, 2, 1, 2, NULL, NULL); \
+         INSERT INTO device_jobs VALUES ('old', 'b', 'running', 1, 1, 1, NULL, NULL, NULL);",
+    )
+    .unwrap();
+    drop(old);
+    let registry = folder.open();
+    let old = JobId::parse("old").unwrap();
+    let counts = registry.begin_job(&old, 2).await.unwrap().unwrap().counts;
+    assert_eq!((counts.succeeded, counts.pending), (1, 1));
+
+    let id = JobId::parse("j").unwrap();
+    let made = registry.create_job(new("j", JobKind::DeviceMethod, 1), 1);
+    made.await.unwrap();
+    registry.begin_job(&id, 1).await.unwrap();
+    let targets = vec![device("a"), module("a", "m"), module("a", "n")];
+    let adding = registry.add_job_devices(&id, targets.clone(), true, 1);
+    adding.await.unwrap();
+    let claimed = registry.claim_job_devices(&id, 2, 1).await.unwrap();
+    assert_eq!(claimed, targets[..2]);
+    let results = vec![result(&targets[1], true)];
+    registry.record_job_results(&id, results, 2).await.unwrap();
+    let counts = registry.job(&id).await.unwrap().unwrap().counts;
+    assert_eq!(
+        (counts.pending, counts.running, counts.succeeded),
+        (1, 1, 1)
+    );
+    // Row by row.
+    let (mut rows, mut after) = (Vec::new(), None::<String>);
+    let all = crate::query::Narrowing::All;
+    while let Some(row) = registry
+        .job_rows(&all, after.as_deref(), 1)
+        .await
+        .unwrap()
+        .pop()
+    {
+        let text = |name| row.document[name].as_str().map(str::to_owned);
+        rows.push((text("deviceId"), text("moduleId"), text("status")));
+        after = Some(row.key);
+    }
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        rows,
+        [
+            (some("a"), None, some("running")),
+            (some("a"), some("m"), some("completed")),
+            (some("a"), some("n"), some("pending")),
+            (some("a"), None, some("completed")),
+            (some("b"), None, some("pending")),
+        ]
+    );
+    registry.end_job(&id, JobEnd::Completed, 3).await.unwrap();
+    registry.forget_jobs(9).await.unwrap();
+    let left = registry.job_rows(&all, None, 9).await.unwrap();
+    assert_eq!(left.len(), 2, "the rows go with their job");
 }
 
 #[tokio::test]
@@ -206,7 +326,6 @@ enum Step {
     Claim(usize),
     Record(u8, bool),
     End(u8),
-    Recover,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -216,7 +335,6 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..4usize).prop_map(Step::Claim),
         4 => (0..6u8, any::<bool>()).prop_map(|(device, good)| Step::Record(device, good)),
         1 => (0..6u8).prop_map(Step::End),
-        1 => Just(Step::Recover),
     ]
 }
 
@@ -234,18 +352,26 @@ proptest! {
             let registry = folder.open();
             registry.create_job(new("j", kind, 1), 1).await.unwrap();
             let id = JobId::parse("j").unwrap();
-            let name = |number: u8| DeviceId::parse(&format!("d{number}")).unwrap();
-            let mut model = std::collections::BTreeMap::<String, &str>::new();
+            let name = |number: u8| match number {
+                0..4 => device(&format!("d{number}")),
+                _ => module("d1", &format!("m{number}")),
+            };
+            let mut model = std::collections::BTreeMap::<DeviceIdentity, &str>::new();
             let mut has_ended = false;
             let mut seen = Vec::new();
             for (now, step) in (2..).zip(steps) {
                 match step {
-                    Step::Begin => drop(registry.begin_job(&id, now).await.unwrap()),
+                    Step::Begin => {
+                        for status in model.values_mut().filter(|status| **status == "running") {
+                            *status = if is_method { "failed" } else { "pending" };
+                        }
+                        registry.begin_job(&id, now).await.unwrap();
+                    }
                     Step::Add(devices) => {
                         let devices: Vec<_> = devices.into_iter().map(name).collect();
                         if !has_ended {
                             for device in &devices {
-                                model.entry(device.to_string()).or_insert("pending");
+                                model.entry(device.clone()).or_insert("pending");
                             }
                         }
                         registry.add_job_devices(&id, devices, false, now).await.unwrap();
@@ -256,7 +382,7 @@ proptest! {
                         let mut expected = Vec::new();
                         for (device, status) in waiting.take(limit) {
                             *status = "running";
-                            expected.push(DeviceId::parse(device).unwrap());
+                            expected.push(device.clone());
                         }
                         let mut claimed = claimed;
                         claimed.sort_unstable();
@@ -264,7 +390,7 @@ proptest! {
                     }
                     Step::Record(device, good) => {
                         let device = name(device);
-                        if let Some(status) = model.get_mut(device.as_str())
+                        if let Some(status) = model.get_mut(&device)
                             && *status == "running"
                         {
                             *status = if good { "completed" } else { "failed" };
@@ -285,12 +411,6 @@ proptest! {
                             }
                         }
                         registry.end_job(&id, end, now).await.unwrap();
-                    }
-                    Step::Recover => {
-                        for status in model.values_mut().filter(|status| **status == "running") {
-                            *status = if is_method { "failed" } else { "pending" };
-                        }
-                        registry.recover_jobs(now).await.unwrap();
                     }
                 }
                 let job = registry.job(&id).await.unwrap().unwrap();
