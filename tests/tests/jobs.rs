@@ -189,7 +189,10 @@ async fn a_job_works_on_modules_when_its_condition_is_on_them() {
     let [away, here] = &rows[..] else {
         panic!("{rows:?}");
     };
-    assert_eq!((&away["deviceId"], &here["deviceId"]), (&json!("a"), &json!("b")));
+    assert_eq!(
+        (&away["deviceId"], &here["deviceId"]),
+        (&json!("a"), &json!("b"))
+    );
     assert_eq!(away["error"]["code"], "DeviceNotOnline");
     assert_eq!(here["outcome"]["deviceMethodResponse"]["payload"], 7);
 

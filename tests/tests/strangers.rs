@@ -1,12 +1,15 @@
 //! Unauthenticated peers that send garbage, nothing, or too much: each is disconnected, and a
 //! device that is connected meanwhile is not disturbed.
 
+use std::io::{Read as _, Write as _};
+
+use common::clock::unix_now;
 use common::identity::DeviceIdentity;
 use common::limits;
 use common::mqtt::{Packet, packet};
 use common::net::Dialer;
 use hub::limits::Limits;
-use tests::{RawDevice, RawService, TestHub, soon};
+use tests::{RawDevice, RawService, TestHub, raw_service, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Duration;
@@ -165,4 +168,35 @@ async fn mqtt_upgrades_must_be_what_they_say() {
         );
         assert!(!answer.headers().contains_key("Sec-WebSocket-Extensions"));
     }
+}
+
+/// A client with a large request sends it in the same moment as the end of its handshake.
+#[tokio::test]
+async fn a_first_request_may_be_large() {
+    let hub = TestHub::start().await;
+    let connection = hub.policy("service").await;
+    let token = raw_service::token(&connection, unix_now() + 3600);
+    let body = format!(
+        "{{\"query\":\"SELECT * FROM devices\"{}}}",
+        " ".repeat(60_000)
+    );
+    let request = format!(
+        "POST /devices/query HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let (tls, port) = (hub.tls(), hub.https.port());
+    let exchange = tokio::task::spawn_blocking(move || {
+        let name = "localhost".try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(tls, name).unwrap();
+        client.writer().write_all(request.as_bytes()).unwrap();
+        let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut answer = Vec::new();
+        rustls::Stream::new(&mut client, &mut socket)
+            .read_to_end(&mut answer)
+            .map(|_| answer)
+    });
+    let answer = soon("the answer", exchange).await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
 }

@@ -99,7 +99,8 @@ impl Strangers {
             number,
             source,
             gone,
-            allowance: Arc::new(Allowance::new(HANDSHAKE, Beyond::Fail)),
+            // A client's first request may come with the end of its handshake: it waits.
+            allowance: Arc::new(Allowance::new(HANDSHAKE, Beyond::Wait)),
             refused: AtomicU32::new(0),
         }
     }

@@ -63,9 +63,9 @@ async fn start(state: &HubState, running: &mut JoinSet<()>) -> Result<Instant, R
         state.registry.queue_jobs(now).await?;
     }
     let latest = Instant::now() + LOOK;
-    let next = state.registry.next_job().await?.filter(|next| *next > now);
+    let next = state.registry.next_job(now).await?;
     Ok(next.map_or(latest, |next| {
-        latest.min(Instant::now() + Duration::from_micros(next - now))
+        latest.min(Instant::now() + Duration::from_micros(next.saturating_sub(now)))
     }))
 }
 

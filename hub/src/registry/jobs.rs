@@ -32,8 +32,8 @@ pub trait Jobs: Send + Sync + 'static {
     /// oldest first, at most `limit`.
     async fn due_jobs(&self, now: u64, limit: usize) -> Result<Vec<Job>, RegistryError>;
 
-    /// When the next job begins that waits for its time.
-    async fn next_job(&self) -> Result<Option<u64>, RegistryError>;
+    /// When the next job is due, of those that are not due now.
+    async fn next_job(&self, now: u64) -> Result<Option<u64>, RegistryError>;
 
     /// Jobs whose time has come are queued, if they have not begun.
     async fn queue_jobs(&self, now: u64) -> Result<(), RegistryError>;

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::{Result, SqliteRegistry, jobs, sessions, twins};
+use super::{Result, SqliteRegistry, device_jobs, sessions, twins};
 use crate::registry::{
     DesiredChange, DeviceTwin, IfMatch, JobId, OnDesired, StoreError, Subscriptions, TwinChange,
     TwinPatch,
@@ -189,11 +189,11 @@ fn change_for_job(
     change: TwinChange,
     condition: &IfMatch,
 ) -> Result<Option<(DeviceTwin, Option<DesiredChange>)>> {
-    if !jobs::runs(connection, job, id)? {
+    if !device_jobs::runs(connection, job, id)? {
         return Ok(None);
     }
     let changed = twins::change_twin(connection, id, change, condition)?;
-    jobs::complete(connection, job, id)?;
+    device_jobs::complete(connection, job, id)?;
     Ok(Some(changed))
 }
 

@@ -1,20 +1,19 @@
-//! Jobs in two tables: a row for each, and a row for each device of each.
+//! Jobs in two tables: a row for each, and a row for each device of each ([`device_jobs`]).
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use common::identity::{DeviceId, DeviceIdentity, ModuleId};
+use common::identity::DeviceIdentity;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde_json::json;
 
 use super::damaged::Damaged;
 use super::device_writes::{Work, Written};
 use super::rows::{column, damaged};
-use super::{Result, SqliteRegistry, module_column};
+use super::{Result, SqliteRegistry, device_jobs};
 use crate::limits;
 use crate::registry::{
     IfMatch, Job, JobCounts, JobEnd, JobError, JobFilter, JobId, JobKind, JobPlace, JobResult,
-    JobStatus, Jobs, NewJob, OnDesired, Owner, StoreError, TwinChange, activity,
+    JobStatus, Jobs, NewJob, OnDesired, Owner, RegistryError, StoreError, TwinChange,
 };
 
 const COLUMNS: &str = "id, kind, condition, content, policy, start, max_seconds, created, status, \
@@ -71,13 +70,11 @@ impl Jobs for SqliteRegistry {
         .await
     }
 
-    async fn next_job(&self) -> Result<Option<u64>> {
-        self.read(|connection| {
+    async fn next_job(&self, now: u64) -> Result<Option<u64>> {
+        self.read(move |connection| {
             let next: Option<i64> = connection
-                .prepare_cached(
-                    "SELECT min(start) FROM jobs WHERE ended IS NULL AND status != 'running'",
-                )?
-                .query_row([], |row| row.get(0))?;
+                .prepare_cached("SELECT min(start) FROM jobs WHERE ended IS NULL AND start > ?1")?
+                .query_row([column(now)], |row| row.get(0))?;
             Ok(next.map(i64::unsigned_abs))
         })
         .await
@@ -108,7 +105,7 @@ impl Jobs for SqliteRegistry {
             let job = find(connection, &id)?;
             match job {
                 Some(job) if job.counts.running > 0 => {
-                    recover(connection, &job, now)?;
+                    device_jobs::recover(connection, &job, now)?;
                     find(connection, &id)
                 }
                 job => Ok(job),
@@ -126,14 +123,7 @@ impl Jobs for SqliteRegistry {
     ) -> Result<()> {
         let id = id.clone();
         self.write(move |connection| {
-            let mut insert = connection.prepare_cached(
-                "INSERT OR IGNORE INTO device_jobs (job, device, module, status, created, updated) \
-                 SELECT id, ?2, ?3, 'pending', ?4, ?4 FROM jobs WHERE id = ?1 AND ended IS NULL",
-            )?;
-            for identity in &devices {
-                let (device, module) = (identity.device.as_str(), module_column(identity));
-                insert.execute(params![id.as_str(), device, module, column(now)])?;
-            }
+            device_jobs::add(connection, &id, &devices, now)?;
             if is_all {
                 connection
                     .prepare_cached("UPDATE jobs SET has_all_devices = 1 WHERE id = ?1")?
@@ -151,25 +141,8 @@ impl Jobs for SqliteRegistry {
         now: u64,
     ) -> Result<Vec<DeviceIdentity>> {
         let id = id.clone();
-        self.write(move |connection| {
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let mut claim = connection.prepare_cached(
-                "UPDATE device_jobs SET status = 'running', started = ?2, updated = ?2 \
-                 WHERE job = ?1 AND status = 'pending' AND (device, module) IN (SELECT device, \
-                 module FROM device_jobs WHERE job = ?1 AND status = 'pending' \
-                 ORDER BY device, module LIMIT ?3) RETURNING device, module",
-            )?;
-            let rows = claim.query_map(params![id.as_str(), column(now), limit], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-            })?;
-            let mut claimed = Vec::new();
-            for row in rows {
-                let (device, module) = row?;
-                claimed.push(identity(&device, &module).ok_or_else(a_job_damaged)?);
-            }
-            Ok(claimed)
-        })
-        .await
+        self.write(move |connection| device_jobs::claim(connection, &id, limit, now))
+            .await
     }
 
     async fn change_twin_for_job(
@@ -195,44 +168,19 @@ impl Jobs for SqliteRegistry {
         now: u64,
     ) -> Result<()> {
         let id = id.clone();
-        self.write(move |connection| {
-            let mut update = connection.prepare_cached(
-                "UPDATE device_jobs SET status = ?4, ended = ?5, updated = ?5, outcome = ?6, \
-                 error = ?7 WHERE job = ?1 AND device = ?2 AND module = ?3 AND status = 'running'",
-            )?;
-            for JobResult { device, outcome } in results {
-                let (status, outcome, error) = match outcome {
-                    Ok(outcome) => ("completed", outcome, None),
-                    Err(error) => (
-                        "failed",
-                        None,
-                        Some(error_text(&error.code, &error.description)),
-                    ),
-                };
-                let now = column(now);
-                update.execute(params![
-                    id.as_str(),
-                    device.device.as_str(),
-                    module_column(&device),
-                    status,
-                    now,
-                    outcome,
-                    error
-                ])?;
-            }
-            Ok(())
-        })
-        .await
+        self.write(move |connection| device_jobs::record(connection, &id, results, now))
+            .await
     }
 
     async fn end_job(&self, id: &JobId, end: JobEnd, now: u64) -> Result<Option<Job>> {
         let id = id.clone();
         self.write(move |connection| {
-            let (status, failure, of_devices) = match &end {
-                JobEnd::Completed => ("completed", None, "failed"),
-                JobEnd::Failed(reason) => ("failed", Some(reason.as_str()), "failed"),
-                JobEnd::Cancelled => ("cancelled", None, "canceled"),
+            let (status, failure) = match &end {
+                JobEnd::Completed => (JobStatus::Completed, None),
+                JobEnd::Failed(reason) => (JobStatus::Failed, Some(reason.as_str())),
+                JobEnd::Cancelled => (JobStatus::Cancelled, None),
             };
+            let status = status.as_str();
             let ended = connection
                 .prepare_cached(
                     "UPDATE jobs SET status = ?2, failure = ?3, ended = ?4 \
@@ -240,13 +188,7 @@ impl Jobs for SqliteRegistry {
                 )?
                 .execute(params![id.as_str(), status, failure, column(now)])?;
             if ended > 0 {
-                let error = failure.map(|reason| error_text("JobRunTimedOut", reason));
-                connection
-                    .prepare_cached(
-                        "UPDATE device_jobs SET status = ?2, ended = ?3, updated = ?3, error = ?4 \
-                         WHERE job = ?1 AND status IN ('pending', 'running')",
-                    )?
-                    .execute(params![id.as_str(), of_devices, column(now), error])?;
+                device_jobs::end(connection, &id, &end, now)?;
             }
             find(connection, &id)
         })
@@ -333,73 +275,7 @@ fn all(
     damaged.leave_out(rows)
 }
 
-/// Nobody is at work on the devices of a job that run.
-fn recover(connection: &Connection, job: &Job, now: u64) -> Result<()> {
-    let id = job.new.id.as_str();
-    match job.new.kind {
-        JobKind::UpdateTwin => {
-            connection
-                .prepare_cached(
-                    "UPDATE device_jobs SET status = 'pending', started = NULL, updated = ?2 \
-                     WHERE job = ?1 AND status = 'running'",
-                )?
-                .execute(params![id, column(now)])?;
-        }
-        JobKind::DeviceMethod => {
-            let error = error_text(
-                "JobInterrupted",
-                "the hub ended before it had noted the device's answer; the method may have been \
-                 carried out",
-            );
-            connection
-                .prepare_cached(
-                    "UPDATE device_jobs SET status = 'failed', ended = ?2, updated = ?2, \
-                     error = ?3 WHERE job = ?1 AND status = 'running'",
-                )?
-                .execute(params![id, column(now), error])?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether this device runs for a job.
-pub(super) fn runs(connection: &Connection, job: &JobId, id: &DeviceIdentity) -> Result<bool> {
-    let runs = connection
-        .prepare_cached(
-            "SELECT 1 FROM device_jobs \
-             WHERE job = ?1 AND device = ?2 AND module = ?3 AND status = 'running'",
-        )?
-        .exists([job.as_str(), id.device.as_str(), module_column(id)])?;
-    Ok(runs)
-}
-
-/// This device has done what the job wants.
-pub(super) fn complete(connection: &Connection, job: &JobId, id: &DeviceIdentity) -> Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE device_jobs SET status = 'completed', ended = ?4, updated = ?4 \
-             WHERE job = ?1 AND device = ?2 AND module = ?3",
-        )?
-        .execute(params![
-            job.as_str(),
-            id.device.as_str(),
-            module_column(id),
-            column(activity::now()),
-        ])?;
-    Ok(())
-}
-
-/// A device, or a module if there is one.
-fn identity(device: &str, module: &str) -> Option<DeviceIdentity> {
-    let device = DeviceId::parse(device).ok()?;
-    if module.is_empty() {
-        return Some(DeviceIdentity::of_device(device));
-    }
-    let module = ModuleId::parse(module).ok()?;
-    Some(DeviceIdentity::of_module(device, module))
-}
-
-fn a_job_damaged() -> crate::registry::RegistryError {
+fn a_job_damaged() -> RegistryError {
     damaged(Owner::Unknown, "a job")
 }
 
@@ -409,7 +285,7 @@ fn job(connection: &Connection, row: &Row<'_>) -> Result<Job> {
         Ok(row.get::<_, Option<i64>>(index)?.map(i64::unsigned_abs))
     };
     let id = JobId::parse(&text(0)?).ok_or_else(a_job_damaged)?;
-    let counts = counts(connection, &id)?;
+    let counts = device_jobs::counts(connection, &id)?;
     Ok(Job {
         new: NewJob {
             id,
@@ -428,28 +304,4 @@ fn job(connection: &Connection, row: &Row<'_>) -> Result<Job> {
         has_all_devices: row.get(12)?,
         counts,
     })
-}
-
-fn counts(connection: &Connection, id: &JobId) -> Result<JobCounts> {
-    let mut statement = connection.prepare_cached(
-        "SELECT status, count(*) FROM device_jobs WHERE job = ?1 GROUP BY status",
-    )?;
-    let mut rows = statement.query([id.as_str()])?;
-    let mut counts = JobCounts::default();
-    while let Some(row) = rows.next()? {
-        let count = row.get::<_, i64>(1)?.unsigned_abs();
-        match row.get::<_, String>(0)?.as_str() {
-            "pending" => counts.pending = count,
-            "running" => counts.running = count,
-            "completed" => counts.succeeded = count,
-            "failed" => counts.failed = count,
-            _ => counts.canceled += count,
-        }
-    }
-    Ok(counts)
-}
-
-/// The error of a device's row, as services read it.
-fn error_text(code: &str, description: &str) -> String {
-    json!({ "code": code, "description": description }).to_string()
 }

@@ -18,6 +18,7 @@ use crate::data_dir::DataDir;
 
 mod changes;
 mod damaged;
+mod device_jobs;
 mod device_writes;
 mod enrolments;
 mod failure;

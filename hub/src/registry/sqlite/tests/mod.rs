@@ -2,6 +2,7 @@
 //! one folder stand for two processes.
 
 mod damaged;
+mod device_jobs;
 mod files;
 mod jobs;
 mod members;
