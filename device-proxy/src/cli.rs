@@ -20,6 +20,7 @@ Examples:
   device-proxy enrol CODE@hub.example.com
   IOTHUB_DEVICE_CONNECTION_STRING=\"$(cat device.cs)\" device-proxy localhost 22
   device-proxy --connection-string-file device.cs --target ssh=localhost:22 --target rdp=10.0.0.5:3389
+  device-proxy --connection-string-file device.cs --target docker=unix:/run/docker.sock
   device-proxy --connection-string-file device.cs --echo
 
 Environment: IOTHUB_DEVICE_CONNECTION_STRING (or IOTHUB_DEVICE_CONN_STRING),
@@ -53,7 +54,7 @@ pub struct Cli {
     pub connection_string_file: Option<PathBuf>,
 
     /// A target, by the name of the streams that reach it; without a name, for all
-    /// other streams. Repeatable. IPv6 in brackets.
+    /// other streams. Repeatable. IPv6 in brackets; a Unix socket as unix:PATH.
     #[arg(long, value_name = "[NAME=]HOST:PORT")]
     pub target: Vec<String>,
 
@@ -113,7 +114,7 @@ pub struct Cli {
     pub max_streams: Option<u32>,
 
     /// What the desired properties of the device's twin may open as a target: a name, an address or
-    /// a network, and a port or *. Repeatable; by default they can only close targets and lower
+    /// a network, and a port or *; unix:PATH or unix:FOLDER/*. Repeatable; by default they can only close targets and lower
     /// limits [env: DEVICE_PROXY_ALLOW_CLOUD, with commas between].
     #[arg(long, value_name = "HOST:PORT")]
     pub allow_cloud: Vec<String>,

@@ -10,8 +10,8 @@ use common::{log_about, report};
 use crate::forwarding::{Forwarding, Way};
 use crate::policy::Policy;
 use crate::requests::{Answer, Desk, Requested};
+use crate::sample_output;
 use crate::target::Target;
-use crate::{echo, sample_output};
 
 /// Serves a request for a plain stream to its end.
 pub(crate) async fn serve(
@@ -39,27 +39,17 @@ pub(crate) async fn serve(
         desk.failed(stream, "too many streams at once");
         return boxed(|| desk.answer(request, Answer::Reject)).await;
     };
-    match target {
-        Target::Echo => {
-            let echo = Box::new(echo::socket(desk.sample_output));
-            tunnel(desk, (request, endpoint), stream, target, echo).await;
-        }
-        Target::Tcp { host, port } => {
-            let dialled = tokio::select! {
-                dialled = boxed(|| Target::dial(desk.dialer(), host, *port)) => dialled,
-                () = desk.stop.cancelled() => return,
-            };
-            match dialled {
-                Ok(socket) => {
-                    tunnel(desk, (request, endpoint), stream, target, Box::new(socket)).await
-                }
-                Err(error) => {
-                    let error = report::chain(&error);
-                    log_about!(warn, about, "rejected a stream: {error}");
-                    desk.failed(stream, &error);
-                    boxed(|| desk.answer(request, Answer::Reject)).await;
-                }
-            }
+    let reached = tokio::select! {
+        reached = boxed(|| target.reach(desk.dialer(), desk.sample_output)) => reached,
+        () = desk.stop.cancelled() => return,
+    };
+    match reached {
+        Ok(socket) => tunnel(desk, (request, endpoint), stream, target, socket).await,
+        Err(error) => {
+            let error = report::chain(&error);
+            log_about!(warn, about, "rejected a stream: {error}");
+            desk.failed(stream, &error);
+            boxed(|| desk.answer(request, Answer::Reject)).await;
         }
     }
 }

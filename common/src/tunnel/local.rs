@@ -24,6 +24,10 @@ impl LocalSocket for TcpStream {
     }
 }
 
+/// What was written to it can be read by its peer at once.
+#[cfg(unix)]
+impl LocalSocket for tokio::net::UnixStream {}
+
 /// Any local socket, so that there is one instance of the tunnel's code for all kinds.
 impl ConnectionSocket for Box<dyn LocalSocket> {
     fn arm(&self) {

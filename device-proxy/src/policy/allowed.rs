@@ -1,19 +1,20 @@
-//! Which hosts and ports the cloud may name as targets: `--allow-cloud`. Nothing, by default. A
-//! name is compared as text, so that a name of the cloud's choice cannot lead to an address that is
+//! Which hosts and ports, and which Unix sockets, the cloud may name as targets: `--allow-cloud`.
+//! Nothing, by default. A name is compared as text, so that a name of the cloud's choice cannot lead to an address that is
 //! allowed only as an address.
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::target::Target;
+use crate::target::{Target, UNIX, plain_path};
 
 /// A text is not a host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not HOST:PORT, where HOST is a name, an address or a network as 10.0.0.0/8 (IPv6 in brackets) and PORT a number or *"
+    "{0:?} is not HOST:PORT, where HOST is a name, an address or a network as 10.0.0.0/8 (IPv6 in brackets) and PORT a number or *, nor unix:PATH, where PATH is that of a socket or FOLDER/*"
 )]
 pub struct AllowedError(String);
 
@@ -22,7 +23,7 @@ pub struct AllowedError(String);
 pub struct Allowed(Vec<Pattern>);
 
 impl Allowed {
-    /// Adds `HOST:PORT`.
+    /// Adds `HOST:PORT` or `unix:PATH`.
     ///
     /// # Errors
     /// [`AllowedError`].
@@ -34,15 +35,33 @@ impl Allowed {
     /// Whether the cloud may name this target.
     pub fn contains(&self, target: &Target) -> bool {
         match target {
-            Target::Tcp { host, port } => self.0.iter().any(|pattern| pattern.fits(host, *port)),
+            Target::Tcp { host, port } => self.0.iter().any(|pattern| match pattern {
+                Pattern::Tcp(hosts) => hosts.fits(host, *port),
+                Pattern::Socket(_) | Pattern::Sockets(_) => false,
+            }),
+            Target::Unix(path) => self.0.iter().any(|pattern| match pattern {
+                Pattern::Tcp(_) => false,
+                Pattern::Socket(allowed) => path == allowed,
+                Pattern::Sockets(folder) => path.parent() == Some(folder),
+            }),
             Target::Echo => false,
         }
     }
 }
 
+/// What may be named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Pattern {
+    Tcp(HostsAndPort),
+    /// The Unix socket of this path.
+    Socket(PathBuf),
+    /// Every Unix socket in this folder, and none below it.
+    Sockets(PathBuf),
+}
+
 /// Hosts, and a port or all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Pattern {
+struct HostsAndPort {
     hosts: Hosts,
     port: Option<u16>,
 }
@@ -54,7 +73,7 @@ enum Hosts {
     Network(IpNet),
 }
 
-impl Pattern {
+impl HostsAndPort {
     fn fits(&self, host: &str, port: u16) -> bool {
         let is_host = match &self.hosts {
             Hosts::Name(name) => host.eq_ignore_ascii_case(name),
@@ -71,6 +90,13 @@ impl FromStr for Pattern {
 
     fn from_str(text: &str) -> Result<Self, AllowedError> {
         let wrong = || AllowedError(text.to_owned());
+        if let Some(path) = text.strip_prefix(UNIX) {
+            let pattern = match path.strip_suffix("/*") {
+                Some(folder) => plain_path(folder).map(Self::Sockets),
+                None => plain_path(path).map(Self::Socket),
+            };
+            return pattern.ok_or_else(wrong);
+        }
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
         let port = match port {
             "*" => None,
@@ -104,7 +130,7 @@ impl FromStr for Pattern {
                 None => return Err(wrong()),
             },
         };
-        Ok(Self { hosts, port })
+        Ok(Self::Tcp(HostsAndPort { hosts, port }))
     }
 }
 
@@ -121,31 +147,42 @@ impl fmt::Display for Allowed {
         if self.0.is_empty() {
             return f.write_str("none");
         }
-        for (index, Pattern { hosts, port }) in self.0.iter().enumerate() {
+        for (index, pattern) in self.0.iter().enumerate() {
             if index > 0 {
                 f.write_str(", ")?;
             }
-            match hosts {
-                Hosts::Name(name) => f.write_str(name)?,
-                Hosts::Network(network) => {
-                    let is_one = network.prefix_len() == network.max_prefix_len();
-                    let (open, close) = match network {
-                        IpNet::V4(_) => ("", ""),
-                        IpNet::V6(_) => ("[", "]"),
-                    };
-                    if is_one {
-                        write!(f, "{open}{}{close}", network.addr())?;
-                    } else {
-                        write!(f, "{open}{network}{close}")?;
-                    }
-                }
-            }
-            match port {
-                Some(port) => write!(f, ":{port}")?,
-                None => f.write_str(":*")?,
+            match pattern {
+                Pattern::Tcp(hosts) => hosts.fmt(f)?,
+                Pattern::Socket(path) => write!(f, "{UNIX}{}", path.display())?,
+                Pattern::Sockets(folder) => write!(f, "{UNIX}{}/*", folder.display())?,
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for HostsAndPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hosts, port } = self;
+        match hosts {
+            Hosts::Name(name) => f.write_str(name)?,
+            Hosts::Network(network) => {
+                let is_one = network.prefix_len() == network.max_prefix_len();
+                let (open, close) = match network {
+                    IpNet::V4(_) => ("", ""),
+                    IpNet::V6(_) => ("[", "]"),
+                };
+                if is_one {
+                    write!(f, "{open}{}{close}", network.addr())?;
+                } else {
+                    write!(f, "{open}{network}{close}")?;
+                }
+            }
+        }
+        match port {
+            Some(port) => write!(f, ":{port}"),
+            None => f.write_str(":*"),
+        }
     }
 }
 
@@ -207,9 +244,52 @@ mod tests {
         assert_eq!(Allowed::default().to_string(), "none");
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn unix_sockets_are_compared_as_they_stand() {
+        let all = allowed(&["unix:/run/docker.sock", "unix:/run/app/*", "127.0.0.1:*"]);
+        let fits = |path: &str| all.contains(&Target::at(&format!("unix:{path}")).unwrap());
+        for path in [
+            "/run/docker.sock",
+            "/run//docker.sock",
+            "/run/app/a",
+            "/run/app/./b",
+        ] {
+            assert!(fits(path), "{path}");
+        }
+        for path in [
+            "/run/docker.sock2",
+            "/run/app",
+            "/run/app/a/b",
+            "/run/ap",
+            "/127.0.0.1",
+        ] {
+            assert!(!fits(path), "{path}");
+        }
+        let shown = all.to_string();
+        assert_eq!(shown, "unix:/run/docker.sock, unix:/run/app/*, 127.0.0.1:*");
+        // No way around the comparison.
+        for path in [
+            "/run/app/../docker.sock",
+            "run/docker.sock",
+            "/run/app/",
+            "/",
+            "",
+            "/a\u{1b}",
+        ] {
+            assert!(Target::at(&format!("unix:{path}")).is_err(), "{path}");
+        }
+    }
+
     #[test]
     fn mistakes_are_named() {
         for bad in [
+            "unix:",
+            "unix:run/x",
+            "unix:/run/../x",
+            "unix:/",
+            "unix:/run/",
+            "unix:*",
             "",
             "*",
             ":22",

@@ -111,14 +111,14 @@ fn target(name: &str, value: &Value) -> Result<WantedTarget, Refused> {
             let target = Target::at(address).map_err(|error| match error {
                 // Its text is that of an option.
                 TargetError::Form(_) => refused(&format_args!(
-                    "{address:?} is not HOST:PORT (IPv6 in brackets)"
+                    "{address:?} is not HOST:PORT (IPv6 in brackets) or unix:PATH"
                 )),
                 error => refused(&error),
             })?;
             Ok(WantedTarget::At(target))
         }
         _ => Err(refused(&format_args!(
-            "{name:?} is neither true, false nor \"HOST:PORT\""
+            "{name:?} is neither true, false, \"HOST:PORT\" nor \"unix:PATH\""
         ))),
     }
 }
@@ -153,6 +153,18 @@ mod tests {
             ]
         );
         assert_eq!(Wanted::parse(&json!({})), Ok(Wanted::default()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_target_may_be_a_unix_socket() {
+        let section = json!({ "targets": { "docker": "unix:/run/docker.sock" } });
+        let wanted = Wanted::parse(&section).unwrap();
+        let target = WantedTarget::At(Target::Unix("/run/docker.sock".into()));
+        assert_eq!(wanted.targets.get("docker"), Some(&target));
+        let section = json!({ "targets": { "docker": "unix:/run/../etc/x" } });
+        let refused = Wanted::parse(&section).unwrap_err().to_string();
+        assert!(refused.contains("absolute path"), "{refused}");
     }
 
     #[test]

@@ -1,20 +1,16 @@
 //! One inner connection on the device: dial the session's target, and pipe. No other
 //! target can be reached over it.
 
-use std::io;
 use std::sync::Arc;
 
 use common::boxed::boxed;
-use common::net::DialError;
 use common::session::{Code, ConnectionEnd, ConnectionId, RefusedCode, run_connection};
 use common::tunnel::{End, LocalSocket, Outcome};
 use common::{log_about, report};
 
 use super::{Entry, Sessions};
-use crate::echo;
 use crate::forwarding::{Forwarding, Way};
 use crate::requests::Desk;
-use crate::target::Target;
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
@@ -48,22 +44,17 @@ pub(super) async fn serve(
     let Ok(_permit) = sessions.connections.try_acquire() else {
         return refuse(RefusedCode::Limit, "");
     };
-    match &entry.target {
-        Target::Echo => carry(&desk, &entry, id, Box::new(echo::socket(false))).await,
-        Target::Tcp { host, port } => {
-            let dialled = tokio::select! {
-                dialled = boxed(|| Target::dial(desk.dialer(), host, *port)) => dialled,
-                () = live.given_up(id) => {
-                    let forwarding = forwarding(&entry, id);
-                    log_about!(debug, forwarding.about(), "the service gave it up");
-                    return live.release(id);
-                }
-            };
-            match dialled {
-                Ok(socket) => carry(&desk, &entry, id, Box::new(socket)).await,
-                Err(error) => refuse(refused_code(&error), &report::chain(&error)),
-            }
+    let reached = tokio::select! {
+        reached = boxed(|| entry.target.reach(desk.dialer(), false)) => reached,
+        () = live.given_up(id) => {
+            let forwarding = forwarding(&entry, id);
+            log_about!(debug, forwarding.about(), "the service gave it up");
+            return live.release(id);
         }
+    };
+    match reached {
+        Ok(socket) => carry(&desk, &entry, id, socket).await,
+        Err(error) => refuse(error.code(), &report::chain(&error)),
     }
 }
 
@@ -72,16 +63,6 @@ fn with_colon(text: &str) -> String {
         String::new()
     } else {
         format!(": {text}")
-    }
-}
-
-fn refused_code(error: &DialError) -> RefusedCode {
-    match error {
-        DialError::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
-            RefusedCode::TargetRefused
-        }
-        DialError::Timeout { .. } => RefusedCode::TimedOut,
-        _ => RefusedCode::Unreachable,
     }
 }
 

@@ -1,22 +1,23 @@
-//! What a stream can reach: a local TCP service, or the built-in echo.
+//! What a stream can reach: a local TCP service, a Unix socket, or the built-in echo.
 
+mod reach;
 mod targets;
 
+pub use reach::{ReachError, Reached};
 pub use targets::Targets;
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::path::{Component, Path, PathBuf};
 
-use common::net::{DialError, Dialer};
 use common::session::STREAM_PREFIX;
-use tokio::net::TcpStream;
-
-use crate::limits;
 
 /// The name of the built-in echo target.
 pub const ECHO: &str = "echo";
 /// Stands for the target without a name where targets are listed by their names.
 pub const ANY: &str = "*";
+/// Before the path of a Unix socket.
+pub const UNIX: &str = "unix:";
 
 /// One target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum Target {
         /// Port.
         port: u16,
     },
+    /// A Unix socket, by its absolute path without `..`.
+    Unix(PathBuf),
     /// Sends back what comes.
     Echo,
 }
@@ -37,6 +40,7 @@ impl fmt::Display for Target {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
             Self::Echo => f.write_str("built-in echo"),
         }
     }
@@ -46,8 +50,14 @@ impl fmt::Display for Target {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Not `[NAME=]HOST:PORT`.
-    #[error("{0:?} is not [NAME=]HOST:PORT (IPv6 in brackets)")]
+    #[error("{0:?} is not [NAME=]HOST:PORT (IPv6 in brackets) or [NAME=]unix:PATH")]
     Form(String),
+    /// Not a path that says where a socket is.
+    #[error("{0:?} is not the absolute path of a Unix socket, without `..`")]
+    Path(String),
+    /// This system has none.
+    #[error("{0:?} is a Unix socket, and device-proxy reaches none on this system; give HOST:PORT")]
+    NoUnixSockets(String),
     /// No host name.
     #[error("{0:?} is not the name or address of a host; a target is [NAME=]HOST:PORT")]
     Host(String),
@@ -119,11 +129,12 @@ impl Target {
         }
     }
 
-    /// Reads `[NAME=]HOST:PORT`.
+    /// Reads `[NAME=]HOST:PORT` or `[NAME=]unix:PATH`.
     fn parse(text: &str) -> Result<(Option<String>, Self), TargetError> {
         let (name, address) = match text.split_once('=') {
-            Some((name, address)) => (Some(name), address),
-            None => (None, text),
+            // A path may have one.
+            Some((name, address)) if !name.starts_with(UNIX) => (Some(name), address),
+            _ => (None, text),
         };
         if let Some(name) = name {
             checked_name(name)?;
@@ -131,11 +142,14 @@ impl Target {
         Ok((name.map(str::to_owned), Self::at(address)?))
     }
 
-    /// Reads `HOST:PORT`.
+    /// Reads `HOST:PORT` or `unix:PATH`.
     ///
     /// # Errors
     /// [`TargetError`].
     pub fn at(address: &str) -> Result<Self, TargetError> {
+        if let Some(path) = address.strip_prefix(UNIX) {
+            return Self::unix(path);
+        }
         let form = || TargetError::Form(address.to_owned());
         let (host, port) = address.rsplit_once(':').ok_or_else(form)?;
         // An IPv6 address without brackets would lose its last group to the port.
@@ -145,13 +159,26 @@ impl Target {
         Self::tcp(host, port)
     }
 
-    /// Connects to a TCP target. May be dropped.
-    ///
-    /// # Errors
-    /// [`DialError`], within [`limits::TARGET_CONNECT`].
-    pub async fn dial(dialer: &Dialer, host: &str, port: u16) -> Result<TcpStream, DialError> {
-        dialer.tcp(host, port, limits::TARGET_CONNECT).await
+    /// A Unix socket. Paths are compared as they stand, so they say by themselves where they lead.
+    fn unix(path: &str) -> Result<Self, TargetError> {
+        if cfg!(not(unix)) {
+            return Err(TargetError::NoUnixSockets(path.to_owned()));
+        }
+        plain_path(path)
+            .map(Self::Unix)
+            .ok_or_else(|| TargetError::Path(path.to_owned()))
     }
+}
+
+/// An absolute path of a file, without `..`; repeated slashes and `.` are removed.
+pub fn plain_path(text: &str) -> Option<PathBuf> {
+    let path = Path::new(text);
+    let is_plain = path
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let is_file = !text.ends_with('/') && path.file_name().is_some();
+    let is_printable = !text.chars().any(common::outside::is_unprintable);
+    (path.is_absolute() && is_plain && is_file && is_printable).then(|| path.components().collect())
 }
 
 /// Checks that a target can have this name.

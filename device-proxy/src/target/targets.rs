@@ -185,6 +185,13 @@ mod tests {
         assert_eq!(named.select("echo"), Some(&Target::Echo));
         let echo = targets(&[], true).unwrap();
         assert_eq!(echo.select("TestStream"), Some(&Target::Echo));
+        #[cfg(unix)]
+        {
+            let docker =
+                targets(&["docker=unix:/run/docker.sock", "unix:/run/a=b:1"], false).unwrap();
+            assert_eq!(shown(&docker, "docker").unwrap(), "unix:/run/docker.sock");
+            assert_eq!(shown(&docker, "x").unwrap(), "unix:/run/a=b:1");
+        }
         let own = targets(&["echo=localhost:7"], false).unwrap();
         assert_eq!(shown(&own, "echo").unwrap(), "localhost:7");
     }
@@ -232,6 +239,10 @@ mod tests {
         assert!(matches!(error("h:0"), E::Port(_)));
         assert!(matches!(error("h:ssh"), E::Port(_)));
         assert!(matches!(error(":22"), E::Form(_)));
+        #[cfg(unix)]
+        for bad in ["unix:", "docker=unix:run/x", "unix:/run/../x", "unix:/run/"] {
+            assert!(matches!(error(bad), E::Path(_)), "{bad}");
+        }
         assert_eq!(targets(&["h:1", "h:2"], false), Err(E::TwoUnnamed));
         assert_eq!(
             targets(&["a=h:1", "a=h:2"], false),

@@ -43,5 +43,15 @@ impl ConnectionSocket for TcpStream {
     }
 }
 
+/// There is no reset among Unix sockets: the peer sees an end of its input, or an error when it
+/// writes.
+#[cfg(unix)]
+impl ConnectionSocket for tokio::net::UnixStream {
+    #[inline]
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+}
+
 /// In memory, for tests: there is no reset, and its peer sees an orderly end.
 impl ConnectionSocket for DuplexStream {}
