@@ -93,8 +93,8 @@ async fn run(cli: &Cli, stop: CancellationToken) -> Result<(), QuickstartError> 
     let listener = parts::listener(&service, &ca_file, &identity, stream, cli.port).await?;
     let port = listener
         .addresses()
-        .next()
-        .map_or(cli.port, |at| at.address.port());
+        .find_map(|at| at.address.port())
+        .unwrap_or(cli.port);
     for at in listener.addresses() {
         say!("service-proxy  {} -> {identity} ({})", at.address, at.name);
     }

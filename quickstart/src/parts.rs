@@ -24,8 +24,8 @@ use hub::server::{ServeError, Server};
 use hub::tls::CertificateSource;
 use service_proxy::config::{HubConfig, ListenConfig};
 use service_proxy::echo::EchoFailure;
-use service_proxy::forward::{Bind, Forward};
-use service_proxy::local::tcp::{ListenError, Listener};
+use service_proxy::forward::{Bind, Forward, Local, Place};
+use service_proxy::local::listener::{ListenError, Listener};
 use service_proxy::sample_output::SampleOutput;
 use service_proxy::stream::{SetupError, StreamError, StreamOpener};
 use tokio::task::JoinError;
@@ -214,8 +214,10 @@ pub async fn listener(
             hub: hub_config(service, ca_file),
             identity: identity.clone(),
             forwards: vec![Forward {
-                bind: Bind::Loopback,
-                port,
+                local: Local::Port(Place {
+                    bind: Bind::Loopback,
+                    port,
+                }),
                 name: name.clone(),
             }],
             session: SessionConfig::default(),

@@ -2,9 +2,11 @@
 
 use crate::echo::EchoError;
 use crate::fleet::FleetError;
+use crate::local::listener::ListenError;
 use crate::local::stdio::ConnectError;
-use crate::local::tcp::ListenError;
 use crate::login::LoginError;
+use crate::openssh::OpensshError;
+use crate::rdp::RdpError;
 
 /// Why the program did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +14,12 @@ pub enum Error {
     /// The ports could not be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// ssh or its configuration cannot be used.
+    #[error(transparent)]
+    Openssh(#[from] OpensshError),
+    /// An RDP client was not run to a good end.
+    #[error(transparent)]
+    Rdp(#[from] RdpError),
     /// The transfer over stdin and stdout is not complete.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -35,20 +43,25 @@ impl Error {
         matches!(
             self,
             Self::Listen(ListenError::Setup(_))
+                | Self::Rdp(RdpError::Listen(ListenError::Setup(_)))
                 | Self::Connect(ConnectError::Setup(_))
                 | Self::Echo(EchoError::Setup(_))
                 | Self::Fleet(FleetError::Setup(_) | FleetError::Input(_))
         ) || matches!(self, Self::Login(error) if error.is_usage())
     }
 
-    /// The exit code where no error is printed, since nothing reads it any more: that of a program
-    /// which the signal has ended.
+    /// The exit code where no error is printed: of a program whose reader is gone, that of one which
+    /// the signal has ended; of one that has run another, that one's.
     pub fn silent_exit_code(&self) -> Option<u8> {
         match self {
             Self::Connect(ConnectError::HungUp) => Some(128 + 1),
             Self::Connect(ConnectError::OutputGone)
             | Self::OutputGone
             | Self::Fleet(FleetError::OutputGone) => Some(128 + 13),
+            // These programs have said why.
+            Self::Openssh(OpensshError::Ended(code)) | Self::Rdp(RdpError::Ended(code)) => {
+                Some(*code)
+            }
             _ => None,
         }
     }
@@ -57,6 +70,8 @@ impl Error {
     pub fn exit_code(&self) -> Option<u8> {
         match self {
             Self::Fleet(FleetError::Commands { worst, .. }) => Some(*worst),
+            // As shells have it.
+            Self::Openssh(OpensshError::NoSsh(_)) => Some(127),
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 //! a device, in a session that all of them share or in a stream of its own.
 //!
 //! ```text
-//! cli → config ─┬─► local (tcp, stdio) ─► tunnel ─► session ─┬─► stream ─► hub_api
+//! cli → config ─┬─► local ─► tunnel ─► session ─┬─► stream ─► hub_api
 //!               ├─► echo ────────────────────────────────────┘               ▲
 //!               └─► fleet ───────────────────────────────────────────────────┘
 //! ```
@@ -21,13 +21,17 @@ pub mod config;
 pub mod echo;
 pub mod echo_plan;
 pub mod error;
+pub mod exit_code;
 pub mod fleet;
 pub mod forward;
+pub mod host_names;
 pub mod hub_api;
 pub mod input;
 pub mod limits;
 pub mod local;
 pub mod login;
+pub mod openssh;
+pub mod rdp;
 pub mod sample_output;
 pub mod session;
 pub mod stream;
@@ -38,8 +42,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ListenConfig};
 use crate::error::Error;
+use crate::local::listener::Listener;
+use crate::local::socks::Proxy;
 use crate::local::stdio;
-use crate::local::tcp::Listener;
 
 /// Does what is configured, until it is done or `stop` is cancelled. Dropping the future cuts what is
 /// open.
@@ -49,6 +54,16 @@ use crate::local::tcp::Listener;
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     match config {
         Config::Listen(config) => listen(config, stop).await,
+        Config::Socks(config) => {
+            let proxy = Proxy::bind(config).await?;
+            // The program that started us waits for these lines.
+            proxy.announce();
+            proxy.run(stop).await;
+            Ok(())
+        }
+        Config::Ssh(config, _) => Ok(openssh::session(*config)?),
+        Config::SshConfig(config, _) => Ok(openssh::config(&config)?),
+        Config::Rdp(config) => Ok(rdp::run(*config, stop).await?),
         Config::Connect(config) => Ok(stdio::run(config, &stop).await?),
         Config::Echo(config) => tokio::select! {
             result = echo::run_and_print(config, &stop) => Ok(result?),

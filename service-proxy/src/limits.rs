@@ -31,6 +31,13 @@ pub const CALL_GRACE: Duration = Duration::from_secs(15);
 /// How long a call is repeated while the hub throttles.
 pub const THROTTLED: Duration = Duration::from_secs(120);
 
+// --- Clients of the proxy port ---
+
+/// How long a client may take for its request: programs send it at once, people may type it.
+pub const PROXY_REQUEST: Duration = Duration::from_secs(30);
+/// How long a client may take to read its answer, which its socket has room for.
+pub const PROXY_ANSWER: Duration = Duration::from_secs(5);
+
 // --- Fleets ---
 
 /// Items of one page of a query or a list: IoT Hub's most.
@@ -48,5 +55,7 @@ pub const INPUT_DOCUMENT: u64 = 1 << 20;
 
 // --- Numbers ---
 
+/// Devices that a service-proxy has sessions with at once: each session is a connection to the hub.
+pub const DEVICES: usize = 512;
 /// Local connections at once that a service-proxy carries.
 pub const LOCAL_CONNECTIONS: usize = 2_048;

@@ -10,7 +10,8 @@ use common::wire::twin::SessionReport;
 use service_proxy::cli::Cli;
 use service_proxy::config::{self, Config, resolve};
 use service_proxy::hub_api::HubApi;
-use service_proxy::local::tcp::Listener;
+use service_proxy::local::listener::{Address, Listener};
+use service_proxy::local::socks::Proxy;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -53,13 +54,32 @@ impl TestService {
         let listener = Listener::bind(config).await.unwrap();
         let addresses = listener
             .addresses()
-            .map(|listening| listening.address)
-            .filter(SocketAddr::is_ipv4)
+            .filter_map(|listening| match listening.address {
+                Address::Tcp(address) => address.is_ipv4().then_some(address),
+                Address::Unix(_) => None,
+            })
             .collect();
         let stop = CancellationToken::new();
         Self {
             addresses,
             running: Some(tokio::spawn(listener.run(stop.clone()))),
+            stop,
+        }
+    }
+
+    /// Starts `service-proxy socks` on a free port with these arguments.
+    pub async fn socks(hub: &TestHub, arguments: &[&str]) -> Self {
+        let service = hub.policy("service").await;
+        let words = [&["socks", "127.0.0.1:0"], arguments].concat();
+        let Config::Socks(config) = config(hub, &service, &words) else {
+            panic!("not socks")
+        };
+        let proxy = Proxy::bind(config).await.unwrap();
+        let addresses = proxy.addresses().collect();
+        let stop = CancellationToken::new();
+        Self {
+            addresses,
+            running: Some(tokio::spawn(proxy.run(stop.clone()))),
             stop,
         }
     }

@@ -1,6 +1,7 @@
 //! The command line of `service-proxy`: arguments only. The help text is the manual. What is not
 //! given is found in [`crate::config`].
 
+mod by_name;
 mod fleet;
 mod values;
 
@@ -17,8 +18,10 @@ use parse_size::Config as Size;
 use tracing::level_filters::LevelFilter;
 
 use crate::forward::ForwardSpec;
+use crate::host_names::Suffix;
 use crate::limits;
 
+pub use self::by_name::{RdpArgs, SocksArgs, SshConfigAction, SshConfigArgs, SshSessionArgs};
 pub use self::fleet::{
     DevicesArgs, FleetCommand, FormArgs, InventoryArgs, JobCommand, MethodArgs, MonitorArgs,
     QueryArgs, RunArgs, ScheduleArgs, SshArgs, TwinCommand,
@@ -41,6 +44,9 @@ Examples:
   service-proxy MyDevice 2222                   then: ssh -p 2222 user@localhost
   service-proxy listen MyDevice 2222:ssh 3389:rdp
   ssh -o ProxyCommand='service-proxy connect %n ssh' user@MyDevice
+  service-proxy socks                           then: curl -x socks5h://localhost:1080 http://MyDevice.device/
+  service-proxy ssh-config --install            then: ssh user@MyDevice.device
+  service-proxy rdp MyDevice
   service-proxy echo MyDevice
   service-proxy devices --where \"tags.site = 'berlin'\"
   service-proxy job twin --where \"tags.customer = 'acme'\" \\
@@ -188,7 +194,9 @@ pub enum Command {
         #[arg(value_name = "DEVICE")]
         device: DeviceId,
         /// Where to listen, and the stream name that selects the target at the device; on
-        /// loopback unless an address is given, IPv6 in brackets; port 0 picks one.
+        /// loopback unless an address is given, IPv6 in brackets; port 0 picks one. A path, as
+        /// /run/user/1000/docker.sock:docker or unix:PATH[:TARGET], is that of a Unix socket for this
+        /// user alone.
         #[arg(value_name = "[BIND:]PORT[:TARGET]", required = true)]
         forwards: Vec<ForwardSpec>,
     },
@@ -201,7 +209,25 @@ pub enum Command {
         /// The stream name that selects the target at the device.
         #[arg(value_name = "TARGET")]
         target: Option<StreamName>,
+        /// DEVICE may be a host name that ends with this, as MyDevice.device; `%XX` in it stands for
+        /// a character that host names cannot have.
+        #[arg(long, value_name = "NAME")]
+        suffix: Option<Suffix>,
     },
+    /// Listen for programs that can use a proxy, SOCKS5 or HTTP CONNECT on the same port: the name
+    /// MyDevice.device and the port that they connect to select the device and its target. Nothing
+    /// else is connected to. The proxy must resolve the names (curl: socks5h), and _TARGET.MyDevice.device
+    /// names a target whatever the port.
+    Socks(SocksArgs),
+    /// Run the system's ssh to a device; behind `--` stand its own options and a command. Its exit
+    /// code is passed on.
+    Ssh(SshSessionArgs),
+    /// Print what makes every device a host for ssh, as in `ssh user@MyDevice.device`; --install puts
+    /// it into your ssh configuration.
+    SshConfig(SshConfigArgs),
+    /// Start an RDP client with a device's desktop: mstsc, xfreerdp3 or xfreerdp. Its exit code is
+    /// passed on.
+    Rdp(RdpArgs),
     /// Test a stream: send, wait for the same bytes to come back, measure. The device needs
     /// an echo target (`device-proxy --echo`, or an official echo sample with --stream
     /// TestStream --count 1).

@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::{Config, ConfigError, HubConfig, keys};
 use crate::cli::{
     DevicesArgs, FleetCommand, InventoryArgs, JobCommand, MethodArgs, MonitorArgs, QueryArgs,
-    RunArgs, SshArgs, TwinCommand,
+    RunArgs, TwinCommand,
 };
 
 /// The stream name of SSH servers, as in device-proxy's examples.
@@ -110,7 +110,7 @@ pub(super) fn of(settings: Settings, command: FleetCommand) -> Result<Config, Co
             limits: method_limits(&settings.hub, settings.connect_timeout.unwrap_or_default()),
         },
         FleetCommand::Run(args) => Task::Run {
-            target: ssh_target(&settings, &args.ssh)?,
+            target: ssh_target(&settings, args.ssh.target.clone())?,
             args,
             connection: settings.connection,
         },
@@ -118,7 +118,7 @@ pub(super) fn of(settings: Settings, command: FleetCommand) -> Result<Config, Co
             return Err(ConfigError::SecretInInventory);
         }
         FleetCommand::Inventory(args) => {
-            let target = ssh_target(&settings, &args.ssh)?;
+            let target = ssh_target(&settings, args.ssh.target.clone())?;
             let mut connection = settings.connection;
             if settings.connect_timeout.is_none() {
                 let option = format!("--{}", keys::CONNECT_TIMEOUT.name);
@@ -147,9 +147,13 @@ fn method_limits(hub: &HubConfig, connect: Duration) -> MethodLimits {
     }
 }
 
-fn ssh_target(settings: &Settings, args: &SshArgs) -> Result<StreamName, ConfigError> {
-    match &args.target {
-        Some(target) => settings.usable(target.clone()),
+/// The stream name of SSH servers.
+pub(super) fn ssh_target(
+    settings: &Settings,
+    given: Option<StreamName>,
+) -> Result<StreamName, ConfigError> {
+    match given {
+        Some(target) => settings.usable(target),
         None => Ok(StreamName::parse(SSH)?),
     }
 }

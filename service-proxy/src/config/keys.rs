@@ -16,6 +16,10 @@ pub(super) const STREAM: Key = Key::new("stream");
 pub(super) const CA_FILE: Key = Key::new("ca-file").or(&["SERVICE_PROXY_CA_FILE"]);
 pub(super) const STREAMING_HOSTS: Key =
     Key::new("streaming-hosts").or(&["SERVICE_PROXY_STREAMING_HOSTS"]);
+/// Of the commands that take devices as host names.
+pub(super) const SUFFIX: Key = Key::new("suffix");
+pub(super) const SOCKS_LISTEN: Key = Key::new("socks.listen");
+pub(super) const SOCKS_PORT: Key = Key::new("socks.port");
 pub(super) const CONNECT_TIMEOUT: Key = Key::new("connect-timeout");
 pub(super) const RESPONSE_TIMEOUT: Key = Key::new("response-timeout");
 pub(super) const MAX_CONNECTIONS: Key = Key::new("max-connections");
@@ -51,6 +55,9 @@ pub(super) const IN_FILE: &[Key] = &[
     MEMORY,
     SAMPLE_OUTPUT,
     LOG_LEVEL,
+    SUFFIX,
+    SOCKS_LISTEN,
+    SOCKS_PORT,
 ];
 
 #[cfg(test)]
@@ -69,8 +76,9 @@ mod tests {
             .filter_map(|argument| argument.get_long())
             // About the file itself.
             .filter(|name| !["config", "check-config", "help", "version"].contains(name))
-            // What arguments without a name say.
+            // What arguments without a name say, and options of single commands.
             .chain(["device", "forward"])
+            .chain([SUFFIX, SOCKS_LISTEN, SOCKS_PORT].map(|key| key.name))
             .collect();
         let mut keys: Vec<_> = IN_FILE.iter().map(|key| key.name).collect();
         options.sort_unstable();

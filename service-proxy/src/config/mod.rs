@@ -1,16 +1,18 @@
 //! From arguments, environment, files and defaults to what they mean: every value decided, every
 //! mistake named.
 
+mod by_name;
 mod connection;
 mod fleet;
 mod keys;
 mod resolve;
 mod settings;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use common::connection_string::{ConnectionStringError, ServiceConnectionString};
-use common::identity::{DeviceIdentity, IdentityError, StreamName};
+use common::identity::{DeviceId, DeviceIdentity, IdentityError, ModuleId, StreamName};
 use common::limits;
 use common::session::STREAM_PREFIX;
 use common::settings::session::SessionConfig;
@@ -19,9 +21,10 @@ use common::streaming_hosts::Patterns;
 use common::tls::{self, TlsConfigError};
 use common::wire::initiation::Timeouts;
 
-use crate::cli::LoginArgs;
+use crate::cli::{LoginArgs, SshConfigAction};
 use crate::echo_plan::EchoPlan;
-use crate::forward::{Forward, ForwardError};
+use crate::forward::{Forward, ForwardError, Place};
+use crate::host_names::{HostNames, Suffix};
 use crate::sample_output::SampleOutput;
 
 pub use self::connection::ServiceConnection;
@@ -65,6 +68,66 @@ pub struct ListenConfig {
     pub sample_output: SampleOutput,
 }
 
+/// A proxy port, for any device of the hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocksConfig {
+    /// The hub.
+    pub hub: HubConfig,
+    /// A module of every device instead of the device itself.
+    pub module: Option<ModuleId>,
+    /// Where to listen.
+    pub place: Place,
+    /// How host names and ports stand for devices and targets.
+    pub names: HostNames,
+    /// How connections get through.
+    pub session: SessionConfig,
+    /// Connections at once; more wait.
+    pub max_connections: usize,
+    /// Whether and where to print the official samples' lines.
+    pub sample_output: SampleOutput,
+}
+
+/// ssh to a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshConfig {
+    /// The device.
+    pub device: DeviceId,
+    /// The stream name of its SSH server.
+    pub target: StreamName,
+    /// Who logs in, if it is not ssh that decides.
+    pub user: Option<String>,
+    /// Further arguments of ssh.
+    pub arguments: Vec<OsString>,
+    /// How ssh's own service-proxy reaches the hub.
+    pub connection: ServiceConnection,
+}
+
+/// ssh's own configuration, by which devices are hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshConfigConfig {
+    /// What to do.
+    pub action: SshConfigAction,
+    /// What host names of devices end with.
+    pub suffix: Suffix,
+    /// The stream name of SSH servers.
+    pub target: StreamName,
+    /// How ssh's own service-proxy reaches the hub; it has no secret.
+    pub connection: ServiceConnection,
+}
+
+/// An RDP client for a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RdpConfig {
+    /// The port that leads to the device: one is picked.
+    pub listen: ListenConfig,
+    /// The client, if it is not looked for.
+    pub client: Option<String>,
+    /// Who logs in.
+    pub user: Option<String>,
+    /// Further arguments of the client.
+    pub arguments: Vec<OsString>,
+}
+
 /// One stream on stdin and stdout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectConfig {
@@ -102,6 +165,14 @@ pub enum Config {
     Listen(ListenConfig),
     /// Carry one stream on stdin and stdout.
     Connect(ConnectConfig),
+    /// Listen for clients of a proxy.
+    Socks(SocksConfig),
+    /// Run ssh.
+    Ssh(Box<SshConfig>, Box<HubConfig>),
+    /// Print or install a configuration of ssh.
+    SshConfig(Box<SshConfigConfig>, Box<HubConfig>),
+    /// Run an RDP client.
+    Rdp(Box<RdpConfig>),
     /// Test a stream.
     Echo(EchoConfig),
     /// Get a connection string.
@@ -119,6 +190,9 @@ impl Config {
         let hub = match self {
             Self::Listen(config) => &config.hub,
             Self::Connect(config) => &config.hub,
+            Self::Socks(config) => &config.hub,
+            Self::Ssh(_, hub) | Self::SshConfig(_, hub) => hub,
+            Self::Rdp(config) => &config.listen.hub,
             Self::Echo(config) => &config.hub,
             Self::Fleet(config) => &config.hub,
             Self::Login(_) => return Ok(()),
@@ -173,6 +247,11 @@ pub enum ConfigError {
         "the inventory says how Ansible reaches the devices, and would have to show the connection string: give that with --connection-string-file, in IOTHUB_CONNECTION_STRING or in a configuration file"
     )]
     SecretInInventory,
+    /// ssh's configuration would have to show the connection string.
+    #[error(
+        "ssh's configuration would have to show the connection string: give that with --connection-string-file, in IOTHUB_CONNECTION_STRING or in a configuration file"
+    )]
+    SecretInSshConfig,
     /// The name is one of ours.
     #[error(
         "a target's name may not begin with {STREAM_PREFIX} as {0} does: streams of session mode do"
@@ -184,6 +263,23 @@ pub enum ConfigError {
         length = limits::ID_LENGTH - STREAM_PREFIX.len()
     )]
     TooLongForSessions(StreamName),
+}
+
+/// A hub that cannot be reached, for tests.
+#[cfg(test)]
+pub(crate) fn unreachable_hub() -> HubConfig {
+    let text = "HostName=localhost:1;SharedAccessKeyName=p;SharedAccessKey=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let wait = std::time::Duration::ZERO;
+    HubConfig {
+        service: ServiceConnectionString::parse(text).expect("it is one"),
+        connection_file: None,
+        ca_file: None,
+        streaming_hosts: None,
+        timeouts: Timeouts {
+            connect: wait,
+            response: wait,
+        },
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::settings::Settings;
 use super::{
-    Config, ConfigError, ConnectConfig, ECHO_STREAM, EchoConfig, ListenConfig, fleet, keys,
+    Config, ConfigError, ConnectConfig, ECHO_STREAM, EchoConfig, ListenConfig, by_name, fleet, keys,
 };
 use crate::cli::{Cli, Command, EchoArgs, Options};
 use crate::echo_plan::{EchoPlan, Payload};
@@ -129,17 +129,24 @@ pub fn resolve(cli: Cli, sources: &Sources<'_>) -> Result<Config, ConfigError> {
     let found = elsewhere.or_else(|| positional.as_ref().map(Found::argument));
     let settings = Settings::resolve(options, found, sources)?;
     match command {
-        Some(command) => settings.command(command),
+        Some(command) => settings.command(command, sources),
         None => settings.positional_form(words, sources),
     }
 }
 
 impl Settings {
-    fn command(self, command: Command) -> Result<Config, ConfigError> {
+    fn command(self, command: Command, sources: &Sources<'_>) -> Result<Config, ConfigError> {
         match command {
             Command::Listen { device, forwards } => self.listen(device, forwards),
-            Command::Connect { device, target } => Ok(Config::Connect(ConnectConfig {
-                identity: self.identity(device),
+            Command::Connect {
+                device,
+                target,
+                suffix,
+            } => Ok(Config::Connect(ConnectConfig {
+                identity: self.identity(match suffix {
+                    Some(suffix) => suffix.device(device.as_str())?,
+                    None => device,
+                }),
                 name: match target {
                     Some(target) => self.usable(target)?,
                     None => self.usable(self.default_stream()?)?,
@@ -159,6 +166,10 @@ impl Settings {
                 plan: plan(echo),
                 sample_output: SampleOutput::on_stdout(self.sample_output),
             })),
+            Command::Socks(args) => by_name::socks(self, args, sources),
+            Command::Ssh(args) => by_name::ssh(self, args),
+            Command::SshConfig(args) => by_name::ssh_config(self, args, sources),
+            Command::Rdp(args) => by_name::rdp(self, args),
             Command::Fleet(command) => fleet::of(self, command),
             Command::Login(args) => Ok(Config::Login(args)),
         }
@@ -191,8 +202,7 @@ impl Settings {
     fn listen(self, device: DeviceId, forwards: Vec<ForwardSpec>) -> Result<Config, ConfigError> {
         let forwards = forwards.into_iter().map(|spec| {
             Ok::<_, ConfigError>(Forward {
-                bind: spec.bind,
-                port: spec.port,
+                local: spec.local,
                 name: match spec.target {
                     Some(target) => self.usable(target)?,
                     None => self.usable(self.default_stream()?)?,

@@ -13,6 +13,7 @@ use tracing::level_filters::LevelFilter;
 use super::*;
 use crate::cli::Cli;
 use crate::echo_plan::Payload;
+use crate::forward::Local;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -35,12 +36,19 @@ fn listen(words: &[&str], variables: &[(&str, &str)]) -> ListenConfig {
     }
 }
 
+fn port(forward: &Forward) -> u16 {
+    match &forward.local {
+        Local::Port(place) => place.port,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn facts(words: &[&str], variables: &[(&str, &str)]) -> (String, String, u16) {
     let config = listen(words, variables);
     (
         config.hub.service.host.to_string(),
         config.identity.to_string(),
-        config.forwards[0].port,
+        port(&config.forwards[0]),
     )
 }
 
@@ -53,7 +61,7 @@ fn positional_arguments_alone() {
     let config = listen(&[&cs("h"), "MyDevice", "2222"], &[]);
     assert_eq!(config.forwards[0].name.as_str(), "TestStream");
     assert_eq!(config.identity.to_string(), "MyDevice");
-    assert_eq!(config.forwards[0].port, 2222);
+    assert_eq!(port(&config.forwards[0]), 2222);
 }
 
 #[test]
@@ -204,12 +212,56 @@ fn stream_names_and_modules() {
     let name = |words: &[&str]| match resolved(words, &variables).unwrap() {
         Config::Connect(config) => config.name.to_string(),
         Config::Echo(config) => config.name.to_string(),
-        Config::Listen(_) | Config::Login(_) | Config::Fleet(_) => panic!(),
+        other => panic!("{other:?}"),
     };
     assert_eq!(name(&["connect", "D"]), "TestStream");
     assert_eq!(name(&["connect", "D", "ssh"]), "ssh");
     assert_eq!(name(&["echo", "D"]), "echo");
     assert_eq!(name(&["echo", "D", "--stream", "TestStream"]), "TestStream");
+}
+
+#[test]
+fn devices_as_host_names() {
+    let string = cs("h");
+    let variables = [("IOTHUB_CONNECTION_STRING", string.as_str())];
+    let device = |words: &[&str]| match resolved(words, &variables).unwrap() {
+        Config::Connect(config) => config.identity.to_string(),
+        other => panic!("{other:?}"),
+    };
+    // Without the option a name is an id as it stands.
+    assert_eq!(device(&["connect", "D.device"]), "D.device");
+    let suffix = ["connect", "--suffix", "device"];
+    assert_eq!(device(&[&suffix[..], &["D.device"]].concat()), "D");
+    assert_eq!(device(&[&suffix[..], &["D"]].concat()), "D");
+    let socks = |words: &[&str]| match resolved(words, &variables).unwrap() {
+        Config::Socks(config) => config,
+        other => panic!("{other:?}"),
+    };
+    let plain = socks(&["socks", "--module", "m"]);
+    assert_eq!(plain.place.to_string(), "1080");
+    assert_eq!(plain.names, HostNames::default());
+    assert_eq!(plain.module.unwrap().as_str(), "m");
+    let text = "suffix = 'lab'\n[socks]\nlisten = '127.0.0.1:9'\nport = ['8080=web', '22=shell']";
+    let (_file, path) = file(text);
+    let found = socks(&["socks", "--config", &path]);
+    assert_eq!(found.place.to_string(), "127.0.0.1:9");
+    let target = |config: &SocksConfig, port| {
+        let (device, name) = config.names.find("D.lab", port).unwrap();
+        format!("{device} {name}")
+    };
+    assert_eq!(target(&found, "8080"), "D web");
+    assert_eq!(target(&found, "22"), "D shell");
+    let options = ["0", "--suffix", ".lab", "--port", "22=x", "--config", &path];
+    let found = socks(&[&["socks"], &options[..]].concat());
+    assert_eq!(target(&found, "22"), "D x");
+    assert_eq!(target(&found, "8080"), "D 8080");
+    assert_eq!(found.place.port, 0);
+    let (_file, path) = file("[socks]\nport = ['x=y']");
+    let error = resolved(&["socks", "--config", &path], &variables).unwrap_err();
+    assert!(
+        error.to_string().contains("line 2: socks.port: \"x=y\""),
+        "{error}"
+    );
 }
 
 #[test]
@@ -326,7 +378,7 @@ fn a_file_stands_below_the_environment() {
         assert_eq!(config.hub.connection_file, Some(PathBuf::from(&string)));
         assert_eq!(config.identity.to_string(), "d/m");
         let forwards = config.forwards.iter();
-        let forwards: Vec<_> = forwards.map(|f| (f.port, f.name.as_str())).collect();
+        let forwards: Vec<_> = forwards.map(|f| (port(f), f.name.as_str())).collect();
         assert_eq!(forwards, [(1, "ssh"), (2, "s")]);
         let timeouts = config.hub.timeouts;
         assert_eq!(timeouts.connect, Duration::from_millis(500));
@@ -349,7 +401,7 @@ fn a_file_stands_below_the_environment() {
     assert_eq!(config.session.mode, SessionMode::Auto);
     assert_eq!(config.identity.to_string(), "e/n");
     let config = listen(&["listen", "e", "8"], &variables);
-    assert_eq!(config.forwards[0].port, 8);
+    assert_eq!(port(&config.forwards[0]), 8);
     assert_eq!(config.session.mode, SessionMode::Always);
 }
 

@@ -5,8 +5,9 @@ use serde_json::Value;
 
 use super::print::Printer;
 use super::table::{Form, Rows, cell, time};
-use super::{Fleet, FleetError, select};
+use super::{Fleet, FleetError};
 use crate::cli::DevicesArgs;
+use crate::hub_api::select;
 
 const COLUMNS: &str = "deviceId, status, connectionState, lastActivityTime, \
                        properties.reported.deviceStreams AS deviceStreams";

@@ -7,9 +7,12 @@ use common::identity::{DeviceId, StreamName};
 use serde_json::{Map, Value, json};
 
 use super::print::Printer;
-use super::{Fleet, FleetError, select, ssh};
+use super::{Fleet, FleetError};
 use crate::cli::InventoryArgs;
 use crate::config::ServiceConnection;
+use crate::host_names::host_of;
+use crate::hub_api::select;
+use crate::openssh::proxy_command;
 
 impl Fleet {
     pub(super) async fn inventory(
@@ -58,14 +61,14 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     fn variables(&self, device: &DeviceId, twin: &Value) -> Value {
-        let host = ssh::host(device);
-        let proxy = ssh::proxy_command(self.program, self.connection, device, self.target);
+        let host = host_of(device);
+        let proxy = proxy_command::to_device(self.program, self.connection, device, self.target);
         // Ansible splits this as a shell does.
         let options = [
             format!("ProxyCommand={proxy}"),
             format!("HostKeyAlias={host}"),
         ];
-        let options = options.map(|option| format!("-o {}", ssh::quoted(&option)));
+        let options = options.map(|option| format!("-o {}", proxy_command::quoted(&option)));
         let mut variables = json!({
             "ansible_host": host,
             "ansible_ssh_common_args": untemplated(options.join(" ").into()),

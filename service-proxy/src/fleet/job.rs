@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::method::prepare;
 use super::print::Printer;
 use super::table::{Form, Rows, cell, time};
-use super::{Fleet, FleetError, select};
+use super::{Fleet, FleetError};
 use crate::cli::{FormArgs, JobCommand, ScheduleArgs};
 use crate::config::MethodLimits;
+use crate::hub_api::select;
 use crate::hub_api::{Job, JobCounts, JobTask, NewJob};
 
 const HEAD: [&str; 7] = [

@@ -13,8 +13,6 @@ mod monitor;
 mod print;
 mod query;
 mod run;
-mod select;
-mod ssh;
 mod table;
 mod twin;
 mod watch;

@@ -1,7 +1,7 @@
 //! `run`: one command on many devices, over ssh.
 
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use common::identity::{DeviceId, StreamName};
@@ -13,10 +13,14 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::print::Printer;
-use super::{Fleet, FleetError, select, ssh};
+use super::{Fleet, FleetError};
 use crate::cli::RunArgs;
 use crate::config::ServiceConnection;
+use crate::exit_code;
+use crate::host_names::host_of;
+use crate::hub_api::select;
 use crate::limits;
+use crate::openssh::proxy_command;
 
 /// On how many devices at once, by default.
 const PARALLEL: u16 = 10;
@@ -109,8 +113,7 @@ impl Fleet {
     }
 }
 
-/// ssh for one device. The first value of an option counts: ours, then the person's, then those of
-/// ssh's own configuration.
+/// ssh for one device.
 fn command(
     args: &RunArgs,
     program: &Path,
@@ -118,19 +121,15 @@ fn command(
     device: &DeviceId,
     target: &StreamName,
 ) -> Command {
-    let host = ssh::host(device);
-    let proxy = ssh::proxy_command(program, connection, device, target);
+    let ours = proxy_command::options(program, connection, device, target);
     let mut command = Command::new("ssh");
-    command
-        .args(["-o", &format!("ProxyCommand={proxy}")])
-        .args(["-o", &format!("HostKeyAlias={host}")]);
-    for option in &args.ssh_options {
+    for option in ours.iter().chain(&args.ssh_options) {
         command.args(["-o", option]);
     }
     if let Some(user) = &args.ssh.user {
         command.args(["-l", user]);
     }
-    command.args(["--", &host]).args(&args.command);
+    command.args(["--", &host_of(device)]).args(&args.command);
     if let Some(secret) = &connection.secret {
         command.env("IOTHUB_CONNECTION_STRING", secret.expose());
     }
@@ -178,7 +177,7 @@ async fn perform(
         Some(limit) => timeout(limit, work).await,
     };
     let code = match status {
-        Ok(Ok(status)) => code(status),
+        Ok(Ok(status)) => exit_code::of(status),
         Ok(Err(error)) => {
             say(format!("ssh is lost: {error}")).await;
             1
@@ -245,17 +244,6 @@ async fn print(line: &Line, out: &mut Printer, err: &mut Printer) -> Result<(), 
         .line(&format!("{}: {}", line.device, line.text))
         .await?;
     printer.flush().await
-}
-
-/// Of a program that a signal has ended, the code that shells give it.
-fn code(status: ExitStatus) -> u8 {
-    #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
-        return u8::try_from(128 + signal).unwrap_or(1);
-    }
-    status
-        .code()
-        .map_or(1, |code| u8::try_from(code).unwrap_or(1))
 }
 
 fn result(failed: Vec<(DeviceId, u8)>, devices: usize) -> Result<(), FleetError> {

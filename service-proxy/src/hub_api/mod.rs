@@ -9,6 +9,7 @@ mod messages;
 mod methods;
 mod problem;
 mod queries;
+pub mod select;
 mod streams;
 mod token;
 mod twins;

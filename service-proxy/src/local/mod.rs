@@ -1,4 +1,9 @@
-//! Where local connections come from: a TCP port, or standard input and output.
+//! Where local connections come from: TCP ports, Unix sockets, clients of a proxy port, or
+//! standard input and output.
 
+mod accept;
+pub mod listener;
+pub mod socks;
 pub mod stdio;
-pub mod tcp;
+#[cfg(unix)]
+mod unix;

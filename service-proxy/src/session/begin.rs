@@ -133,7 +133,7 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
         id,
         secret,
     } = greeted;
-    let live = SharedSession::with_memory(id, Role::Service, Arc::clone(&shared.memory));
+    let live = SharedSession::with_memory(id, Role::Service, shared.room.memory());
     // Fresh, and not shared yet: it takes its first carrier.
     let Ok(carrier) = live.attach(&live.freeze(), 0) else {
         return Err(Phase::Over);

@@ -106,7 +106,7 @@ impl Keeper<'_> {
                 held,
                 "session interrupted: {}; connections wait, opening it again", report::chain(&end)
             );
-            self.shared.keep_to_budget();
+            self.shared.room.keep_to_budget();
             match self.open_again(lost, lasted).await {
                 Ok(next) => carrier = next,
                 Err(why) => {

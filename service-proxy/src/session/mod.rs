@@ -5,6 +5,7 @@
 mod begin;
 mod keeper;
 mod resume;
+mod room;
 mod support;
 
 use std::collections::HashMap;
@@ -12,9 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::identity::{DeviceIdentity, StreamId, StreamName};
 use common::locks::lock;
-use common::session::budget::{Budget, Detached};
-use common::session::memory::Memory;
-use common::session::{Code, ConnectionId, SharedSession};
+use common::session::{Code, NewConnection, SharedSession};
 use common::session_mode::SessionMode;
 use common::settings::session::SessionConfig;
 use common::telemetry::About;
@@ -26,12 +25,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::stream::{OpenStream, StreamError, StreamOpener};
+pub use room::Room;
 use support::SessionSupport;
 
 /// How one connection gets to the device.
 pub enum Route {
-    /// As a connection of this session; it is opened.
-    Session(SharedSession, ConnectionId),
+    /// As a connection of a session, which is requested of the device.
+    Session(NewConnection),
     /// In a plain stream of its own; it is open.
     Plain(Box<OpenStream>),
 }
@@ -74,6 +74,11 @@ impl RouteError {
             Self::Session { .. } => None,
         }
     }
+
+    /// Whether the hub does not know the device.
+    pub fn is_of_unknown_device(&self) -> bool {
+        matches!(self, Self::Stream(error) if error.failure.is_unknown_device())
+    }
 }
 
 /// The phase of a session's life.
@@ -96,7 +101,7 @@ struct Shared {
     opener: Arc<StreamOpener>,
     identity: DeviceIdentity,
     config: SessionConfig,
-    memory: Arc<Memory>,
+    room: Arc<Room>,
     /// Only failures are logged: another program shows to a person what we print.
     is_quiet: bool,
     support: SessionSupport,
@@ -110,27 +115,33 @@ struct Shared {
 const ATTEMPTS: usize = 3;
 
 impl Sessions {
-    /// With no session yet. They are opened through `opener`. If `is_quiet`, only what goes
-    /// wrong is logged.
+    /// With no session yet. They are opened through `opener`, and have their share of `room`. If
+    /// `is_quiet`, only what goes wrong is logged.
     pub fn new(
         opener: Arc<StreamOpener>,
         identity: DeviceIdentity,
         config: SessionConfig,
+        room: Arc<Room>,
         is_quiet: bool,
     ) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                opener,
-                identity,
-                config,
-                memory: Memory::new(config.memory),
-                is_quiet,
-                support: SessionSupport::default(),
-                slots: Mutex::default(),
-                tasks: TaskTracker::new(),
-                stop: CancellationToken::new(),
-            }),
-        }
+        let shared = Arc::new(Shared {
+            opener,
+            identity,
+            config,
+            room,
+            is_quiet,
+            support: SessionSupport::default(),
+            slots: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        shared.room.add(&shared);
+        Self { shared }
+    }
+
+    /// Whether there is no session, and none is being opened.
+    pub fn are_none(&self) -> bool {
+        self.shared.tasks.is_empty()
     }
 
     /// Reads ahead of the first connection whether the device supports sessions, so that it does not
@@ -164,8 +175,8 @@ impl Sessions {
                 Err(_) => Phase::Over,
             };
             match phase {
-                Phase::Up(live) => match live.open() {
-                    Some(id) => return Ok(Route::Session(live, id)),
+                Phase::Up(live) => match NewConnection::open(&live) {
+                    Some(connection) => return Ok(Route::Session(connection)),
                     None if live.connections() >= limits::SESSION_CONNECTIONS => {
                         return Err(shared.failure(name, SessionFault::Full));
                     }
@@ -287,42 +298,6 @@ impl Shared {
         let keeping = keeper::keep(Arc::clone(self), name.clone(), phases);
         self.tasks.spawn(keeping);
         slot
-    }
-
-    /// Ends detached sessions until the others keep to the budget: the one that holds most goes
-    /// first, an attached one never.
-    fn keep_to_budget(&self) {
-        let lives: Vec<(StreamName, SharedSession)> = {
-            let slots = self.slots();
-            let up = slots
-                .iter()
-                .filter_map(|(name, slot)| match &*slot.borrow() {
-                    Phase::Up(live) => Some((name.clone(), live.clone())),
-                    _ => None,
-                });
-            up.collect()
-        };
-        let detached = lives.iter().filter_map(|(name, live)| {
-            Some(Detached {
-                id: live.id(),
-                began: live.detached_since()?,
-                connections: live.connections(),
-                held: live.held(),
-                holder: name.as_str().into(),
-            })
-        });
-        for id in Budget::default().evicted(detached.collect()) {
-            if let Some((_, live)) = lives.iter().find(|(_, live)| live.id() == id) {
-                log_about!(
-                    audit warn,
-                    About::device(&self.identity).within(Some(&id), None),
-                    held = live.held(),
-                    connections = live.connections(),
-                    "session evicted: interrupted sessions need more room than there is"
-                );
-                live.reset(Code::Evicted, "");
-            }
-        }
     }
 
     fn failure(&self, name: &StreamName, fault: SessionFault) -> RouteError {

@@ -109,6 +109,11 @@ impl StreamFailure {
         matches!(self, Self::Initiate(InitiateError::DeviceOffline { .. }))
     }
 
+    /// Whether the hub does not know the device.
+    pub fn is_unknown_device(&self) -> bool {
+        matches!(self, Self::Initiate(InitiateError::UnknownDevice(_)))
+    }
+
     /// Whether the device had left the stream before we came.
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Endpoint(ConnectError::Refused { .. }))
@@ -146,6 +151,11 @@ impl StreamOpener {
     /// The hub's service API.
     pub fn api(&self) -> &HubApi {
         &self.api
+    }
+
+    /// Whether and where the samples' lines are printed.
+    pub(crate) fn sample_output(&self) -> SampleOutput {
+        self.sample_output
     }
 
     /// What everything is dialled with.

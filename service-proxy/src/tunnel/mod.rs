@@ -1,6 +1,7 @@
 //! One local connection's life: the way to the device, then a session that many share or a stream
 //! of its own, and one line about its end.
 
+mod devices;
 mod outcome;
 
 use std::fmt;
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use common::boxed::boxed;
 use common::identity::{DeviceIdentity, StreamId, StreamName};
-use common::session::{ConnectionEnd, ConnectionId, RunningConnection, SessionId, SharedSession};
+use common::session::{
+    ConnectionEnd, ConnectionId, NewConnection, RunningConnection, SessionId, SharedSession,
+};
 use common::settings::session::SessionConfig;
 use common::telemetry::About;
 use common::tunnel::{LocalSocket, Traffic, pump, stopped};
@@ -18,11 +21,11 @@ use common::{limits, log_about};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::HubConfig;
 use crate::sample_output::SampleOutput;
-use crate::session::{Route, RouteError, Sessions};
-use crate::stream::{OpenStream, SetupError, StreamOpener};
+use crate::session::{Room, Route, RouteError, Sessions};
+use crate::stream::{OpenStream, StreamOpener};
 
+pub use devices::{Devices, TooManyDevices};
 pub use outcome::{NotOpened, Outcome};
 
 /// After how long the log says what is being waited for.
@@ -43,25 +46,21 @@ impl fmt::Debug for Tunnels {
 }
 
 impl Tunnels {
-    /// To this device of the hub. If `is_quiet`, only failures of sessions are logged above debug: the
-    /// caller reports what became of the connection.
-    ///
-    /// # Errors
-    /// [`SetupError`] names the file at fault.
+    /// To this device, through `opener`. If `is_quiet`, only failures of sessions are logged above
+    /// debug: the caller reports what became of the connection.
     pub fn new(
-        hub: &HubConfig,
+        opener: Arc<StreamOpener>,
         identity: DeviceIdentity,
         session: SessionConfig,
-        sample_output: SampleOutput,
+        room: Arc<Room>,
         is_quiet: bool,
-    ) -> Result<Self, SetupError> {
-        let opener = Arc::new(StreamOpener::new(hub, sample_output)?);
-        Ok(Self {
-            sessions: Sessions::new(opener, identity.clone(), session, is_quiet),
+    ) -> Self {
+        Self {
+            sample_output: opener.sample_output(),
+            sessions: Sessions::new(opener, identity.clone(), session, room, is_quiet),
             identity,
-            sample_output,
             is_quiet,
-        })
+        }
     }
 
     /// The device, or a module of it.
@@ -89,6 +88,8 @@ impl Tunnels {
 pub enum Peer {
     /// A TCP client.
     Address(SocketAddr),
+    /// A client of a Unix socket.
+    UnixSocket,
     /// The program at our standard input and output.
     Stdio,
 }
@@ -97,6 +98,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
+            Self::UnixSocket => f.write_str("unix"),
             Self::Stdio => f.write_str("stdio"),
         }
     }
@@ -128,6 +130,31 @@ impl Tunnel<'_> {
         self.tunnels.sessions.route(self.name).await
     }
 
+    /// Waits until the device has opened the tunnel, for a client that is to know. Ends by itself; a
+    /// session that is interrupted is waited for as long as for a new stream. Dropping the future
+    /// gives the tunnel up.
+    ///
+    /// # Errors
+    /// The [`Outcome`] when it was not opened.
+    pub async fn opened(&self, route: Route) -> Result<Route, Outcome> {
+        let Route::Session(connection) = route else {
+            return Ok(route);
+        };
+        let why = tokio::select! {
+            biased;
+            opened = connection.opened() => match opened {
+                Ok(()) => return Ok(Route::Session(connection)),
+                Err(end) => NotOpened::Refused(end),
+            },
+            () = self.interrupted(connection.session()) => NotOpened::Interrupted,
+        };
+        Err(Outcome::NotOpened {
+            session: connection.session().id(),
+            connection: connection.id(),
+            why,
+        })
+    }
+
     /// Carries a local connection to its end, or until `stop` is cancelled; then it is cut. Dropping
     /// the future cuts it, too.
     pub async fn carry<L: LocalSocket>(
@@ -138,7 +165,7 @@ impl Tunnel<'_> {
     ) -> Outcome {
         match route {
             // Boxed: what a session's connection needs is less, and there are many of them.
-            Route::Session(live, id) => boxed(|| self.in_session(&live, id, local, stop)).await,
+            Route::Session(new) => boxed(|| self.in_session(new, local, stop)).await,
             Route::Plain(stream) => boxed(|| self.in_stream(*stream, local, stop)).await,
         }
     }
@@ -146,19 +173,19 @@ impl Tunnel<'_> {
     /// As a connection of a session.
     async fn in_session<L: LocalSocket>(
         &self,
-        live: &SharedSession,
-        id: ConnectionId,
+        new: NewConnection,
         local: L,
         stop: &CancellationToken,
     ) -> Outcome {
-        let (session, connection) = (live.id(), id);
+        let (live, connection) = new.into_parts();
+        let session = live.id();
         let traffic = Traffic::default();
-        let mut running = RunningConnection::new(live, id, local, &traffic);
+        let mut running = RunningConnection::new(&live, connection, local, &traffic);
         let is_opened = tokio::select! {
             biased;
             is_opened = running.opened() => is_opened,
             // Dropped, both ends of the connection are broken off.
-            () = self.interrupted(live) => {
+            () = self.interrupted(&live) => {
                 return Outcome::NotOpened { session, connection, why: NotOpened::Interrupted };
             }
             () = stop.cancelled() => return Outcome::Stopped,

@@ -61,6 +61,11 @@ pub enum NotOpened {
 }
 
 impl Outcome {
+    /// Whether there was no way to the device since the hub does not know it.
+    pub(crate) fn is_of_unknown_device(&self) -> bool {
+        matches!(self, Self::Unrouted(error) if error.is_of_unknown_device())
+    }
+
     /// Writes the tunnel's last line: info for one that was carried, a warning for a failure, and
     /// debug for the rest.
     pub(crate) fn log(&self, tunnel: &Tunnel<'_>) {

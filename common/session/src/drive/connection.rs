@@ -144,6 +144,14 @@ impl<'a, L: ConnectionSocket> RunningConnection<'a, L> {
     }
 }
 
+/// How a connection that is broken ended.
+pub(crate) fn end_of_broken(live: &SharedSession) -> ConnectionEnd {
+    match live.over() {
+        Some(Over::Broken(code) | Over::PeerBroke(code, _)) => ConnectionEnd::SessionOver(code),
+        Some(Over::Ended) | None => ConnectionEnd::PeerReset,
+    }
+}
+
 /// Releases the connection when it is dropped.
 struct Release<'a> {
     live: &'a SharedSession,
@@ -288,10 +296,7 @@ impl<L: ConnectionSocket> Copying<'_, L> {
     }
 
     fn broken(&self) -> ConnectionEnd {
-        match self.live.over() {
-            Some(Over::Broken(code) | Over::PeerBroke(code, _)) => ConnectionEnd::SessionOver(code),
-            Some(Over::Ended) | None => ConnectionEnd::PeerReset,
-        }
+        end_of_broken(self.live)
     }
 
     /// Copies from the local socket to the session; ready only when the connection ends.

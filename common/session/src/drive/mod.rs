@@ -7,6 +7,7 @@ mod clock;
 pub mod connection;
 pub mod handshake;
 pub mod memory;
+pub mod new_connection;
 pub mod outcome;
 pub mod shared;
 pub mod socket;

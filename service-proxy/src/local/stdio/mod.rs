@@ -2,6 +2,7 @@
 //! as ssh with ProxyCommand. stdout carries nothing but the tunnel.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::identity::{DeviceIdentity, StreamName};
@@ -15,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::output::Output;
 use crate::config::ConnectConfig;
-use crate::session::{Route, RouteError};
-use crate::stream::SetupError;
+use crate::session::{Room, Route, RouteError};
+use crate::stream::{SetupError, StreamOpener};
 use crate::tunnel::{NotOpened, Outcome, Peer, Tunnels};
 
 mod output;
@@ -138,21 +139,21 @@ where
     W: AsyncWrite + Unpin + Send,
 {
     let tunnels = Tunnels::new(
-        &config.hub,
+        Arc::new(StreamOpener::new(&config.hub, config.sample_output)?),
         config.identity.clone(),
         config.session,
-        config.sample_output,
+        Room::new(&config.session),
         // The program that started us shows our stderr to a person, as ssh does: a normal end is
         // not logged, and a failure is printed by our caller.
         true,
-    )?;
+    );
     let tunnel = tunnels.tunnel(&config.name, Peer::Stdio);
     let route = tokio::select! {
         routed = tunnel.route() => routed?,
         () = stop.cancelled() => return Err(stopped()),
     };
     let session = match &route {
-        Route::Session(session, _) => Some(session.clone()),
+        Route::Session(connection) => Some(connection.session().clone()),
         Route::Plain(_) => None,
     };
     let pipes = if session.is_some() && ends == InputEnd::ByItself {

@@ -2,7 +2,7 @@
 
 /// A query for these columns of all devices for which the condition is true. `*` is every device, as
 /// in a job.
-pub(super) fn devices(columns: &str, condition: Option<&str>) -> String {
+pub fn devices(columns: &str, condition: Option<&str>) -> String {
     match condition.map(str::trim) {
         None | Some("" | "*") => format!("SELECT {columns} FROM devices"),
         Some(condition) => format!("SELECT {columns} FROM devices WHERE {condition}"),
@@ -10,7 +10,7 @@ pub(super) fn devices(columns: &str, condition: Option<&str>) -> String {
 }
 
 /// A text as the query language quotes it.
-pub(super) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('\'', "\\'");
     format!("'{escaped}'")
 }
