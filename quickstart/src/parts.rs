@@ -212,8 +212,8 @@ pub async fn listener(
     let bind = async |port: u16| {
         Listener::bind(ListenConfig {
             hub: hub_config(service, ca_file),
-            identity: identity.clone(),
             forwards: vec![Forward {
+                identity: identity.clone(),
                 local: Local::Port(Place {
                     bind: Bind::Loopback,
                     port,

@@ -38,12 +38,16 @@ pub enum RdpError {
 /// # Errors
 /// [`RdpError`].
 pub async fn run(config: RdpConfig, stop: CancellationToken) -> Result<(), RdpError> {
-    let device = config.listen.identity.device.clone();
     let listener = Listener::bind(config.listen).await?;
     let port = listener.addresses().find_map(|it| it.address.port());
     let address = SocketAddr::from(([127, 0, 0, 1], port.unwrap_or_default()));
     let file = file(&address, config.user.as_deref()).map_err(RdpError::File)?;
-    let client = start(config.client.as_deref(), &device, &file, &config.arguments)?;
+    let client = start(
+        config.client.as_deref(),
+        &config.device,
+        &file,
+        &config.arguments,
+    )?;
     let done = stop.child_token();
     // Ends with the client, and the port with it.
     let _guard = done.clone().drop_guard();

@@ -42,7 +42,7 @@ def main(lab):
     with lab.step("curl through the proxy: SOCKS5 and HTTP CONNECT"):
         for words in (["-x", socks], ["-p", "-x", http]):
             equal(page(*words, f"http://{NAME}/").stdout, PAGE, f"the page with {words}")
-        # curl, as browsers, sends names in lower case through CONNECT or not: either is found.
+        # As browsers write it.
         equal(page("-x", socks, f"http://{NAME.lower()}/").stdout, PAGE, "the page by its name in lower case")
         equal(page("-x", socks, f"http://_http.{NAME}:1/").stdout, PAGE, "the page by its target's name")
         names = [f"http://{NAME}/{number}" for number in range(12)]

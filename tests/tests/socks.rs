@@ -129,6 +129,28 @@ async fn name_and_port_select_device_and_target() {
     }
 }
 
+/// Without a proxy: a port for each target, of several devices.
+#[tokio::test]
+async fn ports_of_one_program_lead_to_many_devices() {
+    let setup = setup().await;
+    for mode in MODES {
+        let words = ["--session", mode, "MyDevice", "0:ssh", "other.1/0:any"];
+        let service = TestService::listen(&setup.hub, &words).await;
+        let [first, second] = service.addresses[..] else {
+            panic!("{:?}", service.addresses)
+        };
+        let mut here = TcpStream::connect(first).await.unwrap();
+        let mut there = setup.accepted().await;
+        pass(&mut here, &mut there, b"a question").await;
+        let mut echo = TcpStream::connect(second).await.unwrap();
+        echo.write_all(b"hello").await.unwrap();
+        let mut back = [0; 5];
+        soon("the echo", echo.read_exact(&mut back)).await.unwrap();
+        assert_eq!(&back, b"hello", "{mode}");
+        service.shut_down().await;
+    }
+}
+
 #[tokio::test]
 async fn early_bytes_arrive() {
     let setup = setup().await;

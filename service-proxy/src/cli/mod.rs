@@ -196,7 +196,7 @@ pub enum Command {
         /// Where to listen, and the stream name that selects the target at the device; on
         /// loopback unless an address is given, IPv6 in brackets; port 0 picks one. A path, as
         /// /run/user/1000/docker.sock:docker or unix:PATH[:TARGET], is that of a Unix socket for this
-        /// user alone.
+        /// user alone. With DEVICE/ before it, a forward leads to that device.
         #[arg(value_name = "[BIND:]PORT[:TARGET]", required = true)]
         forwards: Vec<ForwardSpec>,
     },

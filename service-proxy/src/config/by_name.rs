@@ -84,6 +84,7 @@ pub(super) fn ssh_config(
 /// Decides a run of an RDP client.
 pub(super) fn rdp(settings: Settings, args: RdpArgs) -> Result<Config, ConfigError> {
     let forward = Forward {
+        identity: settings.identity(args.device.clone()),
         local: Local::Port(Place {
             bind: Bind::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: 0,
@@ -94,8 +95,8 @@ pub(super) fn rdp(settings: Settings, args: RdpArgs) -> Result<Config, ConfigErr
         },
     };
     Ok(Config::Rdp(Box::new(RdpConfig {
+        device: args.device,
         listen: ListenConfig {
-            identity: settings.identity(args.device),
             forwards: vec![forward],
             hub: settings.hub,
             session: settings.session,
@@ -125,4 +126,81 @@ fn ports(given: Vec<PortTarget>, sources: &Sources<'_>) -> Result<Vec<PortTarget
         Ok(port.into_value())
     });
     ports.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{cs, file, listen, port, resolved};
+    use super::*;
+
+    #[test]
+    fn devices_as_host_names() {
+        let string = cs("h");
+        let variables = [("IOTHUB_CONNECTION_STRING", string.as_str())];
+        let device = |words: &[&str]| match resolved(words, &variables).unwrap() {
+            Config::Connect(config) => config.identity.to_string(),
+            other => panic!("{other:?}"),
+        };
+        // Without the option a name is an id as it stands.
+        assert_eq!(device(&["connect", "D.device"]), "D.device");
+        let suffix = ["connect", "--suffix", "device"];
+        assert_eq!(device(&[&suffix[..], &["D.device"]].concat()), "D");
+        assert_eq!(device(&[&suffix[..], &["D"]].concat()), "D");
+        let socks = |words: &[&str]| match resolved(words, &variables).unwrap() {
+            Config::Socks(config) => config,
+            other => panic!("{other:?}"),
+        };
+        let plain = socks(&["socks", "--module", "m"]);
+        assert_eq!(plain.place.to_string(), "1080");
+        assert_eq!(plain.names, HostNames::default());
+        assert_eq!(plain.module.unwrap().as_str(), "m");
+        let text =
+            "suffix = 'lab'\n[socks]\nlisten = '127.0.0.1:9'\nport = ['8080=web', '22=shell']";
+        let (_file, path) = file(text);
+        let found = socks(&["socks", "--config", &path]);
+        assert_eq!(found.place.to_string(), "127.0.0.1:9");
+        let target = |config: &SocksConfig, port| {
+            let (device, name) = config.names.find("D.lab", port).unwrap();
+            format!("{device} {name}")
+        };
+        assert_eq!(target(&found, "8080"), "D web");
+        assert_eq!(target(&found, "22"), "D shell");
+        let options = ["0", "--suffix", ".lab", "--port", "22=x", "--config", &path];
+        let found = socks(&[&["socks"], &options[..]].concat());
+        assert_eq!(target(&found, "22"), "D x");
+        assert_eq!(target(&found, "8080"), "D 8080");
+        assert_eq!(found.place.port, 0);
+        let (_file, path) = file("[socks]\nport = ['x=y']");
+        let error = resolved(&["socks", "--config", &path], &variables).unwrap_err();
+        assert!(
+            error.to_string().contains("line 2: socks.port: \"x=y\""),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_has_forwards_to_many_devices() {
+        let text = "forward = ['1:ssh', 'Other/2', 'Third/0.0.0.0:3:rdp']\nmodule = 'm'";
+        let (_file, path) = file(&format!("device = 'd'\n{text}"));
+        let words = ["--config", &path, &cs("h")];
+        let forwards = |words: &[&str]| -> Vec<String> {
+            let forwards = listen(words, &[]).forwards.into_iter();
+            forwards
+                .map(|it| format!("{} {} {}", port(&it), it.identity, it.name))
+                .collect()
+        };
+        let others = ["2 Other/m TestStream", "3 Third/m rdp"];
+        assert_eq!(forwards(&words), [&["1 d/m ssh"], &others[..]].concat());
+        // An argument is the device of those that name none.
+        let words = [&words[..], &["e"]].concat();
+        assert_eq!(forwards(&words), [&["1 e/m ssh"], &others[..]].concat());
+        let (_file, path) = file(text);
+        let error = resolved(&["--config", &path, &cs("h")], &[]).unwrap_err();
+        assert!(matches!(error, ConfigError::NoDevice), "{error}");
+        let (_file, path) = file("forward = 'Other/2'");
+        assert_eq!(
+            forwards(&["--config", &path, &cs("h")]),
+            ["2 Other TestStream"]
+        );
+    }
 }

@@ -56,9 +56,7 @@ pub struct HubConfig {
 pub struct ListenConfig {
     /// The hub.
     pub hub: HubConfig,
-    /// The device, or a module of it.
-    pub identity: DeviceIdentity,
-    /// The ports, and the stream name behind each.
+    /// The ports and sockets, and the device and the stream name behind each.
     pub forwards: Vec<Forward>,
     /// How connections get through.
     pub session: SessionConfig,
@@ -118,7 +116,9 @@ pub struct SshConfigConfig {
 /// An RDP client for a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RdpConfig {
-    /// The port that leads to the device: one is picked.
+    /// The device.
+    pub device: DeviceId,
+    /// The port that leads to it: one is picked.
     pub listen: ListenConfig,
     /// The client, if it is not looked for.
     pub client: Option<String>,

@@ -9,7 +9,7 @@ use common::identity::{DeviceId, StreamName};
 use common::places;
 use common::secret::Secret;
 use common::settings::connection_string::{self, Found};
-use common::settings::{Environment, Sources};
+use common::settings::{Environment, Setting, Sources};
 use common::text_input;
 use tracing::level_filters::LevelFilter;
 
@@ -137,7 +137,7 @@ pub fn resolve(cli: Cli, sources: &Sources<'_>) -> Result<Config, ConfigError> {
 impl Settings {
     fn command(self, command: Command, sources: &Sources<'_>) -> Result<Config, ConfigError> {
         match command {
-            Command::Listen { device, forwards } => self.listen(device, forwards),
+            Command::Listen { device, forwards } => self.listen(Some(device), forwards),
             Command::Connect {
                 device,
                 target,
@@ -186,22 +186,31 @@ impl Settings {
             return Err(ConfigError::TooMany);
         }
         let device = match device {
-            Some(device) => DeviceId::parse(device.trim())?,
+            Some(device) => Some(DeviceId::parse(device.trim())?),
             None => sources
                 .setting(keys::DEVICE, None, |text| DeviceId::parse(text.trim()))?
-                .ok_or(ConfigError::NoDevice)?
-                .into_value(),
+                .map(Setting::into_value),
         };
         let forwards = match port {
-            Some(port) => vec![port.trim().parse()?],
-            None => forwards(sources)?,
+            Some(port) => Ok(vec![port.trim().parse()?]),
+            None => forwards(sources),
         };
-        self.listen(device, forwards)
+        match forwards {
+            Err(ConfigError::NoPort) if device.is_none() => Err(ConfigError::NoDevice),
+            forwards => self.listen(device, forwards?),
+        }
     }
 
-    fn listen(self, device: DeviceId, forwards: Vec<ForwardSpec>) -> Result<Config, ConfigError> {
+    /// `device` is that of the forwards that name none.
+    fn listen(
+        self,
+        device: Option<DeviceId>,
+        forwards: Vec<ForwardSpec>,
+    ) -> Result<Config, ConfigError> {
         let forwards = forwards.into_iter().map(|spec| {
+            let device = spec.device.or_else(|| device.clone());
             Ok::<_, ConfigError>(Forward {
+                identity: self.identity(device.ok_or(ConfigError::NoDevice)?),
                 local: spec.local,
                 name: match spec.target {
                     Some(target) => self.usable(target)?,
@@ -211,7 +220,6 @@ impl Settings {
         });
         Ok(Config::Listen(ListenConfig {
             forwards: forwards.collect::<Result<_, _>>()?,
-            identity: self.identity(device),
             hub: self.hub,
             session: self.session,
             max_connections: self.max_connections,

@@ -17,11 +17,11 @@ use crate::forward::Local;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-fn cs(host: &str) -> String {
+pub(super) fn cs(host: &str) -> String {
     format!("HostName={host};SharedAccessKeyName=service;SharedAccessKey={KEY}")
 }
 
-fn resolved(words: &[&str], variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+pub(super) fn resolved(words: &[&str], variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let table: HashMap<&str, &str> = variables.iter().copied().collect();
     let cli = Cli::try_parse_from([&["service-proxy"], words].concat()).unwrap();
     let environment = |name: &str| table.get(name).map(OsString::from);
@@ -29,14 +29,14 @@ fn resolved(words: &[&str], variables: &[(&str, &str)]) -> Result<Config, Config
     resolve(cli, &sources)
 }
 
-fn listen(words: &[&str], variables: &[(&str, &str)]) -> ListenConfig {
+pub(super) fn listen(words: &[&str], variables: &[(&str, &str)]) -> ListenConfig {
     match resolved(words, variables).unwrap() {
         Config::Listen(config) => config,
         other => panic!("{other:?}"),
     }
 }
 
-fn port(forward: &Forward) -> u16 {
+pub(super) fn port(forward: &Forward) -> u16 {
     match &forward.local {
         Local::Port(place) => place.port,
         other => panic!("{other:?}"),
@@ -47,7 +47,7 @@ fn facts(words: &[&str], variables: &[(&str, &str)]) -> (String, String, u16) {
     let config = listen(words, variables);
     (
         config.hub.service.host.to_string(),
-        config.identity.to_string(),
+        config.forwards[0].identity.to_string(),
         port(&config.forwards[0]),
     )
 }
@@ -60,7 +60,7 @@ fn expected(host: &str, device: &str, port: u16) -> (String, String, u16) {
 fn positional_arguments_alone() {
     let config = listen(&[&cs("h"), "MyDevice", "2222"], &[]);
     assert_eq!(config.forwards[0].name.as_str(), "TestStream");
-    assert_eq!(config.identity.to_string(), "MyDevice");
+    assert_eq!(config.forwards[0].identity.to_string(), "MyDevice");
     assert_eq!(port(&config.forwards[0]), 2222);
 }
 
@@ -208,7 +208,7 @@ fn stream_names_and_modules() {
     );
     let names: Vec<_> = config.forwards.iter().map(|f| f.name.as_str()).collect();
     assert_eq!(names, ["s", "ssh"]);
-    assert_eq!(config.identity.to_string(), "D/m");
+    assert_eq!(config.forwards[0].identity.to_string(), "D/m");
     let name = |words: &[&str]| match resolved(words, &variables).unwrap() {
         Config::Connect(config) => config.name.to_string(),
         Config::Echo(config) => config.name.to_string(),
@@ -218,50 +218,6 @@ fn stream_names_and_modules() {
     assert_eq!(name(&["connect", "D", "ssh"]), "ssh");
     assert_eq!(name(&["echo", "D"]), "echo");
     assert_eq!(name(&["echo", "D", "--stream", "TestStream"]), "TestStream");
-}
-
-#[test]
-fn devices_as_host_names() {
-    let string = cs("h");
-    let variables = [("IOTHUB_CONNECTION_STRING", string.as_str())];
-    let device = |words: &[&str]| match resolved(words, &variables).unwrap() {
-        Config::Connect(config) => config.identity.to_string(),
-        other => panic!("{other:?}"),
-    };
-    // Without the option a name is an id as it stands.
-    assert_eq!(device(&["connect", "D.device"]), "D.device");
-    let suffix = ["connect", "--suffix", "device"];
-    assert_eq!(device(&[&suffix[..], &["D.device"]].concat()), "D");
-    assert_eq!(device(&[&suffix[..], &["D"]].concat()), "D");
-    let socks = |words: &[&str]| match resolved(words, &variables).unwrap() {
-        Config::Socks(config) => config,
-        other => panic!("{other:?}"),
-    };
-    let plain = socks(&["socks", "--module", "m"]);
-    assert_eq!(plain.place.to_string(), "1080");
-    assert_eq!(plain.names, HostNames::default());
-    assert_eq!(plain.module.unwrap().as_str(), "m");
-    let text = "suffix = 'lab'\n[socks]\nlisten = '127.0.0.1:9'\nport = ['8080=web', '22=shell']";
-    let (_file, path) = file(text);
-    let found = socks(&["socks", "--config", &path]);
-    assert_eq!(found.place.to_string(), "127.0.0.1:9");
-    let target = |config: &SocksConfig, port| {
-        let (device, name) = config.names.find("D.lab", port).unwrap();
-        format!("{device} {name}")
-    };
-    assert_eq!(target(&found, "8080"), "D web");
-    assert_eq!(target(&found, "22"), "D shell");
-    let options = ["0", "--suffix", ".lab", "--port", "22=x", "--config", &path];
-    let found = socks(&[&["socks"], &options[..]].concat());
-    assert_eq!(target(&found, "22"), "D x");
-    assert_eq!(target(&found, "8080"), "D 8080");
-    assert_eq!(found.place.port, 0);
-    let (_file, path) = file("[socks]\nport = ['x=y']");
-    let error = resolved(&["socks", "--config", &path], &variables).unwrap_err();
-    assert!(
-        error.to_string().contains("line 2: socks.port: \"x=y\""),
-        "{error}"
-    );
 }
 
 #[test]
@@ -345,7 +301,7 @@ fn timeouts_are_sent_as_given() {
 }
 
 /// A configuration file with this text, and its path.
-fn file(text: &str) -> (tempfile::NamedTempFile, String) {
+pub(super) fn file(text: &str) -> (tempfile::NamedTempFile, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
     let path = file.path().to_str().unwrap().to_owned();
@@ -376,7 +332,7 @@ fn a_file_stands_below_the_environment() {
     for config in [listen(&["--config", &path], &[]), listen(&[], &with)] {
         assert_eq!(config.hub.service.host.to_string(), "file");
         assert_eq!(config.hub.connection_file, Some(PathBuf::from(&string)));
-        assert_eq!(config.identity.to_string(), "d/m");
+        assert_eq!(config.forwards[0].identity.to_string(), "d/m");
         let forwards = config.forwards.iter();
         let forwards: Vec<_> = forwards.map(|f| (port(f), f.name.as_str())).collect();
         assert_eq!(forwards, [(1, "ssh"), (2, "s")]);
@@ -399,7 +355,7 @@ fn a_file_stands_below_the_environment() {
     assert_eq!(facts(&[], &variables), expected("environment", "d/m", 9));
     let config = listen(&["e", "--session", "auto", "--module", "n"], &variables);
     assert_eq!(config.session.mode, SessionMode::Auto);
-    assert_eq!(config.identity.to_string(), "e/n");
+    assert_eq!(config.forwards[0].identity.to_string(), "e/n");
     let config = listen(&["listen", "e", "8"], &variables);
     assert_eq!(port(&config.forwards[0]), 8);
     assert_eq!(config.session.mode, SessionMode::Always);

@@ -1,12 +1,12 @@
 //! One local end and the stream name behind it: `[BIND:]PORT[:TARGET]`, or `PATH[:TARGET]` for a Unix
-//! socket.
+//! socket; with `DEVICE/` before it, of another device.
 
 mod place;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use common::identity::{IdentityError, StreamName};
+use common::identity::{DeviceId, DeviceIdentity, IdentityError, StreamName};
 
 pub use self::place::{Bind, BindError, Place};
 
@@ -31,6 +31,11 @@ pub enum ForwardError {
         "{0}; TARGET is a stream name, which the device-proxy maps to a host and port with --target"
     )]
     BadTarget(IdentityError),
+    /// What stands before the slash is no device id.
+    #[error(
+        "{0}; before a slash stands a device, as MyDevice/2222:ssh, and a path begins with / or unix:"
+    )]
+    BadDevice(IdentityError),
     /// No path behind `unix:`.
     #[error("unix: needs the path of a socket behind it, as unix:/run/user/1000/docker.sock")]
     NoPath,
@@ -48,9 +53,12 @@ pub enum Local {
     Socket(PathBuf),
 }
 
-/// `[BIND:]PORT[:TARGET]` or `PATH[:TARGET]` as given; the target may be left to the default.
+/// `[DEVICE/][BIND:]PORT[:TARGET]` or `[DEVICE/]PATH[:TARGET]` as given; device and target may be left
+/// to the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardSpec {
+    /// The device.
+    pub device: Option<DeviceId>,
     /// Where to listen.
     pub local: Local,
     /// The stream name.
@@ -67,9 +75,22 @@ impl FromStr for ForwardSpec {
         if ["/", "./", "../"].iter().any(|it| text.starts_with(it)) {
             return socket(text);
         }
+        // Neither ids nor addresses have one.
+        if let Some((device, rest)) = text.split_once('/') {
+            let device = DeviceId::parse(device).map_err(ForwardError::BadDevice)?;
+            let spec: Self = rest.parse()?;
+            return match spec.device {
+                None => Ok(Self {
+                    device: Some(device),
+                    ..spec
+                }),
+                Some(_) => Err(ForwardError::BadPort(rest.to_owned())),
+            };
+        }
         let (place, target) = Place::split_off(text)?;
         let target = target.map(StreamName::parse).transpose();
         Ok(Self {
+            device: None,
             local: Local::Port(place),
             target: target.map_err(ForwardError::BadTarget)?,
         })
@@ -93,6 +114,7 @@ fn socket(text: &str) -> Result<ForwardSpec, ForwardError> {
         return Err(ForwardError::NoPath);
     }
     Ok(ForwardSpec {
+        device: None,
         local: Local::Socket(path.into()),
         target,
     })
@@ -103,6 +125,8 @@ fn socket(text: &str) -> Result<ForwardSpec, ForwardError> {
 pub struct Forward {
     /// Where to listen.
     pub local: Local,
+    /// The device, or a module of it.
+    pub identity: DeviceIdentity,
     /// The stream name.
     pub name: StreamName,
 }
@@ -142,6 +166,27 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn another_device_stands_before_a_slash() {
+        let spec = |text: &str| text.parse::<ForwardSpec>();
+        let other = spec("My:Device/127.0.0.1:2222:ssh").unwrap();
+        assert_eq!(other.device.unwrap().as_str(), "My:Device");
+        let here = spec("127.0.0.1:2222:ssh").unwrap();
+        assert_eq!((other.local, other.target), (here.local, here.target));
+        assert_eq!(here.device, None);
+        #[cfg(unix)]
+        {
+            let socket = spec("d/unix:/run/x:docker").unwrap();
+            assert_eq!(socket.local, Local::Socket("/run/x".into()));
+            assert_eq!(socket.device.unwrap().as_str(), "d");
+        }
+        for bad in ["d/", "d/x", "d/e/1", "a b/1", "d/1:a/b"] {
+            assert!(spec(bad).is_err(), "{bad}");
+        }
+        let error = spec("run me/x.sock").unwrap_err().to_string();
+        assert!(error.contains("a path begins with"), "{error}");
     }
 
     #[test]

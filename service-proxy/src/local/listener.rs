@@ -1,6 +1,7 @@
-//! Local ports and Unix sockets that lead to one target each: every accepted connection becomes a
+//! Local ports and Unix sockets that lead to one target of one device each: every accepted connection becomes a
 //! tunnel in a task of its own.
 
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::boxed::boxed;
-use common::identity::StreamName;
+use common::identity::{DeviceIdentity, StreamName};
 use common::session_mode::SessionMode;
 use common::telemetry::About;
 use common::{limits, log_about};
@@ -20,7 +21,7 @@ use super::accept::{Client, Room};
 #[cfg(unix)]
 use super::unix::{UnixBindError, UnixSocket};
 use crate::config::ListenConfig;
-use crate::forward::{BindError, Local};
+use crate::forward::{BindError, Forward, Local};
 use crate::stream::SetupError;
 use crate::tunnel::{Devices, Outcome, Peer, TooManyDevices, Tunnels};
 
@@ -78,7 +79,9 @@ impl fmt::Display for Address {
 pub struct Listening {
     /// The address.
     pub address: Address,
-    /// The stream name of its connections.
+    /// The device of its connections, or a module of it.
+    pub identity: DeviceIdentity,
+    /// Their stream name.
     pub name: StreamName,
 }
 
@@ -95,7 +98,8 @@ enum Socket {
 pub struct Listener {
     sockets: Vec<(Socket, Listening)>,
     devices: Devices,
-    tunnels: Arc<Tunnels>,
+    /// One for each device: they are kept while it is listened for any.
+    tunnels: HashMap<DeviceIdentity, Arc<Tunnels>>,
     max_connections: usize,
     mode: SessionMode,
 }
@@ -108,12 +112,22 @@ impl Listener {
     /// [`ListenError`] names the port, the socket or the file at fault.
     pub async fn bind(config: ListenConfig) -> Result<Self, ListenError> {
         let devices = Devices::new(&config.hub, config.session, config.sample_output, false)?;
-        let tunnels = devices.tunnels(&config.identity)?;
+        let mut tunnels = HashMap::new();
         let mut sockets = Vec::new();
-        for forward in &config.forwards {
-            for (socket, address) in listen(&forward.local).await? {
-                let name = forward.name.clone();
-                sockets.push((socket, Listening { address, name }));
+        for Forward {
+            local,
+            identity,
+            name,
+        } in &config.forwards
+        {
+            tunnels.insert(identity.clone(), devices.tunnels(identity)?);
+            for (socket, address) in listen(local).await? {
+                let listening = Listening {
+                    address,
+                    identity: identity.clone(),
+                    name: name.clone(),
+                };
+                sockets.push((socket, listening));
             }
         }
         Ok(Self {
@@ -133,9 +147,13 @@ impl Listener {
     /// One line per address, for stdout.
     pub fn announcement(&self) -> String {
         let mut text = String::new();
-        for Listening { address, name } in self.addresses() {
-            let device = self.tunnels.identity();
-            let _ = writeln!(text, "listening on {address} -> {device} ({name})");
+        for Listening {
+            address,
+            identity,
+            name,
+        } in self.addresses()
+        {
+            let _ = writeln!(text, "listening on {address} -> {identity} ({name})");
         }
         text
     }
@@ -144,10 +162,15 @@ impl Listener {
     /// [`limits::DRAIN`]. Dropping the future leaves what is open to run by itself: cancel `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let room = Room::new(self.max_connections, self.mode, stop.clone());
-        self.tunnels.sessions().ask_ahead();
-        for (socket, Listening { name, .. }) in self.sockets {
+        for tunnels in self.tunnels.values() {
+            tunnels.sessions().ask_ahead();
+        }
+        for (socket, Listening { identity, name, .. }) in self.sockets {
+            let Some(tunnels) = self.tunnels.get(&identity) else {
+                continue;
+            };
             let way = Way {
-                tunnels: Arc::clone(&self.tunnels),
+                tunnels: Arc::clone(tunnels),
                 name,
                 stop: stop.clone(),
             };
