@@ -23,6 +23,8 @@ pub const ID_LENGTH: usize = 128;
 pub const STREAM_HANDSHAKE: Duration = Duration::from_secs(60);
 /// TCP connect to a hub or a streaming endpoint.
 pub const TCP_CONNECT: Duration = Duration::from_secs(10);
+/// Answer of a proxy to one request: it connects to the hub meanwhile.
+pub const PROXY_ANSWER: Duration = Duration::from_secs(15);
 /// TCP connect, TLS and upgrade to a hub or streaming endpoint, together.
 pub const DIAL: Duration = Duration::from_secs(20);
 /// Writing to a device's hub session: a device that does not read is gone.

@@ -91,6 +91,25 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 
+    /// Reach the hub through this proxy: [SCHEME://]HOST:PORT, with http (HTTP CONNECT), https,
+    /// socks5 or socks5h (which resolves names itself) as the scheme; `off`: through none. Targets
+    /// are never reached through it [env: DEVICE_PROXY_PROXY, https_proxy, HTTPS_PROXY, all_proxy or
+    /// ALL_PROXY].
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<Secret>,
+
+    /// File with USER:PASSWORD for the proxy, USER perhaps as DOMAIN\USER; read again when the
+    /// proxy refuses them [env: DEVICE_PROXY_PROXY_AUTH_FILE, or the text itself in
+    /// DEVICE_PROXY_PROXY_AUTH].
+    #[arg(long, value_name = "FILE")]
+    pub proxy_auth_file: Option<PathBuf>,
+
+    /// Hosts that are reached without the proxy: names (and all below them), addresses, networks
+    /// or *, each perhaps with :PORT, with commas between [env: DEVICE_PROXY_NO_PROXY, no_proxy or
+    /// NO_PROXY].
+    #[arg(long, value_name = "HOSTS")]
+    pub no_proxy: Option<String>,
+
     /// PEM file of the client certificate, for connection strings with `x509=true`.
     #[arg(long, value_name = "FILE")]
     pub cert: Option<PathBuf>,
@@ -221,6 +240,9 @@ mod tests {
     fn debug_output_hides_the_secret() {
         let cli =
             Cli::try_parse_from(["device-proxy", "HostName=h;SharedAccessKey=topsecret"]).unwrap();
+        assert!(!format!("{cli:?}").contains("topsecret"));
+        let proxy = ["device-proxy", "--proxy", "http://ada:topsecret@proxy:1"];
+        let cli = Cli::try_parse_from(proxy).unwrap();
         assert!(!format!("{cli:?}").contains("topsecret"));
     }
 }

@@ -42,6 +42,7 @@ use crate::streams::Streams;
 /// # Errors
 /// [`Fatal`], with its causes one sentence for the person who started it.
 pub async fn run(mut config: Config, stop: CancellationToken) -> Result<(), Fatal> {
+    config.log_proxy();
     // Answers outlive a hub session: the next one delivers them.
     let (answers, outbox) = mpsc::channel(limits::STREAMS_PER_DEVICE);
     let policy = Control::new(config.local());

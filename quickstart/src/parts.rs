@@ -10,6 +10,7 @@ use common::connection_string::{
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity, IdentityError, StreamName};
 use common::net::Dialer;
+use common::net::proxy::ProxySettings;
 use common::settings::session::SessionConfig;
 use common::tls::{self, TlsConfigError};
 use common::wire::initiation::Timeouts;
@@ -191,6 +192,7 @@ fn hub_config(service: &ServiceConnectionString, ca_file: &Path) -> HubConfig {
         service: service.clone(),
         connection_file: None,
         ca_file: Some(ca_file.to_owned()),
+        proxy: ProxySettings::default(),
         streaming_hosts: None,
         timeouts: Timeouts {
             connect: limit,

@@ -7,7 +7,7 @@ use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::mqtt::{
     self, ConnectReturnCode, Packet, PacketIo, Qos, SubEntry, SubOpts, SubackReturnCode, packet,
 };
-use common::net::{self, Dialer};
+use common::net::{self, Dialer, TlsHostStream};
 use common::sas_token;
 use common::websocket::{Incoming, WebSocket};
 use common::wire::stream::{REQUEST_FILTER, RESPONSE_FILTER, StreamAnswer, StreamRequest};
@@ -15,13 +15,11 @@ use common::wire::streaming_endpoint::StreamingEndpoint;
 use common::wire::topics;
 use common::wire::twin::{self, BootId, SessionReport, TwinResponse};
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 use crate::{TestHub, messages, soon};
 
 /// A leg of the device.
-pub type DeviceLeg = WebSocket<TlsStream<TcpStream>>;
+pub type DeviceLeg = WebSocket<TlsHostStream>;
 
 /// Echoes what arrives until the leg ends.
 pub async fn echo(mut leg: DeviceLeg) {
@@ -33,7 +31,7 @@ pub async fn echo(mut leg: DeviceLeg) {
 /// One MQTT connection of a device.
 pub struct RawDevice {
     /// Its packets.
-    pub io: PacketIo<TlsStream<TcpStream>>,
+    pub io: PacketIo<TlsHostStream>,
     tls: std::sync::Arc<rustls::ClientConfig>,
 }
 

@@ -2,7 +2,7 @@
 
 use common::clock::unix_now;
 use common::connection_string::{ServiceConnectionString, ServiceCredential};
-use common::net::{self, Dialer};
+use common::net::{self, Dialer, TlsHostStream};
 use common::sas_token;
 use common::secret::Secret;
 use common::websocket::WebSocket;
@@ -10,13 +10,11 @@ use common::wire::initiation::{self, InitiationResult};
 use common::wire::problem::Problem;
 use common::wire::streaming_endpoint::StreamingEndpoint;
 use reqwest::{Method, RequestBuilder, Response};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 use crate::TestHub;
 
 /// A leg of the service.
-pub type Leg = WebSocket<TlsStream<TcpStream>>;
+pub type Leg = WebSocket<TlsHostStream>;
 
 /// A service with a policy's key.
 pub struct RawService {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use common::limits;
+use common::net::TlsHostStream;
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, HandshakeError};
 use common::session::proof::ResumeSecret;
@@ -13,13 +14,12 @@ use common::session::{
 use common::tunnel::{Outcome, Traffic};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio_rustls::client::TlsStream;
 
 use crate::raw_service::accepted;
 use crate::{RawService, soon};
 
 /// A stream on which the session handshake has not been done yet.
-pub type Opening = Exchange<TlsStream<TcpStream>>;
+pub type Opening = Exchange<TlsHostStream>;
 
 /// The service's end of a session with a device-proxy.
 pub struct RawSession {

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use common::net::Dialer;
+use common::net::{Dialer, TlsHostStream};
 use common::secret::Secret;
 use common::wire::stream::StreamRequest;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -13,14 +13,13 @@ use tests::{RawDevice, RawService, TestDevice, TestHub, TestService, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame as RawClose;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-type Leg = WebSocketStream<TlsStream<TcpStream>>;
+type Leg = WebSocketStream<TlsHostStream>;
 
 /// More than the socket buffers in between hold: most of it waits when the peer ends.
 const BYTES: usize = 3_000_000;
@@ -200,7 +199,12 @@ async fn an_upload_is_complete_only_when_its_close_is_answered() {
     let local = tokio::spawn(end_of(service.connect().await));
     let request = accept(&mut device).await;
     let leg = foreign_leg(&hub, &request.url, &request.token).await;
-    leg.get_ref().get_ref().0.set_zero_linger().unwrap();
+    leg.get_ref()
+        .get_ref()
+        .0
+        .socket()
+        .set_zero_linger()
+        .unwrap();
     drop(leg);
     let end = soon("the local end", local).await.unwrap();
     assert_eq!(end, Err(ErrorKind::ConnectionReset));
@@ -246,7 +250,12 @@ async fn a_vanished_service_frees_a_target_that_waits_to_be_read() {
         .is_ok()
     {}
     assert!(!echo.is_finished());
-    leg.get_ref().get_ref().0.set_zero_linger().unwrap();
+    leg.get_ref()
+        .get_ref()
+        .0
+        .socket()
+        .set_zero_linger()
+        .unwrap();
 
     drop(leg);
     let ended = soon("the target's end", echo).await.unwrap();

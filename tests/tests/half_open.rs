@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::mqtt::{ConnectReturnCode, Packet, packet};
-use common::net::Dialer;
+use common::net::{Dialer, TlsHostStream};
 use rustls::ClientConfig;
 use tests::program_hub::ProgramHub;
 use tests::target::Behaviour;
@@ -13,7 +13,6 @@ use tests::{RawDevice, Target, TestHub, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 
 const UPGRADE: &[u8] =
     b"GET /$iothub/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
@@ -40,7 +39,7 @@ enum Stage {
 /// A connection, in TLS or not.
 enum Stranger {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsHostStream>),
 }
 
 impl Stranger {
@@ -200,7 +199,7 @@ async fn half_open_connections_hold_little_memory() {
 }
 
 /// The status line and the headers of the next response.
-async fn answer(stream: &mut TlsStream<TcpStream>) -> Option<String> {
+async fn answer(stream: &mut TlsHostStream) -> Option<String> {
     stream
         .write_all(b"GET /devices?api-version=2021-04-12 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await

@@ -3,16 +3,14 @@
 
 use common::clock::unix_now;
 use common::identity::Leg;
-use common::net::Dialer;
+use common::net::{Dialer, TlsHostStream};
 use common::secret::Secret;
 use reqwest::Method;
 use tests::raw_service::{accepted, refusal, token};
 use tests::{RawDevice, RawService, TestHub, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
-async fn tls(hub: &TestHub) -> TlsStream<TcpStream> {
+async fn tls(hub: &TestHub) -> TlsHostStream {
     Dialer::new(&hub.tls())
         .tls("localhost", hub.https.port())
         .await
@@ -20,7 +18,7 @@ async fn tls(hub: &TestHub) -> TlsStream<TcpStream> {
 }
 
 /// Sends raw bytes as a request, and reads the head of the response.
-async fn head(stream: &mut TlsStream<TcpStream>, request: &str) -> String {
+async fn head(stream: &mut TlsHostStream, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut head = Vec::new();
     soon("an answer", async {
@@ -167,7 +165,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The code of the next Close; other frames are skipped.
-async fn close_code(stream: &mut TlsStream<TcpStream>) -> u16 {
+async fn close_code(stream: &mut TlsHostStream) -> u16 {
     soon("a Close", async {
         loop {
             let mut head = [0; 2];
@@ -183,7 +181,7 @@ async fn close_code(stream: &mut TlsStream<TcpStream>) -> u16 {
 }
 
 /// A service's leg of an accepted stream, after the upgrade.
-async fn leg(hub: &TestHub, url: &str, token: &Secret) -> TlsStream<TcpStream> {
+async fn leg(hub: &TestHub, url: &str, token: &Secret) -> TlsHostStream {
     let path = &url[url.find("/bridges").unwrap()..];
     let headers = format!(
         "Sec-WebSocket-Version: 13\r\nAuthorization: Bearer {}\r\n",

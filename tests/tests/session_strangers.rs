@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::limits;
+use common::net::TlsHostStream;
 use common::session::frame::{Code, Decoder, Frame};
 use common::session::handshake::HandshakeError;
 use common::session::proof::{Challenge, Proof, Prover, ResumeSecret, VERSION};
@@ -15,8 +16,7 @@ use tests::raw_session::Opening;
 use tests::session_setup::{DEVICE, talk};
 use tests::target::Behaviour;
 use tests::{RawService, RawSession, Target, TestDevice, TestHub, messages, soon, wait};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::client::TlsStream;
+use tokio::net::TcpListener;
 
 struct Setup {
     _hub: TestHub,
@@ -47,7 +47,7 @@ async fn setup() -> Setup {
 
 /// A stream that a test drives frame by frame.
 struct Listener {
-    leg: WebSocket<TlsStream<TcpStream>>,
+    leg: WebSocket<TlsHostStream>,
     decoder: Decoder,
     unread: Bytes,
 }

@@ -3,13 +3,16 @@
 
 mod dialer;
 mod exchange;
+mod host_stream;
 mod legs;
 mod path_watch;
+pub mod proxy;
 mod socket;
 mod upgrade;
 
-pub use dialer::{DialError, Dialer};
+pub use dialer::{DialError, Dialer, inspection};
 pub use exchange::{ExchangeError, HttpError, exchange, exchange_with_body};
+pub use host_stream::{HostStream, TlsHostStream, Via};
 pub use legs::{DialledAhead, LegOpener};
 pub use path_watch::PathWatch;
 pub use socket::{steady, tune};

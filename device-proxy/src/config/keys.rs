@@ -1,5 +1,6 @@
 //! The names of the settings: each is a long option's, and may stand in a configuration file.
 
+use common::net::proxy::ProxyKeys;
 use common::settings::Key;
 use common::settings::session::SessionKeys;
 
@@ -21,6 +22,19 @@ pub(super) const SESSION_GRACE: Key = Key::new("session-grace").or(&["DEVICE_PRO
 pub(super) const MEMORY: Key = Key::new("memory").or(&["DEVICE_PROXY_MEMORY"]);
 pub(super) const MQTTS_PORT: Key = Key::new("mqtts-port");
 pub(super) const CA_FILE: Key = Key::new("ca-file").or(&["DEVICE_PROXY_CA_FILE"]);
+pub(super) const PROXY: Key = Key::new("proxy").or(&[
+    "DEVICE_PROXY_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+]);
+pub(super) const PROXY_AUTH_FILE: Key =
+    Key::new("proxy-auth-file").or(&["DEVICE_PROXY_PROXY_AUTH_FILE"]);
+/// In the environment alone.
+pub(super) const PROXY_AUTH: Key = Key::new("proxy-auth").or(&["DEVICE_PROXY_PROXY_AUTH"]);
+pub(super) const NO_PROXY: Key =
+    Key::new("no-proxy").or(&["DEVICE_PROXY_NO_PROXY", "no_proxy", "NO_PROXY"]);
 pub(super) const CERT: Key = Key::new("cert");
 pub(super) const KEY: Key = Key::new("key");
 pub(super) const STREAMING_HOSTS: Key =
@@ -41,6 +55,14 @@ pub(super) const OF_SESSION: SessionKeys = SessionKeys {
     memory: MEMORY,
 };
 
+/// Those of a proxy on the way to the hub.
+pub(super) const OF_PROXY: ProxyKeys = ProxyKeys {
+    proxy: PROXY,
+    file: PROXY_AUTH_FILE,
+    auth: PROXY_AUTH,
+    no_proxy: NO_PROXY,
+};
+
 /// What a configuration file may hold.
 pub(super) const IN_FILE: &[Key] = &[
     CONNECTION_STRING,
@@ -53,6 +75,9 @@ pub(super) const IN_FILE: &[Key] = &[
     MEMORY,
     MQTTS_PORT,
     CA_FILE,
+    PROXY,
+    PROXY_AUTH_FILE,
+    NO_PROXY,
     CERT,
     KEY,
     STREAMING_HOSTS,
@@ -93,7 +118,7 @@ mod tests {
     #[test]
     fn the_help_text_names_the_variables() {
         let help = Cli::command().render_long_help().to_string();
-        let samples = [TARGET_HOST, TARGET_PORT, CONFIG];
+        let samples = [TARGET_HOST, TARGET_PORT, CONFIG, PROXY_AUTH];
         for variable in IN_FILE.iter().chain(&samples).flat_map(|key| key.variables) {
             assert!(help.contains(variable), "{variable}");
         }

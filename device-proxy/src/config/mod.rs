@@ -110,6 +110,22 @@ impl Config {
         }
     }
 
+    /// The port of the hub that the hub session is opened to.
+    pub fn session_port(&self) -> u16 {
+        match self.transport {
+            Transport::Mqtt => self.mqtts_port,
+            Transport::MqttWs => self.connection.connect_host().https_port(),
+        }
+    }
+
+    /// Says in the log through which proxy the hub is reached, if it is.
+    pub fn log_proxy(&self) {
+        let host = self.connection.connect_host();
+        if let Some(proxy) = self.dialer.way_to(host.name(), self.session_port()) {
+            tracing::info!(%proxy, hub = %host, "the hub is reached through a proxy");
+        }
+    }
+
     /// What the configuration says of the policy, and what the cloud may make of it.
     pub fn local(&self) -> Local {
         Local {

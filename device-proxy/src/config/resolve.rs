@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::hub_address::MQTTS_PORT;
 use common::net::Dialer;
+use common::net::proxy::{ProxyOptions, ProxySettings};
 use common::places;
 use common::secret::Secret;
 use common::settings::connection_string::{self, Found};
@@ -115,6 +116,13 @@ impl Config {
         let ca_file = sources
             .path(keys::CA_FILE, cli.ca_file)?
             .map(Setting::into_value);
+        let proxy = ProxyOptions {
+            proxy: cli.proxy,
+            file: cli.proxy_auth_file,
+            no_proxy: cli.no_proxy,
+        };
+        let proxy = ProxySettings::resolve(sources, keys::OF_PROXY, proxy)?;
+        let tls = tls::client_config(ca_file.as_deref(), identity.as_ref())?;
         let sample_output = sources.flag(keys::SAMPLE_OUTPUT, cli.sample_output)?;
         let given = SessionOptions {
             mode: cli.session,
@@ -127,7 +135,7 @@ impl Config {
         })?;
         let allowed = allowed(cli.allow_cloud, sources)?;
         Ok(Self {
-            dialer: Dialer::new(&tls::client_config(ca_file.as_deref(), identity.as_ref())?),
+            dialer: Dialer::new(&tls).through(proxy),
             connection,
             connection_file: found.file,
             file,

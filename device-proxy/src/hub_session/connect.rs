@@ -7,15 +7,13 @@ use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::mqtt::{
     self, ConnectReturnCode, MqttError, Packet, PacketIo, ReadError, SubackReturnCode, packet,
 };
-use common::net::{self, DialError};
+use common::net::{self, DialError, TlsHostStream};
 use common::sas_token;
 use common::secret::Secret;
 use common::verdict::Verdict;
 use common::websocket::WebSocketBytes;
 use common::wire::{method, stream, topics, twin};
-use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout};
-use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use crate::config::Config;
@@ -23,7 +21,7 @@ use crate::limits;
 use crate::transport::Transport;
 
 /// A byte stream to the hub: TLS, or a WebSocket in it.
-pub type HubStream = Either<TlsStream<TcpStream>, WebSocketBytes<TlsStream<TcpStream>>>;
+pub type HubStream = Either<TlsHostStream, WebSocketBytes<TlsHostStream>>;
 
 /// A connected, subscribed MQTT session.
 pub struct Connected {
@@ -300,6 +298,7 @@ mod tests {
                 host: "h".into(),
                 port: 1,
                 bad: BadCertificate::find(&cause).unwrap(),
+                via: net::Via::default(),
             })
             .verdict()
         };

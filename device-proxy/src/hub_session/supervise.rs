@@ -19,7 +19,6 @@ use crate::clock_check;
 use crate::config::Config;
 use crate::policy::Control;
 use crate::streams::Streams;
-use crate::transport::Transport;
 
 /// What retrying cannot cure at the first start.
 #[derive(Debug, thiserror::Error)]
@@ -194,11 +193,7 @@ impl Supervisor {
     /// Notices that the hub can be reached again.
     fn path_watch(&self) -> PathWatch {
         let host = self.config.connection.connect_host();
-        let port = match self.config.transport {
-            Transport::Mqtt => self.config.mqtts_port,
-            Transport::MqttWs => host.https_port(),
-        };
-        PathWatch::new(&self.config.dialer, host.name(), port)
+        PathWatch::new(&self.config.dialer, host.name(), self.config.session_port())
     }
 
     /// How long to wait after a failed attempt.

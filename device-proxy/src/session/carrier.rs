@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::net::steady;
+use common::net::{TlsHostStream, steady};
 use common::network::Network;
 use common::session::frame::Code;
 use common::session::handshake::{Exchange, HandshakeError, ResumeRequest, SessionRequest};
@@ -13,17 +13,13 @@ use common::session::{CarrierEnd, CarrierId, Role, SessionId, SharedSession, dri
 use common::wire::stream::{Initiator, StreamRequest};
 use common::wire::streaming_endpoint::StreamingEndpoint;
 use common::{log_about, report, telemetry};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_rustls::client::TlsStream;
 
 use super::{Entry, Sessions, keep};
 use crate::policy::Policy;
 use crate::requests::{Answer, Desk, Requested};
 use crate::target::Target;
-
-type Leg = TlsStream<TcpStream>;
 
 /// Serves a request whose stream carries a session to the target of this name.
 pub(crate) async fn serve(
@@ -75,7 +71,7 @@ pub(crate) async fn serve(
         }
         None => return,
     };
-    steady(leg.get_ref().get_ref().0);
+    steady(leg.get_ref().get_ref().0.socket());
     let mut exchange = Exchange::new(leg);
     let asked = tokio::select! {
         asked = exchange.greet(desk.boot_id) => asked,
@@ -131,7 +127,7 @@ type Begun = Result<Option<(Arc<Entry>, CarrierId)>, HandshakeError>;
 
 async fn begin(
     (desk, sessions): (&Arc<Desk>, &Arc<Sessions>),
-    exchange: &mut Exchange<Leg>,
+    exchange: &mut Exchange<TlsHostStream>,
     id: SessionId,
     secret: ResumeSecret,
     service_grace: Duration,
@@ -189,7 +185,7 @@ async fn begin(
 
 async fn resume(
     sessions: &Sessions,
-    exchange: &mut Exchange<Leg>,
+    exchange: &mut Exchange<TlsHostStream>,
     asked: &ResumeRequest,
     stream: &Requested<'_>,
 ) -> Begun {
@@ -250,7 +246,7 @@ async fn run(
     entry: &Entry,
     carrier: CarrierId,
     stream: &Requested<'_>,
-    leg: common::websocket::WebSocket<Leg>,
+    leg: common::websocket::WebSocket<TlsHostStream>,
     already_read: Bytes,
 ) {
     let end = drive_carrier(&entry.live, carrier, leg, already_read).await;

@@ -118,6 +118,24 @@ pub struct Options {
     #[arg(long, global = true, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 
+    /// Reach the hub through this proxy: [SCHEME://]HOST:PORT, with http (HTTP CONNECT), https,
+    /// socks5 or socks5h (which resolves names itself) as the scheme; `off`: through none
+    /// [env: SERVICE_PROXY_PROXY, https_proxy, HTTPS_PROXY, all_proxy or ALL_PROXY].
+    #[arg(long, global = true, value_name = "URL")]
+    pub proxy: Option<Secret>,
+
+    /// File with USER:PASSWORD for the proxy, USER perhaps as DOMAIN\USER; read again when the
+    /// proxy refuses them [env: SERVICE_PROXY_PROXY_AUTH_FILE, or the text itself in
+    /// SERVICE_PROXY_PROXY_AUTH].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub proxy_auth_file: Option<PathBuf>,
+
+    /// Hosts that are reached without the proxy: names (and all below them), addresses, networks
+    /// or *, each perhaps with :PORT, with commas between [env: SERVICE_PROXY_NO_PROXY, no_proxy or
+    /// NO_PROXY].
+    #[arg(long, global = true, value_name = "HOSTS")]
+    pub no_proxy: Option<String>,
+
     /// Where streams may lead instead of the hub's own host (for a hub in Azure: its domain);
     /// NAME[:PORT], *.DOMAIN[:PORT] or *, with commas between
     /// [env: SERVICE_PROXY_STREAMING_HOSTS].

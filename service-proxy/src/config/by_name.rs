@@ -69,7 +69,7 @@ pub(super) fn ssh_config(
     args: SshConfigArgs,
     sources: &Sources<'_>,
 ) -> Result<Config, ConfigError> {
-    if settings.connection.secret.is_some() {
+    if !settings.connection.secrets.is_empty() {
         return Err(ConfigError::SecretInSshConfig);
     }
     let config = SshConfigConfig {

@@ -16,9 +16,9 @@ use crate::cli::Options;
 pub struct ServiceConnection {
     /// Options, without secrets; paths are absolute.
     pub options: Vec<String>,
-    /// A connection string that the other one would not find by itself: it belongs into its
-    /// environment, as IOTHUB_CONNECTION_STRING.
-    pub secret: Option<Secret>,
+    /// What the other one would not find by itself, and belongs into its environment: variables and
+    /// their values.
+    pub secrets: Vec<(&'static str, Secret)>,
 }
 
 impl ServiceConnection {
@@ -27,6 +27,16 @@ impl ServiceConnection {
             None => true,
             Some(source) => *source == Source::Option(keys::CONNECTION_STRING.name),
         };
+        // A proxy's URL may hold a password.
+        let (secret_proxy, proxy) = match &options.proxy {
+            Some(url) if url.expose().contains('@') => (Some(url), None),
+            url => (None, url.as_ref()),
+        };
+        let connection_string = is_on_command_line.then_some(&found.text);
+        let secrets = [
+            (keys::CONNECTION_STRING, connection_string),
+            (keys::PROXY, secret_proxy),
+        ];
         let file = |path: &Option<_>| path.as_deref().map(absolute);
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64().to_string());
         let level = options.log_level.map(|level| level.to_string());
@@ -37,6 +47,9 @@ impl ServiceConnection {
                 file(&options.connection_string_file),
             ),
             (keys::CA_FILE, file(&options.ca_file)),
+            (keys::PROXY, proxy.map(|url| url.expose().to_owned())),
+            (keys::PROXY_AUTH_FILE, file(&options.proxy_auth_file)),
+            (keys::NO_PROXY, text(options.no_proxy.as_ref())),
             (
                 keys::STREAMING_HOSTS,
                 text(options.streaming_hosts.as_ref()),
@@ -56,7 +69,10 @@ impl ServiceConnection {
         });
         Self {
             options: words.flatten().collect(),
-            secret: is_on_command_line.then(|| found.text.clone()),
+            secrets: secrets
+                .into_iter()
+                .filter_map(|(key, secret)| Some((*key.variables.first()?, secret?.clone())))
+                .collect(),
         }
     }
 }

@@ -114,7 +114,7 @@ pub(super) fn of(settings: Settings, command: FleetCommand) -> Result<Config, Co
             args,
             connection: settings.connection,
         },
-        FleetCommand::Inventory(_) if settings.connection.secret.is_some() => {
+        FleetCommand::Inventory(_) if !settings.connection.secrets.is_empty() => {
             return Err(ConfigError::SecretInInventory);
         }
         FleetCommand::Inventory(args) => {
@@ -226,7 +226,7 @@ mod tests {
     fn another_service_proxy_gets_the_same_options_and_no_secret() {
         let found = connection(&[]);
         assert_eq!(found.options, ["--log-level", "warn"]);
-        assert_eq!(found.secret, None);
+        assert_eq!(found.secrets, []);
         let mut file = tempfile::NamedTempFile::new().unwrap();
         writeln!(file, "{CS}").unwrap();
         let path = file.path().to_str().unwrap();
@@ -242,10 +242,16 @@ mod tests {
                 "warn"
             ]
         );
-        assert_eq!(found.secret, None);
+        assert_eq!(found.secrets, []);
         for words in [&["--connection-string", CS][..], &[CS]] {
             let found = connection(&[words, &["--ca-file", "ca.pem"]].concat());
-            assert_eq!(found.secret.unwrap().expose(), CS);
+            let [(variable, secret)] = found.secrets.as_slice() else {
+                panic!("{found:?}");
+            };
+            assert_eq!(
+                (*variable, secret.expose()),
+                ("IOTHUB_CONNECTION_STRING", CS)
+            );
             assert!(!found.options.join(" ").contains("AAEC"));
             let ca_file = found.options.get(1).unwrap();
             assert!(Path::new(ca_file).is_absolute(), "{ca_file}");
@@ -274,6 +280,27 @@ mod tests {
         let path = file.path().to_str().unwrap();
         let of_file = format!("--config {path} --log-level warn");
         assert_eq!(options(&["--config", path]), of_file);
+    }
+
+    #[test]
+    fn another_service_proxy_gets_the_proxy_and_no_password() {
+        let found = connection(&["--proxy", "socks5h://p:1", "--no-proxy", "a,b"]);
+        let options = found.options.join(" ");
+        assert!(
+            options.contains("--proxy socks5h://p:1 --no-proxy a,b"),
+            "{options}"
+        );
+        let url = "http://ada:topsecret@p:1";
+        let found = connection(&["--proxy", url]);
+        assert!(!found.options.join(" ").contains("topsecret"));
+        let [("SERVICE_PROXY_PROXY", secret)] = found.secrets.as_slice() else {
+            panic!("{found:?}");
+        };
+        assert_eq!(secret.expose(), url);
+        assert!(matches!(
+            resolved(&["--proxy", url, "inventory"]),
+            Err(ConfigError::SecretInInventory)
+        ));
     }
 
     #[test]

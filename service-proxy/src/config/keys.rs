@@ -1,6 +1,7 @@
 //! The names of the settings: each is a long option's, and may stand in a configuration file; and
 //! so may the device and the local ports, which are arguments.
 
+use common::net::proxy::ProxyKeys;
 use common::settings::Key;
 use common::settings::session::SessionKeys;
 
@@ -14,6 +15,19 @@ pub(super) const FORWARD: Key = Key::new("forward").or(&["PROXY_PORT", "LOCAL_PO
 pub(super) const MODULE: Key = Key::new("module");
 pub(super) const STREAM: Key = Key::new("stream");
 pub(super) const CA_FILE: Key = Key::new("ca-file").or(&["SERVICE_PROXY_CA_FILE"]);
+pub(super) const PROXY: Key = Key::new("proxy").or(&[
+    "SERVICE_PROXY_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+]);
+pub(super) const PROXY_AUTH_FILE: Key =
+    Key::new("proxy-auth-file").or(&["SERVICE_PROXY_PROXY_AUTH_FILE"]);
+/// In the environment alone.
+pub(super) const PROXY_AUTH: Key = Key::new("proxy-auth").or(&["SERVICE_PROXY_PROXY_AUTH"]);
+pub(super) const NO_PROXY: Key =
+    Key::new("no-proxy").or(&["SERVICE_PROXY_NO_PROXY", "no_proxy", "NO_PROXY"]);
 pub(super) const STREAMING_HOSTS: Key =
     Key::new("streaming-hosts").or(&["SERVICE_PROXY_STREAMING_HOSTS"]);
 /// Of the commands that take devices as host names.
@@ -37,6 +51,14 @@ pub(super) const OF_SESSION: SessionKeys = SessionKeys {
     memory: MEMORY,
 };
 
+/// Those of a proxy on the way to the hub.
+pub(super) const OF_PROXY: ProxyKeys = ProxyKeys {
+    proxy: PROXY,
+    file: PROXY_AUTH_FILE,
+    auth: PROXY_AUTH,
+    no_proxy: NO_PROXY,
+};
+
 /// What a configuration file may hold.
 pub(super) const IN_FILE: &[Key] = &[
     CONNECTION_STRING,
@@ -46,6 +68,9 @@ pub(super) const IN_FILE: &[Key] = &[
     MODULE,
     STREAM,
     CA_FILE,
+    PROXY,
+    PROXY_AUTH_FILE,
+    NO_PROXY,
     STREAMING_HOSTS,
     CONNECT_TIMEOUT,
     RESPONSE_TIMEOUT,
@@ -91,7 +116,7 @@ mod tests {
         let help = Cli::command().render_long_help().to_string();
         for variable in IN_FILE
             .iter()
-            .chain(&[CONFIG])
+            .chain(&[CONFIG, PROXY_AUTH])
             .flat_map(|key| key.variables)
         {
             assert!(help.contains(variable), "{variable}");

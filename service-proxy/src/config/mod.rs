@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use common::connection_string::{ConnectionStringError, ServiceConnectionString};
 use common::identity::{DeviceId, DeviceIdentity, IdentityError, ModuleId, StreamName};
 use common::limits;
+use common::net::Dialer;
+use common::net::proxy::ProxySettings;
 use common::session::STREAM_PREFIX;
 use common::settings::session::SessionConfig;
 use common::settings::{SettingError, Source};
@@ -45,10 +47,29 @@ pub struct HubConfig {
     pub connection_file: Option<PathBuf>,
     /// A CA in addition to the system's.
     pub ca_file: Option<PathBuf>,
+    /// The proxy on the way to the hub, if there is one.
+    pub proxy: ProxySettings,
     /// Where streams may lead instead of what the hub's name allows.
     pub streaming_hosts: Option<Patterns>,
     /// How long the hub waits for the device.
     pub timeouts: Timeouts,
+}
+
+impl HubConfig {
+    /// What reaches the hub. Says in the log if that goes through a proxy; one is enough for a
+    /// program. Reads the CA file; blocks.
+    ///
+    /// # Errors
+    /// [`TlsConfigError`] names the file at fault.
+    pub fn dialer(&self) -> Result<Dialer, TlsConfigError> {
+        let tls = tls::client_config(self.ca_file.as_deref(), None)?;
+        let dialer = Dialer::new(&tls).through(self.proxy.clone());
+        let hub = &self.service.host;
+        if let Some(proxy) = dialer.way_to(hub.name(), hub.https_port()) {
+            tracing::info!(%proxy, %hub, "the hub is reached through a proxy");
+        }
+        Ok(dialer)
+    }
 }
 
 /// Listening on local ports.
@@ -244,7 +265,7 @@ pub enum ConfigError {
     BeforeCommand,
     /// The inventory would have to show the connection string.
     #[error(
-        "the inventory says how Ansible reaches the devices, and would have to show the connection string: give that with --connection-string-file, in IOTHUB_CONNECTION_STRING or in a configuration file"
+        "the inventory says how Ansible reaches the devices, and would have to show the connection string, or the password in --proxy: give these with --connection-string-file and --proxy-auth-file, in the environment or in a configuration file"
     )]
     SecretInInventory,
     /// ssh's configuration would have to show the connection string.

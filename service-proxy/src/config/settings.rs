@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use common::connection_string::ServiceConnectionString;
 use common::identity::{DeviceId, DeviceIdentity, ModuleId, StreamName};
+use common::net::proxy::{ProxyOptions, ProxySettings};
 use common::session::STREAM_PREFIX;
 use common::session_mode::SessionMode;
 use common::settings::connection_string::Found;
@@ -48,6 +49,12 @@ impl Settings {
             memory: options.memory,
         };
         let connection = ServiceConnection::of(&options, &found);
+        let proxy = ProxyOptions {
+            proxy: options.proxy,
+            file: options.proxy_auth_file,
+            no_proxy: options.no_proxy,
+        };
+        let proxy = ProxySettings::resolve(sources, keys::OF_PROXY, proxy)?;
         let timeout = |key, given| sources.setting(key, given, handshake_seconds);
         let connect_timeout =
             timeout(keys::CONNECT_TIMEOUT, options.connect_timeout)?.map(Setting::into_value);
@@ -63,6 +70,7 @@ impl Settings {
                 ca_file: sources
                     .path(keys::CA_FILE, options.ca_file.clone())?
                     .map(Setting::into_value),
+                proxy,
                 streaming_hosts: sources
                     .setting(
                         keys::STREAMING_HOSTS,

@@ -184,7 +184,7 @@ mod tests {
     fn inventory(twins: &[Value], group_by: &[&str]) -> Inventory {
         let connection = ServiceConnection {
             options: vec!["--ca-file".to_owned(), "/a b/{{ca}}.pem".to_owned()],
-            secret: None,
+            secrets: Vec::new(),
         };
         let maker = Maker {
             program: Path::new("/bin/service-proxy"),

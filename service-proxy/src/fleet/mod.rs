@@ -18,8 +18,6 @@ mod twin;
 mod watch;
 
 use common::hub_address::HubAddress;
-use common::net::Dialer;
-use common::tls;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::FleetError;
@@ -49,8 +47,7 @@ struct Fleet {
 
 impl Fleet {
     fn new(hub: &HubConfig) -> Result<Self, FleetError> {
-        let tls = tls::client_config(hub.ca_file.as_deref(), None).map_err(SetupError::from)?;
-        let dialer = Dialer::new(&tls);
+        let dialer = hub.dialer().map_err(SetupError::from)?;
         Ok(Self {
             api: HubApi::new(&hub.service, hub.connection_file.clone(), &dialer),
         })

@@ -130,8 +130,8 @@ fn command(
         command.args(["-l", user]);
     }
     command.args(["--", &host_of(device)]).args(&args.command);
-    if let Some(secret) = &connection.secret {
-        command.env("IOTHUB_CONNECTION_STRING", secret.expose());
+    for (variable, secret) in &connection.secrets {
+        command.env(variable, secret.expose());
     }
     command
         .stdin(Stdio::null())

@@ -81,6 +81,7 @@ impl CallError {
             Self::Hub(
                 InitiateError::Unreachable { .. }
                     | InitiateError::Certificate { .. }
+                    | InitiateError::Proxy(_)
                     | InitiateError::Silent { .. }
                     | InitiateError::Answer { .. }
             )

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use common::hub_address::HubAddress;
-use common::net::{DialError, Dialer};
+use common::net::{DialError, Dialer, TlsHostStream, Via};
+use common::report;
 use common::tls::BadCertificate;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
@@ -19,9 +20,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use crate::limits;
@@ -39,8 +38,11 @@ const USER_AGENT: HeaderValue =
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
     /// The hub's certificate is not acceptable.
-    #[error(transparent)]
-    Certificate(BadCertificate),
+    #[error("its certificate is not acceptable")]
+    Certificate(#[source] BadCertificate, Via),
+    /// The proxy on the way does not lead to the hub.
+    #[error("{0}")]
+    Proxy(String),
     /// The hub cannot be reached, the connection was lost, or the answer is no HTTP.
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
@@ -185,11 +187,11 @@ impl Answer {
 }
 
 fn failure(error: &hyper_util::client::legacy::Error) -> RequestError {
-    if let Some(bad) = BadCertificate::find(error) {
-        return RequestError::Certificate(bad);
-    }
     match common::tls::find::<DialError>(error) {
-        Some(DialError::Certificate { bad, .. }) => RequestError::Certificate(bad.clone()),
+        Some(DialError::Certificate { bad, via, .. }) => {
+            RequestError::Certificate(bad.clone(), via.clone())
+        }
+        Some(error @ DialError::Proxy { .. }) => RequestError::Proxy(report::chain(error)),
         Some(DialError::Timeout { limit, .. }) => Unreachable::Timeout(*limit).into(),
         Some(error) => Unreachable::of(error).into(),
         None => Unreachable::of(error).into(),
@@ -223,7 +225,7 @@ impl Service<Uri> for HubConnector {
 }
 
 /// A TLS connection to the hub, as the library wants one.
-struct HubConnection(TokioIo<TlsStream<TcpStream>>);
+struct HubConnection(TokioIo<TlsHostStream>);
 
 impl Connection for HubConnection {
     fn connected(&self) -> Connected {

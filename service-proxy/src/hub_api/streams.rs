@@ -107,7 +107,12 @@ impl HubApi {
     pub(super) fn failure(&self, error: RequestError, limit: Duration) -> InitiateError {
         let hub = self.place();
         match error {
-            RequestError::Certificate(bad) => InitiateError::Certificate { hub, bad },
+            RequestError::Certificate(bad, via) => InitiateError::Certificate {
+                hub,
+                bad: Box::new(bad),
+                via,
+            },
+            RequestError::Proxy(why) => InitiateError::Proxy(why),
             RequestError::Timeout => InitiateError::Silent { hub, limit },
             RequestError::Unreachable(why) => InitiateError::Unreachable { hub, why },
             RequestError::TooLarge => self.not_expected(AnswerError::TooLarge),

@@ -50,7 +50,7 @@ mod tests {
         let config = |options: &[&str]| SshConfigConfig {
             connection: ServiceConnection {
                 options: options.iter().map(|&it| it.to_owned()).collect(),
-                secret: None,
+                secrets: Vec::new(),
             },
             suffix: "lab".parse().unwrap(),
             target: StreamName::parse("ssh").unwrap(),

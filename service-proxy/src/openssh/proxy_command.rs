@@ -87,7 +87,7 @@ mod tests {
     fn connection() -> ServiceConnection {
         ServiceConnection {
             options: vec!["--ca-file".to_owned(), "/home/a b/ca%.pem".to_owned()],
-            secret: None,
+            secrets: Vec::new(),
         }
     }
 

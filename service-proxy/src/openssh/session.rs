@@ -52,8 +52,8 @@ fn command(program: &Path, config: &SshConfig) -> Command {
     }
     // Options behind the host are options, too.
     command.arg(host_of(device)).args(arguments);
-    if let Some(secret) = &connection.secret {
-        command.env("IOTHUB_CONNECTION_STRING", secret.expose());
+    for (variable, secret) in &connection.secrets {
+        command.env(variable, secret.expose());
     }
     command
 }
@@ -75,7 +75,7 @@ mod tests {
             arguments: ["-v", "uptime"].map(Into::into).to_vec(),
             connection: ServiceConnection {
                 options: Vec::new(),
-                secret: Some(Secret::new("topsecret")),
+                secrets: vec![("IOTHUB_CONNECTION_STRING", Secret::new("topsecret"))],
             },
         };
         let command = command(Path::new("/bin/service-proxy"), &config);

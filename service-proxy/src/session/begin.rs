@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::identity::{StreamId, StreamName};
-use common::net::steady;
+use common::net::{TlsHostStream, steady};
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, HandshakeError};
 use common::session::proof::ResumeSecret;
@@ -14,14 +14,10 @@ use common::session::{CarrierId, Role, STREAM_PREFIX, SessionId, SharedSession};
 use common::session_mode::SessionMode;
 use common::telemetry::About;
 use common::{log_about, report};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 use super::{Phase, Shared};
 use crate::limits;
 use crate::stream::{ServiceLeg, StreamError, StreamFailure};
-
-type Leg = TlsStream<TcpStream>;
 
 /// A new session and its first stream.
 pub(super) struct Begun {
@@ -161,7 +157,7 @@ pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, P
 
 /// A stream on which a new session was asked for.
 struct Greeted {
-    exchange: Exchange<Leg>,
+    exchange: Exchange<TlsHostStream>,
     stream: Option<StreamId>,
     greeting: Greeting,
     id: SessionId,
@@ -178,7 +174,7 @@ enum Failure {
 async fn greet(shared: &Shared, stream_name: &StreamName) -> Result<Greeted, Failure> {
     let opening = shared.opener.open(&shared.identity, stream_name);
     let stream = opening.await.map_err(Failure::Stream)?;
-    steady(stream.leg.get_ref().get_ref().0);
+    steady(stream.leg.get_ref().get_ref().0.socket());
     let mut exchange = Exchange::new(stream.leg);
     let (id, secret) = (SessionId::random(), ResumeSecret::random());
     let greeting = async {

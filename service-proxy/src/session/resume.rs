@@ -107,7 +107,7 @@ impl Resume<'_> {
                 });
             }
         };
-        steady(stream.leg.get_ref().get_ref().0);
+        steady(stream.leg.get_ref().get_ref().0.socket());
         let failed = |error| Failed {
             stream: stream.id,
             error,

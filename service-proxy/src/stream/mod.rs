@@ -12,7 +12,7 @@ use common::net::{ConnectError, Dialer, Leg, LegOpener};
 use common::session::handshake::HandshakeError;
 use common::streaming_hosts::{EndpointError, Patterns, StreamingHosts};
 use common::telemetry::About;
-use common::tls::{self, TlsConfigError};
+use common::tls::TlsConfigError;
 use common::verdict::Verdict;
 use common::wire::initiation::Timeouts;
 use tokio::time::sleep;
@@ -138,7 +138,7 @@ impl StreamOpener {
     /// # Errors
     /// [`SetupError`] names the file at fault.
     pub fn new(hub: &HubConfig, sample_output: SampleOutput) -> Result<Self, SetupError> {
-        let dialer = Dialer::new(&tls::client_config(hub.ca_file.as_deref(), None)?);
+        let dialer = hub.dialer()?;
         Ok(Self {
             api: HubApi::new(&hub.service, hub.connection_file.clone(), &dialer),
             legs: LegOpener::new(dialer),

@@ -9,7 +9,7 @@ use common::clock::unix_now;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::identity::{DeviceId, DeviceIdentity, RequestId};
 use common::mqtt::{self, ConnectReturnCode, MqttError, Packet, PacketIo, packet};
-use common::net;
+use common::net::{self, TlsHostStream};
 use common::websocket::WebSocketBytes;
 use common::wire::method::{self, MethodRequest, MethodResponse};
 use common::wire::stream::{self, StreamAnswer, StreamRequest};
@@ -17,11 +17,9 @@ use common::wire::twin::{TwinRequest, TwinResponse};
 use common::wire::{topics, twin};
 use common::{limits, sas_token};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{self, interval_at};
-use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +44,7 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
 const KEEP_ALIVE: u16 = 1170;
 
 /// What a session runs over: TLS, or a WebSocket in it.
-type HubStream = Either<TlsStream<TcpStream>, WebSocketBytes<TlsStream<TcpStream>>>;
+type HubStream = Either<TlsHostStream, WebSocketBytes<TlsHostStream>>;
 
 /// One device's session.
 pub struct Session {

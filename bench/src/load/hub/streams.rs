@@ -8,23 +8,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use common::identity::StreamName;
 use common::limits;
-use common::net::{self, Dialer};
+use common::net::{self, Dialer, TlsHostStream};
 use common::secret::Secret;
 use common::websocket::{Data, Incoming, WebSocket};
 use common::wire::initiation::Timeouts;
 use common::wire::streaming_endpoint::StreamingEndpoint;
 use serde_json::{Value, json};
 use service_proxy::hub_api::HubApi;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio_rustls::client::TlsStream;
 
 use super::super::statistics::{round, summary};
 use super::super::{LoadError, within};
 use super::device::Session;
 use super::{Hub, hub, service};
 
-type Leg = WebSocket<TlsStream<TcpStream>>;
+type Leg = WebSocket<TlsHostStream>;
 
 /// Limit of one stream, from its initiation to its first echo.
 const STREAM: Duration = Duration::from_secs(30);

@@ -1,8 +1,10 @@
-//! Reaching a host: resolve, connect and shake hands, each with a deadline, and
-//! errors that say which of them failed. Every connection outwards begins here, and what will have
-//! to come before it, as a proxy on the way, belongs here as well.
+//! Reaching a host: resolve, connect and shake hands, each with a deadline, and errors that say which
+//! of them failed. Every connection outwards begins here. What leads to the hub is TLS, and goes
+//! through the proxy if there is one ([`proxied`]); plain TCP, to a device's own targets, never does.
 
+mod error;
 mod memory;
+mod proxied;
 mod race;
 
 use std::io;
@@ -13,95 +15,20 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::host_stream::{HostStream, TlsHostStream, Via};
+use super::proxy::{Proxy, ProxySettings};
 use crate::limits;
 use crate::locks::lock;
-use crate::tls::{BadCertificate, CertificateProblem};
-use crate::verdict::Verdict;
+use crate::tls::BadCertificate;
+pub use error::{DialError, inspection};
 use memory::Memory;
 pub(super) use race::Unreached;
-
-/// Why a host could not be reached.
-#[derive(Debug, thiserror::Error)]
-pub enum DialError {
-    /// The name has no address.
-    #[error("cannot resolve {host}")]
-    Resolve {
-        /// The host name.
-        host: String,
-        /// The resolver's error.
-        #[source]
-        source: io::Error,
-    },
-    /// No address accepted the connection.
-    #[error("cannot connect to {host}:{port}")]
-    Connect {
-        /// The host name.
-        host: String,
-        /// The TCP port.
-        port: u16,
-        /// The last address's refusal.
-        #[source]
-        source: io::Error,
-    },
-    /// Resolving, connecting or the TLS handshake took too long.
-    #[error("{host}:{port} did not answer within {} s", limit.as_secs_f32())]
-    Timeout {
-        /// The host name.
-        host: String,
-        /// The TCP port.
-        port: u16,
-        /// The limit that passed.
-        limit: Duration,
-    },
-    /// The host's certificate is not acceptable.
-    #[error("{host}:{port} cannot be trusted")]
-    Certificate {
-        /// The host name.
-        host: String,
-        /// The TCP port.
-        port: u16,
-        /// What is wrong with it.
-        #[source]
-        bad: BadCertificate,
-    },
-    /// The TLS handshake failed otherwise.
-    #[error("TLS with {host}:{port} failed")]
-    Tls {
-        /// The host name.
-        host: String,
-        /// The TCP port.
-        port: u16,
-        /// What went wrong.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl DialError {
-    /// What can cure it.
-    pub fn verdict(&self) -> Verdict {
-        match self {
-            Self::Certificate { bad, .. } => match bad.problem {
-                // Our clock may not be set yet, or the hub's operator may be about to renew.
-                CertificateProblem::NotYetValid | CertificateProblem::Expired => Verdict::Retry,
-                CertificateProblem::Untrusted
-                | CertificateProblem::SelfSigned
-                | CertificateProblem::Authority
-                | CertificateProblem::WrongName
-                | CertificateProblem::Other => Verdict::Never,
-            },
-            Self::Resolve { .. }
-            | Self::Connect { .. }
-            | Self::Timeout { .. }
-            | Self::Tls { .. } => Verdict::Retry,
-        }
-    }
-}
 
 /// Why no address could be connected to.
 enum Failed {
@@ -125,7 +52,12 @@ impl Failed {
             Self::Unresolved(source) => DialError::Resolve { host, source },
             Self::Unreached(unreached) => match unreached.explanation() {
                 Some(source) => DialError::Connect { host, port, source },
-                None => DialError::Timeout { host, port, limit },
+                None => DialError::Timeout {
+                    host,
+                    port,
+                    limit,
+                    via: Via::default(),
+                },
             },
         }
     }
@@ -154,6 +86,7 @@ impl Resolved {
 pub struct Dialer {
     tls: Arc<ClientConfig>,
     memory: Arc<Mutex<Memory>>,
+    proxy: Option<Arc<Proxy>>,
 }
 
 impl Dialer {
@@ -162,7 +95,15 @@ impl Dialer {
         Self {
             tls: Arc::clone(tls),
             memory: Arc::default(),
+            proxy: None,
         }
+    }
+
+    /// The same, with what is reached over TLS behind the proxy of these settings.
+    #[must_use]
+    pub fn through(mut self, settings: ProxySettings) -> Self {
+        self.proxy = Proxy::new(settings);
+        self
     }
 
     /// Which addresses have accepted. The lock is held for a moment only.
@@ -292,12 +233,19 @@ impl Dialer {
         Ok(socket)
     }
 
-    /// Connects to `host:port` over TLS. May be dropped at any time.
+    /// Connects to `host:port` over TLS, through the proxy if that is the way to it. May be dropped
+    /// at any time.
     ///
     /// # Errors
     /// [`DialError`]; everything together ends within [`limits::DIAL`].
-    pub async fn tls(&self, host: &str, port: u16) -> Result<TlsStream<TcpStream>, DialError> {
+    pub async fn tls(&self, host: &str, port: u16) -> Result<TlsHostStream, DialError> {
         let deadline = Instant::now() + limits::DIAL;
+        if let Some(proxy) = self.proxy_to(host, port) {
+            // Rarely needed, so not in the memory of every opening.
+            let opening = Box::pin(self.open_through(proxy, host, port, deadline));
+            let stream = opening.await?;
+            return self.secure(stream, (host, port), deadline).await;
+        }
         let known = self.memory().resolved(host, port, Instant::now());
         match self.tls_at(host, port, known, deadline).await {
             // Another host may have the address by now: its certificate is no reason to give up.
@@ -314,44 +262,85 @@ impl Dialer {
         port: u16,
         known: Option<SocketAddr>,
         deadline: Instant,
-    ) -> Result<TlsStream<TcpStream>, DialError> {
+    ) -> Result<TlsHostStream, DialError> {
         let connected_by = deadline.min(Instant::now() + limits::TCP_CONNECT);
         let socket = self
             .connect(host, port, known, connected_by)
             .await
             .map_err(|failed| failed.at(host, port, limits::TCP_CONNECT))?;
-        let failed = |source: io::Error| match BadCertificate::find(&source) {
-            Some(bad) => DialError::Certificate {
-                host: host.to_owned(),
-                port,
-                bad,
-            },
-            None => DialError::Tls {
-                host: host.to_owned(),
-                port,
-                source,
-            },
-        };
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let handshake = TlsConnector::from(Arc::clone(&self.tls)).connect(name, socket);
-        let error = match timeout_at(deadline, handshake).await {
-            Ok(Ok(mut stream)) => {
+        let secured = self
+            .secure(HostStream::direct(socket), (host, port), deadline)
+            .await;
+        if secured.is_err() {
+            self.memory().forget(host, port);
+        }
+        secured
+    }
+
+    /// Shakes hands for TLS with a host.
+    async fn secure(
+        &self,
+        stream: HostStream,
+        (host, port): (&str, u16),
+        deadline: Instant,
+    ) -> Result<TlsHostStream, DialError> {
+        let via = stream.via();
+        match handshake(&self.tls, host, stream, deadline).await {
+            Ok(mut stream) => {
                 let connection = stream.get_mut().1;
                 connection.set_buffer_limit(Some(limits::TLS_WRITE_BUFFER));
-                return Ok(stream);
+                Ok(stream)
             }
-            Ok(Err(error)) => failed(error),
-            Err(_) => DialError::Timeout {
+            Err(Unsecured::Silent) => Err(DialError::Timeout {
                 host: host.to_owned(),
                 port,
                 limit: limits::DIAL,
-            },
-        };
-        self.memory().forget(host, port);
-        Err(error)
+                via,
+            }),
+            Err(Unsecured::Certificate(bad)) => Err(DialError::Certificate {
+                host: host.to_owned(),
+                port,
+                bad,
+                via,
+            }),
+            Err(Unsecured::Failed(source)) => Err(DialError::Tls {
+                host: host.to_owned(),
+                port,
+                source,
+                via,
+            }),
+        }
+    }
+}
+
+/// Why a TLS handshake was not completed.
+enum Unsecured {
+    Silent,
+    Certificate(BadCertificate),
+    Failed(io::Error),
+}
+
+/// Shakes hands for TLS with who is at the other end, and should be `host`.
+async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    tls: &Arc<ClientConfig>,
+    host: &str,
+    stream: S,
+    deadline: Instant,
+) -> Result<TlsStream<S>, Unsecured> {
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|error| Unsecured::Failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+    let handshake = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
+    match timeout_at(deadline, handshake).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(match BadCertificate::find(&error) {
+            Some(bad) => Unsecured::Certificate(bad),
+            None => Unsecured::Failed(error),
+        }),
+        Err(_) => Err(Unsecured::Silent),
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+pub(crate) use proxied::tests as proxied_tests;

@@ -331,3 +331,36 @@ async fn an_address_is_its_own_name() {
         .resolved(&host, address.port(), Instant::now());
     assert_eq!(known, None, "nothing to remember");
 }
+
+#[tokio::test]
+async fn names_of_one_family_are_reached_in_it() {
+    let (_four, address) = alive(Ipv4Addr::LOCALHOST, 0).await;
+    let Ok(six) =
+        tokio::net::TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, address.port())).await
+    else {
+        // There is no IPv6 here, or another program has the port.
+        return;
+    };
+    let dialer = dialer();
+    let (v4, v6) = (
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        "::1".parse::<IpAddr>().unwrap(),
+    );
+    publish("four.only", &[v4]);
+    publish("six.only", &[v6]);
+    // A network with NAT64 has no way to IPv4, and its resolver makes an address for the host's
+    // (RFC 6147); where it gives both, one of them fails at once.
+    let no_route: IpAddr = "255.255.255.255".parse().unwrap();
+    publish("six.of.both", &[no_route, v6]);
+    for (host, expected) in [("four.only", v4), ("six.only", v6), ("six.of.both", v6)] {
+        assert_eq!(
+            reached(&dialer, host, address.port()).await.ip(),
+            expected,
+            "{host}"
+        );
+    }
+    drop(six);
+    // It has moved to the other family.
+    publish("six.only", &[v4]);
+    assert_eq!(reached(&dialer, "six.only", address.port()).await.ip(), v4);
+}

@@ -4,13 +4,12 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_rustls::client::TlsStream;
 
 use crate::locks::lock;
 use crate::net::dialer::Dialer;
+use crate::net::host_stream::TlsHostStream;
 use crate::net::upgrade::{ConnectError, Leg, leg, leg_over};
 use crate::secret::Secret;
 use crate::wire::streaming_endpoint::StreamingEndpoint;
@@ -25,8 +24,6 @@ const LIFE: Duration = Duration::from_secs(20);
 const ANSWER: Duration = Duration::from_secs(3);
 /// Between attempts to make one.
 const RETRY: Duration = Duration::from_secs(1);
-
-type Stream = TlsStream<TcpStream>;
 
 /// Host and port of a streaming endpoint.
 type Place = (String, u16);
@@ -53,7 +50,7 @@ struct State {
 #[derive(Debug)]
 pub struct DialledAhead {
     place: Place,
-    stream: Stream,
+    stream: TlsHostStream,
 }
 
 impl LegOpener {
@@ -137,7 +134,7 @@ impl LegOpener {
     }
 
     /// A connection that is kept ready; those that lead elsewhere are of no more use.
-    fn take_ready(&self, place: &Place) -> Option<Stream> {
+    fn take_ready(&self, place: &Place) -> Option<TlsHostStream> {
         let mut state = self.state();
         state.ready.retain(|(_, ready)| ready.place == *place);
         // The newest is the least likely to be dead.

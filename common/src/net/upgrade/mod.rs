@@ -4,9 +4,7 @@ use bytes::Bytes;
 use device_stream_websocket::{WebSocket, WebSocketBytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::handshake::client::{Request, generate_request};
 use tungstenite::handshake::derive_accept_key;
@@ -15,6 +13,7 @@ use crate::hub_address::HubAddress;
 use crate::limits;
 use crate::net::dialer::{DialError, Dialer};
 use crate::net::exchange::{ExchangeError, HttpError, exchange};
+use crate::net::host_stream::{TlsHostStream, Via};
 use crate::secret::Secret;
 use crate::verdict::Verdict;
 use crate::wire::streaming_endpoint::{StreamingEndpoint, StreamingEndpointError};
@@ -30,7 +29,7 @@ pub enum ConnectError {
     #[error(transparent)]
     Dial(#[from] DialError),
     /// The host answered the upgrade with another status.
-    #[error("{host}:{port} answered the WebSocket upgrade with {status}")]
+    #[error("{host}:{port} answered the WebSocket upgrade{via} with {status}{}", stripped(via, Some(*status)))]
     Refused {
         /// The host name.
         host: String,
@@ -38,17 +37,27 @@ pub enum ConnectError {
         port: u16,
         /// What it answered instead of 101.
         status: StatusCode,
+        /// What it was reached through.
+        via: Via,
     },
     /// The host did not answer the upgrade in time.
-    #[error("{host}:{port} did not answer the WebSocket upgrade")]
+    #[error(
+        "{host}:{port} did not answer the WebSocket upgrade{via}{}",
+        stripped(via, None)
+    )]
     Timeout {
         /// The host name.
         host: String,
         /// The TCP port.
         port: u16,
+        /// What it was reached through.
+        via: Via,
     },
     /// The host's answer is no WebSocket handshake.
-    #[error("the WebSocket upgrade at {host}:{port} failed")]
+    #[error(
+        "the WebSocket upgrade at {host}:{port}{via} failed{}",
+        stripped(via, None)
+    )]
     Handshake {
         /// The host name.
         host: String,
@@ -57,7 +66,29 @@ pub enum ConnectError {
         /// What was wrong with it.
         #[source]
         source: HandshakeError,
+        /// What it was reached through.
+        via: Via,
     },
+}
+
+/// What an answer means that hubs do not give: a proxy that inspects TLS may have given it.
+fn stripped(via: &Via, status: Option<StatusCode>) -> &'static str {
+    let is_hubs_own = |status| {
+        [
+            StatusCode::UNAUTHORIZED,
+            StatusCode::NOT_FOUND,
+            StatusCode::CONFLICT,
+            StatusCode::GONE,
+            StatusCode::TOO_MANY_REQUESTS,
+            StatusCode::SERVICE_UNAVAILABLE,
+        ]
+        .contains(&status)
+    };
+    if via.name().is_some() && !status.is_some_and(is_hubs_own) {
+        " (if the proxy inspects TLS, have its administrator exempt this host, or let WebSockets through)"
+    } else {
+        ""
+    }
 }
 
 /// What was wrong with a WebSocket handshake.
@@ -100,7 +131,7 @@ impl ConnectError {
 }
 
 /// One leg of a stream.
-pub type Leg = WebSocket<TlsStream<TcpStream>>;
+pub type Leg = WebSocket<TlsHostStream>;
 
 /// Opens one leg of a stream at its streaming endpoint. May be dropped.
 ///
@@ -120,7 +151,7 @@ pub async fn leg(
 /// # Errors
 /// [`ConnectError`], within [`limits::DIAL`].
 pub(super) async fn leg_over(
-    stream: TlsStream<TcpStream>,
+    stream: TlsHostStream,
     endpoint: &StreamingEndpoint,
     token: &Secret,
 ) -> Result<Leg, ConnectError> {
@@ -128,7 +159,8 @@ pub(super) async fn leg_over(
         .map_err(|_| ConnectError::BadUrl)?;
     bearer.set_sensitive(true);
     let header = (header::AUTHORIZATION, bearer);
-    let at = (endpoint.host(), endpoint.port());
+    let via = stream.get_ref().0.via();
+    let at = (endpoint.host(), endpoint.port(), &via);
     let (stream, read) = upgrade(stream, endpoint.uri().clone(), at, header).await?;
     Ok(WebSocket::client(stream, &read))
 }
@@ -140,7 +172,7 @@ pub(super) async fn leg_over(
 pub async fn mqtt(
     dialer: &Dialer,
     host: &HubAddress,
-) -> Result<WebSocketBytes<TlsStream<TcpStream>>, ConnectError> {
+) -> Result<WebSocketBytes<TlsHostStream>, ConnectError> {
     let (name, port, url_host) = (host.name(), host.https_port(), host.url_host());
     let uri = format!("wss://{url_host}:{port}{MQTT_WEBSOCKET_PATH}")
         .parse()
@@ -150,7 +182,8 @@ pub async fn mqtt(
         header::SEC_WEBSOCKET_PROTOCOL,
         HeaderValue::from_static(MQTT_SUBPROTOCOL),
     );
-    let (stream, read) = upgrade(stream, uri, (name, port), subprotocol).await?;
+    let via = stream.get_ref().0.via();
+    let (stream, read) = upgrade(stream, uri, (name, port, &via), subprotocol).await?;
     Ok(WebSocketBytes::client(
         stream,
         limits::MQTT_WEBSOCKET_MESSAGE,
@@ -162,18 +195,19 @@ pub async fn mqtt(
 async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     uri: Uri,
-    (host, port): (&str, u16),
+    (host, port, via): (&str, u16, &Via),
     (name, value): (HeaderName, HeaderValue),
 ) -> Result<(S, Bytes), ConnectError> {
     let mut request = uri
         .into_client_request()
         .map_err(|_| ConnectError::BadUrl)?;
     request.headers_mut().insert(name, value);
-    let shaking = handshake(&mut stream, request, (host, port));
+    let shaking = handshake(&mut stream, request, (host, port, via));
     match timeout(limits::DIAL, shaking).await {
         Err(_) => Err(ConnectError::Timeout {
             host: host.to_owned(),
             port,
+            via: via.clone(),
         }),
         Ok(read) => Ok((stream, read?)),
     }
@@ -182,12 +216,13 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
 async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     request: Request,
-    (host, port): (&str, u16),
+    (host, port, via): (&str, u16, &Via),
 ) -> Result<Bytes, ConnectError> {
     let failed = |source| ConnectError::Handshake {
         host: host.to_owned(),
         port,
         source,
+        via: via.clone(),
     };
     let (request, key) = generate_request(request)
         .map_err(|error| failed(HandshakeError::Request(HttpError(error))))?;
@@ -199,6 +234,7 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
             host: host.to_owned(),
             port,
             status: response.status(),
+            via: via.clone(),
         });
     }
     // RFC 6455, 4.1.

@@ -5,6 +5,11 @@ use crate::report;
 
 /// A host that answers the upgrade with what `answer` makes of the request's key, and leaves.
 async fn asked(answer: impl FnOnce(&str) -> String) -> Result<Bytes, ConnectError> {
+    asked_via(&Via::default(), answer).await
+}
+
+/// The same through a proxy, perhaps.
+async fn asked_via(via: &Via, answer: impl FnOnce(&str) -> String) -> Result<Bytes, ConnectError> {
     let (near, mut far) = duplex(1 << 16);
     let uri = Uri::from_static("wss://h.example.net/p");
     let header = (header::AUTHORIZATION, HeaderValue::from_static("Bearer x"));
@@ -22,7 +27,10 @@ async fn asked(answer: impl FnOnce(&str) -> String) -> Result<Bytes, ConnectErro
         far.write_all(answer(&accept).as_bytes()).await.unwrap();
         drop(far);
     };
-    let (result, ()) = tokio::join!(upgrade(near, uri, ("h.example.net", 443), header), host);
+    let (result, ()) = tokio::join!(
+        upgrade(near, uri, ("h.example.net", 443, via), header),
+        host
+    );
     result.map(|(_, read)| read)
 }
 
@@ -89,5 +97,31 @@ async fn other_answers_are_refused() {
     assert!(
         matches!(refused, Err(ConnectError::Handshake { .. })),
         "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn behind_a_proxy_a_strange_answer_is_explained() {
+    let via = Via::proxy(&"proxy.corp:3128".into());
+    let through = async |answer: &str| {
+        let answer = answer.to_owned();
+        report::chain(&asked_via(&via, |_| answer).await.unwrap_err())
+    };
+    for answer in [
+        "HTTP/1.1 403 Forbidden\r\n\r\n",
+        "HTTP/1.1 101 OK\r\n\r\n",
+        "HTTP/1.1 1",
+    ] {
+        let text = through(answer).await;
+        assert!(
+            text.contains(" through the proxy proxy.corp:3128")
+                && text.contains("let WebSockets through"),
+            "{text}"
+        );
+    }
+    let text = through("HTTP/1.1 404 Not Found\r\n\r\n").await;
+    assert!(
+        !text.contains("WebSockets through"),
+        "a hub answers so, too: {text}"
     );
 }

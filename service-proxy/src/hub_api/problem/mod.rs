@@ -6,6 +6,7 @@ use bytes::Bytes;
 use common::hub_address::HubAddress;
 use common::identity::DeviceIdentity;
 use common::limits;
+use common::net::{Via, inspection};
 use common::tls::BadCertificate;
 use common::verdict::Verdict;
 use common::wire::initiation::{ResultError, Timeouts};
@@ -64,14 +65,19 @@ pub enum InitiateError {
         why: Unreachable,
     },
     /// The hub's certificate is not acceptable.
-    #[error("hub {hub} cannot be trusted")]
+    #[error("hub {hub} cannot be trusted{via}{}", inspection(via, bad.problem))]
     Certificate {
         /// Host and port.
         hub: String,
         /// What is wrong with it.
         #[source]
-        bad: BadCertificate,
+        bad: Box<BadCertificate>,
+        /// What it was reached through.
+        via: Via,
     },
+    /// The proxy on the way does not lead to the hub. The text names both, and what to do.
+    #[error("{0}")]
+    Proxy(String),
     /// The hub took the request and sent no answer.
     #[error("hub {hub} did not answer within {} s; try again, and look at the hub's log", limit.as_secs_f32())]
     Silent {
@@ -187,6 +193,7 @@ impl InitiateError {
             Self::UnknownDevice(_) | Self::UnknownModule(_) => Verdict::Never,
             Self::Unreachable { .. }
             | Self::Certificate { .. }
+            | Self::Proxy(_)
             | Self::Silent { .. }
             | Self::Rejected
             | Self::DeviceOffline { .. }

@@ -1,11 +1,17 @@
 //! Notices that a host can be reached again. While a session waits for its path, the wait
 //! between whole attempts may be long and an attempt that is under way may hang in TCP's
 //! retransmissions; a bare connect, made often, is cheap, and tells at once.
+//!
+//! Behind a proxy, a bare connect only shows that the proxy is there. It is made as often while the
+//! proxy does not accept it; one that does is asked for the host over the same connection, once at a
+//! time and much less often, since it writes each request to its log.
 
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 
 use super::dialer::{Dialer, Resolved};
+use super::proxy::ProxyError;
 
 /// How long one connect may take: a path that needs longer is not back.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -32,6 +38,18 @@ fn interval(lost_for: Duration) -> Duration {
     }
 }
 
+/// The time between two requests to a proxy that is there, in the same way.
+fn proxy_interval(lost_for: Duration) -> Duration {
+    Duration::from_secs(match lost_for.as_secs() {
+        0..120 => 1,
+        120..900 => 5,
+        _ => 15,
+    })
+}
+
+/// How long a proxy may take to connect to the host.
+const PROXY_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Looks at `host:port` while [`PathWatch::is_back`] is awaited. One is for a whole outage:
 /// what it has seen before an attempt is what tells, after it, that the path is back.
 #[derive(Debug)]
@@ -46,6 +64,16 @@ pub struct PathWatch {
     is_asking: bool,
     looks: JoinSet<Probe>,
     verdict: Verdict,
+    behind: Behind,
+}
+
+/// The proxy on the way, if there is one.
+#[derive(Debug, Default)]
+struct Behind {
+    /// A request to it is under way.
+    is_asking: bool,
+    /// When the last request began, if it has accepted every connection since.
+    asked: Option<Instant>,
 }
 
 impl PathWatch {
@@ -60,6 +88,38 @@ impl PathWatch {
             is_asking: false,
             looks: JoinSet::new(),
             verdict: Verdict::new(Instant::now()),
+            behind: Behind::default(),
+        }
+    }
+
+    /// What a bare connect is made to: the host, or the proxy on the way to it.
+    fn next_hop(&self) -> (String, u16) {
+        match self.dialer.proxy_to(&self.host, self.port) {
+            Some(proxy) => (proxy.address.host.clone(), proxy.address.port),
+            None => (self.host.clone(), self.port),
+        }
+    }
+
+    /// When the next look begins; `None` while the proxy's answer is waited for.
+    fn due(&self) -> Option<Instant> {
+        if self.behind.is_asking {
+            return None;
+        }
+        let due = self.verdict.due();
+        Some(match self.behind.asked {
+            Some(asked) => due.max(asked + proxy_interval(asked - self.verdict.lost)),
+            None => due,
+        })
+    }
+
+    /// When there is something to do that no look brings.
+    fn wake(&self) -> Instant {
+        let due = self.due();
+        // The answer, or its time limit, ends the wait before.
+        let due = due.unwrap_or_else(|| Instant::now() + 2 * PROXY_PATIENCE);
+        match self.verdict.held_back() {
+            Some(told) => due.min(told),
+            None => due,
         }
     }
 
@@ -71,9 +131,10 @@ impl PathWatch {
             if self.verdict.take_news(now) {
                 return;
             }
-            if self.verdict.due() <= now {
+            if self.due().is_some_and(|due| due <= now) {
                 self.look(now);
             }
+            let wake = self.wake();
             tokio::select! {
                 Some(look) = self.looks.join_next() => match look {
                     Ok(Probe::Resolved(found)) => {
@@ -90,12 +151,46 @@ impl PathWatch {
                             self.verdict.note(now, Seen::Nothing);
                         }
                     }
-                    Ok(Probe::Seen(begun, seen)) => self.verdict.note(begun, seen),
-                    Err(_) => {}
+                    Ok(Probe::Seen(begun, seen)) => {
+                        self.behind.asked = None;
+                        self.verdict.note(begun, seen);
+                    }
+                    Ok(Probe::Accepted(begun, socket)) => self.accepted(begun, socket),
+                    Ok(Probe::Answered(begun, seen)) => {
+                        self.behind.is_asking = false;
+                        self.verdict.note(begun, seen);
+                    }
+                    // It has panicked: the next one asks again.
+                    Err(_) => self.behind.is_asking = false,
                 },
-                () = sleep_until(self.verdict.wake()) => {}
+                () = sleep_until(wake) => {}
             }
         }
+    }
+
+    /// Takes a connection of the host, or asks the proxy that has accepted it for the host.
+    fn accepted(&mut self, begun: Instant, socket: TcpStream) {
+        let Some(proxy) = self.dialer.proxy_to(&self.host, self.port).cloned() else {
+            return self.verdict.note(begun, Seen::Open);
+        };
+        // Several looks may end at the same time.
+        if self.behind.is_asking {
+            return;
+        }
+        let begun = Instant::now();
+        self.behind.is_asking = true;
+        self.behind.asked = Some(begun);
+        let (dialer, host, port) = (self.dialer.clone(), self.host.clone(), self.port);
+        self.looks.spawn(async move {
+            let at = (host.as_str(), port);
+            let asked = dialer.ask(&proxy, Some(socket), at, begun + PROXY_PATIENCE);
+            let seen = match asked.await {
+                Ok(_) => Seen::Open,
+                Err(ProxyError::Silent { .. }) => Seen::Nothing,
+                Err(_) => Seen::Closed,
+            };
+            Probe::Answered(begun, seen)
+        });
     }
 
     /// Begins a look, and a lookup if it is time for one.
@@ -107,7 +202,7 @@ impl PathWatch {
         {
             self.is_asking = true;
             self.asked = Some(now);
-            let (dialer, host, port) = (self.dialer.clone(), self.host.clone(), self.port);
+            let (dialer, (host, port)) = (self.dialer.clone(), self.next_hop());
             self.looks.spawn(async move {
                 let found = dialer.resolve(&host, port).await;
                 Probe::Resolved(found.ok().filter(|found| !found.addresses.is_empty()))
@@ -121,16 +216,15 @@ impl PathWatch {
             return;
         };
         if self.looks.len() < AT_ONCE {
-            let (dialer, host, port) = (self.dialer.clone(), self.host.clone(), self.port);
+            let (dialer, (host, port)) = (self.dialer.clone(), self.next_hop());
             let found = found.clone();
             self.looks.spawn(async move {
                 let connect = dialer.reach(&host, port, &found, now + PATIENCE);
-                let seen = match connect.await {
-                    Ok(_) => Seen::Open,
-                    Err(unreached) if unreached.is_silent => Seen::Nothing,
-                    Err(_) => Seen::Closed,
-                };
-                Probe::Seen(now, seen)
+                match connect.await {
+                    Ok(socket) => Probe::Accepted(now, socket),
+                    Err(unreached) if unreached.is_silent => Probe::Seen(now, Seen::Nothing),
+                    Err(_) => Probe::Seen(now, Seen::Closed),
+                }
             });
         }
     }
@@ -141,8 +235,12 @@ impl PathWatch {
 enum Probe {
     /// The host's addresses, if they are known.
     Resolved(Option<Resolved>),
-    /// What a look found that began then.
+    /// Why a look that began then was no connection.
     Seen(Instant, Seen),
+    /// The connection of a look that began then.
+    Accepted(Instant, TcpStream),
+    /// What the proxy answered to a request that began then.
+    Answered(Instant, Seen),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -214,12 +312,9 @@ impl Verdict {
             .map_or(self.lost, |looked| looked + pause(looked))
     }
 
-    /// When there is something to do that no look brings.
-    fn wake(&self) -> Instant {
-        match self.told {
-            Some(told) if self.is_news => self.due().min(told + APART),
-            _ => self.due(),
-        }
+    /// When news that is held back is told.
+    fn held_back(&self) -> Option<Instant> {
+        self.told.filter(|_| self.is_news).map(|told| told + APART)
     }
 
     /// Whether the path is back, and it is time to tell.
@@ -235,145 +330,4 @@ impl Verdict {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-    use tokio::time::timeout;
-
-    use super::*;
-    use crate::net::dialer::tests::dialer;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    /// What `verdict` says when looks find this, 100 ms apart.
-    fn news(verdict: &mut Verdict, found: &[Seen]) -> Vec<bool> {
-        let start = verdict.known.map_or(verdict.lost, |known| known + 100 * MS);
-        let mut at = start;
-        let mut news = Vec::new();
-        for seen in found {
-            verdict.note(at, *seen);
-            news.push(verdict.take_news(at));
-            at += 100 * MS;
-        }
-        news
-    }
-
-    #[test]
-    fn open_is_news_after_a_refusal_or_three_misses() {
-        use Seen::{Closed, Nothing, Open};
-        for (found, expected) in [
-            (vec![Open, Open], vec![false, false]),
-            (vec![Closed, Open, Open], vec![false, true, false]),
-            (vec![Open, Nothing, Nothing, Open], vec![false; 4]),
-            (
-                vec![Nothing, Nothing, Nothing, Open],
-                vec![false, false, false, true],
-            ),
-        ] {
-            let mut verdict = Verdict::new(Instant::now());
-            assert_eq!(news(&mut verdict, &found), expected, "{found:?}");
-        }
-    }
-
-    #[test]
-    fn a_look_that_hung_says_nothing_of_a_path_that_answered_since() {
-        let start = Instant::now();
-        let mut verdict = Verdict::new(start);
-        for number in 0..10 {
-            verdict.note(start + number * MS, Seen::Nothing);
-        }
-        verdict.note(start + 100 * MS, Seen::Open);
-        assert!(verdict.take_news(start + 150 * MS));
-        for number in 10..20 {
-            verdict.note(start + number * MS, Seen::Nothing);
-        }
-        verdict.note(start + 1000 * MS, Seen::Open);
-        assert!(!verdict.take_news(start + 1050 * MS));
-    }
-
-    #[test]
-    fn a_path_that_comes_and_goes_is_news_at_intervals() {
-        use Seen::{Closed, Open};
-        let mut verdict = Verdict::new(Instant::now());
-        let flaps = [Closed, Open].repeat(20);
-        let told = news(&mut verdict, &flaps)
-            .iter()
-            .filter(|told| **told)
-            .count();
-        assert!((6..=8).contains(&told), "{told} times in 4 s");
-        // What was held back is reported in time, if it still holds.
-        let mut verdict = Verdict::new(Instant::now());
-        assert_eq!(news(&mut verdict, &[Closed, Open]), [false, true]);
-        assert_eq!(news(&mut verdict, &[Closed, Open]), [false, false]);
-        let told = verdict.told.unwrap();
-        assert_eq!(verdict.wake(), verdict.due().min(told + APART));
-        assert!(verdict.take_news(told + APART));
-        assert!(!verdict.take_news(told + 2 * APART));
-    }
-
-    #[test]
-    fn what_a_look_finds_sets_the_pace_at_once() {
-        let start = Instant::now();
-        let mut verdict = Verdict::new(start);
-        assert_eq!(verdict.due(), start);
-        verdict.looked = Some(start);
-        for (seen, pause) in [
-            (None, 50),
-            (Some(Seen::Open), 250),
-            (Some(Seen::Closed), 50),
-            (Some(Seen::Open), 250),
-            (Some(Seen::Nothing), 50),
-        ] {
-            if let Some(seen) = seen {
-                verdict.note(start, seen);
-            }
-            assert_eq!(verdict.due() - start, pause * MS, "{seen:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_was_seen_outlives_the_wait() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut watch = PathWatch::new(&dialer(), "127.0.0.1", address.port());
-        let limit = Duration::from_secs(10);
-        let until = async |watch: &mut PathWatch, wanted: fn(&Verdict) -> bool| {
-            while !wanted(&watch.verdict) {
-                tokio::select! {
-                    () = watch.is_back() => panic!("the path was never away, or is still"),
-                    () = tokio::time::sleep(5 * MS) => {}
-                }
-            }
-        };
-        // A path that works is no news.
-        timeout(limit, until(&mut watch, |verdict| verdict.is_open))
-            .await
-            .unwrap();
-        drop(listener);
-        timeout(limit, until(&mut watch, Verdict::is_down))
-            .await
-            .unwrap();
-        // No task waits for the watch while the port opens, as while an attempt ends.
-        let _listener = TcpListener::bind(address).await.unwrap();
-        timeout(limit, watch.is_back()).await.unwrap();
-    }
-
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn an_address_that_swallows_packets_does_not_hide_the_next() {
-        use crate::net::dialer::tests::{Silent, alive};
-
-        let silent = Silent::at([127, 0, 2, 2].into()).await;
-        let (_listener, _) = alive([127, 0, 2, 3].into(), silent.port()).await;
-        let mut watch = PathWatch::new(&dialer(), "127-0-2-2_127-0-2-3.test", silent.port());
-        let seen = async {
-            while !watch.verdict.is_open {
-                tokio::select! {
-                    () = watch.is_back() => panic!("the path was never away"),
-                    () = tokio::time::sleep(5 * MS) => {}
-                }
-            }
-        };
-        timeout(Duration::from_secs(10), seen).await.unwrap();
-        assert!(!watch.verdict.is_down());
-    }
-}
+mod tests;

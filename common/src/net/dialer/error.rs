@@ -1,0 +1,123 @@
+//! Why a host could not be reached.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::net::host_stream::Via;
+use crate::net::proxy::ProxyError;
+use crate::tls::{BadCertificate, CertificateProblem};
+use crate::verdict::Verdict;
+
+/// Why a host could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name has no address.
+    #[error("cannot resolve {host}")]
+    Resolve {
+        /// The host name.
+        host: String,
+        /// The resolver's error.
+        #[source]
+        source: io::Error,
+    },
+    /// No address accepted the connection.
+    #[error("cannot connect to {host}:{port}")]
+    Connect {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// The last address's refusal.
+        #[source]
+        source: io::Error,
+    },
+    /// Resolving, connecting or the TLS handshake took too long.
+    #[error("{host}:{port} did not answer{via} within {} s", limit.as_secs_f32())]
+    Timeout {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// The limit that passed.
+        limit: Duration,
+        /// What it was to be reached through.
+        via: Via,
+    },
+    /// The proxy on the way does not lead there.
+    #[error("cannot reach {host}:{port} through the proxy {proxy}")]
+    Proxy {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// The proxy, as `HOST:PORT`.
+        proxy: Arc<str>,
+        /// Why not.
+        #[source]
+        source: ProxyError,
+    },
+    /// The host's certificate is not acceptable.
+    #[error("{host}:{port} cannot be trusted{via}{}", inspection(via, bad.problem))]
+    Certificate {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// What is wrong with it.
+        #[source]
+        bad: BadCertificate,
+        /// What it was reached through.
+        via: Via,
+    },
+    /// The TLS handshake failed otherwise.
+    #[error("TLS with {host}:{port}{via} failed")]
+    Tls {
+        /// The host name.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+        /// What it was reached through.
+        via: Via,
+    },
+}
+
+/// What a certificate that no trusted CA has signed means behind a proxy.
+pub fn inspection(via: &Via, problem: CertificateProblem) -> &'static str {
+    let is_untrusted = matches!(
+        problem,
+        CertificateProblem::Untrusted
+            | CertificateProblem::SelfSigned
+            | CertificateProblem::Authority
+    );
+    if via.name().is_some() && is_untrusted {
+        ", which seems to inspect TLS, unless the hub has a CA of its own; put the missing CA into the file of --ca-file, which may hold several"
+    } else {
+        ""
+    }
+}
+
+impl DialError {
+    /// What can cure it.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Certificate { bad, .. } => match bad.problem {
+                // Our clock may not be set yet, or the hub's operator may be about to renew.
+                CertificateProblem::NotYetValid | CertificateProblem::Expired => Verdict::Retry,
+                CertificateProblem::Untrusted
+                | CertificateProblem::SelfSigned
+                | CertificateProblem::Authority
+                | CertificateProblem::WrongName
+                | CertificateProblem::Other => Verdict::Never,
+            },
+            Self::Proxy { source, .. } => source.verdict(),
+            Self::Resolve { .. }
+            | Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::Tls { .. } => Verdict::Retry,
+        }
+    }
+}
