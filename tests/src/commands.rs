@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use crate::programs::binary;
+use crate::programs::{DIRECT, binary};
 use crate::{TestHub, soon};
 
 /// What a run of service-proxy has done.
@@ -48,6 +48,7 @@ pub async fn command(hub: &TestHub, words: &[&str]) -> Command {
         .arg("--ca-file")
         .arg(hub.ca_file())
         .args(words)
+        .envs(DIRECT)
         .env("IOTHUB_CONNECTION_STRING", connection.expose())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -68,6 +68,15 @@ impl TestHub {
         Self::start_limited(folder, "localhost", limits).await
     }
 
+    /// The name of [`TestHub::start_hidden`].
+    pub const HIDDEN: &str = "hub.invalid";
+
+    /// Starts a hub of a name that no resolver knows: only a [`ForwardProxy`](crate::ForwardProxy)
+    /// leads to it.
+    pub async fn start_hidden() -> Self {
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), Self::HIDDEN).await
+    }
+
     /// Starts a hub that is reached only through links: one for MQTT over TLS, the other for MQTT
     /// over WebSocket, the service's requests and both legs of the streams.
     pub async fn start_behind(settings: slow_link::Settings) -> (Self, Links) {

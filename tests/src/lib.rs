@@ -7,6 +7,7 @@
 
 pub mod commands;
 pub mod device;
+pub mod forward_proxy;
 pub mod holdings;
 pub mod hub;
 pub mod jobs;
@@ -27,6 +28,7 @@ pub mod target;
 pub mod wait;
 
 pub use device::TestDevice;
+pub use forward_proxy::ForwardProxy;
 pub use hub::TestHub;
 pub use raw_device::RawDevice;
 pub use raw_hub::RawHub;

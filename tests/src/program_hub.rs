@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use tokio::net::TcpListener;
 
-use crate::programs::{Program, binary, run};
+use crate::programs::{DIRECT, Program, binary, run};
 
 /// A hub in a folder of its own, on ports that stay the same when it is started again.
 pub struct ProgramHub {
@@ -180,6 +180,7 @@ impl ProgramHub {
             .arg(name)
             .args(arguments)
             .args(["--ca-file", &self.ca_file()])
+            .envs(DIRECT)
             .env("IOTHUB_CONNECTION_STRING", connection)
             .kill_on_drop(true);
         command

@@ -62,6 +62,9 @@ impl Drop for Program {
     }
 }
 
+/// Whoever runs the tests may be behind a proxy; nothing here is.
+pub const DIRECT: [(&str, &str); 2] = [("no_proxy", "*"), ("NO_PROXY", "*")];
+
 impl Program {
     /// Starts a program with arguments and environment, and records its output.
     pub fn start(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
@@ -95,6 +98,7 @@ impl Program {
     ) -> Self {
         let mut child = command
             .args(arguments)
+            .envs(DIRECT)
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -220,7 +224,11 @@ pub fn signal(program: &Child, signal: rustix::process::Signal) {
 
 /// Runs a program to its end: whether it succeeded, its stdout and its stderr.
 pub fn run(name: &str, arguments: &[&str]) -> (bool, String, String) {
-    let output = Command::new(binary(name)).args(arguments).output().unwrap();
+    let output = Command::new(binary(name))
+        .args(arguments)
+        .envs(DIRECT)
+        .output()
+        .unwrap();
     (
         output.status.success(),
         String::from_utf8(output.stdout).unwrap(),

@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 
 use tests::program_hub::ProgramHub;
-use tests::programs::{Program, binary};
+use tests::programs::{DIRECT, Program, binary};
 use tests::target::Behaviour;
 use tests::{Target, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,6 +24,7 @@ const HUB: &str = "stream-hub";
 fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
     let output = Command::new(binary(program))
         .args(arguments)
+        .envs(DIRECT)
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .output()

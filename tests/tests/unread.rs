@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 use tests::program_hub::free_port;
-use tests::programs::{binary, run, signal};
+use tests::programs::{DIRECT, binary, run, signal};
 use tests::target::Behaviour;
 use tests::{Target, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,6 +19,7 @@ fn unread(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
     Command::new(binary(name))
         .args(arguments)
         .args(["--log-level", "trace"])
+        .envs(DIRECT)
         .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
