@@ -187,6 +187,19 @@ pub struct EnrolArgs {
     #[arg(long, value_name = "[NAME=]HOST:PORT")]
     pub target: Vec<String>,
 
+    /// Reach the hub through this proxy, now and later: as device-proxy's own option; a URL with a
+    /// password is not written down.
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<Secret>,
+
+    /// File with USER:PASSWORD for the proxy.
+    #[arg(long, value_name = "FILE")]
+    pub proxy_auth_file: Option<PathBuf>,
+
+    /// Hosts that are reached without the proxy.
+    #[arg(long, value_name = "HOSTS")]
+    pub no_proxy: Option<String>,
+
     /// Where to write the configuration file, key and certificate [default: /etc/device-streams
     /// for root, else ~/.config/device-streams].
     #[arg(long, value_name = "DIR")]

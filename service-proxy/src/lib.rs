@@ -69,7 +69,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
             result = echo::run_and_print(config, &stop) => Ok(result?),
             () = shutdown::output_gone() => Err(Error::OutputGone),
         },
-        Config::Login(args) => Ok(login::run(args).await?),
+        Config::Login(config) => Ok(login::run(config).await?),
         Config::Fleet(config) => tokio::select! {
             result = fleet::run(config, &stop) => Ok(result?),
             () = shutdown::output_gone() => Err(Error::OutputGone),

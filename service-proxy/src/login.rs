@@ -10,13 +10,13 @@ use common::connection_string::{ConnectionStringError, ServiceConnectionString};
 use common::enrolment::{Enrolled, GivenError, RedeemError, given, redeem};
 use common::files::{self, Access};
 use common::net::Dialer;
+use common::net::proxy::ProxyOptions;
 use common::places::{self, quoted};
 use common::tls::{TlsConfigError, pinned_config};
 use common::{output, report};
 use tokio::time::sleep;
 
-use crate::cli::LoginArgs;
-use crate::config;
+use crate::config::{self, LoginConfig};
 
 /// The environment variable of the code.
 pub const VARIABLE: &str = "SERVICE_PROXY_ENROLMENT";
@@ -71,7 +71,12 @@ impl LoginError {
 ///
 /// # Errors
 /// [`LoginError`]: one sentence for a person.
-pub async fn run(args: LoginArgs) -> Result<(), LoginError> {
+pub async fn run(config: LoginConfig) -> Result<(), LoginError> {
+    let LoginConfig {
+        args,
+        proxy,
+        proxy_options,
+    } = config;
     let invitation = given(args.code.as_ref(), VARIABLE)?;
     let folder = args.dir.map_or_else(places::of_user, Some);
     let folder = folder.ok_or(LoginError::Nowhere)?;
@@ -84,7 +89,7 @@ pub async fn run(args: LoginArgs) -> Result<(), LoginError> {
     // A code works once: what cannot be written shows before it is used.
     let connection_string = folder.join(CONNECTION_STRING);
     files::write(&connection_string, b"", Access::Private).map_err(at(&connection_string))?;
-    let dialer = Dialer::new(&pinned_config(invitation.code.fingerprint(), None)?);
+    let dialer = Dialer::new(&pinned_config(invitation.code.fingerprint(), None)?).through(proxy);
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
     let mut attempt = 1;
     let enrolled = loop {
@@ -99,7 +104,7 @@ pub async fn run(args: LoginArgs) -> Result<(), LoginError> {
         }
     };
     let policy = ServiceConnectionString::parse(enrolled.connection_string.expose())?.policy;
-    write(&folder, &enrolled)?;
+    write(&folder, &enrolled, &proxy_options)?;
     let text = format!(
         "logged in at {} with the policy {policy}; wrote {}\nnow: service-proxy devices\n",
         invitation.hub,
@@ -110,7 +115,7 @@ pub async fn run(args: LoginArgs) -> Result<(), LoginError> {
 }
 
 /// Writes the connection string, the CA if the hub has one of its own, and the configuration file.
-fn write(folder: &Path, enrolled: &Enrolled) -> Result<(), LoginError> {
+fn write(folder: &Path, enrolled: &Enrolled, proxy: &ProxyOptions) -> Result<(), LoginError> {
     let path = |name: &str| folder.join(name);
     let write = |name: &str, text: &str, access| {
         files::write(&path(name), text.as_bytes(), access).map_err(at(&path(name)))
@@ -128,6 +133,7 @@ fn write(folder: &Path, enrolled: &Enrolled) -> Result<(), LoginError> {
         write(AUTHORITIES, authorities, Access::Public)?;
         text += &format!("ca-file = {}\n", shown(AUTHORITIES));
     }
+    text += &proxy.to_lines();
     write(config::FILE, &text, Access::Public)
 }
 

@@ -8,12 +8,10 @@ use std::time::Duration;
 use common::clock::unix_now;
 use common::connection_string::DeviceConnectionString;
 use common::mqtt::{self, ConnectReturnCode, Packet, PacketIo};
-use common::net::Dialer;
+use common::net::{Dialer, TlsHostStream};
 use common::wire::method::{self, MethodRequest, MethodResponse};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tokio_rustls::client::TlsStream;
 
 use crate::raw_device::{connect_packet, password};
 use crate::wait;
@@ -86,7 +84,7 @@ impl Shared {
     async fn connect(
         &self,
         connection: &DeviceConnectionString,
-    ) -> Option<PacketIo<TlsStream<TcpStream>>> {
+    ) -> Option<PacketIo<TlsHostStream>> {
         let stream = self.dialer.tls("localhost", self.port).await.ok()?;
         let mut io = PacketIo::new(stream, 1 << 20);
         let password = password(connection, unix_now() + 3600);
@@ -110,7 +108,7 @@ impl Shared {
     async fn serve(
         &self,
         connection: &DeviceConnectionString,
-        mut io: PacketIo<TlsStream<TcpStream>>,
+        mut io: PacketIo<TlsHostStream>,
         holds_back: bool,
     ) {
         while let Ok(Some(packet)) = io.read().await {

@@ -18,7 +18,7 @@ use crate::target::{TargetError, Targets};
 use crate::transport::Transport;
 
 pub use self::reload::{FollowedFile, follow};
-pub use self::resolve::{FILE, default_file, log_level, sources};
+pub use self::resolve::{FILE, default_file, log_level, proxy, sources};
 
 /// What is wrong with how the program was called.
 #[derive(Debug, thiserror::Error)]

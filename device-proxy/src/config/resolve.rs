@@ -11,7 +11,7 @@ use common::places;
 use common::secret::Secret;
 use common::settings::connection_string::{self, Found};
 use common::settings::session::{SessionConfig, SessionOptions};
-use common::settings::{self, Environment, Setting, Source, Sources};
+use common::settings::{self, Environment, Setting, SettingError, Source, Sources};
 use common::tls::{self, ClientIdentity};
 use tracing::level_filters::LevelFilter;
 
@@ -164,6 +164,18 @@ impl Config {
             sample_output,
         })
     }
+}
+
+/// What the hub is reached through, by these options and the environment. Reads the file with the
+/// credentials; blocks.
+///
+/// # Errors
+/// [`SettingError`] names the place of what cannot be used.
+pub fn proxy(
+    environment: Environment<'_>,
+    options: ProxyOptions,
+) -> Result<ProxySettings, SettingError> {
+    ProxySettings::resolve(&Sources::new(environment), keys::OF_PROXY, options)
 }
 
 /// What the file alone can change.

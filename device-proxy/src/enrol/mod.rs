@@ -15,10 +15,13 @@ use common::backoff::Backoff;
 use common::enrolment::{GivenError, RedeemError, given, redeem};
 use common::identity::DeviceId;
 use common::net::Dialer;
+use common::net::proxy::ProxyOptions;
+use common::settings::{self, SettingError};
 use common::tls::{TlsConfigError, pinned_config};
 use tokio::time::sleep;
 
 use crate::cli::EnrolArgs;
+use crate::config;
 use crate::target::{TargetError, Targets};
 
 pub use self::key::KeyError;
@@ -36,6 +39,9 @@ pub enum EnrolError {
     /// There is no code.
     #[error(transparent)]
     Code(#[from] GivenError),
+    /// The proxy on the way is wrong.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// A target is wrong.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -62,7 +68,7 @@ pub enum EnrolError {
 impl EnrolError {
     /// Whether the command line is at fault: exit code 2, else 1.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Code(_) | Self::Target(_))
+        matches!(self, Self::Code(_) | Self::Setting(_) | Self::Target(_))
             || matches!(self, Self::Place(place) if place.is_usage())
     }
 }
@@ -97,7 +103,13 @@ pub async fn enrol(args: EnrolArgs) -> Result<Enrolment, EnrolError> {
     let place = Place::open(args.dir, args.force)?;
     let own = key::ensure(&place)?;
     let tls = pinned_config(invitation.code.fingerprint(), Some(own))?;
-    let dialer = Dialer::new(&tls);
+    let options = ProxyOptions {
+        proxy: args.proxy,
+        file: args.proxy_auth_file,
+        no_proxy: args.no_proxy,
+    };
+    let proxy = config::proxy(&settings::of_process, options.clone())?;
+    let dialer = Dialer::new(&tls).through(proxy);
     let suggested = match args.device {
         Some(_) => None,
         None => host_name(),
@@ -121,7 +133,7 @@ pub async fn enrol(args: EnrolArgs) -> Result<Enrolment, EnrolError> {
         }
     };
     let device = enrolled.device.clone().ok_or(EnrolError::ForOperator)?;
-    let config = place.write(&enrolled, &targets)?;
+    let config = place.write(&enrolled, &targets, &options)?;
     let start = if args.no_start {
         Start::Not
     } else {

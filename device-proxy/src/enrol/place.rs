@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use common::enrolment::Enrolled;
 use common::files::{self, Access};
+use common::net::proxy::ProxyOptions;
 use common::places::{self, quoted};
 
 use crate::config;
@@ -92,6 +93,7 @@ impl Place {
         &self,
         enrolled: &Enrolled,
         targets: &[String],
+        proxy: &ProxyOptions,
     ) -> Result<PathBuf, PlaceError> {
         let write = |name: &str, text: &str, access| {
             let path = self.folder.join(name);
@@ -103,7 +105,8 @@ impl Place {
         if let Some(authorities) = &enrolled.authorities {
             write(AUTHORITIES, authorities, Access::Public)?;
         }
-        write(config::FILE, &self.text(enrolled, targets), Access::Public)?;
+        let text = self.text(enrolled, targets) + &proxy.to_lines();
+        write(config::FILE, &text, Access::Public)?;
         Ok(self.folder.join(config::FILE))
     }
 
@@ -163,7 +166,11 @@ mod tests {
             authorities: Some("pem".to_owned()),
         };
         let config = place
-            .write(&enrolled, &["ssh=localhost:22".to_owned()])
+            .write(
+                &enrolled,
+                &["ssh=localhost:22".to_owned()],
+                &ProxyOptions::default(),
+            )
             .unwrap();
         let text = std::fs::read_to_string(&config).unwrap();
         assert!(text.contains(r#"    "ssh=localhost:22","#), "{text}");

@@ -15,7 +15,7 @@ use common::connection_string::{ConnectionStringError, ServiceConnectionString};
 use common::identity::{DeviceId, DeviceIdentity, IdentityError, ModuleId, StreamName};
 use common::limits;
 use common::net::Dialer;
-use common::net::proxy::ProxySettings;
+use common::net::proxy::{ProxyOptions, ProxySettings};
 use common::session::STREAM_PREFIX;
 use common::settings::session::SessionConfig;
 use common::settings::{SettingError, Source};
@@ -179,6 +179,17 @@ pub struct EchoConfig {
     pub sample_output: SampleOutput,
 }
 
+/// Getting a connection string.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginConfig {
+    /// The code, and where to write.
+    pub args: LoginArgs,
+    /// What the hub is reached through.
+    pub proxy: ProxySettings,
+    /// The same, as it is written down for later.
+    pub proxy_options: ProxyOptions,
+}
+
 /// What the program does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Config {
@@ -197,7 +208,7 @@ pub enum Config {
     /// Test a stream.
     Echo(EchoConfig),
     /// Get a connection string.
-    Login(LoginArgs),
+    Login(LoginConfig),
     /// Manage devices.
     Fleet(FleetConfig),
 }
@@ -296,6 +307,7 @@ pub(crate) fn unreachable_hub() -> HubConfig {
         connection_file: None,
         ca_file: None,
         streaming_hosts: None,
+        proxy: ProxySettings::default(),
         timeouts: Timeouts {
             connect: wait,
             response: wait,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::identity::{DeviceId, StreamName};
+use common::net::proxy::{ProxyOptions, ProxySettings};
 use common::places;
 use common::secret::Secret;
 use common::settings::connection_string::{self, Found};
@@ -15,7 +16,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::settings::Settings;
 use super::{
-    Config, ConfigError, ConnectConfig, ECHO_STREAM, EchoConfig, ListenConfig, by_name, fleet, keys,
+    Config, ConfigError, ConnectConfig, ECHO_STREAM, EchoConfig, ListenConfig, LoginConfig,
+    by_name, fleet, keys,
 };
 use crate::cli::{Cli, Command, EchoArgs, Options};
 use crate::echo_plan::{EchoPlan, Payload};
@@ -92,7 +94,16 @@ pub fn resolve(cli: Cli, sources: &Sources<'_>) -> Result<Config, ConfigError> {
         if words.iter().any(Option::is_some) {
             return Err(ConfigError::BeforeCommand);
         }
-        return Ok(Config::Login(args));
+        let proxy_options = ProxyOptions {
+            proxy: options.proxy,
+            file: options.proxy_auth_file,
+            no_proxy: options.no_proxy,
+        };
+        return Ok(Config::Login(LoginConfig {
+            proxy: ProxySettings::resolve(sources, keys::OF_PROXY, proxy_options.clone())?,
+            proxy_options,
+            args,
+        }));
     }
     let option = connection_string::of_options(
         (keys::CONNECTION_STRING, options.connection_string.as_ref()),
@@ -171,7 +182,12 @@ impl Settings {
             Command::SshConfig(args) => by_name::ssh_config(self, args, sources),
             Command::Rdp(args) => by_name::rdp(self, args),
             Command::Fleet(command) => fleet::of(self, command),
-            Command::Login(args) => Ok(Config::Login(args)),
+            // It is decided before there are settings, which it needs none of.
+            Command::Login(args) => Ok(Config::Login(LoginConfig {
+                args,
+                proxy: self.hub.proxy,
+                proxy_options: ProxyOptions::default(),
+            })),
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::credentials::Credentials;
 use super::{NoProxy, Protocol, ProxyAddress, url};
+use crate::places;
 use crate::secret::Secret;
 use crate::settings::{Key, Setting, SettingError, Sources, secret_file};
 
@@ -42,7 +43,7 @@ pub struct ProxyKeys {
 }
 
 /// The values of the command line.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProxyOptions {
     /// The proxy's URL, which may hold a password.
     pub proxy: Option<Secret>,
@@ -50,6 +51,30 @@ pub struct ProxyOptions {
     pub file: Option<PathBuf>,
     /// The hosts that are reached without it.
     pub no_proxy: Option<String>,
+}
+
+impl ProxyOptions {
+    /// The same as lines of a configuration file. A URL with a password in it is left out: a file
+    /// for that is what [`file`](Self::file) is.
+    pub fn to_lines(&self) -> String {
+        let url = self.proxy.as_ref().map(Secret::expose);
+        let url = url.filter(|url| !url.contains('@')).map(str::to_owned);
+        let file = self.file.as_deref().map(|file| {
+            let absolute = std::path::absolute(file);
+            let file = absolute.as_deref().unwrap_or(file);
+            file.display().to_string()
+        });
+        let lines = [
+            ("proxy", url),
+            ("proxy-auth-file", file),
+            ("no-proxy", self.no_proxy.clone()),
+        ];
+        let lines = lines.into_iter().filter_map(|(key, value)| {
+            let value = places::quoted(&value?);
+            Some(format!("{key} = {value}\n"))
+        });
+        lines.collect()
+    }
 }
 
 impl ProxySettings {
@@ -251,5 +276,19 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn options_become_lines_without_a_password() {
+        let options = ProxyOptions {
+            file: Some("/etc/a \"b\"".into()),
+            no_proxy: Some("a,b".to_owned()),
+            ..option("http://proxy:1")
+        };
+        assert_eq!(
+            options.to_lines(),
+            "proxy = \"http://proxy:1\"\nproxy-auth-file = \"/etc/a \\\"b\\\"\"\nno-proxy = \"a,b\"\n"
+        );
+        assert_eq!(option("http://ada:secret@proxy:1").to_lines(), "");
     }
 }

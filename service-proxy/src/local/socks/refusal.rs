@@ -120,6 +120,7 @@ fn of_initiate(error: &InitiateError) -> Kind {
         InitiateError::NoAnswer { .. } | InitiateError::Silent { .. } => Kind::TimedOut,
         InitiateError::Unreachable { .. }
         | InitiateError::Certificate { .. }
+        | InitiateError::Proxy(_)
         | InitiateError::ClockSkew { .. }
         | InitiateError::TokenExpired
         | InitiateError::Unauthorised { .. }
