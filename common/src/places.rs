@@ -37,9 +37,10 @@ fn is_there(file: &Path) -> bool {
     file.try_exists().unwrap_or(true)
 }
 
-/// A text as a string of TOML: JSON's escapes are all TOML's, too.
+/// A text as a string of TOML: JSON's escapes are all TOML's, too, which wants one more.
 pub fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let json = serde_json::Value::from(text).to_string();
+    json.replace('\u{7f}', "\\u007f")
 }
 
 #[cfg(test)]
