@@ -116,6 +116,9 @@ pub const QUERY_DEPTH: usize = 64;
 pub const QUERY_ORDERS: usize = 4;
 /// Queries over twins at the same time: they are work for a core each.
 pub const QUERIES: usize = 2;
+/// KiB of the database that the connection of a query keeps: the upper levels of its trees over
+/// 100,000 twins, which would else be read again for each row.
+pub const QUERY_CACHE: i64 = 8 << 10;
 /// How long a query waits for others.
 pub const QUERY_WAIT: Duration = Duration::from_secs(10);
 /// How long a query looks for rows: then it answers with those that it has, or gives up if it needs

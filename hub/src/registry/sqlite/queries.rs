@@ -53,6 +53,8 @@ impl QueryConnections {
         }
         let connection = schema::connect(&self.path)?;
         connection.pragma_update(None, "query_only", true)?;
+        // Negative: in KiB, and not in pages.
+        connection.pragma_update(None, "cache_size", -limits::QUERY_CACHE)?;
         Ok(connection)
     }
 }
