@@ -22,6 +22,8 @@ use crate::config::{self, LoginConfig};
 pub const VARIABLE: &str = "SERVICE_PROXY_ENROLMENT";
 const CONNECTION_STRING: &str = "hub.cs";
 const AUTHORITIES: &str = "hub-ca.pem";
+/// More bytes than all files have together.
+const TRIAL: usize = 16 << 10;
 /// How often a code is tried while the hub cannot be reached.
 const ATTEMPTS: usize = 4;
 
@@ -86,16 +88,14 @@ pub async fn run(config: LoginConfig) -> Result<(), LoginError> {
         return Err(LoginError::Exists(config));
     }
     files::create_folder(&folder).map_err(at(&folder))?;
-    // A code works once: what cannot be written shows before it is used.
-    let connection_string = folder.join(CONNECTION_STRING);
-    files::write(&connection_string, b"", Access::Private).map_err(at(&connection_string))?;
+    try_to_write(&folder)?;
     let dialer = Dialer::new(&pinned_config(invitation.code.fingerprint(), None)?).through(proxy);
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
     let mut attempt = 1;
     let enrolled = loop {
         match redeem(&invitation, None, None, &dialer).await {
             // Once it was sent, the code may have been used.
-            Err(error @ RedeemError::Dial(_)) if attempt < ATTEMPTS => {
+            Err(error @ RedeemError::Dial(_)) if error.is_passing() && attempt < ATTEMPTS => {
                 tracing::warn!("{}; trying again", report::chain(&error));
                 attempt += 1;
                 sleep(backoff.next_delay()).await;
@@ -112,6 +112,15 @@ pub async fn run(config: LoginConfig) -> Result<(), LoginError> {
     );
     output::stdout().text(&text);
     Ok(())
+}
+
+/// A code works once: what cannot be written shows before it is used. What is there stays until
+/// there is something for its place.
+fn try_to_write(folder: &Path) -> Result<(), LoginError> {
+    let trial = folder.join("trial");
+    files::write(&trial, &[b'\n'; TRIAL], Access::Private)
+        .and_then(|()| std::fs::remove_file(&trial))
+        .map_err(at(&trial))
 }
 
 /// Writes the connection string, the CA if the hub has one of its own, and the configuration file.

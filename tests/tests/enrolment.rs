@@ -89,6 +89,12 @@ async fn a_code_makes_a_device_and_another_makes_an_operator() {
     let mut echo = operator.start("service-proxy", &["echo", "MyDevice", "--count", "1"]);
     let (ok, output) = echo.ended().await;
     assert!(ok && output.contains("1 sent, 1 received"), "{output}");
+    // A code that is not taken leaves what is there.
+    let arguments = ["login", "--force", &code];
+    let output = operator.fails("service-proxy", &arguments, 1).await;
+    assert!(output.contains("was used or has expired"), "{output}");
+    let kept = std::fs::read_to_string(operator.folder().join("hub.cs")).unwrap();
+    assert!(kept.contains("SharedAccessKeyName=service"));
     // A connection string that is given is used instead.
     let arguments = ["echo", "MyDevice", "--connection-string", "HostName=h"];
     let output = operator.fails("service-proxy", &arguments, 2).await;

@@ -12,6 +12,7 @@ use crate::net::{DialError, Dialer, ExchangeError, exchange_with_body};
 use crate::outside;
 use crate::secret::Secret;
 use crate::tls::CertificateProblem;
+use crate::verdict::Verdict;
 use crate::wire::problem::Problem;
 
 /// Why a code was not redeemed.
@@ -65,7 +66,8 @@ impl RedeemError {
     /// Whether the same code may work in a moment.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Dial(_) | Self::Timeout { .. } | Self::Exchange { .. } => true,
+            Self::Dial(error) => matches!(error.verdict(), Verdict::Retry),
+            Self::Timeout { .. } | Self::Exchange { .. } => true,
             Self::Refused { status, .. } => *status == 429 || *status >= 500,
             Self::OtherHub { .. } | Self::OtherAnswer { .. } => false,
         }
