@@ -19,6 +19,11 @@ pub fn raise() {
     }
 }
 
+/// The most that this process may have open, if there is a limit.
+pub fn most() -> Option<u64> {
+    limit()
+}
+
 /// How many connections are possible, at most `wanted` and at least 1. Each takes `each`
 /// descriptors, and all together may use one in `share` of those that are not reserved.
 pub fn room(wanted: usize, each: usize, share: usize) -> usize {

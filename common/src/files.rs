@@ -1,5 +1,6 @@
 //! Files that appear whole or not at all, with their access rights from the first
-//! moment: written beside their place, flushed, then renamed over it.
+//! moment: written beside their place, flushed, then renamed over it. On Windows a file has the
+//! rights of its folder, so there the folders are closed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -94,7 +95,8 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a folder for its owner only, and the folders above it, where they are missing.
+/// Makes a folder for its owner only, and the folders above it, where they are missing. On Windows
+/// also for the system and its administrators. What is there already keeps its rights.
 ///
 /// # Errors
 /// Any error of the file system.
@@ -106,7 +108,80 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
         builder.mode(0o700);
     }
+    #[cfg(windows)]
+    if !path.try_exists()? {
+        builder.create(path)?;
+        return rights::close(path, &[]);
+    }
     builder.create(path)
+}
+
+#[cfg(windows)]
+pub use rights::take_over;
+
+/// Who may do what with a folder and everything in it, as `icacls` sets it: a part of Windows. The
+/// crates for this are old (windows-acl, windows-permissions), and the calls below them are unsafe.
+#[cfg(windows)]
+mod rights {
+    use std::ffi::{OsStr, OsString};
+    use std::io;
+    use std::path::{Path, PathBuf};
+    use std::process::{Command, Stdio};
+
+    /// The system, its administrators, and each file's owner, by the ids that they have in every
+    /// language of Windows (Microsoft, "Well-known SIDs").
+    const ALWAYS: [&str; 3] = [
+        "*S-1-5-18:(OI)(CI)F",
+        "*S-1-5-32-544:(OI)(CI)F",
+        "*S-1-3-4:(OI)(CI)F",
+    ];
+    const ADMINISTRATORS: &str = "*S-1-5-32-544";
+
+    /// Takes all rights to a folder from others, except that `readers`, by their SIDs, may read.
+    pub(super) fn close(folder: &Path, readers: &[&str]) -> io::Result<()> {
+        let mut arguments: Vec<OsString> = vec!["/inheritance:r".into(), "/grant:r".into()];
+        arguments.extend(ALWAYS.map(OsString::from));
+        let readers = readers.iter().map(|sid| format!("*{sid}:(OI)(CI)RX"));
+        arguments.extend(readers.map(OsString::from));
+        icacls(folder, arguments)
+    }
+
+    /// Has a folder and everything in it belong to the administrators, and takes all rights from
+    /// others, except that `readers`, by their SIDs, may read. Any user can make a folder in
+    /// %ProgramData% before an administrator does, with rights of their own choice. Blocks.
+    ///
+    /// # Errors
+    /// Any error of the file system, also when this process is no administrator's.
+    pub fn take_over(folder: &Path, readers: &[&str]) -> io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        icacls(folder, ["/setowner", ADMINISTRATORS, "/T", "/L"])?;
+        icacls(folder, ["/reset", "/T", "/L"])?;
+        close(folder, readers)
+    }
+
+    fn icacls<A: AsRef<OsStr>>(
+        folder: &Path,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> io::Result<()> {
+        // By its full path: what is called so in the working directory is another program.
+        let system = std::env::var_os("SystemRoot").unwrap_or_else(|| r"C:\Windows".into());
+        let program = PathBuf::from(system).join(r"System32\icacls.exe");
+        let status = Command::new(program)
+            .arg(folder)
+            .args(arguments)
+            .arg("/Q")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()?;
+        if status.success() {
+            return Ok(());
+        }
+        let folder = folder.display();
+        Err(io::Error::other(format!(
+            "icacls cannot set the access rights of {folder} ({status}); only folders on NTFS have some"
+        )))
+    }
 }
 
 /// Gives a file to the owner of the folder that it is in, when another user, root, has written it:
@@ -117,10 +192,11 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
 pub fn give_to_folder_owner(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(folder) = path.parent() {
-        use std::os::unix::fs::{MetadataExt as _, chown};
-        let (folder, file) = (std::fs::metadata(folder)?, std::fs::metadata(path)?);
+        use std::os::unix::fs::{MetadataExt as _, lchown};
+        let (folder, file) = (std::fs::metadata(folder)?, std::fs::symlink_metadata(path)?);
         if (folder.uid(), folder.gid()) != (file.uid(), file.gid()) {
-            chown(path, Some(folder.uid()), Some(folder.gid()))?;
+            // Never what a link leads to, which the owner of the folder may have put there meanwhile.
+            lchown(path, Some(folder.uid()), Some(folder.gid()))?;
         }
     }
     #[cfg(not(unix))]
@@ -156,6 +232,29 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(write(&dir.path().join("no/such"), b"x", Access::Public).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_given_away_and_never_what_a_link_leads_to() {
+        use std::os::unix::fs::{MetadataExt as _, chown, symlink};
+        if !rustix::process::geteuid().is_root() {
+            return println!("skipped: only root gives files away");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, other) = (dir.path().join("folder"), dir.path().join("other"));
+        create_folder(&folder).unwrap();
+        chown(&folder, Some(65_534), Some(65_534)).unwrap();
+        write(&other, b"", Access::Private).unwrap();
+        let owner = |path: &Path| std::fs::symlink_metadata(path).unwrap().uid();
+        let (file, link) = (folder.join("file"), folder.join("link"));
+        write(&file, b"", Access::Private).unwrap();
+        symlink(&other, &link).unwrap();
+        for path in [&file, &link] {
+            give_to_folder_owner(path).unwrap();
+            assert_eq!(owner(path), 65_534);
+        }
+        assert_eq!(owner(&other), 0);
     }
 
     #[cfg(unix)]

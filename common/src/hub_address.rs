@@ -1,6 +1,7 @@
 //! The address of a hub: a host name, and a port if it is not the default.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::Ipv6Addr;
 
 /// The port of HTTPS and of everything that runs over it.
@@ -26,7 +27,9 @@ pub enum HubAddressError {
 
 /// `NAME[:PORT]`, as in `HostName=` of connection strings. The port is our extension: the SDKs
 /// support only the fixed ports.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// Two are equal where they lead to the same port: one that names 443 is the one that names none.
+#[derive(Clone, Debug)]
 pub struct HubAddress {
     name: String,
     port: Option<u16>,
@@ -65,10 +68,10 @@ impl HubAddress {
         if name.is_empty() {
             return Err(HubAddressError::Empty);
         }
-        if !name
+        let is_name = name
             .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-._:".contains(c))
-        {
+            .all(|c| c.is_ascii_alphanumeric() || "-._:".contains(c));
+        if !is_name || name.split('.').any(str::is_empty) {
             return Err(HubAddressError::BadName(name.to_owned()));
         }
         let port = port
@@ -106,6 +109,15 @@ impl HubAddress {
         self.port.unwrap_or(HTTPS_PORT)
     }
 
+    /// The same as a person would write it.
+    #[must_use]
+    pub fn without_default_port(&self) -> Self {
+        Self {
+            port: self.port.filter(|port| *port != HTTPS_PORT),
+            ..self.clone()
+        }
+    }
+
     /// The name as in a URL, IPv6 in brackets.
     pub fn url_host(&self) -> String {
         if self.name.contains(':') {
@@ -130,6 +142,20 @@ impl HubAddress {
     }
 }
 
+impl PartialEq for HubAddress {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, self.https_port()) == (&other.name, other.https_port())
+    }
+}
+
+impl Eq for HubAddress {}
+
+impl Hash for HubAddress {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, self.https_port()).hash(state);
+    }
+}
+
 impl fmt::Display for HubAddress {
     /// As in `HostName=`: the port only when it is not 443.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,6 +168,8 @@ impl fmt::Display for HubAddress {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -159,9 +187,23 @@ mod tests {
         assert_eq!(rooted.to_string(), "myhub.example.net:8443");
         let v6 = HubAddress::parse("[::1]:8443").unwrap();
         assert_eq!((v6.name(), v6.to_string().as_str()), ("::1", "[::1]:8443"));
-        for bad in ["", ".", ":1", "h:", "h:0", "h:99999", "a b", "[::1", "a/b"] {
+        for bad in [
+            "", ".", ":1", "h:", "h:0", "h:99999", "a b", "[::1", "a/b", "h..", "a..b", ".a",
+        ] {
             assert!(HubAddress::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_default_port_is_the_same_where_it_is_written_and_where_it_is_not() {
+        let address = |text| HubAddress::parse(text).unwrap();
+        assert_eq!(address("h:443"), address("h"));
+        assert_ne!(address("h:8443"), address("h"));
+        assert_ne!(address("h:443"), address("g"));
+        let both = HashSet::from([address("h:443"), address("h"), address("h:1")]);
+        assert_eq!(both.len(), 2);
+        // Where a port was given, that is known.
+        assert_eq!(address("h:443").port(), Some(443));
     }
 
     #[test]

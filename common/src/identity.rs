@@ -244,6 +244,11 @@ impl StreamId {
         u128::from_str_radix(text, 16).ok().map(Self)
     }
 
+    /// Its 128 bits.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
     /// Reads the id from a streaming endpoint's URL, in either known form (`docs/protocol.md`,
     /// "Streaming endpoints"). `None` if the URL has no id.
     pub fn of_url(url: &str) -> Option<Self> {

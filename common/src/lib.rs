@@ -9,34 +9,43 @@
 //! 3. [`tls`], [`net`], [`streaming_hosts`], [`websocket`], [`mqtt`]: connections to the hub.
 //! 4. [`tunnel`]: copies bytes between a local socket and a stream; [`session`]: many connections
 //!    that share a stream and outlive it.
-//! 5. [`limits`], [`backoff`], [`shutdown`], [`telemetry`], [`repeats`], [`network`], [`report`],
-//!    [`service_manager`]: common behaviour of all programs.
-//! 6. [`settings`]: the sources of settings; [`places`] and [`files`]: where files are, and
+//! 5. [`limits`], [`permits`], [`backoff`], [`shutdown`], [`telemetry`], [`repeats`], [`network`], [`report`],
+//!    [`service_manager`], [`admin`]: common behaviour of all programs.
+//! 6. [`settings`]: the sources of settings; [`reload`]: when they are read again; [`places`] and [`files`]: where files are, and
 //!    how they are written; [`output`], [`table`]: what a program prints.
 //! 7. [`enrolment`]: how a device or an operator gets its first credential.
+//! 8. [`doctor`]: what is wrong on the way.
 
+pub mod admin;
 pub mod backoff;
 pub mod boxed;
 pub mod clock;
 pub mod command_line;
 pub mod connection_string;
 pub mod descriptors;
+pub mod doctor;
 pub mod enrolment;
 pub mod files;
 pub mod hub_address;
 pub mod identity;
+pub mod json_line;
 pub mod limits;
 pub mod locks;
 pub mod mqtt;
 pub mod net;
 pub mod network;
 pub mod optional;
+#[cfg(feature = "otel")]
+pub mod otel;
 pub mod output;
 pub mod outside;
 pub mod percent;
+pub mod permits;
 pub mod places;
+pub mod reload;
 pub mod repeats;
 pub mod report;
+pub mod retirement;
 pub mod sample_output;
 pub mod sas_token;
 pub mod secret;
@@ -45,6 +54,7 @@ pub mod session_mode;
 pub mod settings;
 pub mod shutdown;
 pub mod split_mix;
+pub mod status;
 pub mod streaming_hosts;
 pub mod table;
 pub mod telemetry;

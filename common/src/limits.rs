@@ -65,7 +65,9 @@ pub const SESSION_GRACE: Duration = Duration::from_secs(72 * 3600);
 /// Largest MQTT packet of a device: 256 KiB of telemetry and its topic.
 pub const MQTT_PACKET: usize = (256 << 10) + (4 << 10);
 /// Largest WebSocket message with MQTT: SDKs send one packet in each, or some small ones.
-pub const MQTT_WEBSOCKET_MESSAGE: usize = MQTT_PACKET + (4 << 10);
+pub const MQTT_WEBSOCKET_MESSAGE: usize = MQTT_PACKET + MQTT_WEBSOCKET_ROOM;
+/// What such a message may have beside its largest packet.
+pub const MQTT_WEBSOCKET_ROOM: usize = 4 << 10;
 /// Read size of an MQTT session.
 pub const MQTT_READ: usize = 4 << 10;
 

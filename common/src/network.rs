@@ -1,7 +1,18 @@
-//! Which addresses count as one peer.
+//! Which addresses count as one peer, and which are one address.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The address that a connection to this one really reaches: an IPv4 address in IPv6 form is the
+/// IPv4 address, and the unspecified address is loopback. Rules are matched on this form, so that
+/// there is no other way to write what they forbid.
+pub fn canonical(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
 
 /// An IPv4 address, or the /64 of an IPv6 address: one host may have all addresses in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +46,21 @@ impl fmt::Display for Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_address_has_one_form() {
+        for (written, reached) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("::ffff:10.0.0.5", "10.0.0.5"),
+            ("::ffff:0.0.0.0", "127.0.0.1"),
+            ("0.0.0.0", "127.0.0.1"),
+            ("::", "::1"),
+            ("fd00::1", "fd00::1"),
+        ] {
+            let reached: IpAddr = reached.parse().unwrap();
+            assert_eq!(canonical(written.parse().unwrap()), reached, "{written}");
+        }
+    }
 
     #[test]
     fn networks_are_displayed() {

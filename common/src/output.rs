@@ -4,11 +4,15 @@
 //! counted.
 
 use std::io::{self, Write};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use tracing::Level;
+
+use crate::json_line::JsonLine;
+use crate::locks::lock;
 use crate::outside;
 
 /// The most texts that wait for a reader: some hundred KiB.
@@ -33,20 +37,116 @@ enum Message {
 pub struct Output {
     sender: Option<SyncSender<Message>>,
     lost: &'static AtomicU64,
+    /// Whether each line is a JSON object.
+    is_json: &'static AtomicBool,
 }
 
-/// Standard error: the log, and messages to the user.
+/// Whether standard error has JSON alone.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+/// Whether standard output has; it is for people, or for who asks for `--json`.
+static NEVER: AtomicBool = AtomicBool::new(false);
+/// Lines of the log that nobody took in time, since the process began.
+static LOST_IN_ALL: AtomicU64 = AtomicU64::new(0);
+
+/// From now on each line on standard error is a JSON object: messages to the user too.
+pub fn use_json() {
+    IS_JSON.store(true, Relaxed);
+}
+
+/// The number of lines on standard error that were lost since the process began: they were not
+/// read in time.
+pub fn lost() -> u64 {
+    LOST_IN_ALL.load(Relaxed)
+}
+
+/// Standard error: the log, and messages to the user. Or what [`redirect`] has put in its place.
 pub fn stderr() -> &'static Output {
     static OUTPUT: OnceLock<Output> = OnceLock::new();
     static LOST: AtomicU64 = AtomicU64::new(0);
-    OUTPUT.get_or_init(|| Output::start("stderr", io::stderr(), &LOST))
+    OUTPUT.get_or_init(|| match lock(&REDIRECTION).take() {
+        Some(sink) => Output::start("log", Levelled(sink), &LOST, &IS_JSON),
+        None => Output::start("stderr", io::stderr(), &LOST, &IS_JSON),
+    })
+}
+
+/// Takes one text and its level; may block.
+pub type Sink = Box<dyn FnMut(Level, &str) + Send>;
+
+static REDIRECTION: Mutex<Option<Sink>> = Mutex::new(None);
+static IS_REDIRECTED: AtomicBool = AtomicBool::new(false);
+
+/// Has a system's own log take the place of standard error, in a process that has none that is
+/// read. To be called before anything is printed; later it has no effect.
+pub fn redirect(sink: Sink) {
+    *lock(&REDIRECTION) = Some(sink);
+    IS_REDIRECTED.store(true, Relaxed);
+}
+
+/// Whether a system's own log takes the place of standard error: it has levels and times itself.
+pub fn is_redirected() -> bool {
+    IS_REDIRECTED.load(Relaxed)
+}
+
+/// A writer of whole texts, with their [`priority`] in front, into a [`Sink`].
+struct Levelled(Sink);
+
+impl Write for Levelled {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let (level, text) = levelled(&text);
+        let text = text.trim_end();
+        if !text.is_empty() {
+            (self.0)(level, text);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A level as a system's own log reads it in front of a line: systemd's journal (sd-daemon(3)), and
+/// a [`Sink`], which gets it apart.
+pub fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        Level::DEBUG | Level::TRACE => "<7>",
+    }
+}
+
+/// A text and its level. What has none is a message to the user: a failure, or news.
+fn levelled(text: &str) -> (Level, &str) {
+    let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG];
+    let mut found = levels
+        .into_iter()
+        .filter_map(|level| Some((level, text.strip_prefix(priority(level))?)));
+    found.next().unwrap_or(match text.starts_with("error:") {
+        true => (Level::ERROR, text),
+        false => (Level::INFO, text),
+    })
+}
+
+/// A line to the user as a JSON object, behind its priority if it has one.
+fn as_json(line: &str) -> String {
+    let (level, text) = levelled(line);
+    // A line with a priority has lost it.
+    let prefix = if text.len() < line.len() {
+        priority(level)
+    } else {
+        ""
+    };
+    let message = text.strip_prefix("error: ").unwrap_or(text);
+    format!("{prefix}{}", JsonLine::new(level, message).finish())
 }
 
 /// Standard output, unless a tunnel uses it.
 pub fn stdout() -> &'static Output {
     static OUTPUT: OnceLock<Output> = OnceLock::new();
     static LOST: AtomicU64 = AtomicU64::new(0);
-    OUTPUT.get_or_init(|| Output::start("stdout", io::stdout(), &LOST))
+    OUTPUT.get_or_init(|| Output::start("stdout", io::stdout(), &LOST, &NEVER))
 }
 
 /// Waits until everything printed is written, at most one second for each output. For the end of a
@@ -57,15 +157,21 @@ pub fn finish() {
 }
 
 impl Output {
-    fn start(name: &str, writer: impl Write + Send + 'static, lost: &'static AtomicU64) -> Self {
+    fn start(
+        name: &str,
+        writer: impl Write + Send + 'static,
+        lost: &'static AtomicU64,
+        is_json: &'static AtomicBool,
+    ) -> Self {
         let (sender, receiver) = sync_channel(WAITING);
         // The thread ends with the process: a write that blocks cannot be cancelled.
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || write_all(&receiver, writer, lost));
+            .spawn(move || write_all(&receiver, writer, lost, is_json));
         Self {
             sender: thread.is_ok().then_some(sender),
             lost,
+            is_json,
         }
     }
 
@@ -74,9 +180,22 @@ impl Output {
         self.text(&format!("{line}\n"));
     }
 
+    /// Prints a line of ours, whose colours stay. Text from outside has no unprintable characters in
+    /// it any more.
+    pub fn coloured(&self, line: &str) {
+        let log = Log { is_coloured: true };
+        self.send(&log.clean(&format!("{line}\n")));
+    }
+
     /// Prints whole lines without unprintable characters.
     pub fn text(&self, text: &str) {
-        self.send(&outside::printable_lines(text));
+        let text = outside::printable_lines(text);
+        if self.is_json.load(Relaxed) {
+            let lines = text.lines().filter(|line| !line.is_empty());
+            lines.for_each(|line| self.send(&as_json(line)));
+        } else {
+            self.send(&text);
+        }
     }
 
     fn send(&self, text: &str) {
@@ -84,6 +203,7 @@ impl Output {
         let text = Message::Text(text.as_bytes().to_vec());
         if let Err(TrySendError::Full(_)) = sender.try_send(text) {
             self.lost.fetch_add(1, Relaxed);
+            LOST_IN_ALL.fetch_add(1, Relaxed);
         }
     }
 
@@ -103,7 +223,12 @@ impl Output {
     }
 }
 
-fn write_all(receiver: &Receiver<Message>, mut writer: impl Write, lost: &AtomicU64) {
+fn write_all(
+    receiver: &Receiver<Message>,
+    mut writer: impl Write,
+    lost: &AtomicU64,
+    is_json: &AtomicBool,
+) {
     let mut reports = Reports::default();
     // Continues without a reader, since the program may still have work.
     loop {
@@ -122,7 +247,12 @@ fn write_all(receiver: &Receiver<Message>, mut writer: impl Write, lost: &Atomic
         };
         if lost.load(Relaxed) > 0 && (reports.may(Instant::now()) || is_asked.is_some()) {
             let count = lost.swap(0, Relaxed);
-            let text = format!("({count} lines were lost here: they were not read in time)\n");
+            let mut text = format!("({count} lines were lost here: they were not read in time)\n");
+            if is_json.load(Relaxed) {
+                let mut line = JsonLine::new(Level::WARN, text.trim_end());
+                line.value("lost", count);
+                text = line.finish();
+            }
             let _ = writer.write_all(text.as_bytes());
         }
         if let Some(done) = is_asked {
@@ -217,7 +347,7 @@ mod tests {
         static LOST: AtomicU64 = AtomicU64::new(0);
         let (go, held) = channel();
         let (written, lines) = channel();
-        let output = Output::start("test", Held { go: held, written }, &LOST);
+        let output = Output::start("test", Held { go: held, written }, &LOST, &NEVER);
         let started = Instant::now();
         for number in 0..WAITING + 100 {
             output.line(&number.to_string());
@@ -240,6 +370,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_to_the_user_is_json_too() {
+        let line = as_json("error: no hub");
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            (&read["level"], &read["message"]),
+            (&"ERROR".into(), &"no hub".into())
+        );
+        let line = as_json("<3>error: no hub");
+        let read: serde_json::Value =
+            serde_json::from_str(line.strip_prefix("<3>").unwrap()).unwrap();
+        assert_eq!(read["message"], "no hub");
+        let line = as_json("ready");
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["level"], "INFO");
+    }
+
+    #[test]
     fn a_line_of_the_log_is_one_line() {
         let plain = Log { is_coloured: false };
         let coloured = Log { is_coloured: true };
@@ -252,6 +399,31 @@ mod tests {
             "\x1b[33mWARN\x1b[0m ab\n"
         );
         assert_eq!(plain.clean("gr\u{fc}n"), "gr\u{fc}n");
+    }
+
+    #[test]
+    fn a_systems_own_log_gets_each_text_with_its_level() {
+        let (taken, texts) = channel();
+        let sink: Sink = Box::new(move |level, text: &str| {
+            let _ = taken.send((level, text.to_owned()));
+        });
+        let mut writer = Levelled(sink);
+        let warning = priority(Level::WARN);
+        for text in [
+            &*format!("{warning}two\n"),
+            "error: no hub\n",
+            "news\n",
+            "\n",
+        ] {
+            writer.write_all(text.as_bytes()).unwrap();
+        }
+        let all: Vec<(Level, String)> = texts.try_iter().collect();
+        let expected = [
+            (Level::WARN, "two"),
+            (Level::ERROR, "error: no hub"),
+            (Level::INFO, "news"),
+        ];
+        assert_eq!(all, expected.map(|(level, text)| (level, text.to_owned())));
     }
 
     #[test]

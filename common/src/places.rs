@@ -17,12 +17,23 @@ pub fn of_user() -> Option<PathBuf> {
 /// The folder of the machine's configuration: `/etc/device-streams`, on Windows
 /// `%ProgramData%\device-streams`.
 pub fn of_system() -> PathBuf {
+    base().join(FOLDER)
+}
+
+/// The folder of the hub's configuration: `/etc/stream-hub`, on Windows
+/// `%ProgramData%\stream-hub`. Not that of the proxies, which may belong to the user that
+/// device-proxy runs as.
+pub fn of_hub() -> PathBuf {
+    base().join("stream-hub")
+}
+
+fn base() -> PathBuf {
     #[cfg(windows)]
     let base =
         std::env::var_os("ProgramData").map_or_else(|| r"C:\ProgramData".into(), PathBuf::from);
     #[cfg(not(windows))]
     let base = Path::new("/etc").to_owned();
-    base.join(FOLDER)
+    base
 }
 
 /// The configuration file of this name that is used without an option: the user's if there is one,

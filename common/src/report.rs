@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::iter;
 use std::process::ExitCode;
 
+use tracing::Level;
+
 use crate::{output, outside, telemetry};
 
 /// Exit code of invalid usage, the same as that of the command line parser.
@@ -45,7 +47,8 @@ fn print(error: &dyn Error) {
     let text = outside::printable(&text);
     // Reports of repeated log lines come before the error.
     telemetry::flush();
-    output::stderr().line(&format!("error: {}", outside::masked(&text)));
+    let prefix = telemetry::prefix(Level::ERROR);
+    output::stderr().line(&format!("{prefix}error: {}", outside::masked(&text)));
     output::finish();
 }
 

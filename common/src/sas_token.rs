@@ -27,6 +27,12 @@ pub fn mint(resource: &str, key: &SharedKey, policy: Option<&str>, expiry: u64) 
     Secret::new(token)
 }
 
+/// Whether a text is meant to be a SAS token, and nothing that contains one.
+pub fn is_one(text: &str) -> bool {
+    text.strip_prefix(SCHEME)
+        .is_some_and(|rest| rest.starts_with(' '))
+}
+
 /// Why a text is not a SAS token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SasTokenError {
@@ -141,12 +147,26 @@ impl SasToken {
         self.scope(hub) == Some(path)
     }
 
-    /// The part after the host, if the host is this hub.
-    fn scope(&self, hub: &HubAddress) -> Option<&str> {
-        let (host, scope) = match self.resource.split_once('/') {
+    /// The hub that it is for, as it is written.
+    pub fn host(&self) -> &str {
+        self.parts().0
+    }
+
+    /// What it is for at its hub: a path without slashes at its ends; empty for the whole hub.
+    pub fn path(&self) -> &str {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        match self.resource.split_once('/') {
             Some((host, scope)) => (host, scope.trim_end_matches('/')),
             None => (self.resource.as_str(), ""),
-        };
+        }
+    }
+
+    /// The part after the host, if the host is this hub.
+    fn scope(&self, hub: &HubAddress) -> Option<&str> {
+        let (host, scope) = self.parts();
         hub.is_named_by(host).then_some(scope)
     }
 

@@ -65,8 +65,16 @@ pub enum KeyError {
 }
 
 /// A symmetric key, decoded from base64.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct SharedKey(Zeroizing<Vec<u8>>);
+
+impl PartialEq for SharedKey {
+    fn eq(&self, other: &Self) -> bool {
+        constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+impl Eq for SharedKey {}
 
 impl SharedKey {
     /// Decodes the base64 text of connection strings and of the registry.
@@ -149,6 +157,16 @@ mod tests {
         assert_eq!(SharedKey::parse("!!"), Err(KeyError::NotBase64));
         let key = SharedKey::random();
         assert_eq!(SharedKey::parse(key.to_base64().expose()), Ok(key));
+    }
+
+    #[test]
+    fn keys_compare_by_content() {
+        let key = SharedKey::random();
+        let mut longer = key.0.to_vec();
+        longer.push(0);
+        assert!(key == key.clone());
+        assert!(key != SharedKey::random());
+        assert!(key != SharedKey(Zeroizing::new(longer)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What systemd learns of a service of `Type=notify`: that it is ready, what it does, that it stops,
-//! and by the watchdog that it still works. Without systemd, and on other systems, all of it does
-//! nothing.
+//! and by the watchdog that it still works. On Windows a service learns the same of itself, and
+//! passes it on. Without systemd or such a service all of it does nothing.
 
 use std::time::Duration;
 
@@ -21,10 +21,16 @@ pub fn stopping() {
     send(&State::Stopping);
 }
 
-enum State<'a> {
+/// What a service tells its manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State<'a> {
+    /// It works.
     Ready,
+    /// What it does.
     Status(&'a str),
+    /// It begins to stop.
     Stopping,
+    /// It still works.
     Watchdog,
 }
 
@@ -41,12 +47,27 @@ fn send(state: &State<'_>) {
     let _ = sd_notify::notify(&[state]);
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(windows)]
+type Report = Box<dyn Fn(State<'_>) + Send + Sync>;
+
+#[cfg(windows)]
+static REPORT: std::sync::OnceLock<Report> = std::sync::OnceLock::new();
+
+/// Has states reported in this way, which must not block. The first call counts.
+#[cfg(windows)]
+pub fn report_by(report: impl Fn(State<'_>) + Send + Sync + 'static) {
+    let _ = REPORT.set(Box::new(report));
+}
+
+#[cfg(windows)]
 fn send(state: &State<'_>) {
-    if let State::Status(text) = state {
-        let _ = text;
+    if let Some(report) = REPORT.get() {
+        report(*state);
     }
 }
+
+#[cfg(not(any(target_os = "linux", windows)))]
+fn send(_: &State<'_>) {}
 
 /// How often systemd wants to hear of the service, if it does.
 fn watchdog_time() -> Option<Duration> {

@@ -37,6 +37,21 @@ pub async fn with_signals<F: Future>(
     }
 }
 
+/// Runs a command that has nothing to close: the first signal drops it.
+///
+/// # Errors
+/// [`Interrupted`] after the signal.
+pub async fn until_signal<F: Future>(command: F) -> Result<F::Output, Interrupted> {
+    let running = with_signals(|stop| async move {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(Interrupted),
+            output = command => Ok(output),
+        }
+    });
+    running.await?
+}
+
 async fn second_signal(stop: CancellationToken) {
     let mut signals = Signals::new();
     signals.next().await;
@@ -47,7 +62,7 @@ async fn second_signal(stop: CancellationToken) {
 #[cfg(unix)]
 use unix::Signals;
 #[cfg(unix)]
-pub use unix::{Hangups, output_gone};
+pub use unix::{Hangups, has_terminal, output_gone};
 
 #[cfg(unix)]
 mod unix {
@@ -131,6 +146,12 @@ mod unix {
         }
     }
 
+    /// Whether this process has a controlling terminal, and that is not closed yet. May block for a
+    /// moment.
+    pub fn has_terminal() -> bool {
+        std::fs::File::open("/dev/tty").is_ok()
+    }
+
     /// Waits until nothing can read standard output any more: its pipe has no reader, or its
     /// terminal is closed. Forever for a file, and if standard output is closed. The future may be
     /// dropped.
@@ -161,40 +182,92 @@ mod unix {
     }
 }
 
-#[cfg(not(unix))]
-struct Signals;
+#[cfg(windows)]
+use windows::Signals;
+#[cfg(windows)]
+pub use windows::{Hangups, ask_to_reload, ask_to_stop, has_terminal, output_gone};
 
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> Self {
-        Self
+#[cfg(windows)]
+mod windows {
+    use std::future::pending;
+
+    use tokio::signal::windows::{
+        CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown,
+    };
+    use tokio::sync::Notify;
+
+    use crate::optional::or_never;
+
+    /// What the service manager asks for, which knows no signals. Asking once is enough, also
+    /// before somebody waits.
+    static STOP: Notify = Notify::const_new();
+    static RELOAD: Notify = Notify::const_new();
+
+    /// Has the same effect as Ctrl-C.
+    pub fn ask_to_stop() {
+        STOP.notify_one();
     }
 
-    async fn next(&mut self) {
-        let _ = tokio::signal::ctrl_c().await;
-    }
-}
-
-/// SIGHUP, which does not exist here.
-#[cfg(not(unix))]
-#[derive(Default)]
-pub struct Hangups(());
-
-#[cfg(not(unix))]
-impl Hangups {
-    /// None will come.
-    pub fn new() -> Self {
-        Self(())
+    /// Has the same effect as SIGHUP elsewhere: the configuration is read again.
+    pub fn ask_to_reload() {
+        RELOAD.notify_one();
     }
 
-    /// Waits forever. The future may be dropped.
-    pub async fn next(&mut self) {
-        std::future::pending().await
+    /// What stops a program: Ctrl-C, Ctrl-Break, a console window that is closed, the end of the
+    /// system, and the service manager. At the last but one Windows waits some seconds for the
+    /// process to end (`HandlerRoutine` in Microsoft's documentation of consoles). The end of a
+    /// user's session is not among them, since services hear of the end of every session.
+    pub(super) struct Signals {
+        interrupt: Option<CtrlC>,
+        break_: Option<CtrlBreak>,
+        close: Option<CtrlClose>,
+        shutdown: Option<CtrlShutdown>,
     }
-}
 
-/// Waits forever: here only a failed write shows this. The future may be dropped.
-#[cfg(not(unix))]
-pub async fn output_gone() {
-    std::future::pending().await
+    impl Signals {
+        pub(super) fn new() -> Self {
+            Self {
+                interrupt: ctrl_c().ok(),
+                break_: ctrl_break().ok(),
+                close: ctrl_close().ok(),
+                shutdown: ctrl_shutdown().ok(),
+            }
+        }
+
+        pub(super) async fn next(&mut self) {
+            tokio::select! {
+                _ = or_never(self.interrupt.as_mut().map(CtrlC::recv)) => {}
+                _ = or_never(self.break_.as_mut().map(CtrlBreak::recv)) => {}
+                _ = or_never(self.close.as_mut().map(CtrlClose::recv)) => {}
+                _ = or_never(self.shutdown.as_mut().map(CtrlShutdown::recv)) => {}
+                () = STOP.notified() => {}
+            }
+        }
+    }
+
+    /// SIGHUP, which does not exist here: what the service manager asks for in its place.
+    #[derive(Default)]
+    pub struct Hangups(());
+
+    impl Hangups {
+        /// Those that come.
+        pub fn new() -> Self {
+            Self(())
+        }
+
+        /// Waits for the next one. The future may be dropped; none is lost.
+        pub async fn next(&mut self) {
+            RELOAD.notified().await;
+        }
+    }
+
+    /// There is no SIGHUP that would have to be told apart.
+    pub fn has_terminal() -> bool {
+        false
+    }
+
+    /// Waits forever: here only a failed write shows this. The future may be dropped.
+    pub async fn output_gone() {
+        pending().await
+    }
 }

@@ -18,7 +18,12 @@ pub fn run(input: &[u8]) {
     };
     let access = &target.access;
     if let Some(device) = &access.owner {
-        assert!(access.scope.starts_with(&format!("devices/{device}/")));
+        assert!(
+            access
+                .scope
+                .below
+                .starts_with(&format!("devices/{device}/"))
+        );
     }
     if let Err(refusal) = &target.call {
         let status = refusal.code.status().as_u16();

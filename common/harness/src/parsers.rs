@@ -4,6 +4,7 @@ use common::connection_string::{DeviceConnectionString, ServiceConnectionString}
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};
 use common::sas_token::SasToken;
+use common::wire::report;
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::topics;
 use common::wire::twin::TwinRequest;
@@ -13,8 +14,12 @@ fn text(input: &[u8]) -> Option<&str> {
     std::str::from_utf8(input).ok()
 }
 
-/// Parses MQTT topics, filters and user names. Requests and answers round-trip.
+/// Parses MQTT topics, filters and user names, and the reports of devices. Requests, answers and
+/// reports round-trip.
 pub fn topics(input: &[u8]) {
+    if let Some(read) = report::read(input) {
+        assert_eq!(report::read(&report::write(&read)), Some(read));
+    }
     let Some(text) = text(input) else { return };
     // Ids may have characters that have a meaning in filters.
     let device = DeviceId::parse("a+b#c").expect("an id");

@@ -18,6 +18,7 @@ pub mod proto;
 
 pub use drive::carrier::{CarrierEnd, drive_carrier};
 pub use drive::connection::{ConnectionEnd, RunningConnection, run_connection};
+pub use drive::figures::Figures;
 pub use drive::new_connection::NewConnection;
 pub use drive::outcome::Outcome;
 pub use drive::shared::{AttachError, Frozen, SharedSession};

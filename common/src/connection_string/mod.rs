@@ -50,6 +50,11 @@ pub enum ConnectionStringError {
         "this is a service's connection string (it names a shared access policy, no `DeviceId`); device-proxy needs the device's own, as `stream-hub device connection-string ID` prints it"
     )]
     ServiceForDevice,
+    /// A device's SAS token where a service's is needed.
+    #[error(
+        "this is a device's SAS token (it names no shared access policy, `skn`); service-proxy needs a service's, as `stream-hub token create` prints it"
+    )]
+    DeviceTokenForService,
     /// A device's connection string where a service's is needed.
     #[error(
         "this is a device's connection string (it has a `DeviceId`); service-proxy needs a service's, as `stream-hub policy connection-string service` prints it"
@@ -61,6 +66,11 @@ pub enum ConnectionStringError {
     /// The SAS token is invalid.
     #[error("`SharedAccessSignature` in the connection string is not a SAS token")]
     BadToken(#[source] sas_token::SasTokenError),
+    /// The SAS token could not be written in a connection string.
+    #[error(
+        "the SAS token, or the policy that it names, has a character that none of a hub has, such as a semicolon"
+    )]
+    UnfitToken,
     /// The host name is invalid.
     #[error("`{0}` in the connection string cannot be used")]
     BadHost(&'static str, #[source] HubAddressError),
@@ -278,11 +288,15 @@ impl DeviceConnectionString {
 }
 
 impl ServiceConnectionString {
-    /// Reads a service's connection string.
+    /// Reads a service's connection string, or a bare SAS token, which names the hub and the policy
+    /// itself.
     ///
     /// # Errors
     /// [`ConnectionStringError`] names the key at fault.
     pub fn parse(text: &str) -> Result<Self, E> {
+        if sas_token::is_one(text) {
+            return Self::of_token(text);
+        }
         let items = Items::parse(text)?;
         items.check_length(text)?;
         if items.device.is_some() {
@@ -301,6 +315,22 @@ impl ServiceConnectionString {
             host: items.host()?,
             policy: policy.to_owned(),
             credential,
+        })
+    }
+
+    fn of_token(text: &str) -> Result<Self, E> {
+        let text = text.trim_end();
+        let token = sas_token::SasToken::parse(text).map_err(E::BadToken)?;
+        let host = HubAddress::parse(token.host()).map_err(|error| E::BadHost("sr", error))?;
+        let policy = token.policy().ok_or(E::DeviceTokenForService)?;
+        let is_fit = |value: &str| !value.contains(|c: char| c == ';' || c.is_control());
+        if !is_fit(text) || !is_fit(policy) || policy.trim() != policy {
+            return Err(E::UnfitToken);
+        }
+        Ok(Self {
+            host,
+            policy: policy.to_owned(),
+            credential: ServiceCredential::Token(Secret::new(text)),
         })
     }
 

@@ -107,6 +107,26 @@ fn round_trip() {
 }
 
 #[test]
+fn a_token_alone_is_written_so_that_it_is_read_back() {
+    let token = |policy: &str| format!("SharedAccessSignature sr=h&sig=AA%3D%3D&se=1&skn={policy}");
+    let parsed = ServiceConnectionString::parse(&format!("{}\n", token("service"))).unwrap();
+    let written = parsed.to_secret_text();
+    assert!(written.expose().contains("SharedAccessKeyName=service;"));
+    assert!(ServiceConnectionString::parse(written.expose()) == Ok(parsed));
+    // It could not be, or as something else.
+    for policy in [
+        "a%3BHostName%3Dother",
+        "a;b",
+        "%20a",
+        "a%0A",
+        "a&x=;HostName=other",
+    ] {
+        let refused = ServiceConnectionString::parse(&token(policy));
+        assert!(matches!(refused, Err(E::UnfitToken)), "{policy}");
+    }
+}
+
+#[test]
 fn no_error_and_no_debug_output_shows_a_key() {
     let parsed = device(&format!(";SharedAccessKey={KEY}")).unwrap();
     assert!(!format!("{parsed:?} {parsed}").contains(KEY));

@@ -1,19 +1,27 @@
 //! Redeeming a code.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{ANSWER, Invitation, PATH, members};
+use crate::backoff::Backoff;
 use crate::identity::DeviceId;
 use crate::limits;
 use crate::net::{DialError, Dialer, ExchangeError, exchange_with_body};
 use crate::outside;
+use crate::report;
 use crate::secret::Secret;
 use crate::tls::CertificateProblem;
 use crate::verdict::Verdict;
 use crate::wire::problem::Problem;
+
+/// How often a code is tried while the hub cannot be reached.
+const ATTEMPTS: usize = 4;
+/// The waits between the attempts.
+const DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
 /// Why a code was not redeemed.
 #[derive(Debug, thiserror::Error)]
@@ -91,17 +99,59 @@ impl fmt::Debug for Enrolled {
     }
 }
 
-/// Redeems a code once; `dialer` has [`pinned_config`](crate::tls::pinned_config) with the code's
-/// fingerprint, and for a device its certificate. `device` is the wanted id, `suggested` the one to
-/// take if the code names none either. Ends within [`limits::DIAL`], twice. When the future is dropped, the code may have been
-/// redeemed: the same device may redeem it again.
+/// When a code may be tried again after an answer that was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeats {
+    /// Always: the hub knows the device by its key, and answers the same again.
+    SameKey,
+    /// Only when it was not sent: an operator's code is used up by the answer that was lost.
+    Unsent,
+}
+
+impl Repeats {
+    fn allow(self, error: &RedeemError) -> bool {
+        error.is_passing() && (self == Self::SameKey || matches!(error, RedeemError::Dial(_)))
+    }
+}
+
+/// The id that a device would like to have.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// The one that it must have.
+    pub device: Option<&'a DeviceId>,
+    /// The one to take if the code names none either.
+    pub suggested: Option<&'a DeviceId>,
+}
+
+/// Redeems a code; `dialer` has [`pinned_config`](crate::tls::pinned_config) with the code's
+/// fingerprint, and for a device its certificate. While the hub cannot be reached it is tried again,
+/// some times, as far as `repeats` allows; each attempt ends within twice [`limits::DIAL`]. When the
+/// future is dropped, the code may have been redeemed: the same device may redeem it again.
 ///
 /// # Errors
 /// [`RedeemError`].
 pub async fn redeem(
     invitation: &Invitation,
-    device: Option<&DeviceId>,
-    suggested: Option<&DeviceId>,
+    wanted: Wanted<'_>,
+    dialer: &Dialer,
+    repeats: Repeats,
+) -> Result<Enrolled, RedeemError> {
+    let mut backoff = Backoff::new(DELAYS.0, DELAYS.1);
+    for _ in 1..ATTEMPTS {
+        match redeem_once(invitation, wanted, dialer).await {
+            Err(error) if repeats.allow(&error) => {
+                tracing::warn!("{}; trying again", report::chain(&error));
+                sleep(backoff.next_delay()).await;
+            }
+            redeemed => return redeemed,
+        }
+    }
+    redeem_once(invitation, wanted, dialer).await
+}
+
+async fn redeem_once(
+    invitation: &Invitation,
+    wanted: Wanted<'_>,
     dialer: &Dialer,
 ) -> Result<Enrolled, RedeemError> {
     let address = &invitation.hub;
@@ -118,8 +168,8 @@ pub async fn redeem(
         })?;
     let body = json!({
         (members::CODE): invitation.code.secret().expose(),
-        (members::DEVICE): device.map(DeviceId::as_str),
-        (members::SUGGESTED): suggested.map(DeviceId::as_str),
+        (members::DEVICE): wanted.device.map(DeviceId::as_str),
+        (members::SUGGESTED): wanted.suggested.map(DeviceId::as_str),
     });
     let body = Secret::new(body.to_string());
     let request = Secret::new(format!(

@@ -27,7 +27,7 @@ pub enum CodeError {
     Hub(#[source] HubAddressError),
 }
 
-/// A one-time code: its secret, and the certificate of the hub that made it.
+/// A one-time code: its secret, and what the hub that made it is known by.
 #[derive(Clone)]
 pub struct Code {
     secret: Zeroizing<[u8; SECRET]>,
@@ -86,7 +86,7 @@ impl Code {
         bytes
     }
 
-    /// The certificate of the hub: its own, or that of the CA that signed it.
+    /// What the hub is known by: its public key, or the certificate of its own CA.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }

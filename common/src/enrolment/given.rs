@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _};
 
+use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
 use super::{CodeError, Invitation};
@@ -31,14 +32,19 @@ pub enum GivenError {
 }
 
 /// The invitation of an argument, where `-` stands for stdin, or else of this environment variable.
-/// Blocks.
+/// Stdin is read in a thread of its own, which may go on when the future is dropped.
 ///
 /// # Errors
 /// [`GivenError`]: one sentence on what to give.
-pub fn given(argument: Option<&Secret>, variable: &'static str) -> Result<Invitation, GivenError> {
+pub async fn given(
+    argument: Option<Secret>,
+    variable: &'static str,
+) -> Result<Invitation, GivenError> {
     let text = match argument {
-        Some(text) if text.expose() == "-" => of_stdin()?,
-        Some(text) => text.clone(),
+        Some(text) if text.expose() == "-" => spawn_blocking(of_stdin)
+            .await
+            .map_err(|error| GivenError::Stdin(error.into()))??,
+        Some(text) => text,
         None => {
             let text = std::env::var_os(variable).ok_or(GivenError::None(variable))?;
             let text = text.into_string();

@@ -13,10 +13,12 @@
 
 mod client;
 mod code;
+mod folder;
 mod given;
 
-pub use client::{Enrolled, RedeemError, redeem};
+pub use client::{Enrolled, RedeemError, Repeats, Wanted, redeem};
 pub use code::{Code, CodeError, Invitation};
+pub use folder::{Folder, FolderError};
 pub use given::{GivenError, given};
 
 /// Where codes are redeemed.

@@ -4,6 +4,8 @@
 mod dialer;
 mod exchange;
 mod host_stream;
+#[cfg(feature = "https")]
+mod https;
 mod legs;
 mod path_watch;
 pub mod proxy;
@@ -13,6 +15,10 @@ mod upgrade;
 pub use dialer::{DialError, Dialer, inspection};
 pub use exchange::{ExchangeError, HttpError, exchange, exchange_with_body};
 pub use host_stream::{HostStream, TlsHostStream, Via};
+#[cfg(feature = "otel")]
+pub(crate) use https::answer;
+#[cfg(feature = "https")]
+pub use https::{HttpsError, https};
 pub use legs::{DialledAhead, LegOpener};
 pub use path_watch::PathWatch;
 pub use socket::{steady, tune};

@@ -19,13 +19,26 @@ pub struct File {
     entries: BTreeMap<String, Entry>,
 }
 
-#[derive(Debug)]
+/// Tables with a name of their own, as `[hubs.acme]` and `[hubs.globex]`, all of which may contain
+/// the same settings.
+#[derive(Debug, Clone, Copy)]
+pub struct Tables {
+    /// What stands before their names.
+    pub kind: &'static str,
+    /// The settings in each.
+    pub keys: &'static [Key],
+}
+
+/// Stands for a dot in the name of a table: no key contains this character.
+const DOT: &str = "\u{1}";
+
+#[derive(Debug, Clone)]
 struct Entry {
     source: Source,
     value: Value,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Value {
     /// A string or a number; any string may be a secret.
     Text(Secret),
@@ -38,23 +51,28 @@ enum Value {
 }
 
 impl File {
-    /// Reads a file that may contain the settings `known`. Blocks.
+    /// Reads a file that may contain the settings `known`, and such tables. Blocks.
     ///
     /// # Errors
     /// [`SettingError`] when it cannot be read, is not TOML, or contains other settings.
-    pub fn read(path: &Path, known: &[Key]) -> Result<Self, SettingError> {
+    pub fn read(path: &Path, known: &[Key], tables: &[Tables]) -> Result<Self, SettingError> {
         let text = text_input::read(path).map_err(|source| SettingError::Unreadable {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(path, &text, known)
+        Self::parse(path, &text, known, tables)
     }
 
     /// The same for a file's text.
     ///
     /// # Errors
     /// [`SettingError`] when it is not TOML, or contains other settings.
-    pub fn parse(path: &Path, text: &str, known: &[Key]) -> Result<Self, SettingError> {
+    pub fn parse(
+        path: &Path,
+        text: &str,
+        known: &[Key],
+        tables: &[Tables],
+    ) -> Result<Self, SettingError> {
         let table = DeTable::parse(text).map_err(|error| SettingError::Syntax {
             path: path.to_owned(),
             line: line(text, error.span()),
@@ -68,12 +86,22 @@ impl File {
         };
         reader.table("", table.into_inner());
         let is_known = |name: &str, value: &Value| {
-            known.iter().any(|key| match key.name.strip_prefix(name) {
-                Some("") => true,
-                // A table of settings in which all are omitted.
-                Some(rest) => rest.starts_with('.') && matches!(value, Value::Empty),
+            if is_one_of(known, name, value) {
+                return true;
+            }
+            // A table of such tables, in which there are none.
+            let is_kind = tables.iter().any(|tables| tables.kind == name);
+            if is_kind && matches!(value, Value::Empty) {
+                return true;
+            }
+            let mut tables = tables
+                .iter()
+                .filter_map(|tables| Some((tables, split(name, tables.kind)?)));
+            match tables.next() {
+                Some((_, (_, None))) => matches!(value, Value::Empty),
+                Some((tables, (_, Some(inner)))) => is_one_of(tables.keys, inner, value),
                 None => false,
-            })
+            }
         };
         let mut entries = reader.entries.iter();
         match entries.find(|(name, entry)| !is_known(name, &entry.value)) {
@@ -86,7 +114,7 @@ impl File {
 
     /// The names of the settings that have another value in `other`, or stand in one of the two
     /// only.
-    pub fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
+    pub fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = String> {
         let is_same = move |name: &String| {
             let [ours, theirs] = [self, other].map(|file| file.entries.get(name));
             ours.map(|entry| &entry.value) == theirs.map(|entry| &entry.value)
@@ -96,7 +124,43 @@ impl File {
             .keys()
             .filter(|name| !self.entries.contains_key(*name));
         let names = self.entries.keys().chain(only_there);
-        names.filter(move |name| !is_same(name)).map(String::as_str)
+        let differing = names.filter(move |name| !is_same(name));
+        differing.map(|name| name.replace(DOT, "."))
+    }
+
+    /// The names of the tables of this kind, and where each begins.
+    pub(super) fn tables(&self, kind: &str) -> Vec<Setting<String>> {
+        let mut found: Vec<Setting<String>> = Vec::new();
+        for (name, entry) in &self.entries {
+            let table = split(name, kind).map(|(table, _)| table.replace(DOT, "."));
+            if let Some(table) = table
+                && found.iter().all(|other| other.value != table)
+            {
+                found.push(Setting {
+                    value: table,
+                    source: entry.source.clone(),
+                });
+            }
+        }
+        found
+    }
+
+    /// What stands in one of them.
+    pub(super) fn table(&self, kind: &str, table: &str) -> Self {
+        let inside = |(name, entry): (&String, &Entry)| match split(name, kind)? {
+            (name, Some(inner)) if name.replace(DOT, ".") == table => {
+                Some((inner.to_owned(), entry.clone()))
+            }
+            _ => None,
+        };
+        Self {
+            entries: self.entries.iter().filter_map(inside).collect(),
+        }
+    }
+
+    /// Whether it has this setting.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
     }
 
     /// A string or number, as text.
@@ -137,6 +201,25 @@ impl File {
     }
 }
 
+/// Whether a setting has this name, or is in a table of this name.
+fn is_one_of(keys: &[Key], name: &str, value: &Value) -> bool {
+    keys.iter().any(|key| match key.name.strip_prefix(name) {
+        Some("") => true,
+        // A table of settings in which all are omitted.
+        Some(rest) => rest.starts_with('.') && matches!(value, Value::Empty),
+        None => false,
+    })
+}
+
+/// Splits `KIND.TABLE` or `KIND.TABLE.SETTING`.
+fn split<'a>(name: &'a str, kind: &str) -> Option<(&'a str, Option<&'a str>)> {
+    let rest = name.strip_prefix(kind)?.strip_prefix('.')?;
+    Some(match rest.split_once('.') {
+        Some((table, setting)) => (table, Some(setting)),
+        None => (rest, None),
+    })
+}
+
 /// By the value: the same one on another line is no change.
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
@@ -172,7 +255,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn table(&mut self, prefix: &str, table: DeTable<'_>) {
         for (key, value) in table {
-            let name = format!("{prefix}{}", key.get_ref());
+            let name = format!("{prefix}{}", key.get_ref().replace('.', DOT));
             let span = key.span();
             match value.into_inner() {
                 DeValue::Table(inner) if !inner.is_empty() => {
@@ -215,7 +298,7 @@ impl Reader<'_> {
                 path: Arc::clone(&self.path),
                 line: line(self.text, Some(span)),
                 // A secret may have been pasted as a key.
-                key: outside::masked(name).into_owned(),
+                key: outside::masked(&name.replace(DOT, ".")).into_owned(),
             },
             value,
         }

@@ -17,7 +17,7 @@ use tracing::level_filters::LevelFilter;
 use crate::secret::Secret;
 use crate::text_input::{self, TextError};
 
-pub use self::file::File;
+pub use self::file::{File, Tables};
 pub use self::kinds::{choice, log_level, number};
 
 /// Where a value was given.
@@ -171,9 +171,19 @@ pub fn of_process(name: &str) -> Option<OsString> {
 }
 
 /// The layers below the command line.
+#[derive(Clone)]
 pub struct Sources<'a> {
     environment: Environment<'a>,
     file: Arc<File>,
+    table: Option<Table>,
+}
+
+/// A table of the file that comes before the environment, since it says more of fewer things.
+#[derive(Clone)]
+struct Table {
+    settings: Arc<File>,
+    /// Settings of which only the table's own count.
+    own: &'static [Key],
 }
 
 impl<'a> Sources<'a> {
@@ -182,6 +192,7 @@ impl<'a> Sources<'a> {
         Self {
             environment,
             file: Arc::default(),
+            table: None,
         }
     }
 
@@ -196,11 +207,55 @@ impl<'a> Sources<'a> {
         environment: Environment<'a>,
         known: &[Key],
     ) -> Result<Self, SettingError> {
+        Self::open_with_tables(key, given, environment, known, &[])
+    }
+
+    /// The same, with a file that may contain such tables.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_tables(
+        key: Key,
+        given: Option<PathBuf>,
+        environment: Environment<'a>,
+        known: &[Key],
+        tables: &[Tables],
+    ) -> Result<Self, SettingError> {
         let mut sources = Self::new(environment);
         if let Some(path) = sources.path(key, given)? {
-            sources.file = Arc::new(File::read(&path.value, known)?);
+            sources.file = Arc::new(File::read(&path.value, known, tables)?);
         }
         Ok(sources)
+    }
+
+    /// The names of the file's tables of this kind, in the order of the alphabet, and where each
+    /// begins.
+    pub fn tables(&self, kind: &str) -> Vec<Setting<String>> {
+        self.file.tables(kind)
+    }
+
+    /// The same sources, and before environment and file this table of the file. Of the settings
+    /// `own` only those in the table count.
+    #[must_use]
+    pub fn of_table(&self, kind: &str, table: &str, own: &'static [Key]) -> Self {
+        Self {
+            table: Some(Table {
+                settings: Arc::new(self.file.table(kind, table)),
+                own,
+            }),
+            ..self.clone()
+        }
+    }
+
+    /// The table, if this setting is to be found there and nowhere else.
+    fn table_for(&self, key: Key) -> Option<&File> {
+        let table = self.table.as_ref()?;
+        let is_there = table.settings.has(key.name) || table.own.contains(&key);
+        is_there.then_some(&*table.settings)
+    }
+
+    fn file_for(&self, key: Key) -> &File {
+        self.table_for(key).unwrap_or(&self.file)
     }
 
     /// The configuration file alone; empty without one.
@@ -252,7 +307,7 @@ impl<'a> Sources<'a> {
     pub fn text(&self, key: Key) -> Result<Option<Setting<Secret>>, SettingError> {
         match self.variable(key)? {
             Some(found) => Ok(Some(found)),
-            None => self.file.text(key.name),
+            None => self.file_for(key).text(key.name),
         }
     }
 
@@ -261,6 +316,9 @@ impl<'a> Sources<'a> {
     /// # Errors
     /// [`SettingError::NotText`].
     pub fn variable(&self, key: Key) -> Result<Option<Setting<Secret>>, SettingError> {
+        if self.table_for(key).is_some() {
+            return Ok(None);
+        }
         for name in key.variables.iter().copied() {
             let Some(value) = (self.environment)(name) else {
                 continue;
@@ -285,7 +343,7 @@ impl<'a> Sources<'a> {
     /// # Errors
     /// [`SettingError::Value`] when it is not text.
     pub fn in_file(&self, key: Key) -> Result<Option<Setting<Secret>>, SettingError> {
-        self.file.text(key.name)
+        self.file_for(key).text(key.name)
     }
 
     /// A path, which need not be UTF-8 in the environment.
@@ -303,7 +361,11 @@ impl<'a> Sources<'a> {
                 source: Source::Option(key.name),
             }));
         }
-        for name in key.variables.iter().copied() {
+        let variables = match self.table_for(key) {
+            Some(_) => &[],
+            None => key.variables,
+        };
+        for name in variables.iter().copied() {
             let path = match (self.environment)(name).map(OsString::into_string) {
                 None => None,
                 Some(Ok(text)) => {
@@ -318,7 +380,7 @@ impl<'a> Sources<'a> {
                 }));
             }
         }
-        let text = self.file.text(key.name)?;
+        let text = self.file_for(key).text(key.name)?;
         Ok(text.map(|text| Setting {
             value: PathBuf::from(text.value.expose()),
             source: text.source,
@@ -331,7 +393,7 @@ impl<'a> Sources<'a> {
     /// [`SettingError::Value`] when the file has something else there.
     pub fn list(&self, key: Key, given: Vec<String>) -> Result<Vec<Setting<String>>, SettingError> {
         if given.is_empty() {
-            return self.file.list(key.name);
+            return self.file_for(key).list(key.name);
         }
         let of_option = |value| Setting {
             value,
@@ -357,7 +419,7 @@ impl<'a> Sources<'a> {
     /// # Errors
     /// [`SettingError::Value`] when the file has neither `true` nor `false` there.
     pub fn flag(&self, key: Key, given: bool) -> Result<bool, SettingError> {
-        Ok(given || self.file.flag(key.name)?)
+        Ok(given || self.file_for(key).flag(key.name)?)
     }
 }
 

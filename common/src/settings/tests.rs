@@ -15,7 +15,7 @@ const INNER: Key = Key::new("limits.inner");
 const KNOWN: &[Key] = &[SIZE, NAME, NAMES, DRY, INNER];
 
 fn file(text: &str) -> Result<File, SettingError> {
-    File::parse(Path::new("f.toml"), text, KNOWN)
+    File::parse(Path::new("f.toml"), text, KNOWN, &[])
 }
 
 /// The result of `look` with these variables and this file.
@@ -206,4 +206,75 @@ fn differing_settings_are_named() {
     let mut names: Vec<_> = old.differing(&other).collect();
     names.sort_unstable();
     assert_eq!(names, ["dry", "limits.inner", "name", "names"]);
+}
+
+#[test]
+fn tables_have_names_of_their_own() {
+    const NAME: Key = Key::new("name").or(&["NAME"]);
+    const NAMES: Key = Key::new("names").or(&["NAMES"]);
+    const DRY: Key = Key::new("dry");
+    const TABLES: Tables = Tables {
+        kind: "sites",
+        keys: &[NAME, NAMES],
+    };
+    let parse = |text: &str| File::parse(Path::new("f.toml"), text, KNOWN, &[TABLES]);
+    let text = "name = \"all\"\ndry = true\n[sites.b]\nname = \"of b\"\n[sites.a]\n[sites.c]\nnames = [\"x\"]";
+    let file = Arc::new(parse(text).unwrap());
+    let environment = |name: &str| (name == "NAME").then(|| "variable".into());
+    let sources = Sources {
+        file: Arc::clone(&file),
+        ..Sources::new(&environment)
+    };
+    let names: Vec<_> = sources.tables("sites").into_iter().collect();
+    let names: Vec<_> = names.iter().map(|it| it.value.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    let name = |sources: &Sources<'_>| {
+        let found = sources.text(NAME).unwrap();
+        found.map(|it| it.value.expose().to_owned())
+    };
+    assert_eq!(name(&sources).as_deref(), Some("variable"));
+    let b = sources.of_table("sites", "b", &[NAMES]);
+    assert_eq!(name(&b).as_deref(), Some("of b"));
+    assert!(b.flag(DRY, false).unwrap(), "as for all");
+    let c = sources.of_table("sites", "c", &[NAME]);
+    assert_eq!(name(&c), None, "its own only");
+    assert_eq!(c.list(NAMES, Vec::new()).unwrap().len(), 1);
+    assert_eq!(c.path(NAME, None).unwrap(), None);
+    for (wrong, place) in [
+        (
+            "[sites.b]\nnam = 1",
+            "f.toml, line 2: sites.b.nam is no setting",
+        ),
+        (
+            "[sites.b.name]\nx = 1",
+            "f.toml, line 2: sites.b.name.x is no",
+        ),
+        ("sites = 1", "f.toml, line 1: sites is no setting"),
+        ("sites.b = 1", "f.toml, line 1: sites.b is no setting"),
+        ("[sites.b]\ndry = true", "f.toml, line 2: sites.b.dry is no"),
+    ] {
+        let error = parse(wrong).unwrap_err().to_string();
+        assert!(error.starts_with(place), "{error}");
+    }
+    // A name may have dots.
+    let dotted = Arc::new(parse("[sites.\"a.b\"]\nname = \"x\"\n[sites.\"a.c\"]").unwrap());
+    let sources = Sources {
+        file: Arc::clone(&dotted),
+        ..Sources::new(&environment)
+    };
+    let names: Vec<_> = sources.tables("sites").into_iter().collect();
+    let names: Vec<_> = names.iter().map(|it| it.value.as_str()).collect();
+    assert_eq!(names, ["a.b", "a.c"]);
+    let found = sources.of_table("sites", "a.b", &[NAME]).text(NAME);
+    let found = found.unwrap().unwrap();
+    assert_eq!(found.value.expose(), "x");
+    assert!(found.source.to_string().ends_with("sites.a.b.name"));
+    let none = parse("[sites]").unwrap();
+    let mut differing: Vec<_> = dotted.differing(&none).collect();
+    differing.sort_unstable();
+    assert_eq!(differing, ["sites", "sites.a.b.name", "sites.a.c"]);
+    let other = parse("name = \"all\"\ndry = true\n[sites.b]\nname = \"new\"").unwrap();
+    let mut differing: Vec<_> = file.differing(&other).collect();
+    differing.sort_unstable();
+    assert_eq!(differing, ["sites.a", "sites.b.name", "sites.c.names"]);
 }

@@ -1,5 +1,5 @@
 //! What a line of the log is about, under one name and in one format for each field: `device`,
-//! `name`, `target`, `stream`, `session`, `connection`, `policy`, `peer`, `transport`.
+//! `name`, `target`, `stream`, `session`, `connection`, `policy`, `person`, `peer`, `transport`.
 //!
 //! These are no spans of `tracing`: one around a stream's future is entered and left each time
 //! that the future is polled, which is once for every few frames; its fields are printed before
@@ -28,6 +28,7 @@ pub struct About<'a> {
     session: Option<SessionId>,
     connection: Option<ConnectionId>,
     policy: Option<Text<'a>>,
+    person: Option<Text<'a>>,
     peer: Option<Text<'a>>,
     transport: Option<Text<'a>>,
 }
@@ -89,6 +90,20 @@ impl<'a> About<'a> {
         self
     }
 
+    /// Who it is by name.
+    #[must_use]
+    pub fn person(mut self, person: Text<'a>) -> Self {
+        self.person = Some(person);
+        self
+    }
+
+    /// The stream's name, or what else has one.
+    #[must_use]
+    pub fn name(mut self, name: Text<'a>) -> Self {
+        self.name = Some(name);
+        self
+    }
+
     /// The address of who is at the other end, or has asked for it.
     #[must_use]
     pub fn peer(mut self, peer: Text<'a>) -> Self {
@@ -105,7 +120,7 @@ impl<'a> About<'a> {
 
     /// The values of the fields, in the order of a line: for [`log_about!`](crate::log_about).
     #[doc(hidden)]
-    pub fn values(&self) -> [Option<DisplayValue<Unquoted<'_>>>; 9] {
+    pub fn values(&self) -> [Option<DisplayValue<Unquoted<'_>>>; 10] {
         [
             self.device,
             self.name,
@@ -114,6 +129,7 @@ impl<'a> About<'a> {
             text(&self.session),
             text(&self.connection),
             self.policy,
+            self.person,
             self.peer,
             self.transport,
         ]
@@ -125,16 +141,17 @@ fn text<T: fmt::Display + Sync>(id: &Option<T>) -> Option<Text<'_>> {
     id.as_ref().map(|id| id as Text<'_>)
 }
 
-/// Text as it is; only what could be taken for more than one field is put in quotes.
+/// Text as it is; only what could be taken for more than one field is put in quotes, unless the
+/// alternate form is asked for: that is for a value that stands alone.
 #[doc(hidden)]
 #[derive(Clone, Copy)]
-pub struct Unquoted<'a>(Text<'a>);
+pub struct Unquoted<'a>(pub(super) Text<'a>);
 
 impl fmt::Display for Unquoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.to_string();
         let is_one = |c: char| !c.is_whitespace() && c != '"';
-        if !text.is_empty() && text.chars().all(is_one) {
+        if f.alternate() || (!text.is_empty() && text.chars().all(is_one)) {
             f.write_str(&text)
         } else {
             write!(f, "{text:?}")
@@ -162,11 +179,12 @@ macro_rules! log_about {
     };
     (@ [$($name:tt)*] $level:ident, $about:expr, $($rest:tt)+) => {{
         let about: $crate::telemetry::About<'_> = $about;
-        let [device, name, target, stream, session, connection, policy, peer, transport] =
+        let [device, name, target, stream, session, connection, policy, person, peer, transport] =
             about.values();
         ::tracing::$level!(
             $($name)*
-            device, name, target = target, stream, session, connection, policy, peer, transport,
+            device, name, target = target, stream, session, connection, policy, person, peer,
+            transport,
             $($rest)+
         )
     }};
@@ -208,6 +226,7 @@ mod tests {
         let device = DeviceIdentity::of_device(DeviceId::parse("a+b").unwrap());
         let id = StreamId::random();
         let about = About::stream(Some(&id), &"ssh").of(&device).policy(&"p=q");
+        let about = about.person(&"ada@example.com");
         let id = id.to_string();
         let expected = [
             Some("a+b"),
@@ -217,6 +236,7 @@ mod tests {
             None,
             None,
             Some("p=q"),
+            Some("ada@example.com"),
             None,
             None,
         ];
@@ -237,6 +257,7 @@ mod tests {
                 Some(session.to_string().as_str()),
                 Some("1"),
                 None,
+                None,
                 Some("stdio"),
                 Some("mqtt"),
             ]
@@ -248,7 +269,7 @@ mod tests {
     fn nothing_in_a_field_reads_as_another_field() {
         for text in ["", "x stream=1", "a\"b", "a\tb"] {
             let about = About::connection_from(&text);
-            assert_eq!(written(&about)[7], Some(format!("{text:?}")));
+            assert_eq!(written(&about)[8], Some(format!("{text:?}")));
         }
     }
 }

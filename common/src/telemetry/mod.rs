@@ -4,6 +4,8 @@
 //! events with the name [`AUDIT`].
 
 mod about;
+mod json;
+mod lines;
 mod summed;
 
 use std::io::IsTerminal as _;
@@ -17,7 +19,19 @@ use tracing_subscriber::{Registry, reload};
 use crate::locks::lock;
 use crate::output;
 pub use about::{About, seconds};
+use lines::Lines;
+pub use lines::prefix;
 use summed::{Summed, Summing};
+
+/// How a line of the log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, and nothing else on stderr.
+    Json,
+}
 
 /// The crates whose events are shown.
 const OURS: [&str; 7] = [
@@ -44,29 +58,52 @@ static LEVEL: OnceLock<Level> = OnceLock::new();
 
 #[derive(Debug)]
 struct Level {
-    at_start: LevelFilter,
-    now: Mutex<LevelFilter>,
+    levels: Mutex<Levels>,
     shown: reload::Handle<Targets, Registry>,
 }
 
-/// Has the log show events from this level on; without one, from that of [`init`] on. False if this
-/// process has no log.
+#[derive(Debug, Clone, Copy)]
+struct Levels {
+    configured: LevelFilter,
+    /// Instead of the configured one.
+    wanted: Option<LevelFilter>,
+}
+
+impl Levels {
+    fn now(self) -> LevelFilter {
+        self.wanted.unwrap_or(self.configured)
+    }
+}
+
+/// Has the log show events from this level on; without one, from that of the configuration on. False
+/// if this process has no log.
 pub fn set_level(level: Option<LevelFilter>) -> bool {
+    change_level(|levels| levels.wanted = level)
+}
+
+/// From now on this is the level of the configuration, which holds unless [`set_level`] has given
+/// another one. False if this process has no log.
+pub fn set_configured_level(level: LevelFilter) -> bool {
+    change_level(|levels| levels.configured = level)
+}
+
+fn change_level(change: impl FnOnce(&mut Levels)) -> bool {
     let Some(log) = LEVEL.get() else {
         return false;
     };
-    let level = level.unwrap_or(log.at_start);
-    let mut now = lock(&log.now);
-    if log.shown.reload(shown(level)).is_err() {
+    let mut levels = lock(&log.levels);
+    let mut changed = *levels;
+    change(&mut changed);
+    if log.shown.reload(shown(changed.now())).is_err() {
         return false;
     }
-    *now = level;
+    *levels = changed;
     true
 }
 
 /// The level of the log, if this process has one.
 pub fn level() -> Option<LevelFilter> {
-    LEVEL.get().map(|log| *lock(&log.now))
+    LEVEL.get().map(|log| lock(&log.levels).now())
 }
 
 /// What was logged and printed is written, or given up, when this is dropped: at the end of `main`.
@@ -94,23 +131,30 @@ fn shown(level: LevelFilter) -> Targets {
 }
 
 /// Sets up logging for the whole process; a second call does nothing.
-pub fn init(level: LevelFilter) -> Flush {
+pub fn init(level: LevelFilter, form: LogFormat) -> Flush {
+    let is_json = form == LogFormat::Json;
     let summing = Arc::new(Summing::default());
     let (filter, handle) = reload::Layer::new(shown(level));
     let filter = filter.and(Summed::new(Arc::clone(&summing)));
-    let is_coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let is_coloured =
+        !is_json && std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(move || output::Log { is_coloured })
         .with_ansi(is_coloured)
-        .with_target(level >= LevelFilter::DEBUG);
+        .event_format(Lines::new(form, level >= LevelFilter::DEBUG));
     let done = tracing_subscriber::registry()
         .with(lines.with_filter(filter))
         .try_init();
+    if done.is_ok() && is_json {
+        output::use_json();
+    }
     if done.is_ok() && SUMMING.set(Arc::clone(&summing)).is_ok() {
         summing.start();
         let _ = LEVEL.set(Level {
-            at_start: level,
-            now: Mutex::new(level),
+            levels: Mutex::new(Levels {
+                configured: level,
+                wanted: None,
+            }),
             shown: handle,
         });
     }

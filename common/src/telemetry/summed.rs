@@ -13,6 +13,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::layer::{Context, Filter};
 
 use super::AUDIT;
+use super::about::Unquoted;
 use crate::locks::lock;
 use crate::repeats::{Event, Fields, Repeats, Report, Verdict};
 
@@ -116,15 +117,20 @@ fn log(report: &Report) {
         peer,
         transport,
     } = &report.fields;
+    let shown = [device, name, target, peer, transport].map(|value| {
+        let text = value.as_ref();
+        text.map(|text| field::display(Unquoted(text)))
+    });
+    let [device, name, target, peer, transport] = shown;
     macro_rules! event {
         ($level:ident) => {
             tracing::$level!(
                 target: REPORT,
-                device = device.as_ref().map(field::display),
-                name = name.as_ref().map(field::display),
-                target = target.as_ref().map(field::display),
-                peer = peer.as_ref().map(field::display),
-                transport = transport.as_ref().map(field::display),
+                device,
+                name,
+                target = target,
+                peer,
+                transport,
                 repeated = report.count,
                 seconds = report.time.as_secs(),
                 "{text}"
@@ -159,17 +165,13 @@ impl Seen {
 }
 
 impl Visit for Seen {
+    // As they are: the report's line puts them in quotes, if its form has some.
     fn record_str(&mut self, field: &Field, value: &str) {
-        // As the log writes them: in quotes, but for the message. An address is read.
-        if matches!(field.name(), "message" | "peer") {
-            self.keep(field, value.to_owned());
-        } else {
-            self.keep(field, format!("{value:?}"));
-        }
+        self.keep(field, value.to_owned());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.keep(field, format!("{value:?}"));
+        self.keep(field, format!("{value:#?}"));
     }
 }
 
@@ -267,7 +269,7 @@ mod tests {
         assert!(lines[first].contains("10.0.0.2:1"), "{lines:#?}");
         assert_eq!(
             lines[first + 1],
-            r#"WARN refused: the key is wrong peer=10.0.0.1 transport="mqtt" repeated=1995 seconds=0"#
+            r#"WARN refused: the key is wrong peer=10.0.0.1 transport=mqtt repeated=1995 seconds=0"#
         );
     }
 

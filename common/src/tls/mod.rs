@@ -2,6 +2,7 @@
 //! that is known by its fingerprint, and explanations of certificate errors. Verification cannot be
 //! switched off.
 
+mod chain;
 mod pinned;
 #[cfg(all(unix, not(target_vendor = "apple")))]
 mod roots;
@@ -22,6 +23,7 @@ use verify::ServerVerifier;
 
 use crate::text_input::{self, TextError};
 
+pub use chain::{Link, links};
 pub use pinned::{Fingerprint, OwnCertificate, pinned_config};
 pub use verify::{BadCertificate, CertificateProblem};
 

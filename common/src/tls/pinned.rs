@@ -1,5 +1,5 @@
-//! A server that is known by the fingerprint of its certificate, or of the CA that signed it: for
-//! who has no CA file yet.
+//! A server that is known by the fingerprint of its certificate, of its public key, or of the CA that
+//! signed it: for who has no CA file yet.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE32_NOPAD;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
@@ -20,18 +23,28 @@ use super::{TlsConfigError, provider};
 /// Bytes of a fingerprint: nobody makes a second certificate with 128 given bits.
 const FINGERPRINT: usize = 16;
 
-/// The first 16 bytes of the SHA-256 digest of a certificate.
+/// The first 16 bytes of the SHA-256 digest of a certificate, or of a public key.
 #[derive(Clone, Copy)]
 pub struct Fingerprint([u8; FINGERPRINT]);
 
 impl Fingerprint {
     /// Of this certificate.
     pub fn of(certificate: &CertificateDer<'_>) -> Self {
-        let mut bytes = [0; FINGERPRINT];
-        for (byte, of_digest) in bytes.iter_mut().zip(digest(&SHA256, certificate).as_ref()) {
+        Self::of_bytes(certificate)
+    }
+
+    /// Of this public key, with its algorithm (`SubjectPublicKeyInfo`, as in RFC 7469): it stays
+    /// the same when a certificate is renewed for the same key.
+    pub fn of_public_key(key: &SubjectPublicKeyInfoDer<'_>) -> Self {
+        Self::of_bytes(key)
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Self {
+        let mut first = [0; FINGERPRINT];
+        for (byte, of_digest) in first.iter_mut().zip(digest(&SHA256, bytes).as_ref()) {
             *byte = *of_digest;
         }
-        Self(bytes)
+        Self(first)
     }
 
     /// From its 16 bytes; `None`: there are more or fewer.
@@ -81,8 +94,9 @@ pub struct OwnCertificate {
 }
 
 /// A client configuration that trusts a server with this fingerprint and no other. If it is that
-/// of the server's own certificate, it is trusted whatever its name; if it is that of a CA which
-/// the server sends along, the server's certificate has to be signed by it, for the server's name.
+/// of the server's own certificate or public key, it is trusted whatever its name and its dates; if
+/// it is that of a CA which the server sends along, the server's certificate has to be signed by it,
+/// for the server's name.
 ///
 /// # Errors
 /// [`TlsConfigError::Rustls`] when certificate and key of `own` do not match.
@@ -125,7 +139,14 @@ impl ServerCertVerifier for PinnedVerifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let is_pinned =
             |certificate: &&CertificateDer<'_>| Fingerprint::of(certificate) == self.fingerprint;
-        if is_pinned(&end_entity) {
+        // The handshake's signature proves that the server has the key.
+        let has_pinned_key = || {
+            let parsed = ParsedCertificate::try_from(end_entity);
+            parsed.is_ok_and(|parsed| {
+                Fingerprint::of_public_key(&parsed.subject_public_key_info()) == self.fingerprint
+            })
+        };
+        if is_pinned(&end_entity) || has_pinned_key() {
             return Ok(ServerCertVerified::assertion());
         }
         let unknown = rustls::Error::from(CertificateError::ApplicationVerificationFailure);
@@ -172,7 +193,9 @@ impl ServerCertVerifier for PinnedVerifier {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData as _,
+    };
     use rustls::ServerConfig;
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -229,6 +252,23 @@ mod tests {
         let impostor = server(&other, &ca_der);
         assert!(!connects(&impostor, of_ca, "hub.example").await);
         assert!(!connects(&impostor, own, "hub.example").await);
+        // A certificate that was renewed for the same key.
+        let key = KeyPair::try_from(good.key.secret_der()).unwrap();
+        let of_key = key.subject_public_key_info();
+        let of_key = Fingerprint::of_public_key(&of_key.into());
+        let params = CertificateParams::new(vec!["hub.example".to_owned()]).unwrap();
+        let renewed = Server {
+            chain: vec![params.signed_by(&key, &other).unwrap().der().clone()],
+            key: good.key.clone_key(),
+        };
+        assert!(connects(&renewed, of_key, "hub.example").await);
+        assert!(!connects(&renewed, own, "hub.example").await);
+        assert!(!connects(&impostor, of_key, "hub.example").await);
+        let thief = Server {
+            chain: renewed.chain.clone(),
+            key: impostor.key.clone_key(),
+        };
+        assert!(!connects_unchecked(&thief, of_key).await);
         // It shows the certificate, and has another key.
         let thief = Server {
             chain: good.chain.clone(),

@@ -25,6 +25,9 @@ pub enum End {
     /// The device no longer offers the target.
     #[error("ended because the target was withdrawn")]
     Withdrawn,
+    /// The hours at which the device offers the target are over.
+    #[error("ended because the hours of the target are over")]
+    OutOfHours,
     /// An operator has asked for its end.
     #[error("ended because an operator has closed it")]
     ByOperator,

@@ -15,11 +15,13 @@
 //! [`topics`] has the rest of the MQTT topic grammar, and [`streaming_endpoint`] the URL of the
 //! legs.
 
+pub mod access;
 pub mod initiation;
 pub mod message;
 pub mod method;
 pub mod problem;
 mod properties;
+pub mod report;
 pub mod stream;
 pub mod streaming_endpoint;
 pub mod topics;

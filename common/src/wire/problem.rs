@@ -36,8 +36,14 @@ codes! {
     UNAUTHORIZED_ACCESS = 401002 "IotHubUnauthorizedAccess";
     /// Expired token, or a device's wrong key.
     UNAUTHORIZED = 401003 "IotHubUnauthorized";
+    /// A quota of a day is used up.
+    QUOTA_EXCEEDED = 403002 "IotHubQuotaExceeded";
     /// Too many messages wait for the device.
     QUEUE_FULL = 403004 "DeviceMaximumQueueDepthExceeded";
+    /// The access file of the hub does not allow it. Ours: IoT Hub has no such file.
+    ACCESS_DENIED = 403901 "AccessDenied";
+    /// An approver has refused it. Ours.
+    APPROVAL_REFUSED = 403902 "ApprovalRefused";
     /// No such device.
     DEVICE_NOT_FOUND = 404001 "DeviceNotFound";
     /// No such module.
@@ -60,6 +66,8 @@ codes! {
     PRECONDITION_FAILED = 412001 "PreconditionFailed";
     /// The body is too large.
     MESSAGE_TOO_LARGE = 413001 "MessageTooLarge";
+    /// It waits for an approver: ask again. Ours.
+    APPROVAL_PENDING = 423901 "ApprovalPending";
     /// Too many or too fast.
     THROTTLING = 429001 "ThrottlingException";
     /// An internal error.

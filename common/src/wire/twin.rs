@@ -82,8 +82,9 @@ impl TwinResponse {
     pub fn from_topic(topic: &str) -> Option<Self> {
         let rest = strip_prefix_ignore_case(topic, RESPONSE_PREFIX)?;
         let (status, properties) = rest.split_once('/')?;
-        // `parse` would accept a sign.
-        if status.len() != 3 || !status.bytes().all(|b| b.is_ascii_digit()) {
+        // `parse` would accept a sign, and zeros that are not written again.
+        let is_digits = status.bytes().all(|b| b.is_ascii_digit());
+        if status.len() != 3 || !is_digits || status.starts_with('0') {
             return None;
         }
         Some(Self {
@@ -248,6 +249,7 @@ mod tests {
             "$iothub/twin/res/+20/?$rid=1",
             "$iothub/twin/res/2000/?$rid=1",
             "$iothub/twin/res//?$rid=1",
+            "$iothub/twin/res/020/?$rid=1",
             "$iothub/twin/res/200?$rid=1",
             "$iothub/twin/res/200/?$version=1",
             "$iothub/streams/res/200/?$rid=1",

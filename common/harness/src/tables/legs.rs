@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 
 use common::identity::{DeviceIdentity, Leg, StreamId, StreamName};
-use hub::legs::{Expected, LegPlace, Legs, Meeting, Opener};
+use hub::events::Events;
+use hub::legs::{Expected, LegPlace, Legs, Meeting, Opener, Own};
 use hub::limits::Limits;
 
 use super::{STEPS, identity};
@@ -101,13 +102,16 @@ fn end(streams: &mut [Stream], id: StreamId) {
 
 /// Streams and their legs. Two bytes are a step: the event, and the stream.
 pub fn legs_table(input: &[u8]) {
-    let legs = Legs::<usize>::new(&Limits {
-        streams: STREAMS,
-        unjoined: UNJOINED,
-        unjoined_per_device: UNJOINED_PER_DEVICE,
-        unjoined_per_policy: UNJOINED_PER_POLICY,
-        ..Limits::default()
-    });
+    let legs = Legs::<usize>::new(
+        &Limits {
+            streams: STREAMS,
+            unjoined: UNJOINED,
+            unjoined_per_device: UNJOINED_PER_DEVICE,
+            unjoined_per_policy: UNJOINED_PER_POLICY,
+            ..Limits::default()
+        },
+        Events::default(),
+    );
     let mut accepted = 0;
     let mut streams: Vec<Stream> = Vec::new();
     let mut is_closed = false;
@@ -119,11 +123,15 @@ pub fn legs_table(input: &[u8]) {
             let device = identity(which);
             let policy = format!("p{}", which / 3 % 2);
             let opener = Opener {
+                person: None,
                 policy: policy.clone(),
                 peer: ([127, 0, 0, 1], 1).into(),
+                token: None,
+                has_logged_in: false,
+                grant: None,
             };
             let name = StreamName::parse("s").expect("a name");
-            let expected = legs.expect(id, &device, &name, opener);
+            let expected = legs.expect(id, &device, &name, opener, Own::default());
             let is_full = streams.iter().filter(|it| it.is_alive).count() == STREAMS;
             let gone = first_of_all(&streams).map(|it| it.id).filter(|_| is_full);
             let is_refused = is_closed || is_full && gone.is_none();
@@ -173,7 +181,15 @@ pub fn legs_table(input: &[u8]) {
         }
         check(&legs, &streams);
     }
+    // Those that nobody holds wait for their legs, until their time is over.
+    let waits = |stream: &&Stream| {
+        let is_held = stream.places.iter().any(|it| it.place.is_some());
+        stream.is_alive && stream.is_accepted && !is_held
+    };
+    let waiting = streams.iter().filter(waits).count();
     drop(streams);
+    assert_eq!(legs.count(), waiting, "all other entries are removed");
+    legs.end_everything();
     assert_eq!(legs.count(), 0, "all entries are removed");
 }
 
@@ -235,13 +251,11 @@ fn happen(legs: &Legs<usize>, stream: &mut Stream, what: u8) {
 fn check(legs: &Legs<usize>, streams: &[Stream]) {
     let alive = || streams.iter().filter(|stream| stream.is_alive);
     assert_eq!(legs.count(), alive().count());
+    let identities = legs.identities();
     for number in 0..3 {
         let device = identity(number);
         let has_streams = alive().any(|stream| stream.device == device);
-        assert_eq!(
-            legs.identities_of(&device.device).len(),
-            usize::from(has_streams)
-        );
+        assert_eq!(identities.contains(&device), has_streams);
     }
     for stream in streams {
         let tokens = stream.expected.iter().map(|expected| &expected.cancel);

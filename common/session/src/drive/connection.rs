@@ -252,6 +252,7 @@ impl<L: ConnectionSocket> Copying<'_, L> {
                     Ok(count) => {
                         self.undelivered.advance(count);
                         self.traffic.add_received(count);
+                        self.live.figures().traffic().add_received(count);
                         self.unflushed = true;
                     }
                     Err(error) => return local_failed(error),
@@ -321,6 +322,7 @@ impl<L: ConnectionSocket> Copying<'_, L> {
                 }
                 Ok(chunk) => {
                     self.traffic.add_sent(chunk.len());
+                    self.live.figures().traffic().add_sent(chunk.len());
                     self.live
                         .with_output(|state| state.session.send(self.id, chunk, clock::now()));
                 }

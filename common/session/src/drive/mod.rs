@@ -5,6 +5,7 @@ pub mod budget;
 pub mod carrier;
 mod clock;
 pub mod connection;
+pub mod figures;
 pub mod handshake;
 pub mod memory;
 pub mod new_connection;

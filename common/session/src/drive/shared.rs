@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 
 use crate::drive::clock;
+use crate::drive::figures::Figures;
 use crate::proto::frame::Code;
 use crate::proto::inner::{ConnectionId, RefusedCode};
 use crate::proto::machine::{CarrierId, Over, Role, Session, Violation};
@@ -50,6 +51,7 @@ pub enum AttachError {
 pub struct SharedSession {
     id: SessionId,
     state: Arc<Mutex<State>>,
+    figures: Arc<Figures>,
     /// Changes when the session attaches, detaches or ends.
     turns: watch::Sender<()>,
 }
@@ -77,8 +79,14 @@ impl SharedSession {
                 incoming: None,
                 freezes: 0,
             })),
+            figures: Arc::new(Figures::new()),
             turns: watch::Sender::new(()),
         }
+    }
+
+    /// What has happened in it so far.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
     }
 
     /// Its id.
@@ -237,7 +245,9 @@ impl SharedSession {
             if state.freezes != frozen.freeze {
                 return Err(AttachError::Stale);
             }
-            Ok(state.session.attach(peer_received, clock::now())?)
+            let carrier = state.session.attach(peer_received, clock::now())?;
+            self.figures.attached();
+            Ok(carrier)
         })
     }
 

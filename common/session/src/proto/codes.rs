@@ -79,6 +79,8 @@ codes!(
         Withdrawn = 4: "the device does not offer this target any more",
         /// The target cannot be reached for another reason.
         Unreachable = 5: "the target cannot be reached",
+        /// A rule of the device forbids it: hours, an approval, or an address.
+        Denied = 6: "the device does not allow it",
     }
 );
 

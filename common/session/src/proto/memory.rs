@@ -15,7 +15,7 @@ const FLOOR: u64 = 64 << 10;
 /// The memory of a program's sessions, in bytes.
 #[derive(Debug)]
 pub struct Memory {
-    limit: u64,
+    limit: AtomicU64,
     used: AtomicU64,
     /// Credit beyond the first that peers have: bytes that they may send although nobody reads.
     lent: AtomicU64,
@@ -25,7 +25,7 @@ impl Memory {
     /// A memory of `limit` bytes, all of them free.
     pub fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self {
-            limit,
+            limit: AtomicU64::new(limit),
             used: AtomicU64::new(0),
             lent: AtomicU64::new(0),
         })
@@ -36,10 +36,19 @@ impl Memory {
         Self::new(u64::MAX)
     }
 
+    /// From now on there are so many bytes. What is held already stays.
+    pub fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Relaxed);
+    }
+
+    fn limit(&self) -> u64 {
+        self.limit.load(Relaxed)
+    }
+
     /// For how many connections there is room when each peer uses its initial credit and nothing is
     /// read: that credit cannot be withdrawn.
     pub fn connections(&self) -> usize {
-        usize::try_from(self.limit / limits::CREDIT_FIRST).unwrap_or(usize::MAX)
+        usize::try_from(self.limit() / limits::CREDIT_FIRST).unwrap_or(usize::MAX)
     }
 
     /// Bytes that all sessions hold.
@@ -72,7 +81,7 @@ impl Account {
 
     /// Whether the session may take more.
     pub(super) fn may_take(&self) -> bool {
-        let free = self.memory.limit.saturating_sub(self.memory.used());
+        let free = self.memory.limit().saturating_sub(self.memory.used());
         self.held.load(Relaxed) < free.max(FLOOR)
     }
 
@@ -109,7 +118,7 @@ impl Loan {
         let bytes = bytes.min(self.account.to_lend());
         let mut granted = 0;
         let _ = memory.lent.fetch_update(Relaxed, Relaxed, |lent| {
-            granted = bytes.min((memory.limit / 2).saturating_sub(lent));
+            granted = bytes.min((memory.limit() / 2).saturating_sub(lent));
             Some(lent + granted)
         });
         self.account.lent.fetch_add(granted, Relaxed);

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use device_stream_websocket::random;
 use zeroize::Zeroizing;
@@ -49,8 +50,16 @@ impl fmt::Debug for SessionId {
 }
 
 /// 256 random bits that both ends of a session know; wiped when dropped, never shown.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct ResumeSecret(Zeroizing<[u8; 32]>);
+
+impl PartialEq for ResumeSecret {
+    fn eq(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&*self.0, &*other.0).is_ok()
+    }
+}
+
+impl Eq for ResumeSecret {}
 
 impl ResumeSecret {
     /// A fresh one.
@@ -86,8 +95,16 @@ impl Challenge {
 }
 
 /// HMAC-SHA-256 with the session's secret.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Proof(pub [u8; 32]);
+
+impl PartialEq for Proof {
+    fn eq(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+impl Eq for Proof {}
 
 impl fmt::Debug for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

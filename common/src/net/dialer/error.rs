@@ -1,12 +1,15 @@
 //! Why a host could not be reached.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::AlertDescription;
+
 use crate::net::host_stream::Via;
 use crate::net::proxy::ProxyError;
-use crate::tls::{BadCertificate, CertificateProblem};
+use crate::tls::{self, BadCertificate, CertificateProblem};
 use crate::verdict::Verdict;
 
 /// Why a host could not be reached.
@@ -20,6 +23,14 @@ pub enum DialError {
         /// The resolver's error.
         #[source]
         source: io::Error,
+    },
+    /// The name leads to an address that may not be dialled.
+    #[error("{host} leads to {address}, which may not be reached")]
+    Forbidden {
+        /// The host name.
+        host: String,
+        /// One of its addresses.
+        address: IpAddr,
     },
     /// No address accepted the connection.
     #[error("cannot connect to {host}:{port}")]
@@ -100,6 +111,23 @@ pub fn inspection(via: &Via, problem: CertificateProblem) -> &'static str {
     }
 }
 
+/// A server that has no certificate to show.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it refuses access; a stream-hub does so while it has no certificate, until the CA of --acme has signed one (its log says why not)"
+)]
+struct NoCertificate;
+
+/// The error of a TLS handshake, in words that help if it has better ones than its own.
+pub(super) fn explained(error: io::Error) -> io::Error {
+    match tls::find(&error) {
+        Some(rustls::Error::AlertReceived(AlertDescription::AccessDenied)) => {
+            io::Error::new(error.kind(), NoCertificate)
+        }
+        _ => error,
+    }
+}
+
 impl DialError {
     /// What can cure it.
     pub fn verdict(&self) -> Verdict {
@@ -115,9 +143,27 @@ impl DialError {
             },
             Self::Proxy { source, .. } => source.verdict(),
             Self::Resolve { .. }
+            | Self::Forbidden { .. }
             | Self::Connect { .. }
             | Self::Timeout { .. }
             | Self::Tls { .. } => Verdict::Retry,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_without_a_certificate_is_explained() {
+        let text = |alert| {
+            let error = rustls::Error::AlertReceived(alert);
+            explained(io::Error::new(io::ErrorKind::InvalidData, error)).to_string()
+        };
+        let refused = text(AlertDescription::AccessDenied);
+        assert!(refused.contains("the CA of --acme"), "{refused}");
+        let other = text(AlertDescription::HandshakeFailure);
+        assert!(other.contains("HandshakeFailure"), "{other}");
     }
 }

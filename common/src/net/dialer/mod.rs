@@ -6,6 +6,7 @@ mod error;
 mod memory;
 mod proxied;
 mod race;
+mod steps;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +26,7 @@ use super::host_stream::{HostStream, TlsHostStream, Via};
 use super::proxy::{Proxy, ProxySettings};
 use crate::limits;
 use crate::locks::lock;
+use crate::network;
 use crate::tls::BadCertificate;
 pub use error::{DialError, inspection};
 use memory::Memory;
@@ -34,6 +36,8 @@ pub(super) use race::Unreached;
 enum Failed {
     /// The resolver's error.
     Unresolved(io::Error),
+    /// It has no address but such as may not be dialled; one of them.
+    Forbidden(IpAddr),
     Unreached(Unreached),
 }
 
@@ -42,7 +46,7 @@ impl Failed {
     fn and(self, tried: Unreached) -> Self {
         match self {
             Self::Unreached(others) => Self::Unreached(tried.and(others)),
-            unresolved @ Self::Unresolved(_) => unresolved,
+            other @ (Self::Unresolved(_) | Self::Forbidden(_)) => other,
         }
     }
 
@@ -50,6 +54,7 @@ impl Failed {
         let host = host.to_owned();
         match self {
             Self::Unresolved(source) => DialError::Resolve { host, source },
+            Self::Forbidden(address) => DialError::Forbidden { host, address },
             Self::Unreached(unreached) => match unreached.explanation() {
                 Some(source) => DialError::Connect { host, port, source },
                 None => DialError::Timeout {
@@ -80,12 +85,21 @@ impl Resolved {
     }
 }
 
+/// Which addresses may be dialled; it is asked with [`network::canonical`] ones.
+type Permits<'a> = &'a (dyn Fn(IpAddr) -> bool + Sync);
+
 /// Opens all connections of a program that lead outwards: to the hub, to streaming endpoints, to
 /// targets. Clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Dialer {
-    tls: Arc<ClientConfig>,
+    way: Arc<Mutex<Way>>,
     memory: Arc<Mutex<Memory>>,
+}
+
+/// How what is reached over TLS is reached. It can change while the program runs.
+#[derive(Debug, Clone)]
+struct Way {
+    tls: Arc<ClientConfig>,
     proxy: Option<Arc<Proxy>>,
 }
 
@@ -93,17 +107,48 @@ impl Dialer {
     /// With this trust, and the client certificate if there is one, for what is reached over TLS.
     pub fn new(tls: &Arc<ClientConfig>) -> Self {
         Self {
-            tls: Arc::clone(tls),
+            way: Arc::new(Mutex::new(Way {
+                tls: Arc::clone(tls),
+                proxy: None,
+            })),
             memory: Arc::default(),
-            proxy: None,
         }
     }
 
     /// The same, with what is reached over TLS behind the proxy of these settings.
     #[must_use]
-    pub fn through(mut self, settings: ProxySettings) -> Self {
-        self.proxy = Proxy::new(settings);
+    pub fn through(self, settings: ProxySettings) -> Self {
+        self.way().proxy = Proxy::new(settings);
         self
+    }
+
+    /// Another one with this trust, which goes through the same proxy as this one does now.
+    #[must_use]
+    pub fn trusting(&self, tls: &Arc<ClientConfig>) -> Self {
+        let proxy = self.way().proxy.clone();
+        Self {
+            way: Arc::new(Mutex::new(Way {
+                tls: Arc::clone(tls),
+                proxy,
+            })),
+            memory: Arc::default(),
+        }
+    }
+
+    /// From now on everything is reached as `other` does it: with its trust, its client certificate
+    /// and its proxy. What is open stays open. It forgets which credentials the proxy has refused,
+    /// and no TLS session is resumed.
+    pub fn follow(&self, other: &Self) {
+        let way = other.way().clone();
+        *self.way() = way;
+    }
+
+    fn trust(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.way().tls)
+    }
+
+    fn way(&self) -> MutexGuard<'_, Way> {
+        lock(&self.way)
     }
 
     /// Which addresses have accepted. The lock is held for a moment only.
@@ -124,8 +169,26 @@ impl Dialer {
         port: u16,
         limit: Duration,
     ) -> Result<TcpStream, DialError> {
+        self.tcp_if(host, port, limit, &|_| true).await
+    }
+
+    /// The same, to no other address than such as `permits` says yes to: it is asked for what the
+    /// name resolves to, in canonical form (an IPv4 address in IPv6 form is the IPv4 address, and
+    /// the unspecified one is loopback, as the system takes it), and exactly those addresses are
+    /// dialled, without asking the resolver again.
+    ///
+    /// # Errors
+    /// [`DialError`]; [`DialError::Forbidden`] where none of the host's addresses is permitted.
+    pub async fn tcp_if(
+        &self,
+        host: &str,
+        port: u16,
+        limit: Duration,
+        permits: Permits<'_>,
+    ) -> Result<TcpStream, DialError> {
         let known = self.memory().resolved(host, port, Instant::now());
-        self.connect(host, port, known, Instant::now() + limit)
+        let known = known.filter(|known| permits(network::canonical(known.ip())));
+        self.connect(host, port, known, Instant::now() + limit, permits)
             .await
             .map_err(|failed| failed.at(host, port, limit))
     }
@@ -137,9 +200,10 @@ impl Dialer {
         port: u16,
         known: Option<SocketAddr>,
         deadline: Instant,
+        permits: Permits<'_>,
     ) -> Result<TcpStream, Failed> {
         let Some(known) = known else {
-            return self.look_up(host, port, None, deadline).await;
+            return self.look_up(host, port, None, deadline, permits).await;
         };
         let addresses = [known];
         let mut first = pin!(race::connect(&addresses, deadline));
@@ -162,7 +226,7 @@ impl Dialer {
             Err(unreached)
         });
         // Rarely needed, so not in the memory of every opening.
-        let mut others = Box::pin(self.look_up(host, port, Some(known), deadline));
+        let mut others = Box::pin(self.look_up(host, port, Some(known), deadline, permits));
         tokio::select! {
             biased;
             socket = &mut first => match socket {
@@ -184,6 +248,7 @@ impl Dialer {
         port: u16,
         tried: Option<SocketAddr>,
         deadline: Instant,
+        permits: Permits<'_>,
     ) -> Result<TcpStream, Failed> {
         let mut found = timeout_at(deadline, self.resolve(host, port))
             .await
@@ -192,6 +257,17 @@ impl Dialer {
         if found.addresses.is_empty() {
             let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             return Err(Failed::Unresolved(none));
+        }
+        let first = found.addresses.first().copied();
+        for address in &mut found.addresses {
+            let canonical = network::canonical(address.ip());
+            if canonical != address.ip() {
+                *address = SocketAddr::new(canonical, address.port());
+            }
+        }
+        found.addresses.retain(|address| permits(address.ip()));
+        if let (Some(first), true) = (first, found.addresses.is_empty()) {
+            return Err(Failed::Forbidden(network::canonical(first.ip())));
         }
         found.addresses.retain(|address| Some(*address) != tried);
         self.reach(host, port, &found, deadline)
@@ -242,7 +318,7 @@ impl Dialer {
         let deadline = Instant::now() + limits::DIAL;
         if let Some(proxy) = self.proxy_to(host, port) {
             // Rarely needed, so not in the memory of every opening.
-            let opening = Box::pin(self.open_through(proxy, host, port, deadline));
+            let opening = Box::pin(self.open_through(&proxy, host, port, deadline));
             let stream = opening.await?;
             return self.secure(stream, (host, port), deadline).await;
         }
@@ -265,7 +341,7 @@ impl Dialer {
     ) -> Result<TlsHostStream, DialError> {
         let connected_by = deadline.min(Instant::now() + limits::TCP_CONNECT);
         let socket = self
-            .connect(host, port, known, connected_by)
+            .connect(host, port, known, connected_by, &|_| true)
             .await
             .map_err(|failed| failed.at(host, port, limits::TCP_CONNECT))?;
         let secured = self
@@ -285,7 +361,7 @@ impl Dialer {
         deadline: Instant,
     ) -> Result<TlsHostStream, DialError> {
         let via = stream.via();
-        match handshake(&self.tls, host, stream, deadline).await {
+        match handshake(&self.trust(), host, stream, deadline).await {
             Ok(mut stream) => {
                 let connection = stream.get_mut().1;
                 connection.set_buffer_limit(Some(limits::TLS_WRITE_BUFFER));
@@ -334,7 +410,7 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(match BadCertificate::find(&error) {
             Some(bad) => Unsecured::Certificate(bad),
-            None => Unsecured::Failed(error),
+            None => Unsecured::Failed(error::explained(error)),
         }),
         Err(_) => Err(Unsecured::Silent),
     }

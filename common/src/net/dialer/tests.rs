@@ -364,3 +364,55 @@ async fn names_of_one_family_are_reached_in_it() {
     publish("six.only", &[v4]);
     assert_eq!(reached(&dialer, "six.only", address.port()).await.ip(), v4);
 }
+
+#[tokio::test]
+async fn exactly_the_permitted_address_is_dialled() {
+    let (_listener, alive) = alive(Ipv4Addr::new(127, 0, 3, 1), 0).await;
+    let limit = Duration::from_secs(5);
+    let dialer = dialer();
+    let only = |wanted: IpAddr| move |address: IpAddr| address == wanted;
+    let permits = only(alive.ip());
+    let host = "moved.permitted";
+    // Whatever else the name leads to, in whatever form it is written, is not touched.
+    for others in [
+        vec![IpAddr::from([127, 0, 3, 2]), alive.ip()],
+        vec!["::ffff:127.0.3.2".parse().unwrap(), alive.ip()],
+        vec!["::ffff:127.0.3.1".parse().unwrap()],
+    ] {
+        publish(host, &others);
+        let socket = dialer.tcp_if(host, alive.port(), limit, &permits).await;
+        assert_eq!(socket.unwrap().peer_addr().unwrap(), alive);
+        dialer.memory().forget(host, alive.port());
+    }
+    for elsewhere in ["127.0.3.2", "::ffff:127.0.3.2", "0.0.0.0", "::"] {
+        publish(host, &[elsewhere.parse().unwrap()]);
+        let error = dialer.tcp_if(host, alive.port(), limit, &permits).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, DialError::Forbidden { .. }), "{elsewhere}");
+    }
+    // Nor is an address that was remembered where it was permitted.
+    publish(host, &[alive.ip()]);
+    dialer.tcp(host, alive.port(), limit).await.unwrap();
+    let before = asked(host);
+    let other = only(IpAddr::from([127, 0, 3, 9]));
+    let error = dialer.tcp_if(host, alive.port(), limit, &other).await;
+    assert!(matches!(error.unwrap_err(), DialError::Forbidden { .. }));
+    assert_eq!(asked(host), before + 1, "one answer is checked and used");
+}
+
+#[tokio::test]
+async fn numbers_that_only_the_resolver_takes_for_an_address_are_checked() {
+    let limit = Duration::from_secs(5);
+    let ours = |address: IpAddr| address == IpAddr::from([10, 0, 0, 1]);
+    for host in ["127.1", "0x7f000001", "2130706433", "017700000001", "0"] {
+        // Systems differ in which of these they read; none leads to loopback here.
+        let error = dialer().tcp_if(host, 9, limit, &ours).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                DialError::Forbidden { .. } | DialError::Resolve { .. }
+            ),
+            "{host}: {error}"
+        );
+    }
+}

@@ -170,7 +170,7 @@ impl PathWatch {
 
     /// Takes a connection of the host, or asks the proxy that has accepted it for the host.
     fn accepted(&mut self, begun: Instant, socket: TcpStream) {
-        let Some(proxy) = self.dialer.proxy_to(&self.host, self.port).cloned() else {
+        let Some(proxy) = self.dialer.proxy_to(&self.host, self.port) else {
             return self.verdict.note(begun, Seen::Open);
         };
         // Several looks may end at the same time.

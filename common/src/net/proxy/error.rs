@@ -28,8 +28,11 @@ pub enum ProxyError {
         limit: Duration,
     },
     /// The certificate of an `https://` proxy.
-    #[error("the proxy itself cannot be trusted (its CA belongs into the file of --ca-file)")]
-    Certificate(#[source] BadCertificate),
+    #[error(
+        "the proxy itself cannot be trusted: {}; if it is the proxy's, name its CA with --ca-file",
+        .0.finding
+    )]
+    Certificate(BadCertificate),
     /// TLS with an `https://` proxy failed otherwise.
     #[error("TLS with the proxy failed (is it an http:// proxy?)")]
     Tls(#[source] io::Error),

@@ -12,7 +12,7 @@ use crate::secret::Secret;
 
 /// A way to prove it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::net) enum Scheme {
+pub enum Scheme {
     /// User name and password, in base64 (RFC 7617).
     Basic,
     /// NTLMv2 (MS-NTHT): three messages on one connection.
@@ -47,7 +47,7 @@ const OURS: &[Scheme] = &[
 const KNOWN: &[&str] = &["Basic", "Bearer", "Digest", "Negotiate", "NTLM"];
 
 /// One attempt to be let through, over all of its requests.
-pub(in crate::net) struct Login {
+pub struct Login {
     credentials: Option<Credentials>,
     step: Step,
     /// The proxy's own choice of schemes was heeded already.
@@ -67,7 +67,7 @@ enum Step {
 
 impl Login {
     /// With the scheme that the proxy took last time.
-    pub(in crate::net) fn new(credentials: Option<Credentials>, scheme: Option<Scheme>) -> Self {
+    pub fn new(credentials: Option<Credentials>, scheme: Option<Scheme>) -> Self {
         let mut login = Self {
             credentials,
             step: Step::Anonymous,
@@ -92,7 +92,7 @@ impl Login {
     }
 
     /// What a proxy that let us through has taken.
-    pub(in crate::net) fn scheme(&self) -> Option<Scheme> {
+    pub fn scheme(&self) -> Option<Scheme> {
         match &self.step {
             Step::Anonymous => None,
             Step::Complete(scheme, _) => Some(*scheme),
@@ -102,7 +102,7 @@ impl Login {
     }
 
     /// Whether the next request must go on the same connection as the last.
-    pub(in crate::net) fn is_bound(&self) -> bool {
+    pub fn is_bound(&self) -> bool {
         #[cfg(feature = "ntlm")]
         if let Step::Complete(scheme, _) = &self.step {
             return *scheme != Scheme::Basic;

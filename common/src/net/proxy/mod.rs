@@ -4,14 +4,14 @@
 //! credentials, and whether it has refused them.
 
 mod bypass;
-pub(in crate::net) mod connect;
+pub mod connect;
 mod credentials;
 mod error;
 mod login;
 #[cfg(feature = "ntlm")]
 mod ntlm;
 mod settings;
-pub(in crate::net) mod socks;
+pub mod socks;
 mod url;
 
 use std::path::PathBuf;
@@ -25,10 +25,9 @@ use crate::locks::lock;
 pub use bypass::NoProxy;
 pub use credentials::{Credentials, CredentialsError};
 pub use error::{ProxyError, ProxyStep, Schemes, SocksRefusal};
+pub use login::{Login, Scheme};
 pub use settings::{ProxyKeys, ProxyOptions, ProxySettings};
 pub use url::{Protocol, ProxyAddress, ProxyUrlError};
-
-pub(in crate::net) use login::{Login, Scheme};
 
 /// After a refusal the same credentials are not sent for this long, and twice as long after each
 /// further one: directories lock an account after some five wrong passwords, each service of a

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_socks::tcp::Socks5Stream;
 use tokio_socks::{Error, TargetAddr};
 
@@ -12,7 +12,7 @@ use super::error::{ProxyError, Schemes, SocksRefusal};
 
 /// What the proxy is to connect to.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::net) enum Destination<'a> {
+pub enum Destination<'a> {
     /// A name, which the proxy resolves.
     Name(&'a str, u16),
     /// An address.
@@ -23,11 +23,11 @@ pub(in crate::net) enum Destination<'a> {
 ///
 /// # Errors
 /// [`ProxyError`].
-pub(in crate::net) async fn ask(
-    socket: TcpStream,
+pub async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
     destination: Destination<'_>,
     credentials: Option<&Credentials>,
-) -> Result<TcpStream, ProxyError> {
+) -> Result<S, ProxyError> {
     let target = match destination {
         // The library checks that a name has at most 255 bytes.
         Destination::Name(name, port) => TargetAddr::Domain(name.into(), port),

@@ -18,7 +18,7 @@ use webpki::EndEntityCert;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Name;
 
-use super::find;
+use super::{chain, find};
 
 /// The most names of a certificate that are displayed.
 const NAMES: usize = 3;
@@ -47,11 +47,25 @@ pub enum CertificateProblem {
 /// A server's certificate that was refused. `Display` is the end of a sentence: the problem, the
 /// certificate's subject, and what to do. It contains no control characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text}")]
+#[error("{finding}; {remedy}")]
 pub struct BadCertificate {
     /// The kind of problem.
     pub problem: CertificateProblem,
-    text: String,
+    /// What is wrong with it, as the end of a sentence: of a hub's or of any other's.
+    pub finding: String,
+    /// What to do if it is a hub's.
+    pub remedy: String,
+    /// What the server has sent, where that is known. Boxed: errors stay small.
+    presented: Option<Box<Presented>>,
+}
+
+/// What a server has sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Presented {
+    /// Its certificate, then those of CAs.
+    certificates: Vec<CertificateDer<'static>>,
+    /// The CA whose certificate it should have sent, too.
+    missing: Option<String>,
 }
 
 impl BadCertificate {
@@ -71,10 +85,27 @@ impl BadCertificate {
         Some(Self::new(cause, None))
     }
 
+    /// What the server has sent: its certificate, then those of CAs. Empty where that is not known.
+    pub fn presented(&self) -> &[CertificateDer<'static>] {
+        let presented = self.presented.as_ref();
+        presented.map_or(&[], |presented| &presented.certificates)
+    }
+
+    /// The CA whose certificate the server should have sent beside its own, and has not: what it has
+    /// sent leads to no trusted CA, and the missing one's looks like that of an intermediate CA.
+    pub fn missing(&self) -> Option<&str> {
+        self.presented.as_ref()?.missing.as_deref()
+    }
+
     fn new(cause: &CertificateError, certificate: Option<&EndEntityCert<'_>>) -> Self {
         let problem = problem(cause, certificate);
-        let text = explain(problem, cause, certificate);
-        Self { problem, text }
+        let (finding, remedy) = explain(problem, cause, certificate);
+        Self {
+            problem,
+            finding,
+            remedy,
+            presented: None,
+        }
     }
 }
 
@@ -104,12 +135,12 @@ fn is_self_signed(certificate: &EndEntityCert<'_>) -> bool {
     certificate.issuer() == certificate.subject()
 }
 
-/// The end of a sentence that begins with the server's address.
+/// The end of a sentence that begins with the server's address, and what to do.
 fn explain(
     problem: CertificateProblem,
     cause: &CertificateError,
     certificate: Option<&EndEntityCert<'_>>,
-) -> String {
+) -> (String, String) {
     let subject = certificate.map_or_else(String::new, |c| of(c.subject()));
     match problem {
         CertificateProblem::Untrusted => {
@@ -117,12 +148,14 @@ fn explain(
                 Some(issuer) if !issuer.is_empty() => format!("{issuer}, a CA that is not trusted"),
                 _ => "no CA that is trusted".to_owned(),
             };
-            format!(
-                "its certificate{subject} is signed by {signer} here; name the hub's CA with --ca-file"
+            (
+                format!("its certificate{subject} is signed by {signer} here"),
+                "name the hub's CA with --ca-file".to_owned(),
             )
         }
-        CertificateProblem::SelfSigned => format!(
-            "its certificate{subject} is self-signed and not trusted here; if it is the hub's, name it with --ca-file, or let `stream-hub serve` make a CA and a certificate and name that CA"
+        CertificateProblem::SelfSigned => (
+            format!("its certificate{subject} is self-signed and not trusted here"),
+            "if it is the hub's, name it with --ca-file, or let `stream-hub serve` make a CA and a certificate and name that CA".to_owned(),
         ),
         CertificateProblem::Authority => {
             let is_self_signed = certificate.is_some_and(is_self_signed);
@@ -131,23 +164,26 @@ fn explain(
             } else {
                 ""
             };
-            format!(
-                "its certificate{subject} is {kind}marked as a CA's, which no server may use; give the hub a certificate that a CA has signed, and name that CA with --ca-file: `stream-hub serve` without --tls-cert makes both"
+            (
+                format!("its certificate{subject} is {kind}marked as a CA's, which no server may use"),
+                "give the hub a certificate that a CA has signed, and name that CA with --ca-file: `stream-hub serve` without --tls-cert makes both".to_owned(),
             )
         }
-        CertificateProblem::WrongName => format!(
-            "its certificate is for another host name{}; use the name that `stream-hub serve --hostname` was given",
-            listed(&names(cause)),
+        CertificateProblem::WrongName => (
+            format!(
+                "its certificate is for another host name{}",
+                listed(&names(cause))
+            ),
+            "use the name that `stream-hub serve --hostname` was given".to_owned(),
         ),
         CertificateProblem::NotYetValid => {
             let from = match cause {
                 CertificateError::NotValidYetContext { not_before, .. } => Some(*not_before),
                 _ => None,
             };
-            format!(
-                "its certificate is not valid yet{}; is this machine's clock right?{}",
-                dated(", but from", from),
-                clock(cause),
+            (
+                format!("its certificate is not valid yet{}", dated(", but from", from)),
+                format!("is this machine's clock right?{}", clock(cause)),
             )
         }
         CertificateProblem::Expired => {
@@ -155,15 +191,20 @@ fn explain(
                 CertificateError::ExpiredContext { not_after, .. } => Some(*not_after),
                 _ => None,
             };
-            format!(
-                "its certificate has expired{}; renew it at the hub, or check this machine's clock{}",
-                dated(", on", until),
-                clock(cause),
+            (
+                format!("its certificate has expired{}", dated(", on", until)),
+                format!(
+                    "renew it at the hub, or check this machine's clock{}",
+                    clock(cause)
+                ),
             )
         }
-        CertificateProblem::Other => format!(
-            "its certificate{subject} is not acceptable ({}); `stream-hub serve` without --tls-cert makes one that is",
-            plain(&cause.to_string())
+        CertificateProblem::Other => (
+            format!(
+                "its certificate{subject} is not acceptable ({})",
+                plain(&cause.to_string())
+            ),
+            "`stream-hub serve` without --tls-cert makes one that is".to_owned(),
         ),
     }
 }
@@ -246,7 +287,10 @@ fn plain(text: &str) -> String {
 
 /// Verifies as rustls does, and explains refusals.
 #[derive(Debug)]
-pub(super) struct ServerVerifier(Arc<WebPkiServerVerifier>);
+pub(super) struct ServerVerifier {
+    webpki: Arc<WebPkiServerVerifier>,
+    roots: Arc<RootCertStore>,
+}
 
 impl ServerVerifier {
     /// Trusts these roots, which must not be empty.
@@ -254,10 +298,32 @@ impl ServerVerifier {
         roots: RootCertStore,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, rustls::Error> {
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-            .build()
-            .map(Self)
-            .map_err(|error| rustls::Error::General(error.to_string()))
+        let roots = Arc::new(roots);
+        let webpki =
+            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
+                .build()
+                .map_err(|error| rustls::Error::General(error.to_string()))?;
+        Ok(Self { webpki, roots })
+    }
+
+    /// What was refused for this problem.
+    fn presented(
+        &self,
+        problem: CertificateProblem,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Presented {
+        let certificates: Vec<_> = std::iter::once(end_entity)
+            .chain(intermediates)
+            .map(|certificate| certificate.clone().into_owned())
+            .collect();
+        let is_unknown = problem == CertificateProblem::Untrusted;
+        Presented {
+            missing: is_unknown
+                .then(|| chain::missing(&certificates, &self.roots))
+                .flatten(),
+            certificates,
+        }
     }
 }
 
@@ -270,13 +336,22 @@ impl ServerCertVerifier for ServerVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified =
-            self.0
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verified = self.webpki.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
         verified.map_err(|error| match error {
             rustls::Error::InvalidCertificate(cause) => {
                 let parsed = EndEntityCert::try_from(end_entity).ok();
-                let bad = BadCertificate::new(&cause, parsed.as_ref());
+                let mut bad = BadCertificate::new(&cause, parsed.as_ref());
+                bad.presented = Some(Box::new(self.presented(
+                    bad.problem,
+                    end_entity,
+                    intermediates,
+                )));
                 CertificateError::Other(OtherError(Arc::new(bad))).into()
             }
             error => error,
@@ -289,7 +364,8 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
+        self.webpki
+            .verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -298,19 +374,20 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
+        self.webpki
+            .verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.webpki.supported_verify_schemes()
     }
 
     fn requires_raw_public_keys(&self) -> bool {
-        self.0.requires_raw_public_keys()
+        self.webpki.requires_raw_public_keys()
     }
 
     fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
-        self.0.root_hint_subjects()
+        self.webpki.root_hint_subjects()
     }
 }
 

@@ -371,6 +371,11 @@ impl<L: LocalSocket, S: AsyncRead + AsyncWrite + Unpin> Pump<'_, L, S> {
                 let (code, reason) = (CloseFrame::POLICY, "the target was withdrawn");
                 self.stream.close(code, reason, limits::CLOSE).await;
             }
+            End::OutOfHours => {
+                drop(self.local);
+                let (code, reason) = (CloseFrame::POLICY, "the hours of the target are over");
+                self.stream.close(code, reason, limits::CLOSE).await;
+            }
             End::ByOperator => {
                 drop(self.local);
                 let (code, reason) = (CloseFrame::POLICY, "closed by an operator");

@@ -367,3 +367,49 @@ fn small_messages_overtake_bulk() {
         assert!(most <= 64, "{most} bytes before a key at {rate}");
     }
 }
+
+#[test]
+fn the_side_that_did_not_ask_takes_nothing() {
+    let now = Instant::now();
+    let alone = |id, frame| data_message(0, std::iter::once((id, frame)));
+    let refused = |(code, text)| Inner::Refused { code, text };
+    let no = || refused((RefusedCode::TimedOut, String::new()));
+    let data = || Inner::Data(Bytes::from_static(b"unasked"));
+    // A device opens nothing at a service, whether or not the service has opened something.
+    for has_opened in [false, true] {
+        for id in [1, 2, u32::MAX] {
+            let [(mut service, carrier), _] = pair(now);
+            if has_opened {
+                service.open().unwrap();
+            }
+            let open = service.receive(carrier, alone(id, Inner::Open), now);
+            assert_eq!(open, Err(Violation("a connection opened out of turn")));
+        }
+    }
+    // Nothing is said of a connection that nobody has opened.
+    for frame in [
+        Inner::Opened,
+        no(),
+        data(),
+        Inner::Fin,
+        Inner::Rst,
+        Inner::Credit(1),
+    ] {
+        for [mut end, _] in [pair(now), {
+            let [service, device] = pair(now);
+            [device, service]
+        }] {
+            let seen = end.0.receive(end.1, alone(1, frame.clone()), now);
+            assert_eq!(seen, Err(Violation("a connection that was never opened")));
+        }
+    }
+    // A service does not answer for a target.
+    for answer in [Inner::Opened, no()] {
+        let [_, (mut device, carrier)] = pair(now);
+        device.receive(carrier, alone(1, Inner::Open), now).unwrap();
+        let offset = device.received_bytes();
+        let message = data_message(offset, std::iter::once((1, answer)));
+        let seen = device.receive(carrier, message, now);
+        assert_eq!(seen, Err(Violation("a service does not open targets")));
+    }
+}

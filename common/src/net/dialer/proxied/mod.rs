@@ -27,13 +27,15 @@ const ADDRESSES: usize = 4;
 
 impl Dialer {
     /// The proxy that is the way to this host.
-    pub(in crate::net) fn proxy_to(&self, host: &str, port: u16) -> Option<&Arc<Proxy>> {
-        self.proxy.as_ref().filter(|proxy| proxy.is_for(host, port))
+    pub(in crate::net) fn proxy_to(&self, host: &str, port: u16) -> Option<Arc<Proxy>> {
+        let proxy = self.way().proxy.clone();
+        proxy.filter(|proxy| proxy.is_for(host, port))
     }
 
     /// The proxy that is the way to this host, as `HOST:PORT`; none if it is reached directly.
-    pub fn way_to(&self, host: &str, port: u16) -> Option<&str> {
-        self.proxy_to(host, port).map(|proxy| &*proxy.name)
+    pub fn way_to(&self, host: &str, port: u16) -> Option<Arc<str>> {
+        self.proxy_to(host, port)
+            .map(|proxy| Arc::clone(&proxy.name))
     }
 
     /// Has the proxy connect to a host. May be dropped at any time.
@@ -201,9 +203,14 @@ impl Opening<'_> {
             None => {
                 let connected_by = self.deadline.min(begun + limits::TCP_CONNECT);
                 let known = self.dialer.memory().resolved(host, port, begun);
-                let socket = self.dialer.connect(host, port, known, connected_by).await;
+                let socket = self
+                    .dialer
+                    .connect(host, port, known, connected_by, &|_| true)
+                    .await;
                 socket.map_err(|failed| match failed {
                     Failed::Unresolved(source) => ProxyError::Unresolved(source),
+                    // All are permitted here.
+                    Failed::Forbidden(_) => silent(ProxyStep::Accept, connected_by),
                     Failed::Unreached(unreached) => match unreached.explanation() {
                         Some(source) => ProxyError::Unreachable(source),
                         None => silent(ProxyStep::Accept, connected_by),
@@ -214,7 +221,7 @@ impl Opening<'_> {
         if self.proxy.address.protocol != Protocol::Https {
             return Ok(Either::Left(socket));
         }
-        let tls = without_certificate(&self.dialer.tls);
+        let tls = without_certificate(&self.dialer.trust());
         match handshake(&tls, host, socket, self.deadline).await {
             Ok(stream) => Ok(Either::Right(Box::new(stream))),
             Err(Unsecured::Silent) => Err(silent(ProxyStep::Handshake, self.deadline)),

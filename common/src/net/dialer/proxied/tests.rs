@@ -32,7 +32,7 @@ pub(crate) fn behind(protocol: Protocol, port: u16, credentials: Option<&str>) -
 async fn open(dialer: &Dialer, host: &str) -> Result<HostStream, DialError> {
     let proxy = dialer.proxy_to(host, 443).unwrap();
     let deadline = Instant::now() + limits::DIAL;
-    dialer.open_through(proxy, host, 443, deadline).await
+    dialer.open_through(&proxy, host, 443, deadline).await
 }
 
 async fn failure(dialer: &Dialer, host: &str) -> ProxyError {
@@ -56,7 +56,7 @@ async fn the_proxy_resolves_the_name_and_early_bytes_are_the_hosts() {
     let (proxy, port) = listener().await;
     let dialer = behind(Protocol::Http, port, None);
     assert_eq!(
-        dialer.way_to("no.such.name", 443),
+        dialer.way_to("no.such.name", 443).as_deref(),
         Some(format!("127.0.0.1:{port}").as_str())
     );
     assert_eq!(dialer.way_to("direct.example", 443), None);

@@ -23,7 +23,7 @@ const NO_PROXY: ProxyError = ProxyError::Malformed("an HTTP proxy");
 
 /// What came of one request.
 #[derive(Debug)]
-pub(in crate::net) enum Answer {
+pub enum Answer {
     /// The stream leads to the target. These bytes came behind the answer, and belong to the target.
     Open(BytesMut),
     /// The request is to be repeated, since the login has something else to send.
@@ -38,7 +38,7 @@ pub(in crate::net) enum Answer {
 ///
 /// # Errors
 /// [`ProxyError`].
-pub(in crate::net) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+pub async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     target: &str,
     login: &mut Login,
