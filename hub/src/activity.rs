@@ -30,7 +30,7 @@ pub async fn keep(state: HubState) {
             Ok(()) => has_failed = false,
             Err(error) if !has_failed => {
                 has_failed = true;
-                not_stored(&error, true);
+                not_stored(&state, &error, true);
             }
             Err(_) => {}
         }
@@ -43,8 +43,8 @@ pub async fn keep(state: HubState) {
 pub async fn finish(state: &HubState) {
     match timeout(LAST, store(state)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => not_stored(&error, false),
-        Err(_) => not_stored(&DiskBusy, false),
+        Ok(Err(error)) => not_stored(state, &error, false),
+        Err(_) => not_stored(state, &DiskBusy, false),
     }
 }
 
@@ -53,8 +53,11 @@ pub async fn finish(state: &HubState) {
 #[error("the disk is busy")]
 struct DiskBusy;
 
-fn not_stored(reason: Reason<'_>, is_retried: bool) {
-    Event::Fault(Fault::ActivityNotStored { reason, is_retried }).emit();
+fn not_stored(state: &HubState, reason: Reason<'_>, is_retried: bool) {
+    state.events.emit(Event::Fault(Fault::ActivityNotStored {
+        reason,
+        is_retried,
+    }));
 }
 
 async fn store(state: &HubState) -> Result<(), RegistryError> {

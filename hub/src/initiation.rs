@@ -2,6 +2,8 @@
 //! one seam between who asks for a stream and who holds the device: in a hub of several nodes the
 //! node that holds the device's hub session does all of this, so that URL and token are its own.
 
+use std::sync::Arc;
+
 use common::clock::unix_now;
 use common::identity::{DeviceIdentity, Leg, StreamId, StreamName};
 use common::secret::Secret;
@@ -9,10 +11,12 @@ use common::wire::initiation::Timeouts;
 use common::wire::stream::{Initiator, StreamRequest};
 use tokio::time::Instant;
 
-use crate::events::{self, Event, Outcome};
-use crate::legs::{ExpectRefused, Opener};
+use crate::events::audit::AuditStopped;
+use crate::events::{self, Event, Events, Outcome};
+use crate::legs::{ExpectRefused, Opener, Own};
 use crate::limits;
 use crate::pending::{AskRefused, NoAnswer};
+use crate::registry::RegistryError;
 use crate::state::HubState;
 use crate::streaming;
 
@@ -58,9 +62,36 @@ pub enum Refused {
     /// There are too many requests, or the hub is stopping.
     #[error(transparent)]
     Pending(#[from] AskRefused),
-    /// No token can be signed.
+    /// The token that it was asked for with was revoked meanwhile.
+    #[error("the token {0} was revoked")]
+    Revoked(Arc<str>),
+    /// The registry cannot be asked.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// It could not be recorded.
+    #[error(transparent)]
+    Audit(#[from] AuditStopped),
+    /// No token can be signed for its legs.
     #[error("the stream token cannot be made")]
-    Token,
+    NotSigned,
+}
+
+impl Refused {
+    /// Names it among a fixed set of words.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Rejected(_) => "rejected",
+            Self::NotOnline => "not_online",
+            Self::NoAnswer => "no_answer",
+            Self::Legs(ExpectRefused::TooMany(_)) | Self::Pending(AskRefused::TooMany(_)) => {
+                "throttled"
+            }
+            Self::Legs(ExpectRefused::Stopping) | Self::Pending(AskRefused::Stopping) => "stopping",
+            Self::Audit(_) => "audit",
+            Self::Revoked(_) => "revoked",
+            Self::NotSigned | Self::Registry(_) => "failed",
+        }
+    }
 }
 
 /// Who can bring a stream about.
@@ -76,6 +107,8 @@ pub trait Initiate {
 /// In the process that holds the device.
 impl Initiate for HubState {
     async fn initiate(&self, ask: Ask) -> Result<Accepted, Refused> {
+        // Before there is anything to record.
+        self.events.allow_streams()?;
         let stream = StreamId::random();
         let described = events::Stream {
             id: &stream,
@@ -83,8 +116,10 @@ impl Initiate for HubState {
             name: ask.name.as_str(),
             policy: &ask.opener.policy,
             peer: &ask.opener.peer,
+            person: ask.opener.person.as_deref(),
         };
         let undecided = Undecided {
+            events: &self.events,
             stream: described,
             is_decided: false,
         };
@@ -92,7 +127,10 @@ impl Initiate for HubState {
         undecided.decide(match &answered {
             Ok(_) => Outcome::Accepted,
             Err(Refused::Rejected(_)) => Outcome::Rejected,
-            Err(refused) => Outcome::NotAnswered(refused),
+            Err(refused) => Outcome::NotAnswered {
+                reason: refused,
+                kind: refused.kind(),
+            },
         });
         answered
     }
@@ -100,6 +138,7 @@ impl Initiate for HubState {
 
 /// A stream without an outcome: dropped, as its initiation is, it was given up.
 struct Undecided<'a> {
+    events: &'a Events,
     stream: events::Stream<'a>,
     is_decided: bool,
 }
@@ -107,14 +146,15 @@ struct Undecided<'a> {
 impl Undecided<'_> {
     fn decide(mut self, outcome: Outcome<'_>) {
         self.is_decided = true;
-        Event::Stream(self.stream, outcome).emit();
+        self.events.emit(Event::Stream(self.stream, outcome));
     }
 }
 
 impl Drop for Undecided<'_> {
     fn drop(&mut self) {
         if !self.is_decided {
-            Event::Stream(self.stream, Outcome::GivenUp).emit();
+            self.events
+                .emit(Event::Stream(self.stream, Outcome::GivenUp));
         }
     }
 }
@@ -142,12 +182,36 @@ async fn initiate(
         unix_now() + limits::STREAM_HANDSHAKE.as_secs() + limits::LEG_ARRIVAL.as_secs();
     let mint = |leg| {
         let token = state.tokens.mint(stream, leg, token_until);
-        token.map_err(|_| Refused::Token)
+        token.map_err(|_| Refused::NotSigned)
     };
     let device_url = streaming::url(&state.address, identity, stream, Leg::Device);
     let device_token = mint(Leg::Device)?;
     let token = mint(Leg::Service)?;
-    let expected = state.legs.expect(stream, identity, name, opener.clone())?;
+    let [of_policy, of_identity] = state
+        .quotas
+        .streams(&opener.policy, identity)
+        .map(|most| most.map(|most| usize::try_from(most).unwrap_or(usize::MAX)));
+    let own = Own {
+        of_identity,
+        of_policy,
+    };
+    let expected = state
+        .legs
+        .expect(stream, identity, name, opener.clone(), own)
+        .inspect_err(|refused| {
+            if let ExpectRefused::TooMany(over) = refused {
+                state
+                    .quotas
+                    .report(over, Some(&opener.policy), Some(identity));
+            }
+        })?;
+    // It was checked before the stream was entered: whoever has revoked it in between has found no
+    // stream to end.
+    if let Some(token) = &opener.token
+        && !state.registry.token_stands(token).await?
+    {
+        return Err(Refused::Revoked(Arc::clone(token)));
+    }
     let mut asked = state
         .pending
         .streams
@@ -157,8 +221,15 @@ async fn initiate(
             url: device_url,
             token: device_token,
             initiator: Some(initiator),
+        })
+        .inspect_err(|refused| {
+            if let AskRefused::TooMany(over) = refused {
+                state
+                    .quotas
+                    .report(over, Some(&opener.policy), Some(identity));
+            }
         })?;
-    Event::StreamRequested(described).emit();
+    state.events.emit(Event::StreamRequested(described));
     state.presence.wake(identity);
     let answered = async {
         let connect_by = (started + timeouts.connect).min(total);

@@ -10,7 +10,7 @@ use common::wire::method::MethodRequest;
 use common::wire::problem::ErrorCode;
 use tokio::time::{Duration, Instant};
 
-use crate::events::{Event, Method, MethodOutcome};
+use crate::events::{Event, Events, Method, MethodOutcome};
 use crate::limits;
 use crate::pending::{AskRefused, MethodAnswer, MethodCall, NoAnswer};
 use crate::refusal::Refusal;
@@ -59,9 +59,9 @@ pub enum NotInvoked {
 impl From<NotInvoked> for Refusal {
     fn from(error: NotInvoked) -> Self {
         let code = match error {
+            NotInvoked::Pending(AskRefused::TooMany(over)) => return Self::from(over),
             NotInvoked::NotOnline => ErrorCode::DEVICE_NOT_ONLINE,
             NotInvoked::NoAnswer => ErrorCode::GATEWAY_TIMEOUT,
-            NotInvoked::Pending(AskRefused::TooMany) => ErrorCode::THROTTLING,
             NotInvoked::Pending(AskRefused::Stopping) => ErrorCode::SERVICE_UNAVAILABLE,
         };
         Self::new(code, error.to_string())
@@ -85,6 +85,7 @@ pub trait Invoke {
 impl Invoke for HubState {
     async fn invoke(&self, call: &Invocation) -> Result<MethodAnswer, NotInvoked> {
         let undecided = Undecided {
+            events: &self.events,
             method: Method {
                 name: call.name.as_str(),
                 device: &call.identity,
@@ -106,6 +107,7 @@ impl Invoke for HubState {
 
 /// A call without an outcome: dropped, as its invocation is, it was given up.
 struct Undecided<'a> {
+    events: &'a Events,
     method: Method<'a>,
     is_decided: bool,
 }
@@ -113,15 +115,24 @@ struct Undecided<'a> {
 impl Undecided<'_> {
     fn decide(mut self, outcome: MethodOutcome<'_>) {
         self.is_decided = true;
-        Event::Method(self.method, outcome).emit();
+        self.events.emit(Event::Method(self.method, outcome));
     }
 }
 
 impl Drop for Undecided<'_> {
     fn drop(&mut self) {
         if !self.is_decided {
-            Event::Method(self.method, MethodOutcome::GivenUp).emit();
+            self.events
+                .emit(Event::Method(self.method, MethodOutcome::GivenUp));
         }
+    }
+}
+
+fn report(state: &HubState, refused: &AskRefused, call: &Invocation) {
+    if let AskRefused::TooMany(over) = refused {
+        state
+            .quotas
+            .report(over, Some(&call.caller.policy), Some(&call.identity));
     }
 }
 
@@ -141,7 +152,8 @@ async fn invoke(state: &HubState, call: &Invocation) -> Result<MethodAnswer, Not
                 request_id,
             },
             payload: payload.clone(),
-        })?;
+        })
+        .inspect_err(|refused| report(state, refused, call))?;
     state.presence.wake(identity);
     let is_here = || state.presence.takes_methods(identity);
     if !is_here() {

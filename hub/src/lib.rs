@@ -13,10 +13,12 @@
 //! Nothing points back: the layers stand in `docs/architecture.md`, and `scripts/arrows` keeps
 //! them.
 
+pub mod access;
 pub mod activity;
 pub mod admission;
 pub mod answer;
 pub mod api;
+pub mod approvals;
 pub mod auth;
 pub mod cli;
 pub mod commands;
@@ -25,6 +27,7 @@ pub mod data_dir;
 pub mod device_session;
 pub mod documents;
 pub mod events;
+mod follow;
 mod inherited;
 pub mod initiation;
 pub mod invocation;
@@ -34,9 +37,14 @@ pub mod legs;
 pub mod limits;
 pub mod listen;
 pub mod listeners;
+pub mod local_login;
+pub mod noted;
+mod observed;
+pub mod oidc;
 pub mod pending;
 pub mod presence;
 pub mod query;
+pub mod quotas;
 pub mod refusal;
 pub mod registry;
 pub mod relay;
@@ -47,3 +55,6 @@ pub mod state;
 pub mod streaming;
 pub mod telemetry;
 pub mod tls;
+pub mod usage;
+
+pub use follow::Followed;

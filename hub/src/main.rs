@@ -2,13 +2,15 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use common::reload::Reloads;
 use common::settings::{self, Sources};
 use common::shutdown::{self, Interrupted};
 use common::{command_line, descriptors, limits, output, report, telemetry};
+use hub::Followed;
 use hub::cli::{AdminCommand, Cli, Command};
-use hub::config::ServeConfig;
+use hub::config::{Reader, ServeConfig};
 use hub::server::Server;
-use hub::{commands, config};
+use hub::{commands, config, local_login};
 use tokio::runtime::Runtime;
 
 // Gives freed memory back to the system by itself; the C library's keeps it (docs/performance.md).
@@ -34,14 +36,21 @@ fn main() -> ExitCode {
         Ok(sources) => sources,
         Err(error) => return report::usage(&error),
     };
-    let _flush = match config::log_level(&cli, &sources) {
-        Ok(level) => telemetry::init(level),
+    let _flush = match config::log_level(&cli, &sources)
+        .and_then(|level| Ok((level, config::log_format(&cli, &sources)?)))
+    {
+        Ok((level, form)) => telemetry::init(level, form),
         Err(error) => return report::usage(&error),
     };
-    #[cfg(unix)]
-    if matches!(cli.command, Command::Admin(_))
+    if let Command::Admin(command) = &cli.command
         && let Ok(data_dir) = config::data_dir(&cli, &sources)
     {
+        if matches!(command, AdminCommand::Enrol(args) if args.login)
+            && let Err(error) = local_login::run(&data_dir)
+        {
+            return report::failure(&error);
+        }
+        #[cfg(unix)]
         become_owner(&data_dir);
     }
     let runtime = match Runtime::new() {
@@ -66,12 +75,24 @@ async fn run(cli: Cli, sources: &Sources<'_>) -> Result<ExitCode, Interrupted> {
         Ok(data_dir) => data_dir,
         Err(error) => return Ok(report::usage(&error)),
     };
-    match cli.command {
+    match cli.command.clone() {
         Command::Serve(args) => {
             let is_check = args.check_config;
-            match config::serve(args, data_dir, sources) {
-                Ok(config) if is_check => Ok(check(&config)),
-                Ok(config) => serve(config).await,
+            let read = Reader::new(cli, args, sources).and_then(|reader| {
+                let (current, files) = reader.read(&settings::of_process)?;
+                Ok((reader, current, files))
+            });
+            match read {
+                Ok((_, current, _)) if is_check => Ok(check(&current.config)),
+                Ok((reader, current, files)) => {
+                    let reloads = Reloads::new(files);
+                    serve(Followed {
+                        current,
+                        reader,
+                        reloads,
+                    })
+                    .await
+                }
                 Err(error) => Ok(report::usage(&error)),
             }
         }
@@ -89,18 +110,24 @@ fn check(config: &ServeConfig) -> ExitCode {
     }
 }
 
-async fn serve(config: ServeConfig) -> Result<ExitCode, Interrupted> {
-    let server = match Server::bind(config).await {
+async fn serve(followed: Followed) -> Result<ExitCode, Interrupted> {
+    let server = match Server::bind(followed.current.config.clone()).await {
         Ok(server) => server,
         Err(error) if error.is_usage() => return Ok(report::usage(&error)),
         Err(error) => return Ok(report::failure(&error)),
     };
+    #[cfg(feature = "otel")]
+    if let Err(error) = common::otel::start("stream-hub", env!("CARGO_PKG_VERSION")) {
+        return Ok(report::usage(&error));
+    }
     shutdown::with_signals(|stop| {
         // The program that started us reads these lines: they do not depend on the log level.
         output::stderr().text(&server.announcement());
-        server.run(stop)
+        server.run_following(Some(followed), stop)
     })
     .await?;
+    #[cfg(feature = "otel")]
+    common::otel::finish().await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -128,7 +155,11 @@ fn become_owner(data_dir: &Path) {
     if let (Some(owner), Ok(program)) = (owner, std::env::current_exe()) {
         let mut command = std::process::Command::new(program);
         command
-            .args(std::env::args_os().skip(1))
+            .args(
+                std::env::args_os()
+                    .skip(1)
+                    .filter(|arg| arg != local_login::OPTION),
+            )
             .uid(owner.uid())
             .gid(owner.gid());
         // It comes back only with an error.

@@ -1,17 +1,17 @@
 //! What was changed in the registry, by this process or by an operator's command
 //! beside it, takes effect on what runs: within a second, sessions and streams of
-//! identities that may no longer connect end.
+//! identities that may no longer connect end. The same goes for revocation lists of CAs.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use common::identity::DeviceId;
+use common::identity::{DeviceId, DeviceIdentity};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::auth::AuthError;
 use crate::events::{Event, Fault};
 use crate::presence::EndReason;
-use crate::registry::{RegistryError, Status};
+use crate::registry::{OpenStreams, RegistryError, Status};
 use crate::state::HubState;
 
 /// How often the registry is asked for changes: each look wakes an idle machine.
@@ -21,43 +21,99 @@ const LOOK: Duration = Duration::from_millis(500);
 ///
 /// Ends by being dropped.
 pub async fn follow(state: HubState) {
-    let mut point = 0;
+    let mut place = Place::default();
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match look(&state, point).await {
-            Ok(upto) => point = upto,
-            // The point stays: what was missed is seen at the next look.
-            Err(error) => Event::Fault(Fault::ChangesNotFollowed(&error)).emit(),
+        // When it fails, the place stays: what was missed is seen at the next look.
+        if let Err(error) = look(&state, &mut place).await {
+            state
+                .events
+                .emit(Event::Fault(Fault::ChangesNotFollowed(&error)));
         }
     }
 }
 
-async fn look(state: &HubState, point: u64) -> Result<u64, RegistryError> {
-    let changes = state.registry.changes_since(point).await?;
+/// How far the changes were followed.
+#[derive(Default)]
+struct Place {
+    /// Zero: not yet.
+    point: u64,
+    /// The CAs of devices, or what they revoke, have changed, and not everyone was looked at since.
+    is_other_trust: bool,
+}
+
+async fn look(state: &HubState, place: &mut Place) -> Result<(), RegistryError> {
+    let changes = state.registry.changes_since(place.point).await?;
+    let authorities = state.auth.authorities();
+    place.is_other_trust |= if changes.gap || place.point == 0 {
+        authorities.read(&*state.registry, &state.events).await?
+    } else {
+        authorities.read_crls(&state.events).await?
+    };
     for identity in &changes.identities {
-        Event::IdentityChanged { device: identity }.emit();
+        state
+            .events
+            .emit(Event::IdentityChanged { device: identity });
     }
-    let mut devices: HashSet<DeviceId> = changes
+    // Each look at the tables is one pass, however many devices were changed.
+    let devices: HashSet<DeviceId> = changes
         .identities
         .into_iter()
         .map(|identity| identity.device)
         .collect();
-    if changes.gap {
-        // What happened is no longer known in full: look at everyone who is here.
-        devices.extend(state.presence.devices());
-        devices.extend(state.legs.devices());
+    if !devices.is_empty() {
+        enforce(state, |identity| devices.contains(&identity.device)).await?;
     }
-    for device in &devices {
-        enforce(state, device).await?;
+    if changes.tokens || changes.gap {
+        end_revoked(state).await?;
     }
-    Ok(changes.upto)
+    if changes.gap || place.is_other_trust {
+        // What happened is not known in full: look at everyone who is here.
+        enforce(state, |_| true).await?;
+    }
+    *place = Place {
+        point: changes.upto,
+        is_other_trust: false,
+    };
+    Ok(())
 }
 
-/// Ends what a device and its modules may no longer have.
-async fn enforce(state: &HubState, device: &DeviceId) -> Result<(), RegistryError> {
-    for (identity, credential) in state.presence.of_device(device) {
+/// Ends the streams of tokens that were revoked so, and of people that were shut out so.
+async fn end_revoked(state: &HubState) -> Result<(), RegistryError> {
+    let tokens = state.legs.tokens();
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    let people = state.registry.shut_out_people().await?;
+    let is_out = |name: &str| {
+        let mut people = people.iter();
+        people.any(|it| it.streams == OpenStreams::End && it.person == name)
+    };
+    for (token, person) in tokens {
+        let row = match state.registry.issued_token(&token).await {
+            Err(RegistryError::Damaged { .. }) => None,
+            row => row?,
+        };
+        let is_revoked = row.is_some_and(|row| row.revoked == Some(OpenStreams::End));
+        // Its token may have expired and be gone, and the stream goes on.
+        if is_revoked || person.is_some_and(|person| is_out(&person)) {
+            state
+                .events
+                .emit(Event::TokenStreamsEnded { token: &token });
+            state.legs.end_all_of_token(&token);
+        }
+    }
+    Ok(())
+}
+
+/// Ends what some devices and modules may no longer have.
+async fn enforce(
+    state: &HubState,
+    is_meant: impl Fn(&DeviceIdentity) -> bool,
+) -> Result<(), RegistryError> {
+    for (identity, credential) in state.presence.sessions(&is_meant) {
         match state.auth.still_valid(&identity, &credential).await {
             Ok(()) => {}
             // Another identity's damage is no reason to look away from the others, and who
@@ -66,19 +122,26 @@ async fn enforce(state: &HubState, device: &DeviceId) -> Result<(), RegistryErro
                 return Err(error);
             }
             Err(_) => {
-                Event::SessionRevoked { device: &identity }.emit();
+                state
+                    .events
+                    .emit(Event::SessionRevoked { device: &identity });
                 state.presence.end(&identity, EndReason::Revoked);
             }
         }
     }
     // Streams live on without their device's session: they have their own rule.
-    for identity in state.legs.identities_of(device) {
+    for identity in state.legs.identities() {
+        if !is_meant(&identity) {
+            continue;
+        }
         let known = match state.registry.identity(&identity).await {
             Err(RegistryError::Damaged { .. }) => None,
             known => known?,
         };
         if known.is_none_or(|identity| identity.status == Status::Disabled) {
-            Event::StreamsRevoked { device: &identity }.emit();
+            state
+                .events
+                .emit(Event::StreamsRevoked { device: &identity });
             state.pending.end_all(&identity);
             state.legs.end_all(&identity);
         }

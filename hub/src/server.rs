@@ -4,28 +4,40 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use common::hub_address::HubAddress;
+use common::admin::{Admin, AdminError};
+use common::hub_address::{HTTPS_PORT, HubAddress};
+use common::optional::or_never;
+use common::permits::Permits;
 use common::service_manager::{self, Watchdog};
+use common::tls::TlsConfigError;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::activity;
 use crate::admission::Strangers;
+use crate::approvals::{self, Webhook, WebhookError};
 use crate::config::{AmqpsListen, ServeConfig};
 use crate::data_dir::{DataDir, DataDirError, ServeLock};
-use crate::events::{Event, Fault};
+use crate::events::audit::{Audit, AuditError};
+use crate::events::{self, Event, Events, Fault};
+use crate::follow::{Followed, Followers, follow};
 use crate::inherited::Inherited;
 use crate::jobs;
 use crate::limits;
-use crate::listeners::{self, AmqpListener, HttpListener, MqttListener, ServerTls};
+use crate::listeners::{self, AmqpListener, HttpListener, Listening, MqttListener, ServerTls};
+use crate::noted;
+use crate::observed::Observed;
+use crate::oidc::Provider;
 use crate::registry::RegistryError;
 use crate::registry::SqliteRegistry;
 use crate::revocation;
 use crate::state::HubState;
 use crate::tls::{Certificate, CertificateError};
+use crate::usage;
 
 /// The most that is waited at the end for what devices have written.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -42,9 +54,21 @@ pub enum ServeError {
     /// The certificate is not usable.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The webhook's files are not usable.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
+    /// The files of TLS are not usable.
+    #[error(transparent)]
+    TlsFiles(#[from] TlsConfigError),
+    /// The audit log is not usable.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// TLS is not usable.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
+    /// The admin listener cannot be bound.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// A port cannot be bound.
     #[error("cannot listen on {address}{}", advice(source, option))]
     Bind {
@@ -63,8 +87,9 @@ impl ServeError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::DataDir(error) => error.is_usage(),
-            // A certificate, or a key that does not fit it, of the operator's.
-            Self::Certificate(CertificateError::File(_) | CertificateError::Unusable(_)) => true,
+            Self::Certificate(error) => error.is_usage(),
+            Self::TlsFiles(_) | Self::Webhook(_) => true,
+            Self::Audit(AuditError::File { .. }) => true,
             _ => false,
         }
     }
@@ -92,6 +117,8 @@ const GOODBYES: Duration = limits::DRAIN;
 /// A hub that is bound and ready to run.
 pub struct Server {
     state: HubState,
+    /// Who is told of approvals.
+    webhook: Option<Webhook>,
     data_dir: DataDir,
     /// Held as long as the folder is in use.
     _lock: ServeLock,
@@ -99,6 +126,7 @@ pub struct Server {
     https: TcpListener,
     mqtts: Option<TcpListener>,
     amqps: Option<TcpListener>,
+    admin: Option<Admin>,
     https_tls: ServerTls,
     /// Of MQTT and of AMQP.
     mqtts_tls: ServerTls,
@@ -114,7 +142,9 @@ impl Server {
     pub async fn bind(config: ServeConfig) -> Result<Self, ServeError> {
         let data_dir = DataDir::open(&config.data_dir)?;
         let lock = data_dir.lock()?;
-        let registry = SqliteRegistry::open(&data_dir)?;
+        let audit = Audit::open(&config.audit, data_dir.path())?;
+        let events = Events::new(audit);
+        let registry = SqliteRegistry::open(&data_dir)?.reporting_to(&events);
         let mut inherited = Inherited::of_process();
         let mut bind = |address, option| match inherited.take(address) {
             Some(listener) => Ok(listener),
@@ -127,20 +157,52 @@ impl Server {
             AmqpsListen::IfFree(at) => bind(at, "--amqps").ok(),
             AmqpsListen::Off => None,
         };
+        let admin = Admin::bind(config.admin).await?;
         let address = config.advertised(&data_dir.address()?, local_address(&https)?.port());
-        let certificate = Certificate::load(config.certificate, data_dir.tls()?, address.name())?;
+        let certificate =
+            Certificate::load(config.certificate, data_dir.tls()?, address.name(), &events)?;
         data_dir.store_address(&address)?;
+        let https_tls = match certificate.challenges() {
+            Some(challenges) => {
+                let (host, port) = (address.name(), local_address(&https)?.port());
+                if port != HTTPS_PORT {
+                    events.emit(Event::Acme(events::Acme::OtherPort { host, port }));
+                }
+                ServerTls::with_challenges(challenges, &[b"http/1.1"], &events)?
+            }
+            None => ServerTls::new(certificate.slot(), &[b"http/1.1"], &events)?,
+        };
+        let webhook = config
+            .access
+            .webhook
+            .as_ref()
+            .map(Webhook::new)
+            .transpose()?;
+        let provider = config.access.oidc.map(Provider::new).transpose()?;
+        let state = HubState::new(address, Arc::new(registry), config.limits, events)
+            .with_certificate(certificate.slot())
+            .with_provider(provider);
+        state
+            .access
+            .set(config.access.rules.map(|(_, rules)| rules));
+        // No device is to be refused because its CA is not known yet.
+        state
+            .auth
+            .authorities()
+            .read(&*state.registry, &state.events)
+            .await?;
         Ok(Self {
-            https_tls: ServerTls::new(certificate.slot(), &[b"http/1.1"])?,
-            mqtts_tls: ServerTls::new(certificate.slot(), &[])?,
-            state: HubState::new(address, Arc::new(registry), config.limits)
-                .with_certificate(certificate.slot()),
+            https_tls,
+            mqtts_tls: ServerTls::new(certificate.slot(), &[], &state.events)?,
+            state,
+            webhook,
             data_dir,
             _lock: lock,
             certificate,
             https,
             mqtts,
             amqps,
+            admin,
         })
     }
 
@@ -173,6 +235,14 @@ impl Server {
         self.amqps.as_ref().map(TcpListener::local_addr).transpose()
     }
 
+    /// Where metrics and health checks are answered, if they are.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn admin_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.admin.as_ref().map(Admin::address).transpose()
+    }
+
     /// One readable line per listener, then `ready`: for stderr.
     pub fn announcement(&self) -> String {
         let mut text = String::new();
@@ -191,13 +261,18 @@ impl Server {
             }
             _ => text += "mqtts: off\n",
         }
+        if let Ok(Some(address)) = self.admin_address() {
+            text += &format!("admin: metrics and health checks are at http://{address}\n");
+        }
         text + "ready\n"
     }
 
     fn report_listeners(&self) {
         let started = |protocol, address: io::Result<SocketAddr>| {
             if let Ok(address) = address {
-                Event::ListenerStarted { protocol, address }.emit();
+                self.state
+                    .events
+                    .emit(Event::ListenerStarted { protocol, address });
             }
         };
         started("HTTPS", self.https_address());
@@ -221,7 +296,16 @@ impl Server {
     ///
     /// [`Limits::drain`]: crate::limits::Limits::drain
     pub async fn run(self, stop: CancellationToken) {
-        let limits = Arc::clone(&self.state.limits);
+        self.run_following(None, stop).await;
+    }
+
+    /// The same, with a configuration that is followed while it runs.
+    pub async fn run_following(self, mut followed: Option<Followed>, stop: CancellationToken) {
+        if let Some(followed) = &mut followed {
+            followed.reloads.arm();
+        }
+        let limits = self.state.limits.now();
+        let events = self.state.events.clone();
         let tasks = TaskTracker::new();
         let stop_listening = CancellationToken::new();
         let stop_requests = CancellationToken::new();
@@ -237,32 +321,36 @@ impl Server {
             stop_sessions: stop_sessions.clone(),
         });
         let strangers = Strangers::new(&limits);
+        let listening = Listening {
+            strangers: strangers.clone(),
+            events: events.clone(),
+            stop: stop_listening.clone(),
+            tasks: tasks.clone(),
+        };
+        let most = listeners::most(limits.connections);
+        // What is refused on AMQP's port takes from MQTT's half.
+        let [http_permits, mqtt_permits] = [Permits::new(most), Permits::new(most)];
         tasks.spawn(listeners::run(
-            self.https,
-            listeners::permits(limits.connections),
-            strangers.clone(),
-            stop_listening.clone(),
-            tasks.clone(),
+            ("https", self.https),
+            Arc::clone(&http_permits),
+            listening.clone(),
             Some(Watchdog::new()),
             move |socket, peer, permit, place| Arc::clone(&http).serve(socket, peer, permit, place),
         ));
-        // What is refused on AMQP's port takes from MQTT's half.
-        let mqtt_permits = listeners::permits(limits.connections);
         if let Some(listener) = self.amqps {
             if let Ok(address) = listener.local_addr() {
-                Event::AmqpListenerStarted { address }.emit();
+                events.emit(Event::AmqpListenerStarted { address });
             }
             let amqp = AmqpListener {
                 tls: self.mqtts_tls.clone(),
                 name: self.state.address.name().to_owned(),
+                events: events.clone(),
                 stop: stop_requests.clone(),
             };
             tasks.spawn(listeners::run(
-                listener,
+                ("amqps", listener),
                 Arc::clone(&mqtt_permits),
-                strangers.clone(),
-                stop_listening.clone(),
-                tasks.clone(),
+                listening.clone(),
                 None,
                 move |socket, peer, permit, place| amqp.clone().serve(socket, peer, permit, place),
             ));
@@ -274,29 +362,50 @@ impl Server {
                 stop: stop_sessions.clone(),
             });
             tasks.spawn(listeners::run(
-                listener,
-                mqtt_permits,
-                strangers,
-                stop_listening.clone(),
-                tasks.clone(),
+                ("mqtts", listener),
+                Arc::clone(&mqtt_permits),
+                listening.clone(),
                 None,
                 move |socket, peer, permit, place| {
                     Arc::clone(&mqtt).serve(socket, peer, permit, place)
                 },
             ));
         }
+        let stopping = CancellationToken::new();
+        let permits = [&http_permits, &mqtt_permits];
+        // To the end of the hub: it shows that the hub is stopping, and how far that is. Aborted when
+        // this is dropped.
+        let mut administering = JoinSet::new();
+        if let Some(admin) = self.admin {
+            let observed = Observed::new(&self.state, &strangers, permits, &stopping);
+            administering.spawn(admin.run(observed, CancellationToken::new()));
+        }
         let legs = self.state.legs.clone();
+        let followers = Followers {
+            state: &self.state,
+            strangers: &strangers,
+            permits: [&http_permits, &mqtt_permits],
+            certificate: &self.certificate,
+        };
+        let following = or_never(followed.map(|followed| follow(followed, followers)));
         tokio::select! {
             () = stop.cancelled() => {}
+            // Its terminal was closed.
+            () = following => {}
             // None of these ends by itself.
             () = legs.sweep() => {}
             () = revocation::follow(self.state.clone()) => {}
             () = activity::keep(self.state.clone()) => {}
+            () = usage::keep(self.state.clone()) => {}
             () = jobs::follow(self.state.clone()) => {}
+            () = approvals::follow(self.state.clone(), self.webhook) => {}
+            () = noted::follow(self.state.clone()) => {}
             () = self.certificate.keep_fresh() => {}
         }
+        // Not ready: who distributes clients looks away.
+        stopping.cancel();
         service_manager::stopping();
-        Event::Stopping.emit();
+        events.emit(Event::Stopping);
         // No new strangers,
         stop_listening.cancel();
         // no new streams, and no leg waits for one that cannot come;
@@ -304,7 +413,7 @@ impl Server {
         self.state.pending.close();
         legs.close();
         // what was promised gets its grace,
-        let grace = Instant::now() + limits.drain;
+        let grace = Instant::now() + self.state.limits.now().drain;
         while legs.count() > 0 && Instant::now() < grace {
             sleep_until((Instant::now() + Duration::from_millis(50)).min(grace)).await;
         }
@@ -315,14 +424,15 @@ impl Server {
         tasks.close();
         let in_time = timeout(GOODBYES, tasks.wait()).await.is_ok();
         activity::finish(&self.state).await;
+        usage::finish(&self.state).await;
         if timeout(SETTLE, self.state.registry.settle()).await.is_err() {
-            Event::Fault(Fault::WritesNotStored).emit();
+            events.emit(Event::Fault(Fault::WritesNotStored));
         }
-        Event::Stopped {
+        events.emit(Event::Stopped {
             streams_cut,
             in_time,
-        }
-        .emit();
+        });
+        events.finish().await;
     }
 }
 

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use common::hub_address::HubAddress;
 use tokio_rustls::server::TlsStream;
 
+use crate::access::AccessInForce;
 use crate::admission::Guarded;
 use crate::auth::{Authenticator, StreamTokens};
+use crate::events::Events;
 use crate::legs::Legs;
-use crate::limits::Limits;
+use crate::limits::{Limits, LimitsInForce};
+use crate::oidc::Provider;
 use crate::pending::Pending;
 use crate::presence::Presence;
+use crate::quotas::Quotas;
 use crate::registry::{Activity, Identity, Registry, activity};
 use crate::schedule::Schedule;
 use crate::telemetry::RecentTelemetry;
@@ -34,6 +38,8 @@ pub struct HubState {
     pub presence: Presence,
     /// Requests that wait for a device's answer.
     pub pending: Pending,
+    /// What each one may have.
+    pub quotas: Quotas,
     /// Jobs that run.
     pub schedule: Schedule,
     /// Streams, and their legs on the way.
@@ -45,27 +51,59 @@ pub struct HubState {
     /// When this hub has started, Unix microseconds.
     pub started: u64,
     /// What an operator has tuned.
-    pub limits: Arc<Limits>,
+    pub limits: LimitsInForce,
+    /// Where what happens is reported.
+    pub events: Events,
+    /// Who may do what.
+    pub access: AccessInForce,
+    /// Who says who somebody is, if anybody does.
+    pub provider: Option<Arc<Provider>>,
     /// The certificate that listeners show; `None` where there are none.
     pub certificate: Option<Arc<CertificateSlot>>,
 }
 
 impl HubState {
-    /// A hub of this address over this registry, within these limits.
-    pub fn new(address: HubAddress, registry: Arc<dyn Registry>, limits: Limits) -> Self {
+    /// A hub of this address over this registry, within these limits, that reports what happens to
+    /// `events`.
+    pub fn new(
+        address: HubAddress,
+        registry: Arc<dyn Registry>,
+        limits: Limits,
+        events: Events,
+    ) -> Self {
         Self {
             auth: Authenticator::new(Arc::clone(&registry), address.clone()),
             tokens: Arc::new(StreamTokens::new(address.hub_name())),
             presence: Presence::default(),
             pending: Pending::new(limits.pending_per_device),
+            quotas: Quotas::new(&limits, events.clone()),
             schedule: Schedule::default(),
             telemetry: RecentTelemetry::default(),
-            legs: Legs::new(&limits),
+            legs: Legs::new(&limits, events.clone()),
             registry,
             address,
             started: activity::now(),
-            limits: Arc::new(limits),
+            limits: LimitsInForce::new(limits),
+            events,
+            access: AccessInForce::default(),
+            provider: None,
             certificate: None,
+        }
+    }
+
+    /// From now on these limits hold. What is open stays open.
+    pub fn set_limits(&self, limits: Limits) {
+        self.quotas.set_limits(&limits);
+        self.legs.set_limits(&limits);
+        self.pending.set_most(limits.pending_per_device);
+        self.limits.set(limits);
+    }
+
+    /// The same for people that this provider knows.
+    pub fn with_provider(self, provider: Option<Provider>) -> Self {
+        Self {
+            provider: provider.map(Arc::new),
+            ..self
         }
     }
 

@@ -49,6 +49,14 @@ fn may<C: Clock>(limiter: &Limiter<C>, source: Network) -> bool {
     limiter.check_key(&source).is_ok()
 }
 
+/// How long the answer waits to a connection that was answered so before, so many times in a row.
+pub(super) fn delay(before: u32) -> Duration {
+    match before.checked_sub(AT_ONCE) {
+        None => Duration::ZERO,
+        Some(more) => FIRST_DELAY.saturating_mul(1 << more.min(8)).min(DELAY),
+    }
+}
+
 /// The refusals of late, by address.
 pub struct Refusals<C: Clock = MonotonicClock>(Limiter<C>);
 
@@ -71,10 +79,7 @@ impl<C: Clock> Refusals<C> {
         if !may(&self.0, source) {
             return (DELAY, Verdict::Close);
         }
-        let delay = match before.checked_sub(AT_ONCE) {
-            None => Duration::ZERO,
-            Some(more) => FIRST_DELAY.saturating_mul(1 << more.min(8)).min(DELAY),
-        };
+        let delay = delay(before);
         let verdict = if before + 1 >= LAST {
             Verdict::Close
         } else {

@@ -14,13 +14,12 @@ use common::network::Network;
 use tokio_util::sync::CancellationToken;
 
 use super::guarded::{Allowance, Beyond};
-use super::refusals::{FirstTime, Refusals, Verdict};
+use super::refusals::{self, FirstTime, Refusals, Verdict};
 use crate::limits::Limits;
 
 /// Fewer are no use.
 const LEAST: usize = 16;
-/// One address has at most one in so many of these places: behind it may be a whole site
-/// whose devices come back at once.
+/// One address has at most one in so many of these places.
 const SHARE_OF_ONE: usize = 2;
 /// Bytes of a whole TLS handshake: keys of some 1.2 KiB, a ticket and a chain of certificates,
 /// of which three of RSA 4096 are some 6 KiB.
@@ -32,12 +31,33 @@ pub struct Strangers(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    bounds: Mutex<Bounds>,
+    amqp: FirstTime,
+    table: Mutex<Table>,
+}
+
+/// What the limits say; they may change.
+#[derive(Debug, Clone)]
+struct Bounds {
     most: usize,
     most_of_one: usize,
     handshake: Duration,
-    refusals: Refusals,
-    amqp: FirstTime,
-    table: Mutex<Table>,
+    refusals: Arc<Refusals>,
+    /// What these are by.
+    limits: Limits,
+}
+
+impl Bounds {
+    fn new(most: usize, limits: &Limits) -> Self {
+        let most = most.max(LEAST);
+        Self {
+            most,
+            most_of_one: limits.strangers_per_address.min(most / SHARE_OF_ONE),
+            handshake: limits.handshake,
+            refusals: Arc::new(Refusals::new(limits.refusals, limits.refusals_per_second)),
+            limits: limits.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -52,17 +72,28 @@ impl Strangers {
     /// With the share of this process's descriptors, and the time for each of their steps, that
     /// the limits give them.
     pub fn new(limits: &Limits) -> Self {
-        let most = descriptors::room(limits.strangers, 1, limits.strangers_share);
-        Self::of(most, limits)
+        Self::of(most(limits), limits)
+    }
+
+    /// From now on these limits hold. Who was refused of late is only forgotten where the limits of
+    /// refusals are others.
+    pub fn set_limits(&self, limits: &Limits) {
+        let mut bounds = self.bounds_mut();
+        let mut new = Bounds::new(most(limits), limits);
+        let refusals = |of: &Limits| (of.refusals, of.refusals_per_second);
+        if refusals(limits) == refusals(&bounds.limits) {
+            new.refusals = Arc::clone(&bounds.refusals);
+        }
+        *bounds = new;
+    }
+
+    fn bounds_mut(&self) -> MutexGuard<'_, Bounds> {
+        lock(&self.0.bounds)
     }
 
     fn of(most: usize, limits: &Limits) -> Self {
-        let most = most.max(LEAST);
         Self(Arc::new(Shared {
-            most,
-            most_of_one: most / SHARE_OF_ONE,
-            handshake: limits.handshake,
-            refusals: Refusals::new(limits.refusals, limits.refusals_per_second),
+            bounds: Mutex::new(Bounds::new(most, limits)),
             amqp: FirstTime::new(),
             table: Mutex::default(),
         }))
@@ -72,16 +103,25 @@ impl Strangers {
         lock(&self.0.table)
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.table().places.len()
+    }
+
     /// A place for a connection from this address. Where there is none left, for the address
     /// or for all, the oldest there is asked to go.
     pub fn admit(&self, address: IpAddr) -> Place {
         let source = Network::of(address);
         let gone = CancellationToken::new();
+        let (most, most_of_one) = {
+            let bounds = self.bounds_mut();
+            (bounds.most, bounds.most_of_one)
+        };
         let mut table = self.table();
         let of_source = table.of_source.get(&source);
         let oldest = match of_source {
-            Some(numbers) if numbers.len() >= self.0.most_of_one => numbers.first().copied(),
-            _ if table.places.len() >= self.0.most => table.places.keys().next().copied(),
+            Some(numbers) if numbers.len() >= most_of_one => numbers.first().copied(),
+            _ if table.places.len() >= most => table.places.keys().next().copied(),
             _ => None,
         };
         if let Some(number) = oldest
@@ -102,8 +142,13 @@ impl Strangers {
             // A client's first request may come with the end of its handshake: it waits.
             allowance: Arc::new(Allowance::new(HANDSHAKE, Beyond::Wait)),
             refused: AtomicU32::new(0),
+            throttled: AtomicU32::new(0),
         }
     }
+}
+
+fn most(limits: &Limits) -> usize {
+    descriptors::room(limits.strangers, 1, limits.strangers_share)
 }
 
 impl Table {
@@ -128,6 +173,8 @@ pub struct Place {
     gone: CancellationToken,
     allowance: Arc<Allowance>,
     refused: AtomicU32,
+    /// Answers in a row that said to come later.
+    throttled: AtomicU32,
 }
 
 impl Place {
@@ -139,7 +186,7 @@ impl Place {
 
     /// How long the peer may take for each step until it has shown who it is.
     pub fn handshake_time(&self) -> Duration {
-        self.strangers.0.handshake
+        self.strangers.bounds_mut().handshake
     }
 
     /// The peer has shown who it is.
@@ -168,11 +215,27 @@ impl Place {
         self.strangers.0.amqp.is_first(self.source)
     }
 
+    /// What the peer wanted is over a limit, or not: then it begins anew. Ends when the answer may be
+    /// sent: who comes again and again without waiting for its time is answered later and later, so
+    /// that it takes no more work than others. May be dropped.
+    pub async fn throttled(&self, is_over: bool) {
+        if !is_over {
+            self.throttled.store(0, Relaxed);
+            return;
+        }
+        let before = self.throttled.fetch_add(1, Relaxed);
+        let delay = refusals::delay(before);
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+    }
+
     /// What the peer wanted is refused once more. Ends when the refusal may be sent; until
     /// then a connection or an address that is refused often waits. May be dropped.
     pub async fn refused(&self) -> Verdict {
         let before = self.refused.fetch_add(1, Relaxed);
-        let (delay, verdict) = self.strangers.0.refusals.judge(self.source, before);
+        let refusals = Arc::clone(&self.strangers.bounds_mut().refusals);
+        let (delay, verdict) = refusals.judge(self.source, before);
         if !delay.is_zero() {
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}

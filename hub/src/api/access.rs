@@ -3,9 +3,8 @@
 use common::clock::unix_now;
 use common::identity::DeviceId;
 use http::{HeaderMap, header};
-use rustls::pki_types::CertificateDer;
 
-use crate::auth::{AuthError, Authenticator, Caller, Permission};
+use crate::auth::{AuthError, Authenticator, Caller, ClientChain, Permission, Scope};
 
 /// What the caller of a resource has to show.
 #[derive(Debug)]
@@ -14,8 +13,8 @@ pub struct Access {
     pub permission: Permission,
     /// The device whose own credential is enough.
     pub owner: Option<DeviceId>,
-    /// What its SAS token has to cover: the decoded path without its leading slash.
-    pub scope: String,
+    /// What its SAS token has to cover.
+    pub scope: Scope,
 }
 
 impl Access {
@@ -28,7 +27,7 @@ impl Access {
         &self,
         auth: &Authenticator,
         headers: &HeaderMap,
-        certificate: Option<&CertificateDer<'_>>,
+        certificate: Option<&ClientChain>,
     ) -> Result<Caller, AuthError> {
         let (header, now) = (authorization(headers), unix_now());
         let Self {

@@ -13,6 +13,7 @@ use super::connections::DesiredListener;
 use super::draft::{self, Draft};
 use crate::answer::{Answer, json as answer};
 use crate::documents::{self, invalid};
+use crate::events::Events;
 use crate::limits;
 use crate::refusal::{ERROR_CODE, Refusal};
 use crate::registry::{IdentitySettings, IfMatch, Registry, RegistryError, TwinChange};
@@ -57,6 +58,7 @@ enum Task {
 pub(super) async fn run(
     registry: &dyn Registry,
     hub: &dyn DesiredListener,
+    events: &Events,
     body: &[u8],
 ) -> Result<Answer, Refusal> {
     let drafts: Vec<ItemDraft> = draft::read(body)?;
@@ -85,6 +87,7 @@ pub(super) async fn run(
     for (id, task) in tasks {
         if let Err(error) = perform(registry, hub, &id, task).await {
             let refusal = Refusal::from(error);
+            refusal.report(events);
             errors.push(json!({
                 "deviceId": id.device.as_str(),
                 "moduleId": id.module.as_ref().map(|module| module.as_str()),

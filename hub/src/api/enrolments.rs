@@ -11,17 +11,15 @@ use common::enrolment::{Code, members};
 use common::identity::DeviceId;
 use common::wire::problem::ErrorCode;
 use pem::Pem;
-use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, json as answer};
-use crate::auth;
+use crate::auth::ClientChain;
 use crate::documents::invalid;
 use crate::events::Event;
 use crate::refusal::Refusal;
-use crate::registry::{Claim, Enrolments, Redeemed, Thumbprint};
+use crate::registry::{Actor, Claim, Redeemed, Thumbprint};
 use crate::state::HubState;
-use crate::tls::Anchor;
 
 /// Redeems the code in a body. May be dropped: it may then have been redeemed.
 ///
@@ -29,37 +27,35 @@ use crate::tls::Anchor;
 /// [`Refusal`] of the registry's family: 401003 for a code that is not valid.
 pub async fn redeem(
     state: &HubState,
-    certificate: Option<&CertificateDer<'_>>,
+    certificate: Option<&ClientChain>,
     peer: SocketAddr,
     body: &[u8],
 ) -> Result<Answer, Refusal> {
     let (code, claim) = read(body)?;
     let thumbprint = certificate.and_then(|certificate| {
-        let [_, sha256] = auth::fingerprints(certificate);
+        let [_, sha256] = certificate.fingerprints();
         Thumbprint::parse(&sha256)
     });
     let claim = Claim {
         thumbprint,
         ..claim
     };
-    let registry: &dyn Enrolments = &*state.registry;
+    let registry = state.registry.acting(&Actor::Enrolment { peer });
     let redeemed = registry.redeem_enrolment(code, claim, unix_now()).await;
     let redeemed = redeemed.map_err(|error| {
-        Event::NotEnrolled {
+        state.events.emit(Event::NotEnrolled {
             peer,
             reason: &error,
-        }
-        .emit();
+        });
         Refusal::from(error)
     })?;
     let host = state.address.clone();
     let mut document = match redeemed {
         Redeemed::Device(identity) => {
-            Event::DeviceEnrolled {
+            state.events.emit(Event::DeviceEnrolled {
                 device: &identity,
                 peer,
-            }
-            .emit();
+            });
             let connection_string = DeviceConnectionString {
                 host,
                 identity: identity.clone(),
@@ -72,11 +68,10 @@ pub async fn redeem(
             })
         }
         Redeemed::Operator(policy) => {
-            Event::OperatorEnrolled {
+            state.events.emit(Event::OperatorEnrolled {
                 policy: &policy.name,
                 peer,
-            }
-            .emit();
+            });
             let connection_string = ServiceConnectionString {
                 host,
                 policy: policy.name,
@@ -88,8 +83,11 @@ pub async fn redeem(
         }
     };
     let anchor = state.certificate.as_ref().map(|slot| slot.anchor());
-    if let (Some(Anchor::Own(authority)), Some(fields)) = (anchor, document.as_object_mut()) {
-        let pem = pem::encode(&Pem::new("CERTIFICATE", authority.to_vec()));
+    let authorities = anchor.iter().flat_map(|anchor| &anchor.authorities);
+    let pem: String = authorities
+        .map(|authority| pem::encode(&Pem::new("CERTIFICATE", authority.to_vec())))
+        .collect();
+    if let (false, Some(fields)) = (pem.is_empty(), document.as_object_mut()) {
         fields.insert(members::AUTHORITIES.to_owned(), pem.into());
     }
     Ok(answer(&document))

@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 use crate::registry::{
     JobEnd, JobError, JobFilter, JobId, JobKind, JobPlace, JobStatus, Jobs, RegistryError, activity,
 };
-use crate::schedule::Schedule;
+use crate::state::HubState;
 
 /// What a caller wants of jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum Call {
 /// [`Refusal`] of the registry's family.
 pub async fn handle(
     registry: &dyn Jobs,
-    schedule: &Schedule,
+    state: &HubState,
     caller: &Caller,
     call: Call,
     query: &str,
@@ -55,8 +55,10 @@ pub async fn handle(
         Call::Create(id) => {
             let new = draft::read::<job::JobDraft>(body)?.read(&id, policy, now)?;
             let mut made = registry.create_job(new, now).await?;
-            Event::Job(id.as_str(), JobOutcome::Made { policy }).emit();
-            schedule.wake.notify_one();
+            state
+                .events
+                .emit(Event::Job(id.as_str(), JobOutcome::Made { policy }));
+            state.schedule.wake.notify_one();
             // IoT Hub's word for every new job.
             made.status = JobStatus::Queued;
             made
@@ -66,8 +68,11 @@ pub async fn handle(
             let job = registry.end_job(&id, JobEnd::Cancelled, now).await?;
             let job = found(job, id)?;
             if job.status == JobStatus::Cancelled {
-                schedule.cancel(&job.new.id);
-                Event::Job(job.new.id.as_str(), JobOutcome::Cancelled { policy }).emit();
+                state.schedule.cancel(&job.new.id);
+                state.events.emit(Event::Job(
+                    job.new.id.as_str(),
+                    JobOutcome::Cancelled { policy },
+                ));
             }
             job
         }

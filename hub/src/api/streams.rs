@@ -14,7 +14,7 @@ use crate::answer::{Answer, empty};
 use crate::auth::{AuthError, Caller, ServicePrincipal};
 use crate::documents::invalid;
 use crate::initiation::{Accepted, Ask, Initiate, Refused};
-use crate::legs::{ExpectRefused, Opener};
+use crate::legs::{ExpectRefused, Grant, Opener};
 use crate::pending::AskRefused;
 use crate::refusal::Refusal;
 use crate::registry::Identities;
@@ -28,6 +28,17 @@ pub struct Call {
     pub name: StreamName,
 }
 
+/// What comes with a call.
+#[derive(Clone)]
+pub struct Input<'a> {
+    /// Where the connection comes from.
+    pub peer: SocketAddr,
+    /// All headers.
+    pub headers: &'a HeaderMap,
+    /// What an approver has granted, if the stream ends with that.
+    pub grant: Option<Grant>,
+}
+
 /// Serves one call. Dropping the future gives the stream up.
 ///
 /// # Errors
@@ -36,9 +47,8 @@ pub async fn handle(
     hub: &impl Initiate,
     registry: &dyn Identities,
     caller: &Caller,
-    peer: SocketAddr,
     call: Call,
-    headers: &HeaderMap,
+    input: Input<'_>,
     stop: &CancellationToken,
 ) -> Result<Answer, Refusal> {
     let Caller::Service(principal) = caller else {
@@ -52,7 +62,7 @@ pub async fn handle(
             ErrorCode::SERVICE_UNAVAILABLE,
             "the hub is stopping",
         )),
-        answer = initiate(hub, registry, principal, peer, call, headers) => answer,
+        answer = initiate(hub, registry, principal, call, input) => answer,
     }
 }
 
@@ -60,11 +70,15 @@ async fn initiate(
     hub: &impl Initiate,
     registry: &dyn Identities,
     principal: &ServicePrincipal,
-    peer: SocketAddr,
     call: Call,
-    headers: &HeaderMap,
+    input: Input<'_>,
 ) -> Result<Answer, Refusal> {
     let Call { identity, name } = call;
+    let Input {
+        peer,
+        headers,
+        grant,
+    } = input;
     let timeouts = Timeouts::from_headers(headers).map_err(|error| invalid(error.to_string()))?;
     if registry.identity(&identity).await?.is_none() {
         return Err(not_found(&identity));
@@ -75,6 +89,10 @@ async fn initiate(
         opener: Opener {
             policy: principal.policy.clone(),
             peer,
+            person: principal.person.clone(),
+            token: principal.token.clone(),
+            has_logged_in: principal.login.is_some(),
+            grant,
         },
         timeouts,
     };
@@ -102,15 +120,16 @@ async fn initiate(
 
 fn refusal(refused: &Refused) -> Refusal {
     let code = match refused {
+        Refused::Legs(ExpectRefused::TooMany(over)) => return Refusal::from(*over),
         Refused::NotOnline => ErrorCode::DEVICE_NOT_ONLINE,
         Refused::NoAnswer => ErrorCode::GATEWAY_TIMEOUT,
-        Refused::Legs(ExpectRefused::Stopping) | Refused::Pending(AskRefused::Stopping) => {
-            ErrorCode::SERVICE_UNAVAILABLE
-        }
-        Refused::Legs(ExpectRefused::TooMany) | Refused::Pending(AskRefused::TooMany) => {
-            ErrorCode::THROTTLING
-        }
-        Refused::Rejected(_) | Refused::Token => ErrorCode::SERVER_ERROR,
+        Refused::Legs(ExpectRefused::Stopping)
+        | Refused::Pending(AskRefused::Stopping)
+        | Refused::Audit(_) => ErrorCode::SERVICE_UNAVAILABLE,
+        Refused::Pending(AskRefused::TooMany(over)) => return Refusal::from(*over),
+        Refused::Revoked(token) => return AuthError::Revoked(token.to_string()).into_refusal(),
+        Refused::Registry(error) => return Refusal::from(error.clone()),
+        Refused::Rejected(_) | Refused::NotSigned => ErrorCode::SERVER_ERROR,
     };
     Refusal::new(code, refused.to_string())
 }

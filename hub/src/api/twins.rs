@@ -12,7 +12,7 @@ use super::draft;
 use crate::answer::{Answer, json as answer};
 use crate::auth::Caller;
 use crate::documents;
-use crate::events::Event;
+use crate::events::{Event, Events};
 use crate::refusal::Refusal;
 use crate::registry::{DeviceTwin, IfMatch, RegistryError, TwinChange, Twins};
 
@@ -30,6 +30,8 @@ pub enum Call {
 /// What comes with a call.
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
+    /// Where a change is reported.
+    pub events: &'a Events,
     /// Who calls.
     pub caller: &'a Caller,
     /// Where the connection comes from.
@@ -81,13 +83,12 @@ async fn change(
     let changing = registry.change_twin(id, change, condition, hub.on_desired(id));
     let changed = changing.await?;
     if let Caller::Service(principal) = input.caller {
-        Event::TwinChanged {
+        input.events.emit(Event::TwinChanged {
             device: id,
             policy: &principal.policy,
             peer: input.peer,
             version: changed.twin.version,
-        }
-        .emit();
+        });
     }
     Ok(changed)
 }
@@ -174,9 +175,13 @@ mod tests {
         let permissions = Permissions::default();
         let body = body.to_string();
         let input = Input {
+            events: &Events::default(),
             caller: &Caller::Service(ServicePrincipal {
+                person: None,
                 policy,
                 permissions,
+                token: None,
+                login: None,
             }),
             peer: ([127, 0, 0, 1], 1).into(),
             headers: &headers,

@@ -1,20 +1,28 @@
 //! From a credential to a principal. Authentication yields a value that only this
 //! module makes; what needs it takes it as an argument.
 
+mod authorities;
 mod certificate;
+mod client_chain;
 mod sas;
 mod stream_token;
 
+pub use authorities::{
+    AuthorityError, CertificateRefused, CrlError, Crls, DeviceAuthorities, KnownAuthority,
+};
 pub use certificate::{AnyClientCertificate, fingerprints};
+pub use client_chain::ClientChain;
 pub use sas::{Authenticator, DeviceProof};
 pub use stream_token::{StreamTokens, TokenRefused};
+
+use std::sync::Arc;
 
 use common::identity::{DeviceId, DeviceIdentity};
 use common::wire::problem::ErrorCode;
 use http::Method;
 
 use crate::refusal::Refusal;
-use crate::registry::{Permissions, RegistryError};
+use crate::registry::{Login, Permissions, RegistryError};
 
 /// A device or module that has proven its identity.
 #[derive(Debug, Clone)]
@@ -22,7 +30,8 @@ use crate::registry::{Permissions, RegistryError};
 pub struct DevicePrincipal {
     /// Who it is.
     pub identity: DeviceIdentity,
-    /// When its proof ends, Unix seconds; a certificate does not end.
+    /// When its proof ends, Unix seconds; a certificate that is known by its thumbprint does not
+    /// end.
     pub expires: Option<u64>,
     /// Tells the key or certificate of the proof from others without being one.
     pub credential: Credential,
@@ -30,27 +39,57 @@ pub struct DevicePrincipal {
     pub generation_id: String,
 }
 
-/// A digest of the key or certificate with which a session was opened.
+/// With which key or certificate a session was opened: of a key the digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
     /// SHA-256 over a symmetric key of the identity.
     Key([u8; 32]),
     /// SHA-256 over a symmetric key of the device that a module belongs to.
     DeviceKey([u8; 32]),
-    /// SHA-256 over a shared access policy's key.
-    PolicyKey([u8; 32]),
+    /// A key of this shared access policy: SHA-256 over it.
+    PolicyKey(String, [u8; 32]),
     /// SHA-1 and SHA-256 thumbprints of a client certificate, upper-case hex.
     Certificate([String; 2]),
+    /// A certificate of a registered CA, and what was sent along: whether it still counts is judged
+    /// anew when CAs or their revocation lists change.
+    Issued(ClientChain),
+}
+
+/// What a service's SAS token has to be for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// This path, without its leading slash and decoded, or one above it.
+    pub below: String,
+    /// Or exactly one of these.
+    pub exactly: Vec<String>,
+}
+
+impl Scope {
+    /// This path or one above it.
+    pub fn of(path: impl Into<String>) -> Self {
+        Self {
+            below: path.into(),
+            exactly: Vec::new(),
+        }
+    }
 }
 
 /// A back-end program that has proven to hold a policy's key.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ServicePrincipal {
-    /// The shared access policy.
+    /// The shared access policy; of a person that has logged in, `oidc:` and the name, which no
+    /// policy has.
     pub policy: String,
     /// What it allows.
     pub permissions: Permissions,
+    /// Who it is by name, if its token was issued to somebody.
+    pub person: Option<Arc<str>>,
+    /// That token.
+    pub token: Option<Arc<str>>,
+    /// What the identity provider says of them, if they have logged in there: then the access file
+    /// decides.
+    pub login: Option<Arc<Login>>,
 }
 
 /// Who calls the REST API, and has proven it.
@@ -129,9 +168,15 @@ pub enum AuthError {
     /// There is no such policy.
     #[error("the shared access policy does not exist")]
     UnknownPolicy,
+    /// The token was issued by name, and is gone.
+    #[error("the token {0} was revoked, or expired long ago")]
+    Revoked(String),
     /// The signature is not by the right key, or the certificate is another one.
     #[error("the key or certificate is not the identity's")]
     WrongKey,
+    /// The certificate is not what a registered CA has given the identity.
+    #[error(transparent)]
+    Certificate(#[from] CertificateRefused),
     /// The policy does not allow it.
     #[error("the shared access policy does not allow this")]
     Permission,
@@ -141,6 +186,23 @@ pub enum AuthError {
 }
 
 impl AuthError {
+    /// Names it among a fixed set of words.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed(_) => "malformed",
+            Self::Scope => "scope",
+            Self::Expired => "expired",
+            Self::UnknownIdentity | Self::UnknownPolicy => "unknown",
+            Self::Disabled => "disabled",
+            Self::WrongKey => "wrong_key",
+            Self::Certificate(_) => "certificate",
+            Self::Revoked(_) => "revoked",
+            Self::Permission => "permission",
+            Self::Registry(_) => "registry",
+        }
+    }
+
     /// What a REST client sees: never which part was wrong.
     pub fn into_refusal(self) -> Refusal {
         match self {

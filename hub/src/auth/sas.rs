@@ -3,36 +3,54 @@
 
 use std::sync::Arc;
 
+use common::clock::unix_now;
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity};
 use common::sas_token::SasToken;
 use common::secret::SharedKey;
-use rustls::pki_types::CertificateDer;
+use common::wire::access;
 
-use super::certificate::fingerprints;
-use super::{AuthError, Caller, Credential, DevicePrincipal, Permission, ServicePrincipal};
+use super::{
+    AuthError, Caller, ClientChain, Credential, DeviceAuthorities, DevicePrincipal, Permission,
+    Scope, ServicePrincipal,
+};
 use crate::limits;
-use crate::registry::{Authentication, Identity, Policy, Registry, Status, Thumbprint};
+use crate::registry::{
+    Authentication, Holder, Identity, Permissions, Policy, Registry, Status, Thumbprint,
+};
+
+/// What stands before the name of a person in the place of a policy's.
+const OIDC: &str = "oidc:";
 
 /// What a device brings to its CONNECT.
 pub enum DeviceProof<'a> {
     /// The MQTT password.
     Token(&'a str),
     /// The TLS client certificate.
-    Certificate(&'a CertificateDer<'a>),
+    Certificate(&'a ClientChain),
 }
 
 /// Asks the registry and judges.
 #[derive(Clone)]
 pub struct Authenticator {
     registry: Arc<dyn Registry>,
+    authorities: DeviceAuthorities,
     hub: HubAddress,
 }
 
 impl Authenticator {
-    /// Judges for the hub of this name.
+    /// Judges for the hub of this name. No CA is known before [`DeviceAuthorities::read`].
     pub fn new(registry: Arc<dyn Registry>, hub: HubAddress) -> Self {
-        Self { registry, hub }
+        Self {
+            registry,
+            authorities: DeviceAuthorities::default(),
+            hub,
+        }
+    }
+
+    /// The CAs whose certificates devices may show.
+    pub fn authorities(&self) -> &DeviceAuthorities {
+        &self.authorities
     }
 
     /// Authenticates a device or module; `now` is Unix seconds.
@@ -49,7 +67,9 @@ impl Authenticator {
     ) -> Result<DevicePrincipal, AuthError> {
         // A token is judged before the registry is asked: strangers cost no look-up.
         let token = match proof {
-            DeviceProof::Token(text) => Some(self.token(text, &id.resource_path(), now)?),
+            DeviceProof::Token(text) => {
+                Some(self.token(text, &Scope::of(id.resource_path()), now)?)
+            }
             DeviceProof::Certificate(_) => None,
         };
         let identity = self
@@ -57,6 +77,7 @@ impl Authenticator {
             .identity(id)
             .await?
             .ok_or(AuthError::UnknownIdentity)?;
+        let mut expires = token.as_ref().map(|token| session_end(token, now));
         let credential = match (&token, proof) {
             (Some(token), _) => match token.policy() {
                 Some(policy) => {
@@ -65,16 +86,15 @@ impl Authenticator {
                     if !policy.permissions.device_connect {
                         return Err(AuthError::Permission);
                     }
-                    Credential::PolicyKey(key.fingerprint())
+                    let key = key.fingerprint();
+                    Credential::PolicyKey(policy.name, key)
                 }
                 None if token.names_only_host() => return Err(AuthError::Scope),
                 None => self.own_key(&identity, token).await?,
             },
-            (None, DeviceProof::Certificate(certificate)) => {
-                let credential = Credential::Certificate(fingerprints(certificate));
-                if !holds(&identity, &credential) {
-                    return Err(AuthError::WrongKey);
-                }
+            (None, DeviceProof::Certificate(chain)) => {
+                let (credential, end) = self.certificate(&identity, chain, now)?;
+                expires = end;
                 credential
             }
             (None, DeviceProof::Token(_)) => return Err(AuthError::Missing),
@@ -85,14 +105,14 @@ impl Authenticator {
         }
         Ok(DevicePrincipal {
             identity: identity.id,
-            expires: token.map(|token| session_end(&token, now)),
+            expires,
             credential,
             generation_id: identity.generation_id,
         })
     }
 
-    /// Authenticates a service by its `Authorization` header for a path without its
-    /// leading slash, percent-decoded; `now` is Unix seconds.
+    /// Authenticates a service by its `Authorization` header, whose token has to be for `scope`;
+    /// `now` is Unix seconds.
     ///
     /// The future may be dropped: it only reads.
     ///
@@ -102,18 +122,69 @@ impl Authenticator {
         &self,
         header: Option<&str>,
         needed: Permission,
-        path: &str,
+        scope: &Scope,
         now: u64,
     ) -> Result<ServicePrincipal, AuthError> {
-        let token = self.token(header.ok_or(AuthError::Missing)?, path, now)?;
-        let policy = self.policy(token.policy().ok_or(AuthError::Scope)?).await?;
-        signer(&token, [&policy.primary, &policy.secondary])?;
-        if !needed.is_met_by(policy.permissions) {
+        let token = self.token(header.ok_or(AuthError::Missing)?, scope, now)?;
+        let name = token.policy().ok_or(AuthError::Scope)?;
+        let principal = if name.starts_with(access::ISSUED) {
+            self.issued(name, &token, now).await?
+        } else {
+            let policy = self.policy(name).await?;
+            signer(&token, [&policy.primary, &policy.secondary])?;
+            ServicePrincipal {
+                policy: policy.name,
+                permissions: policy.permissions,
+                person: None,
+                token: None,
+                login: None,
+            }
+        };
+        if !needed.is_met_by(principal.permissions) {
             return Err(AuthError::Permission);
         }
-        Ok(ServicePrincipal {
-            policy: policy.name,
-            permissions: policy.permissions,
+        Ok(principal)
+    }
+
+    /// Who has a token that was issued by name.
+    async fn issued(
+        &self,
+        id: &str,
+        token: &SasToken,
+        now: u64,
+    ) -> Result<ServicePrincipal, AuthError> {
+        let revoked = || AuthError::Revoked(id.to_owned());
+        let row = self.registry.issued_token(id).await?.ok_or_else(revoked)?;
+        signer(token, [&row.key, &row.key])?;
+        if row.revoked.is_some() {
+            return Err(revoked());
+        }
+        if row.expires.saturating_add(limits::CLOCK_SKEW.as_secs()) <= now {
+            return Err(AuthError::Expired);
+        }
+        let person: Arc<str> = row.holder.name().into();
+        let token = Some(row.id.into());
+        Ok(match row.holder {
+            Holder::Named { policy, .. } => {
+                let policy = self.policy(&policy).await?;
+                ServicePrincipal {
+                    policy: policy.name,
+                    permissions: policy.permissions,
+                    person: Some(person),
+                    token,
+                    login: None,
+                }
+            }
+            Holder::Person(login) => ServicePrincipal {
+                policy: format!("{OIDC}{person}"),
+                permissions: Permissions {
+                    service_connect: true,
+                    ..Permissions::default()
+                },
+                person: Some(person),
+                token,
+                login: Some(Arc::new(login)),
+            },
         })
     }
 
@@ -129,9 +200,9 @@ impl Authenticator {
     pub async fn service_or_device(
         &self,
         header: Option<&str>,
-        certificate: Option<&CertificateDer<'_>>,
+        certificate: Option<&ClientChain>,
         needed: Permission,
-        path: &str,
+        scope: &Scope,
         device: &DeviceId,
         now: u64,
     ) -> Result<Caller, AuthError> {
@@ -139,7 +210,7 @@ impl Authenticator {
         let token = header.map(SasToken::parse).transpose()?;
         if let Some(token) = &token {
             if token.policy().is_some() {
-                let service = self.service(header, needed, path, now).await?;
+                let service = self.service(header, needed, scope, now).await?;
                 return Ok(Caller::Service(service));
             }
             check_expiry(token, now)?;
@@ -153,17 +224,31 @@ impl Authenticator {
         let identity = identity.ok_or(AuthError::UnknownIdentity)?;
         match (&token, certificate) {
             (Some(token), _) => drop(signing_key(&identity, token)?),
-            (None, Some(certificate))
-                if holds(
-                    &identity,
-                    &Credential::Certificate(fingerprints(certificate)),
-                ) => {}
-            (None, _) => return Err(AuthError::WrongKey),
+            (None, Some(chain)) => drop(self.certificate(&identity, chain, now)?),
+            (None, None) => return Err(AuthError::Missing),
         }
         // Only now: who does not hold the key learns nothing about the identity.
         match identity.status {
             Status::Enabled => Ok(Caller::Device(id.device)),
             Status::Disabled => Err(AuthError::Disabled),
+        }
+    }
+
+    /// What a certificate proves of this identity, and when it stops to, Unix seconds.
+    fn certificate(
+        &self,
+        identity: &Identity,
+        chain: &ClientChain,
+        now: u64,
+    ) -> Result<(Credential, Option<u64>), AuthError> {
+        if identity.authentication == Authentication::CertificateAuthority {
+            let end = self.authorities.verify(chain, &identity.id, now)?;
+            return Ok((Credential::Issued(chain.clone()), Some(end)));
+        }
+        let credential = Credential::Certificate(chain.fingerprints());
+        match holds(identity, &credential) {
+            true => Ok((credential, None)),
+            false => Err(AuthError::WrongKey),
         }
     }
 
@@ -215,6 +300,19 @@ impl Authenticator {
             Credential::DeviceKey(digest) => {
                 holds(&self.device_of(id).await?, &Credential::Key(*digest))
             }
+            Credential::PolicyKey(name, digest) => {
+                let policy = self.policy(name).await?;
+                let keys = [&policy.primary, &policy.secondary];
+                policy.permissions.device_connect
+                    && keys.iter().any(|key| key.fingerprint() == *digest)
+            }
+            Credential::Issued(chain) => {
+                if identity.authentication != Authentication::CertificateAuthority {
+                    return Err(AuthError::WrongKey);
+                }
+                self.authorities.verify(chain, id, unix_now())?;
+                true
+            }
             own => holds(&identity, own),
         };
         if holds {
@@ -224,13 +322,15 @@ impl Authenticator {
         }
     }
 
-    fn token(&self, text: &str, path: &str, now: u64) -> Result<SasToken, AuthError> {
+    fn token(&self, text: &str, scope: &Scope, now: u64) -> Result<SasToken, AuthError> {
         let token = SasToken::parse(text)?;
         check_expiry(&token, now)?;
-        if !token.covers(&self.hub, path) {
-            return Err(AuthError::Scope);
+        let is_for = |path: &String| token.is_for(&self.hub, path);
+        if token.covers(&self.hub, &scope.below) || scope.exactly.iter().any(is_for) {
+            Ok(token)
+        } else {
+            Err(AuthError::Scope)
         }
-        Ok(token)
     }
 
     async fn policy(&self, name: &str) -> Result<Policy, AuthError> {
@@ -274,8 +374,6 @@ fn signing_key<'a>(identity: &'a Identity, token: &SasToken) -> Result<&'a Share
 
 fn holds(identity: &Identity, credential: &Credential) -> bool {
     match (credential, &identity.authentication) {
-        // The policy's own life is not the identity's.
-        (Credential::PolicyKey(_), _) => true,
         (Credential::Key(digest), Authentication::Sas { primary, secondary }) => {
             primary.fingerprint() == *digest || secondary.fingerprint() == *digest
         }

@@ -3,7 +3,6 @@
 
 use common::clock::unix_now;
 use common::enrolment::{Code, Invitation};
-use common::hub_address::{HTTPS_PORT, HubAddress};
 
 use super::{CommandError, Session};
 use crate::cli::EnrolArgs;
@@ -33,7 +32,7 @@ pub(super) async fn run(session: &mut Session<'_>, args: EnrolArgs) -> Result<()
     };
     let invitation = Invitation {
         code: Code::random(fingerprint),
-        hub: without_default_port(&session.address),
+        hub: session.address.without_default_port(),
     };
     let enrolment = Enrolment {
         of,
@@ -49,12 +48,4 @@ pub(super) async fn run(session: &mut Session<'_>, args: EnrolArgs) -> Result<()
         humantime::format_duration(args.ttl)
     ));
     session.line(invitation.to_text().expose())
-}
-
-/// As a person would write it.
-fn without_default_port(address: &HubAddress) -> HubAddress {
-    match HubAddress::parse(&address.url_host()) {
-        Ok(bare) if address.https_port() == HTTPS_PORT => bare,
-        _ => address.clone(),
-    }
 }

@@ -45,6 +45,9 @@ pub(super) async fn create(
 }
 
 fn authentication(args: CredentialArgs) -> Result<Authentication, CommandError> {
+    if args.x509_ca {
+        return Ok(Authentication::CertificateAuthority);
+    }
     match args.x509_thumbprint.as_slice() {
         [] => {}
         [primary] => {

@@ -7,15 +7,20 @@ use std::path::Path;
 use common::hub_address::HubAddress;
 use common::identity::DeviceIdentity;
 use common::outside;
+use common::session::STREAM_PREFIX;
 use common::settings::SettingError;
-use common::tls::Fingerprint;
+use common::tls::{Fingerprint, TlsConfigError};
 use serde_json::Value;
 
 use crate::cli::{AdminCommand, DeviceCommand};
 use crate::data_dir::{DataDir, DataDirError};
+use crate::events::audit::check::CheckError;
 use crate::registry::credentials::CredentialError;
-use crate::registry::{Registry, RegistryError, SqliteRegistry};
+use crate::registry::{Actor, Registry, RegistryError, SqliteRegistry};
 
+mod approvals;
+mod audit;
+mod ca;
 mod device;
 mod endpoints;
 mod enrol;
@@ -23,6 +28,9 @@ mod identity;
 mod list;
 mod module;
 mod policy;
+mod token;
+
+pub use ca::CaError;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +63,58 @@ pub enum CommandError {
     /// The store failed.
     #[error(transparent)]
     Store(RegistryError),
+    /// There is such a policy.
+    #[error("there is a shared access policy {0:?} already; choose another name")]
+    PolicyExists(String),
     /// There is no such policy.
     #[error("there is no shared access policy {0:?}; `stream-hub policy list` shows them")]
     NoPolicy(String),
+    /// There is such a CA.
+    #[error("there is a CA {0:?} already; choose another name")]
+    AuthorityExists(String),
+    /// The CA is there.
+    #[error(
+        "this CA is registered already, as {0:?}; remove that first, if its certificate is to be replaced"
+    )]
+    AuthorityKnown(String),
+    /// There is no such CA.
+    #[error("there is no CA {0:?}; `stream-hub ca list` shows them")]
+    NoAuthority(String),
+    /// A CA cannot be registered.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The file of a certificate cannot be used.
+    #[error(transparent)]
+    CertificateFile(#[from] TlsConfigError),
+    /// There is no such request.
+    #[error("there is no request {0:?}; `stream-hub approvals list` shows those that wait")]
+    NoApproval(String),
+    /// The request is not open to the decision.
+    #[error(
+        "request {id} is {state}: only one that waits can be granted, and nobody waits for one that was withdrawn; whoever needs access asks anew"
+    )]
+    ApprovalClosed {
+        /// The request.
+        id: String,
+        /// What it is.
+        state: &'static str,
+    },
+    /// There is no such token.
+    #[error("there is no token {0:?}; `stream-hub token list` shows those that have a name")]
+    NoToken(String),
+    /// The person may log in as it is.
+    #[error("{0:?} is not shut out; `stream-hub token list` shows who is")]
+    NotShutOut(String),
+    /// The policy cannot open streams, so its token could not either.
+    #[error(
+        "the shared access policy {0:?} does not allow ServiceConnect, so that its token could open no stream; `stream-hub policy list` shows which do"
+    )]
+    PolicyWithoutStreams(String),
+    /// The name stands for sessions.
+    #[error(
+        "a target's name does not begin with {STREAM_PREFIX}; sessions of a target need no token of their own"
+    )]
+    SessionAsTarget,
     /// No code can name the hub's certificate.
     #[error(
         "no hub has served this data folder yet, so a code could not name its certificate; start `stream-hub serve` first"
@@ -75,6 +132,12 @@ pub enum CommandError {
     /// More thumbprints than an identity has room for.
     #[error("give --x509-thumbprint once or twice, not {0} times")]
     TooManyThumbprints(usize),
+    /// The audit log cannot be verified.
+    #[error(transparent)]
+    Audit(#[from] CheckError),
+    /// The audit log was verified, and is not whole.
+    #[error("the audit log is not whole: {0}")]
+    AuditBroken(String),
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
@@ -87,8 +150,11 @@ impl CommandError {
             Self::DataDir(error) => error.is_usage(),
             Self::Credential(_)
             | Self::KeyFile(_)
+            | Self::Ca(_)
+            | Self::CertificateFile(_)
             | Self::TooManyThumbprints(_)
-            | Self::SecretAsId => true,
+            | Self::SecretAsId
+            | Self::SessionAsTarget => true,
             _ => false,
         }
     }
@@ -128,6 +194,9 @@ pub async fn run(
     out: &mut (dyn Write + Send),
     talk: &mut (dyn Write + Send),
 ) -> Result<(), CommandError> {
+    if let AdminCommand::Audit(command) = command {
+        return audit::run(data_dir, command, out, talk);
+    }
     // A mistyped folder is a mistake, unless a first device is created in a new one.
     let dir = match command {
         AdminCommand::Device(DeviceCommand::Create(_)) => DataDir::open(data_dir)?,
@@ -140,9 +209,12 @@ pub async fn run(
             outside::printable(&dir.path().display().to_string())
         );
     }
-    let registry = SqliteRegistry::open(&dir)?;
+    let registry = SqliteRegistry::open(&dir)?.acting(&Actor::Command {
+        name: command.name().to_owned(),
+        user: user(),
+    });
     let mut session = Session {
-        registry: &registry,
+        registry: &*registry,
         address: dir.address()?,
         is_address_known: dir.stored_address()?.is_some(),
         fingerprint: dir.fingerprint()?,
@@ -158,6 +230,17 @@ pub async fn run(
         Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// Who calls the command, for the notes of what it changes: what the system knows of them.
+#[cfg(unix)]
+fn user() -> String {
+    format!("uid {}", rustix::process::getuid().as_raw())
+}
+
+#[cfg(not(unix))]
+fn user() -> String {
+    std::env::var("USERNAME").unwrap_or_default()
 }
 
 /// What every command works with.
@@ -181,6 +264,11 @@ impl Session<'_> {
             AdminCommand::Policy(command) => policy::run(self, command).await,
             AdminCommand::Endpoints { form: _ } => endpoints::run(self),
             AdminCommand::Enrol(args) => enrol::run(self, args).await,
+            AdminCommand::Token(command) => token::run(self, command).await,
+            AdminCommand::Ca(command) => ca::run(self, command).await,
+            AdminCommand::Approvals(command) => approvals::run(self, command).await,
+            // It needs no registry, and is carried out before there is one.
+            AdminCommand::Audit(_) => Ok(()),
         }
     }
 

@@ -405,3 +405,24 @@ async fn a_reader_that_left_is_no_failure() {
         .unwrap();
     assert!(!out.is_empty());
 }
+
+#[tokio::test]
+async fn every_hub_has_keys_of_its_own() {
+    let mut keys = std::collections::HashSet::new();
+    for shell in [Shell::new(), Shell::new()] {
+        shell.run("device create d").await;
+        let policies = shell.json("policy list --json").await;
+        for policy in policies.as_array().unwrap() {
+            let name = policy["name"].as_str().unwrap();
+            for which in ["", " --secondary"] {
+                let line = format!("policy connection-string {name}{which}");
+                let text = shell.run(&line).await;
+                let (_, key) = text.trim().split_once("SharedAccessKey=").unwrap();
+                keys.insert(key.to_owned());
+            }
+        }
+        keys.insert(device_key(&shell.run("device connection-string d").await));
+    }
+    // Two keys of each of the five policies, and one of the device.
+    assert_eq!(keys.len(), 2 * (2 * 5 + 1));
+}

@@ -8,21 +8,50 @@ pub(super) const PRIMARY_KEY: Key = Key::new("primary-key").or(&["STREAM_HUB_PRI
 
 pub(super) const DATA_DIR: Key = Key::new("data-dir").or(&["STREAM_HUB_DATA_DIR"]);
 pub(super) const LOG_LEVEL: Key = Key::new("log-level").or(&["STREAM_HUB_LOG"]);
+pub(super) const LOG_FORMAT: Key = Key::new("log-format").or(&["STREAM_HUB_LOG_FORMAT"]);
+pub(super) const ADMIN: Key = Key::new("admin").or(&["STREAM_HUB_ADMIN"]);
 pub(super) const HOSTNAME: Key = Key::new("hostname").or(&["STREAM_HUB_HOSTNAME"]);
 pub(super) const HTTPS: Key = Key::new("https");
 pub(super) const MQTTS: Key = Key::new("mqtts");
 pub(super) const AMQPS: Key = Key::new("amqps");
 pub(super) const TLS_CERT: Key = Key::new("tls-cert");
 pub(super) const TLS_KEY: Key = Key::new("tls-key");
+pub(super) const ACME: Key = Key::new("acme");
+pub(super) const ACME_DIRECTORY: Key = Key::new("acme-directory");
+pub(super) const ACME_CONTACT: Key = Key::new("acme-contact");
+pub(super) const ACME_CA_FILE: Key = Key::new("acme-ca-file");
+pub(super) const AUDIT_LOG: Key = Key::new("audit-log");
+pub(super) const AUDIT_FULL: Key = Key::new("audit-full");
 
 /// What a configuration file may hold above its tables.
-pub(super) const IN_FILE: [Key; 8] = [
-    DATA_DIR, LOG_LEVEL, HOSTNAME, HTTPS, MQTTS, AMQPS, TLS_CERT, TLS_KEY,
+pub(super) const IN_FILE: [Key; 16] = [
+    DATA_DIR,
+    LOG_LEVEL,
+    LOG_FORMAT,
+    ADMIN,
+    HOSTNAME,
+    HTTPS,
+    MQTTS,
+    AMQPS,
+    TLS_CERT,
+    TLS_KEY,
+    ACME,
+    ACME_DIRECTORY,
+    ACME_CONTACT,
+    ACME_CA_FILE,
+    AUDIT_LOG,
+    AUDIT_FULL,
 ];
 
 /// All that a configuration file may hold.
 pub(super) fn in_file() -> Vec<Key> {
-    [&IN_FILE[..], &super::limits::IN_FILE].concat()
+    [
+        &IN_FILE[..],
+        &super::limits::in_file(),
+        &super::access::IN_FILE,
+        &super::audit::IN_FILE,
+    ]
+    .concat()
 }
 
 #[cfg(test)]

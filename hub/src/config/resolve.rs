@@ -3,15 +3,16 @@
 
 use std::path::PathBuf;
 
+use common::admin::AdminListen;
 use common::hub_address::{AMQPS_PORT, HTTPS_PORT, HubAddress, MQTTS_PORT};
 use common::places;
-use common::settings::{Environment, Setting, Sources};
+use common::settings::{self, Environment, Setting, Sources};
+use common::telemetry::LogFormat;
 use tracing::level_filters::LevelFilter;
 
-use super::{AmqpsListen, ConfigError, ServeConfig, keys, limits};
+use super::{AmqpsListen, ConfigError, ServeConfig, access, audit, certificate, keys, limits};
 use crate::cli::{AdminCommand, Cli, CredentialArgs, DeviceCommand, ModuleCommand, ServeArgs};
 use crate::listen::{Listen, ListenOrOff};
-use crate::tls::CertificateSource;
 
 /// The data folder where none is named.
 const DATA_DIR: &str = "./hub-data";
@@ -23,11 +24,12 @@ const DATA_DIR: &str = "./hub-data";
 /// [`ConfigError::Setting`] when that cannot be used.
 pub fn sources<'a>(cli: &Cli, environment: Environment<'a>) -> Result<Sources<'a>, ConfigError> {
     let file = cli.config.clone();
-    Ok(Sources::open(
+    Ok(Sources::open_with_tables(
         keys::CONFIG,
         file,
         environment,
         &keys::in_file(),
+        &limits::TABLES,
     )?)
 }
 
@@ -37,6 +39,19 @@ pub fn sources<'a>(cli: &Cli, environment: Environment<'a>) -> Result<Sources<'a
 /// [`ConfigError::Setting`] when a layer says something that is no level.
 pub fn log_level(cli: &Cli, sources: &Sources<'_>) -> Result<LevelFilter, ConfigError> {
     Ok(sources.log_level(keys::LOG_LEVEL, cli.log_level)?)
+}
+
+/// How a line of the log is written.
+///
+/// # Errors
+/// [`ConfigError::Setting`] when a layer says something that is no form.
+pub fn log_format(cli: &Cli, sources: &Sources<'_>) -> Result<LogFormat, ConfigError> {
+    Ok(sources.value(
+        keys::LOG_FORMAT,
+        cli.log_format,
+        settings::choice,
+        LogFormat::Text,
+    )?)
 }
 
 /// The data folder.
@@ -57,7 +72,7 @@ pub fn default_file(cli: &Cli, environment: Environment<'_>) -> Option<PathBuf> 
             .iter()
             .flat_map(|key| key.variables)
             .any(|variable| environment(variable).is_some());
-    let file = places::of_system().join("stream-hub.toml");
+    let file = places::of_hub().join("stream-hub.toml");
     (!is_given && file.is_file()).then_some(file)
 }
 
@@ -74,12 +89,11 @@ pub fn serve(
     let mqtts = ListenOrOff(Some(Listen::everywhere(MQTTS_PORT)));
     let mqtts = sources.value(keys::MQTTS, args.mqtts, str::parse, mqtts)?.0;
     let amqps = sources.setting(keys::AMQPS, args.amqps, str::parse)?;
-    let certificate = sources.path(keys::TLS_CERT, args.tls_cert)?;
-    let key = sources.path(keys::TLS_KEY, args.tls_key)?;
+    let certificate = certificate::resolve(&args, sources)?;
     Ok(ServeConfig {
         data_dir,
         hostname: sources
-            .setting(keys::HOSTNAME, args.hostname, HubAddress::parse)?
+            .setting(keys::HOSTNAME, args.hostname.clone(), HubAddress::parse)?
             .map(Setting::into_value),
         https: sources
             .value(keys::HTTPS, args.https, str::parse, https)?
@@ -96,17 +110,11 @@ pub fn serve(
             }
             _ => AmqpsListen::Off,
         },
-        certificate: match (certificate, key) {
-            (Some(certificate), Some(key)) => CertificateSource::Files {
-                certificate: certificate.value,
-                key: key.value,
-            },
-            (Some(one), None) | (None, Some(one)) => {
-                return Err(ConfigError::HalfCertificate(one.source));
-            }
-            (None, None) => CertificateSource::Managed,
-        },
+        admin: sources.value(keys::ADMIN, args.admin, str::parse, AdminListen::Off)?,
+        certificate,
         limits: limits::resolve(sources)?,
+        access: access::resolve(sources)?,
+        audit: audit::resolve(&args, sources)?,
     })
 }
 
@@ -126,27 +134,15 @@ pub fn admin(
     };
     let CredentialArgs {
         x509_thumbprint,
+        x509_ca,
         primary_key,
         primary_key_file,
     } = credential;
-    if x509_thumbprint.is_empty() && primary_key_file.is_none() && primary_key.is_none() {
+    let is_x509 = *x509_ca || !x509_thumbprint.is_empty();
+    if !is_x509 && primary_key_file.is_none() && primary_key.is_none() {
         *primary_key = sources
             .variable(keys::PRIMARY_KEY)?
             .map(Setting::into_value);
     }
     Ok(command)
-}
-
-impl ServeConfig {
-    /// Reads what else a start would read: the certificate's files. Blocks.
-    ///
-    /// # Errors
-    /// [`ConfigError::Tls`] names the file at fault.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        if let CertificateSource::Files { certificate, key } = &self.certificate {
-            common::tls::certificates(certificate)?;
-            common::tls::private_key(key)?;
-        }
-        Ok(())
-    }
 }

@@ -7,6 +7,7 @@ use common::report;
 
 use super::*;
 use crate::cli::{AdminCommand, Cli, Command, DeviceCommand};
+use crate::tls::acme::LETS_ENCRYPT;
 
 fn resolve(line: &str, environment: &[(&str, &str)]) -> Result<ServeConfig, ConfigError> {
     let cli = Cli::try_parse_from(format!("stream-hub serve {line}").split_whitespace()).unwrap();
@@ -56,6 +57,73 @@ fn serve_as_the_readme_says() {
     }
     let config = resolve("--tls-cert c --tls-key k", &[]).unwrap();
     assert!(matches!(config.check(), Err(ConfigError::Tls(_))));
+}
+
+#[test]
+fn acme_is_of_lets_encrypt_unless_another_ca_is_named() {
+    let acme = |line: &str| match resolve(line, &[]).unwrap().certificate {
+        CertificateSource::Acme(settings) => settings,
+        other => panic!("{other:?}"),
+    };
+    let settings = acme("--acme");
+    assert_eq!(settings.directory, LETS_ENCRYPT);
+    assert!(settings.contacts.is_empty() && settings.ca_file.is_none());
+    let line = "--acme --acme-directory https://ca:9000/acme/directory --acme-ca-file c \
+                --acme-contact a@example.com --acme-contact mailto:b@example.com";
+    let settings = acme(line);
+    assert_eq!(settings.directory, "https://ca:9000/acme/directory");
+    assert_eq!(
+        settings.contacts,
+        ["mailto:a@example.com", "mailto:b@example.com"]
+    );
+    assert_eq!(settings.ca_file, Some("c".into()));
+    let (_file, path) = file("acme = true\nacme-contact = 'a@example.com'");
+    assert_eq!(acme(&format!("--config {path}")).contacts.len(), 1);
+}
+
+#[test]
+fn mistakes_about_acme_are_named() {
+    let error = |line: &str| {
+        let config = resolve(line, &[]);
+        report::chain(&config.and_then(|config| config.check()).unwrap_err())
+    };
+    let (_file, path) = file("acme = true");
+    for (line, said) in [
+        (
+            "--acme --tls-cert c --tls-key k".to_owned(),
+            "--acme and --tls-cert exclude each other",
+        ),
+        (
+            format!("--config {path} --tls-cert c --tls-key k"),
+            "--tls-cert is given beside --acme",
+        ),
+        (
+            "--acme-contact a@b".to_owned(),
+            "--acme-contact needs --acme",
+        ),
+        (
+            "--acme-directory https://ca".to_owned(),
+            "--acme-directory needs",
+        ),
+        ("--acme-ca-file c".to_owned(), "--acme-ca-file needs --acme"),
+        (
+            "--acme --data-dir /no/such".to_owned(),
+            "localhost is each machine's own",
+        ),
+        ("--acme --hostname 192.0.2.7".to_owned(), "is an address"),
+        ("--acme --hostname hub".to_owned(), "public DNS"),
+        (
+            "--acme --hostname hub.example.com --acme-ca-file /no/such".to_owned(),
+            "/no/such",
+        ),
+    ] {
+        assert!(error(&line).contains(said), "{line}: {}", error(&line));
+    }
+    let line = "stream-hub serve --acme --acme-directory http://ca/";
+    let refused = Cli::try_parse_from(line.split(' ')).unwrap_err();
+    assert!(refused.to_string().contains("https URL"), "{refused}");
+    let config = resolve("--acme --hostname hub.example.com:8443", &[]).unwrap();
+    config.check().unwrap();
 }
 
 /// A configuration file with this text, and its path.
@@ -163,7 +231,7 @@ fn the_example_can_be_used() {
     let config = resolve(&format!("--config {path}"), &[]).unwrap();
     assert_eq!(config.hostname.unwrap().name(), "hub.example.com");
     // A setting that is not used stands behind a `#` alone, a comment behind a blank.
-    let is_setting = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase());
+    let is_setting = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
     let whole: Vec<&str> = text
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -172,13 +240,24 @@ fn the_example_can_be_used() {
         })
         .collect();
     let path = std::path::Path::new("example.toml");
-    common::settings::File::parse(path, &whole.join("\n"), &keys::in_file()).unwrap();
+    common::settings::File::parse(
+        path,
+        &whole.join("\n"),
+        &keys::in_file(),
+        &super::limits::TABLES,
+    )
+    .unwrap();
+    let mut table = String::new();
+    let mut names = Vec::new();
+    for line in &whole {
+        if let Some(name) = line.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+            table = format!("{name}.");
+        } else if let Some((name, _)) = line.split_once(" = ") {
+            names.push(format!("{table}{name}"));
+        }
+    }
     for key in keys::in_file() {
-        let name = key.name.rsplit('.').next().unwrap();
-        let count = whole.iter().filter(|line| {
-            line.split_once(" = ")
-                .is_some_and(|(before, _)| before == name)
-        });
-        assert_eq!(count.count(), 1, "{name}");
+        let count = names.iter().filter(|name| *name == key.name).count();
+        assert_eq!(count, 1, "{}", key.name);
     }
 }

@@ -12,6 +12,8 @@ use super::error::io_error;
 #[cfg(unix)]
 use super::{ADDRESS, DATABASE, LOCK, TLS};
 #[cfg(unix)]
+use crate::tls::acme;
+#[cfg(unix)]
 use crate::tls::ca::{CA_CERTIFICATE, CA_KEY, SERVER_KEY};
 
 impl DataDir {
@@ -55,7 +57,11 @@ impl DataDir {
         let tls = self.root.join(TLS);
         let kept = [DATABASE, ADDRESS, LOCK].map(|name| self.root.join(name));
         let keys = [CA_CERTIFICATE, CA_KEY, SERVER_KEY].map(|name| tls.join(name));
-        for path in kept.into_iter().chain([tls.clone()]).chain(keys) {
+        let acme = tls.join(acme::FOLDER);
+        let keys_of_acme = [acme::KEY, acme::ACCOUNT].map(|name| acme.join(name));
+        let folders = [tls, acme];
+        let all = kept.into_iter().chain(folders).chain(keys);
+        for path in all.chain(keys_of_acme) {
             let metadata = match std::fs::metadata(&path) {
                 Ok(metadata) => metadata,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -69,7 +75,8 @@ impl DataDir {
         Ok(())
     }
 
-    /// Elsewhere the folder has the rights of the one it lies in.
+    /// On Windows a folder that the hub makes is closed to other users (`files::create_folder`), and
+    /// one that was there has the rights that its owner gave it.
     #[cfg(not(unix))]
     pub(super) fn check_access(&self) -> Result<(), DataDirError> {
         Ok(())

@@ -13,6 +13,7 @@ use common::tls::Fingerprint;
 
 use self::error::io_error;
 use crate::tls::FINGERPRINT;
+use crate::tls::acme;
 use crate::tls::ca::CA_CERTIFICATE;
 
 mod access;
@@ -102,17 +103,17 @@ impl DataDir {
     ///
     /// # Errors
     /// [`DataDirError::Io`] when it cannot be made; [`DataDirError::EmptyDatabase`] when it has
-    /// no content although the folder has a CA: as an empty registry it would make a stranger
+    /// no content although the folder has a CA, or a key for one by ACME: as an empty registry it would make a stranger
     /// of every device.
     pub fn database(&self) -> Result<PathBuf, DataDirError> {
         let path = self.root.join(DATABASE);
         let size = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.len()).ok();
         // What SQLite has not moved into the database yet is content too.
         let log = self.root.join(format!("{DATABASE}-wal"));
-        if size(&path) == Some(0)
-            && size(&log).unwrap_or(0) == 0
-            && self.root.join(TLS).join(CA_CERTIFICATE).exists()
-        {
+        let tls = self.root.join(TLS);
+        let has_served =
+            tls.join(CA_CERTIFICATE).exists() || tls.join(acme::FOLDER).join(acme::KEY).exists();
+        if size(&path) == Some(0) && size(&log).unwrap_or(0) == 0 && has_served {
             return Err(DataDirError::EmptyDatabase(path));
         }
         files::open_private(&path).map_err(io_error("create the database", &path))?;

@@ -131,6 +131,13 @@ fn an_empty_database_beside_a_ca_is_a_loss() {
     std::fs::write(dir.tls().unwrap().join(CA_CERTIFICATE), "a CA").unwrap();
     let error = dir.database().unwrap_err();
     assert!(matches!(error, DataDirError::EmptyDatabase(_)), "{error}");
+    let tls = dir.tls().unwrap();
+    std::fs::remove_file(tls.join(CA_CERTIFICATE)).unwrap();
+    dir.database().unwrap();
+    std::fs::create_dir(tls.join(acme::FOLDER)).unwrap();
+    std::fs::write(tls.join(acme::FOLDER).join(acme::KEY), "a key").unwrap();
+    let error = dir.database().unwrap_err();
+    assert!(matches!(error, DataDirError::EmptyDatabase(_)), "{error}");
     let log = path.with_file_name("hub.db-wal");
     std::fs::write(&log, "a change").unwrap();
     dir.database().unwrap();

@@ -81,9 +81,9 @@ pub struct TwinAnswer {
 /// Why the hub ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HubEnd {
-    /// The SAS token that it was opened with has expired.
-    #[error("its SAS token expired")]
-    TokenExpired,
+    /// The SAS token, or the certificate of a CA, that it was opened with has expired.
+    #[error("its SAS token or certificate expired")]
+    Expired,
     /// Another session has taken its place, or its identity may no longer connect.
     #[error("{}", ended(.0))]
     Ended(EndReason),
@@ -95,7 +95,9 @@ pub enum HubEnd {
 fn ended(reason: &EndReason) -> &'static str {
     match reason {
         EndReason::Displaced => "the same identity connected again",
-        EndReason::Revoked => "the identity was disabled, deleted or given other keys",
+        EndReason::Revoked => {
+            "the identity was disabled, deleted or given other keys, or its certificate is not believed any more"
+        }
         EndReason::Behind => "its desired properties change faster than it takes them",
     }
 }

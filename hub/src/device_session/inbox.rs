@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use common::identity::DeviceId;
 
-use crate::events::{Event, InSession};
+use crate::events::{Event, Events, InSession};
 use crate::registry::{Message, Registry, RegistryError, activity};
+use crate::state::HubState;
 
 /// Messages on their way to the device, and not taken yet.
 const IN_FLIGHT: usize = 8;
@@ -19,6 +20,7 @@ type Asking = Pin<Box<dyn Future<Output = Result<Vec<Message>, RegistryError>> +
 /// The messages of one device's session.
 pub(super) struct Inbox {
     registry: Arc<dyn Registry>,
+    events: Events,
     device: DeviceId,
     is_wanted: bool,
     /// There may be messages behind [`last`](Self::last).
@@ -33,9 +35,10 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new(registry: Arc<dyn Registry>, device: DeviceId) -> Self {
+    pub(super) fn new(state: &HubState, device: DeviceId) -> Self {
         Self {
-            registry,
+            registry: Arc::clone(&state.registry),
+            events: state.events.clone(),
             device,
             is_wanted: false,
             may_have_more: true,
@@ -137,7 +140,8 @@ impl Inbox {
             // What is not delivered stays, and what is not completed is delivered again.
             Err(error) => {
                 let id = common::identity::DeviceIdentity::of_device(self.device.clone());
-                Event::InSession(&id, InSession::MessagesFailed(&error)).emit();
+                self.events
+                    .emit(Event::InSession(&id, InSession::MessagesFailed(&error)));
             }
         }
     }

@@ -5,8 +5,11 @@
 mod event;
 mod inbox;
 pub mod mqtt;
+mod reports;
 mod session;
 mod twin;
+
+use crate::presence::EndReason;
 
 pub use event::{DeviceCommand, DeviceEvent, HubEnd, TwinAnswer};
 pub use mqtt::{STRANGER_READS, serve};
@@ -33,4 +36,22 @@ pub enum SessionEnd {
     /// The hub ended it.
     #[error(transparent)]
     Hub(#[from] HubEnd),
+}
+
+impl SessionEnd {
+    /// Names it among a fixed set of words.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Disconnect => "disconnected",
+            Self::Lost => "lost",
+            Self::Silent => "silent",
+            Self::Stuck => "stuck",
+            Self::Rule(_) => "protocol",
+            Self::Hub(HubEnd::Expired) => "expired",
+            Self::Hub(HubEnd::Ended(EndReason::Displaced)) => "displaced",
+            Self::Hub(HubEnd::Ended(EndReason::Revoked)) => "revoked",
+            Self::Hub(HubEnd::Ended(EndReason::Behind)) => "behind",
+            Self::Hub(HubEnd::Stopping) => "stopping",
+        }
+    }
 }

@@ -3,7 +3,6 @@
 //! token expires.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use common::identity::StreamId;
 use common::optional::or_never;
@@ -15,9 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::event::{DeviceCommand, DeviceEvent, HubEnd};
 use super::inbox::Inbox;
+use super::reports::Reports;
 use super::twin;
 use crate::auth::{AuthError, DevicePrincipal};
-use crate::events::{Event, InSession};
+use crate::events::{Event, Events, InSession};
+use crate::limits::Limit;
 use crate::pending::MethodCall;
 use crate::presence::{DesiredUpdate, EndReason, PresenceGuard};
 use crate::registry::activity;
@@ -31,7 +32,7 @@ pub(super) struct Session<'a> {
     state: &'a HubState,
     principal: DevicePrincipal,
     presence: PresenceGuard,
-    /// When its token ends; a certificate does not end.
+    /// When its proof ends, if it does.
     expiry: Option<Instant>,
     takes_streams: bool,
     /// Stream requests that are to be sent on this session.
@@ -46,8 +47,12 @@ pub(super) struct Session<'a> {
     inbox: Inbox,
     /// What it has asked of its twin.
     twin: twin::Requests,
+    /// What it reports of connections.
+    reports: Reports,
     /// How many telemetry messages it has sent.
     telemetry: u64,
+    /// It has sent telemetry faster than it may: it is not read from until then.
+    slowed: Option<Instant>,
     stop: &'a CancellationToken,
 }
 
@@ -79,9 +84,11 @@ impl<'a> Session<'a> {
             takes_methods: false,
             calls: VecDeque::new(),
             desired: VecDeque::new(),
-            inbox: Inbox::new(Arc::clone(&state.registry), identity.device.clone()),
-            twin: twin::Requests::new(Arc::clone(&state.registry), identity),
+            inbox: Inbox::new(state, identity.device.clone()),
+            twin: twin::Requests::new(state, identity),
+            reports: Reports::default(),
             telemetry: 0,
+            slowed: None,
             stop,
         })
     }
@@ -89,6 +96,11 @@ impl<'a> Session<'a> {
     /// Who the device is, and how it has shown that.
     pub(super) fn principal(&self) -> &DevicePrincipal {
         &self.principal
+    }
+
+    /// Where what happens in the session is reported.
+    pub(super) fn events(&self) -> &Events {
+        &self.state.events
     }
 
     /// Whether an older session of the identity ends because of this one.
@@ -103,7 +115,7 @@ impl<'a> Session<'a> {
 
     /// Whether the device may send something else: else it is not to be read from.
     pub(super) fn has_room(&self) -> bool {
-        self.twin.has_room()
+        self.twin.has_room() && self.slowed.is_none()
     }
 
     /// Notes that something went to the device or came from it, but for what only keeps the
@@ -137,7 +149,7 @@ impl<'a> Session<'a> {
                         .methods
                         .answer(identity, &request, answer),
                 };
-                Event::InSession(identity, event).emit();
+                self.state.events.emit(Event::InSession(identity, event));
             }
             DeviceEvent::DesiredUpdates(is_wanted) => {
                 self.presence.send_desired(is_wanted);
@@ -153,7 +165,7 @@ impl<'a> Session<'a> {
                         answer.accepted,
                     ),
                 };
-                Event::InSession(identity, event).emit();
+                self.state.events.emit(Event::InSession(identity, event));
             }
             DeviceEvent::Twin {
                 request,
@@ -163,7 +175,14 @@ impl<'a> Session<'a> {
                 if matches!(request, TwinRequest::Get(_)) {
                     self.presence.keep_desired();
                 }
-                self.twin.push(request, body, is_answered);
+                let admitted = self
+                    .state
+                    .quotas
+                    .admit(Limit::TwinRequests, None, Some(identity));
+                match admitted {
+                    Ok(()) => self.twin.push(request, body, is_answered),
+                    Err(over) => self.twin.push_refused(request, over, is_answered),
+                }
             }
             DeviceEvent::Messages(is_wanted) => self.inbox.want(is_wanted),
             DeviceEvent::MessageTaken(sequence) => self.inbox.take(sequence),
@@ -171,30 +190,53 @@ impl<'a> Session<'a> {
                 properties,
                 payload,
             } => {
+                let principal = &self.principal;
+                if self
+                    .reports
+                    .take(self.state, principal, &properties, &payload)
+                {
+                    self.count_telemetry();
+                    return;
+                }
                 if self.telemetry == 0 {
-                    Event::InSession(identity, InSession::Telemetry).emit();
+                    self.state
+                        .events
+                        .emit(Event::InSession(identity, InSession::Telemetry));
                 }
                 self.telemetry += 1;
                 let now = activity::now();
                 self.state
                     .telemetry
                     .push(identity, properties, payload, now);
+                self.count_telemetry();
             }
         }
+    }
+
+    /// Counts a telemetry message. One that is too many is read all the same, and the next one not
+    /// before its time.
+    fn count_telemetry(&mut self) {
+        let quotas = &self.state.quotas;
+        let admitted = quotas.admit(Limit::Telemetry, None, Some(&self.principal.identity));
+        self.slowed = admitted.err().map(|over| Instant::now() + over.retry_after);
     }
 
     /// What is to be sent next. `None`: something was carried out that the device wants no answer
     /// to, and there may be room for more. May be dropped and called again: nothing is lost.
     pub(super) async fn next(&mut self) -> Option<DeviceCommand> {
         loop {
-            let expiry = self.expiry;
+            let (expiry, slowed) = (self.expiry, self.slowed);
             tokio::select! {
                 // That it ends counts before what it gets.
                 biased;
                 end = ended(self.stop, &mut self.presence.end) => {
                     return Some(DeviceCommand::End(end));
                 }
-                () = or_never(expiry.map(sleep_until)) => return Some(DeviceCommand::End(HubEnd::TokenExpired)),
+                () = or_never(slowed.map(sleep_until)) => {
+                    self.count_telemetry();
+                    return None;
+                }
+                () = or_never(expiry.map(sleep_until)) => return Some(DeviceCommand::End(HubEnd::Expired)),
                 request = next_of(&mut self.requests) => {
                     let stream = StreamId::of_url(&request.url);
                     let event = InSession::StreamRequest {
@@ -202,7 +244,7 @@ impl<'a> Session<'a> {
                         name: &request.name,
                         request: &request.request_id,
                     };
-                    Event::InSession(&self.principal.identity, event).emit();
+                    self.state.events.emit(Event::InSession(&self.principal.identity, event));
                     return Some(DeviceCommand::StreamRequest(request));
                 }
                 call = next_of(&mut self.calls) => {
@@ -210,7 +252,7 @@ impl<'a> Session<'a> {
                         name: call.request.name.as_str(),
                         request: &call.request.request_id,
                     };
-                    Event::InSession(&self.principal.identity, event).emit();
+                    self.state.events.emit(Event::InSession(&self.principal.identity, event));
                     return Some(DeviceCommand::MethodCall(call));
                 }
                 () = self.presence.wake.notified() => {
@@ -248,6 +290,7 @@ impl<'a> Session<'a> {
     /// the hub's reason, if the session ended by it. May be dropped: what waits is not carried
     /// out then.
     pub(super) async fn finish(&mut self, end: Option<HubEnd>) {
+        self.reports.finish(self.state, &self.principal);
         if matches!(end, Some(HubEnd::Stopping | HubEnd::Ended(_))) {
             return;
         }

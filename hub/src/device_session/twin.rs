@@ -10,10 +10,11 @@ use common::wire::twin::{TwinRequest, TwinResponse};
 use serde_json::json;
 
 use super::event::TwinAnswer;
-use crate::events::{Event, InSession};
-use crate::limits;
+use crate::events::{Event, Events, InSession};
+use crate::limits::{self, Over};
 use crate::refusal::Refusal;
 use crate::registry::{Registry, RegistryError, TwinPatch};
+use crate::state::HubState;
 
 /// Requests about its twin that are kept of one session, the one that is being answered
 /// included. A device that asks for more meanwhile is not read from.
@@ -25,6 +26,8 @@ struct Waiting {
     /// The patch of a report.
     body: Vec<u8>,
     is_answered: bool,
+    /// It is one too many.
+    over: Option<Over>,
 }
 
 /// An answer on its way; `None` if the device takes none.
@@ -34,6 +37,7 @@ type Answer = Pin<Box<dyn Future<Output = Option<TwinAnswer>> + Send>>;
 /// that the session does: a write waits for the disk, and for other devices' writes.
 pub(super) struct Requests {
     registry: Arc<dyn Registry>,
+    events: Events,
     identity: DeviceIdentity,
     current: Option<Answer>,
     /// The current one is a read.
@@ -42,9 +46,10 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn new(registry: Arc<dyn Registry>, identity: DeviceIdentity) -> Self {
+    pub(super) fn new(state: &HubState, identity: DeviceIdentity) -> Self {
         Self {
-            registry,
+            registry: Arc::clone(&state.registry),
+            events: state.events.clone(),
             identity,
             current: None,
             reads: false,
@@ -71,6 +76,17 @@ impl Requests {
             request,
             body,
             is_answered,
+            over: None,
+        });
+    }
+
+    /// Takes in a request that is refused when its turn comes: it is one too many.
+    pub(super) fn push_refused(&mut self, request: TwinRequest, over: Over, is_answered: bool) {
+        self.waiting.push_back(Waiting {
+            request,
+            body: Vec::new(),
+            is_answered,
+            over: Some(over),
         });
     }
 
@@ -99,16 +115,21 @@ impl Requests {
 
     fn answer(&self, waiting: Waiting) -> Answer {
         let (registry, identity) = (Arc::clone(&self.registry), self.identity.clone());
+        let events = self.events.clone();
         let Waiting {
             request,
             body,
             is_answered,
+            over,
         } = waiting;
         Box::pin(async move {
-            let answer = match request {
-                TwinRequest::Get(id) => get(&*registry, &identity, id).await,
-                TwinRequest::PatchReported(id) => {
-                    patch_reported(&*registry, &identity, id, &body).await
+            let answer = match (over, request) {
+                (Some(over), TwinRequest::Get(id) | TwinRequest::PatchReported(id)) => {
+                    refuse(&events, &identity, id, over)
+                }
+                (None, TwinRequest::Get(id)) => get(&*registry, &events, &identity, id).await,
+                (None, TwinRequest::PatchReported(id)) => {
+                    patch_reported(&*registry, &events, &identity, id, &body).await
                 }
             };
             is_answered.then_some(answer)
@@ -119,6 +140,7 @@ impl Requests {
 /// Reads the twin of this identity: 200 with the document, or a refusal.
 async fn get(
     registry: &dyn Registry,
+    events: &Events,
     identity: &DeviceIdentity,
     request_id: RequestId,
 ) -> TwinAnswer {
@@ -139,7 +161,7 @@ async fn get(
                 desired: Some(twin.desired.version),
             }
         }
-        Err(error) => refuse(identity, request_id, error),
+        Err(error) => refuse(events, identity, request_id, error),
     }
 }
 
@@ -147,6 +169,7 @@ async fn get(
 /// version, or a refusal.
 async fn patch_reported(
     registry: &dyn Registry,
+    events: &Events,
     identity: &DeviceIdentity,
     request_id: RequestId,
     body: &[u8],
@@ -157,7 +180,7 @@ async fn patch_reported(
     };
     match patched.await {
         Ok(version) => {
-            Event::InSession(identity, InSession::Reported { version }).emit();
+            events.emit(Event::InSession(identity, InSession::Reported { version }));
             let response = TwinResponse {
                 request_id,
                 status: 204,
@@ -169,19 +192,25 @@ async fn patch_reported(
                 desired: None,
             }
         }
-        Err(error) => refuse(identity, request_id, error),
+        Err(error) => refuse(events, identity, request_id, error),
     }
 }
 
 /// One SDK ignores the status: it looks for `errorCode` in the body.
-fn refuse(identity: &DeviceIdentity, request_id: RequestId, error: RegistryError) -> TwinAnswer {
-    let refusal = Refusal::from(error);
+fn refuse(
+    events: &Events,
+    identity: &DeviceIdentity,
+    request_id: RequestId,
+    error: impl Into<Refusal>,
+) -> TwinAnswer {
+    let refusal: Refusal = error.into();
+    refusal.report(events);
     let ErrorCode { number, .. } = refusal.code;
     let event = InSession::TwinRefused {
         code: number,
         reason: &refusal,
     };
-    Event::InSession(identity, event).emit();
+    events.emit(Event::InSession(identity, event));
     let Refusal { code, message, .. } = refusal;
     let response = TwinResponse {
         request_id,

@@ -1,6 +1,7 @@
 //! Identities as JSON documents (`docs/protocol.md`, "Identities"), from the registry's types. The
 //! REST API and the command line's `--json` share it.
 
+pub mod approval;
 pub mod job;
 pub mod method;
 pub mod twin;

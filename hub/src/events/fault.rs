@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Reason;
+use super::audit::WhenFull;
 
 /// Something that failed, and that an operator should look at.
 #[derive(Clone, Copy)]
@@ -40,6 +41,59 @@ pub enum Fault<'a> {
         /// Whether the hub tries again; else it stops, and it is lost.
         is_retried: bool,
     },
+    /// How many bytes were moved today is not in the registry, or cannot be read there; it is tried
+    /// again.
+    UsageNotStored(Reason<'a>),
+    /// The webhook of approvals has not taken a message.
+    WebhookNotTold {
+        /// Why not.
+        reason: Reason<'a>,
+        /// Whether the message is lost; else the hub tries again.
+        is_given_up: bool,
+    },
+    /// It cannot be looked for decisions of approvers; it is tried again.
+    ApprovalsNotFollowed(Reason<'a>),
+    /// The audit log is not as it should be.
+    Audit(AuditFault<'a>),
     /// What devices have written last is not in the registry at the hub's end.
     WritesNotStored,
+}
+
+/// What is wrong with the audit log.
+#[derive(Clone, Copy)]
+pub enum AuditFault<'a> {
+    /// It cannot be written; it is tried again.
+    NotWritten {
+        /// Why not.
+        reason: Reason<'a>,
+        /// What becomes of streams.
+        full: WhenFull,
+    },
+    /// It can be written again.
+    WrittenAgain {
+        /// Records that were lost meanwhile.
+        lost: u64,
+    },
+    /// At the end of the hub some records are not on the disk.
+    NotFinished,
+    /// How far it goes is not in the data folder: a cut end could not be found.
+    EndNotStored(Reason<'a>),
+    /// A file cannot be put aside, or an old one not be removed.
+    NotRotated(Reason<'a>),
+    /// Files are missing that rotation has not removed, so that it removes none behind them.
+    Missing {
+        /// The file that is written.
+        file: &'a str,
+        /// What is missing.
+        finding: Reason<'a>,
+    },
+    /// What is there is not what the last hub has written.
+    Broken {
+        /// Its file.
+        file: &'a str,
+        /// In this line.
+        line: u64,
+        /// What.
+        finding: Reason<'a>,
+    },
 }

@@ -5,9 +5,10 @@ use common::log_about;
 use common::report::chain;
 use common::telemetry::{self, AUDIT, About};
 
+use super::audit::WhenFull;
 use super::{
-    Certificate, Connection, Event, Fault, InSession, JobOutcome, Method, MethodOutcome, Outcome,
-    Stream,
+    AuditFault, Certificate, Change, Connection, DeviceReport, Event, Fault, InSession, JobOutcome,
+    Method, MethodOutcome, Outcome, Stream, acme, authority,
 };
 
 /// Writes an event. Marked as audit is what somebody with valid credentials did, once for each.
@@ -26,6 +27,7 @@ pub(super) fn write(event: Event<'_>) {
             peer,
             telemetry,
             end,
+            ..
         } => {
             let about = About::device(device).peer(&peer);
             let telemetry = (telemetry > 0).then_some(telemetry);
@@ -45,13 +47,14 @@ pub(super) fn write(event: Event<'_>) {
             peer,
             transport,
             reason,
+            ..
         } => log_about!(
             warn,
             About::connection_from(&peer).transport(&transport),
             "{}",
             chain(reason)
         ),
-        Event::ServiceRefused { peer, reason } => log_about!(
+        Event::ServiceRefused { peer, reason, .. } => log_about!(
             warn,
             About::connection_from(&peer),
             "request of a service refused: {}",
@@ -64,12 +67,92 @@ pub(super) fn write(event: Event<'_>) {
             let about = About::connection_from(&peer).policy(&policy);
             log_about!(audit info, about, "operator enrolled");
         }
+        Event::PersonLoggedIn {
+            person,
+            token,
+            peer,
+        } => {
+            let about = About::connection_from(&peer).person(&person);
+            log_about!(audit info, about, %token, "logged in");
+        }
+        Event::PersonRefused { peer, reason } => log_about!(
+            warn,
+            About::connection_from(&peer),
+            "login refused: {}",
+            chain(reason)
+        ),
+        Event::Approval {
+            id,
+            device,
+            target,
+            policy,
+            decision,
+        } => {
+            let about = About::device(device).target(&target).policy(&policy);
+            match decision {
+                None => log_about!(audit info, about, approval = %id, "access was asked for"),
+                Some((by, true)) => {
+                    log_about!(audit info, about, approval = %id, %by, "access granted");
+                }
+                Some((by, false)) => {
+                    log_about!(audit info, about, approval = %id, %by, "access refused");
+                }
+            }
+        }
+        Event::TokenStreamsEnded { token } => {
+            log_about!(audit info, About::default(), %token, "ending its streams: the token was revoked");
+        }
+        Event::AccessDenied {
+            device,
+            name,
+            policy,
+            person,
+            peer,
+            reason,
+        } => {
+            let about = About::connection_from(&peer).policy(&policy);
+            let about = match device {
+                Some(device) => about.of(device),
+                None => about,
+            };
+            let about = match &name {
+                Some(name) => about.name(name),
+                None => about,
+            };
+            let about = match &person {
+                Some(person) => about.person(person),
+                None => about,
+            };
+            log_about!(info, about, "access denied: {}", chain(reason));
+        }
+        Event::AccessFileRead { file, rules, freed } => {
+            if !freed.is_empty() {
+                tracing::warn!(
+                    "the access file {} no longer governs shared access policies that it governed: {}; their keys open all that the policies allow. Name them in `govern` to refuse what no rule allows",
+                    file.display(),
+                    freed.join(", ")
+                );
+            }
+            tracing::info!(file = %file.display(), rules, "the access file is in force");
+        }
         Event::NotEnrolled { peer, reason } => log_about!(
             warn,
             About::connection_from(&peer),
             "enrolment refused: {}",
             chain(reason)
         ),
+        Event::Limited {
+            over,
+            policy,
+            device,
+        } => {
+            let mut about = device.map_or_else(About::default, About::device);
+            if let Some(policy) = &policy {
+                about = about.policy(policy);
+            }
+            let (limit, whose) = (over.limit, over.whose);
+            log_about!(warn, about, %limit, %whose, "limit reached");
+        }
         Event::AmqpRefused { peer, transport } => log_about!(
             warn,
             About::connection_from(&peer).transport(&transport),
@@ -122,12 +205,110 @@ pub(super) fn write(event: Event<'_>) {
         Event::AmqpListenerStarted { address } => {
             tracing::info!("clients of AMQP on {address} are refused and referred to MQTT");
         }
+        // The configuration's own line has said it.
+        Event::ConfigurationChanged { .. } => {}
+        Event::Changed(change) => write_change(&change),
+        Event::DeviceReport(device, report) => {
+            let about = About::device(device);
+            match report {
+                DeviceReport::Connection { target, .. } => {
+                    log_about!(debug, about, target, "the device reports a connection");
+                }
+                DeviceReport::Lost { count } => {
+                    log_about!(
+                        warn,
+                        about,
+                        count,
+                        "reports on connections were lost on the device"
+                    );
+                }
+            }
+        }
+        Event::NeedsRestart { file, settings } => tracing::warn!(
+            "{file} also changes {settings}: stream-hub has to be started again for that"
+        ),
         Event::Stopping => tracing::info!("stopping"),
         Event::Stopped {
             streams_cut,
             in_time,
         } => tracing::info!(streams_cut, in_time, "stopped"),
         Event::Certificate(certificate) => write_certificate(certificate),
+        Event::Authority(event) => authority::write(event),
+        Event::Acme(event) => acme::write(event),
+    }
+}
+
+/// What was changed in the registry.
+fn write_change(change: &Change<'_>) {
+    let Change {
+        operation,
+        device,
+        policy,
+        what,
+        actor,
+        ..
+    } = change;
+    let about = device.map_or_else(About::default, About::device);
+    let about = match policy {
+        Some(policy) => about.policy(policy),
+        None => about,
+    };
+    let by = actor.unwrap_or("unknown");
+    log_about!(
+        debug,
+        about,
+        operation,
+        what,
+        by,
+        "the registry was changed"
+    );
+}
+
+/// What is wrong with the audit log.
+fn write_audit_fault(fault: AuditFault<'_>) {
+    match fault {
+        AuditFault::NotWritten {
+            reason,
+            full: WhenFull::Stop,
+        } => tracing::error!(
+            "THE AUDIT LOG CANNOT BE WRITTEN, and new streams are refused until it can: {}",
+            chain(reason)
+        ),
+        AuditFault::NotWritten {
+            reason,
+            full: WhenFull::Continue,
+        } => tracing::error!(
+            "THE AUDIT LOG CANNOT BE WRITTEN; streams are opened all the same, as configured: {}",
+            chain(reason)
+        ),
+        AuditFault::WrittenAgain { lost } => {
+            tracing::warn!(lost, "the audit log is written again");
+        }
+        AuditFault::NotFinished => {
+            tracing::error!("the last records of the audit log are not on the disk");
+        }
+        AuditFault::EndNotStored(reason) => tracing::error!(
+            "how far the audit log goes cannot be stored, so that nobody could find its end cut off: {}",
+            chain(reason)
+        ),
+        AuditFault::NotRotated(reason) => {
+            tracing::error!(
+                "a file of the audit log cannot be put aside or removed: {}",
+                chain(reason)
+            );
+        }
+        AuditFault::Missing { file, finding } => tracing::error!(
+            "older files of the audit log {file} are missing, and none is removed behind them: {}",
+            chain(finding)
+        ),
+        AuditFault::Broken {
+            file,
+            line,
+            finding,
+        } => tracing::error!(
+            "the audit log is not as the hub has left it: {file}, line {line}: {}",
+            chain(finding)
+        ),
     }
 }
 
@@ -189,16 +370,19 @@ fn write_outcome(stream: &Stream<'_>, outcome: Outcome<'_>) {
         Outcome::Accepted => log_about!(audit info, about, "stream accepted"),
         // A service can cause it without end.
         Outcome::Rejected => log_about!(info, about, "stream rejected"),
-        Outcome::NotAnswered(reason) => log_about!(debug, about, "no stream: {}", chain(reason)),
+        Outcome::NotAnswered { reason, .. } => {
+            log_about!(debug, about, "no stream: {}", chain(reason));
+        }
         Outcome::GivenUp => log_about!(
             debug,
             about,
             "no stream: given up before the device answered"
         ),
-        Outcome::Established => log_about!(debug, about, "stream established"),
+        Outcome::Established { .. } => log_about!(debug, about, "stream established"),
         Outcome::Unpaired {
             has_leg: true,
             reason,
+            ..
         } => log_about!(
             audit info,
             about,
@@ -208,6 +392,7 @@ fn write_outcome(stream: &Stream<'_>, outcome: Outcome<'_>) {
         Outcome::Unpaired {
             has_leg: false,
             reason,
+            ..
         } => log_about!(
             audit info,
             about,
@@ -219,6 +404,7 @@ fn write_outcome(stream: &Stream<'_>, outcome: Outcome<'_>) {
             to_service,
             duration,
             end,
+            ..
         } => log_about!(
             audit info,
             about,
@@ -403,6 +589,11 @@ fn write_fault(fault: Fault<'_>) {
         Fault::JobsNotRun(reason) => {
             tracing::error!("jobs wait, since the registry failed: {}", chain(reason));
         }
+        Fault::UsageNotStored(reason) => tracing::warn!(
+            "cannot store or read how many bytes were moved today: {}; retrying",
+            chain(reason)
+        ),
+        Fault::Audit(fault) => write_audit_fault(fault),
         Fault::ActivityNotStored {
             reason,
             is_retried: true,
@@ -417,6 +608,23 @@ fn write_fault(fault: Fault<'_>) {
             "cannot store when devices were connected: {}",
             chain(reason)
         ),
+        Fault::WebhookNotTold {
+            reason,
+            is_given_up: false,
+        } => tracing::warn!(
+            "the webhook of approvals does not take a message, it is tried again: {}",
+            chain(reason)
+        ),
+        Fault::WebhookNotTold {
+            reason,
+            is_given_up: true,
+        } => tracing::warn!(
+            "the webhook of approvals does not take a message, it is given up: {}",
+            chain(reason)
+        ),
+        Fault::ApprovalsNotFollowed(reason) => {
+            tracing::error!("cannot look for approvals: {}", chain(reason));
+        }
         Fault::WritesNotStored => {
             tracing::warn!("what devices have written last is not stored: the disk is busy");
         }
@@ -424,8 +632,12 @@ fn write_fault(fault: Fault<'_>) {
 }
 
 fn about<'a>(stream: &'a Stream<'a>) -> About<'a> {
-    About::stream(Some(stream.id), &stream.name)
+    let about = About::stream(Some(stream.id), &stream.name)
         .of(stream.device)
         .policy(&stream.policy)
-        .peer(stream.peer)
+        .peer(stream.peer);
+    match &stream.person {
+        Some(person) => about.person(person),
+        None => about,
+    }
 }

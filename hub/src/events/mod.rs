@@ -1,15 +1,25 @@
 //! What happened in the hub: one type for all that it reports, and the only place where it does. It
-//! goes to the log; whatever else is to learn of it is another sink of [`Event::emit`].
+//! goes to the sinks of [`Events`], of which the log is the first.
 //!
 //! A line names what it is about by the fields of [`common::telemetry::About`]: `device`, `name`,
-//! `stream`, `policy`, `peer`, `transport`. Beside them are, each in the lines of one kind of event,
+//! `stream`, `policy`, `person`, `peer`, `transport`. Beside them are, each in the lines of one kind of event,
 //! `telemetry`; `to_device`, `to_service`, `seconds`; `leg`; `request`, `accepted`, `known`;
-//! `status`; `job`, `succeeded`, `failed`; `version`; `code`; `delay`; `ca`, `file`, `host`; `streams_cut`, `in_time`.
+//! `status`; `job`, `succeeded`, `failed`; `version`; `code`; `delay`; `ca`, `authority`, `file`, `host`; `token`;
+//! `rules`; `streams_cut`, `in_time`; `limit`, `whose`.
 
+mod acme;
+pub mod audit;
+mod authority;
 mod connection;
 mod fault;
 mod in_session;
 mod log;
+mod meter;
+mod metrics;
+mod reports;
+mod sinks;
+#[cfg(feature = "otel")]
+mod spans;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -18,9 +28,17 @@ use std::time::Duration;
 
 use common::identity::{DeviceIdentity, Leg, StreamId};
 
+use crate::limits::Over;
+
+pub use self::acme::Acme;
+pub use self::authority::Authority;
 pub use self::connection::Connection;
-pub use self::fault::Fault;
+pub use self::fault::{AuditFault, Fault};
 pub use self::in_session::InSession;
+pub use self::meter::{Meter, Meters, Relayed};
+pub use self::metrics::{Bound, Counts, Present, Who};
+pub use self::reports::{Change, ConnectionPhase, DeviceReport};
+pub use self::sinks::Events;
 
 /// Why something ended or was refused; with its causes it becomes a sentence for the operator. It
 /// carries no secret.
@@ -39,6 +57,8 @@ pub struct Stream<'a> {
     pub policy: &'a str,
     /// The address that it was asked for from.
     pub peer: &'a SocketAddr,
+    /// Who has asked for it by name, if the token was issued to somebody.
+    pub person: Option<&'a str>,
 }
 
 /// What became of a stream that was asked for.
@@ -49,17 +69,29 @@ pub enum Outcome<'a> {
     /// The device rejects it.
     Rejected,
     /// It came to no answer of the device: it is not here, does not answer, or there is no room.
-    NotAnswered(Reason<'a>),
+    NotAnswered {
+        /// Why.
+        reason: Reason<'a>,
+        /// The same, as one of a fixed set of words.
+        kind: &'static str,
+    },
     /// Who has asked for it went away before the device's answer, or the hub is stopping.
     GivenUp,
     /// Both legs have come.
-    Established,
+    Established {
+        /// How long that took, from the request on.
+        opening: Duration,
+    },
     /// It was accepted, and ended before its legs have met.
     Unpaired {
         /// Whether one of them was here.
         has_leg: bool,
+        /// Who has ended it: `device`, `service` or `hub`.
+        ended_by: &'static str,
         /// How it ended.
         reason: Reason<'a>,
+        /// The same, as one of a fixed set of words.
+        kind: &'static str,
     },
     /// It was established, and has ended.
     Closed {
@@ -69,8 +101,12 @@ pub enum Outcome<'a> {
         to_service: u64,
         /// How long both legs were there.
         duration: Duration,
+        /// Who has ended it: `device`, `service` or `hub`.
+        ended_by: &'static str,
         /// How it ended.
         end: Reason<'a>,
+        /// The same, as one of a fixed set of words.
+        kind: &'static str,
     },
 }
 
@@ -189,6 +225,8 @@ pub enum Event<'a> {
         telemetry: u64,
         /// How the session ended.
         end: Reason<'a>,
+        /// The same, as one of a fixed set of words.
+        kind: &'static str,
     },
     /// A device has proven its identity, and yet got no session.
     SessionNotOpened {
@@ -207,6 +245,8 @@ pub enum Event<'a> {
         transport: &'static str,
         /// Whom it claimed to be, and why it is not believed.
         reason: Reason<'a>,
+        /// Why, as one of a fixed set of words.
+        kind: &'static str,
     },
     /// A request of a service was not authorised.
     ServiceRefused {
@@ -214,6 +254,8 @@ pub enum Event<'a> {
         peer: SocketAddr,
         /// Why it is not believed.
         reason: Reason<'a>,
+        /// The same, as one of a fixed set of words.
+        kind: &'static str,
     },
     /// A device has redeemed an enrolment code.
     DeviceEnrolled {
@@ -229,12 +271,79 @@ pub enum Event<'a> {
         /// Where it came from.
         peer: SocketAddr,
     },
+    /// A person has got a token, by what the identity provider says of them.
+    PersonLoggedIn {
+        /// Who, by name.
+        person: &'a str,
+        /// The token.
+        token: &'a str,
+        /// Where they came from.
+        peer: SocketAddr,
+    },
+    /// A person has got no token.
+    PersonRefused {
+        /// Where they came from.
+        peer: SocketAddr,
+        /// Why not.
+        reason: Reason<'a>,
+    },
+    /// Access that somebody has to approve was asked for, or decided.
+    Approval {
+        /// The request.
+        id: &'a str,
+        /// The device or module.
+        device: &'a DeviceIdentity,
+        /// The target.
+        target: &'a str,
+        /// Who asks: the shared access policy, or `oidc:` and the person.
+        policy: &'a str,
+        /// Who has decided, and whether it is granted.
+        decision: Option<(&'a str, bool)>,
+    },
+    /// The streams of a token end, since it was revoked.
+    TokenStreamsEnded {
+        /// Which.
+        token: &'a str,
+    },
+    /// The access file does not allow a stream, or anything else.
+    AccessDenied {
+        /// The device or module, if it is about one.
+        device: Option<&'a DeviceIdentity>,
+        /// The name of the stream.
+        name: Option<&'a str>,
+        /// The shared access policy, or who it is in its place.
+        policy: &'a str,
+        /// Who asks.
+        person: Option<&'a str>,
+        /// Where the request came from.
+        peer: SocketAddr,
+        /// Why not.
+        reason: Reason<'a>,
+    },
+    /// The access file was changed, and the new one is in force.
+    AccessFileRead {
+        /// Which.
+        file: &'a Path,
+        /// How many rules it has.
+        rules: usize,
+        /// The shared access policies that it governed before, and does not any more.
+        freed: &'a [String],
+    },
     /// An enrolment code was not redeemed.
     NotEnrolled {
         /// Where it came from.
         peer: SocketAddr,
         /// Why not.
         reason: Reason<'a>,
+    },
+    /// A limit was reached: something was refused, delayed or ended.
+    Limited {
+        /// Which limit, and whose.
+        over: &'a Over,
+        /// The shared access policy of who asked, if there is one.
+        policy: Option<&'a str>,
+        /// The device or module that it is about, if it is about one.
+        device: Option<&'a DeviceIdentity>,
     },
     /// A client of a protocol that this hub does not speak was refused.
     AmqpRefused {
@@ -304,6 +413,24 @@ pub enum Event<'a> {
         /// Where.
         address: SocketAddr,
     },
+    /// The configuration was changed while the hub runs, and the change is in force.
+    ConfigurationChanged {
+        /// Its file.
+        file: &'a str,
+        /// Which settings; no values.
+        settings: &'a [&'a str],
+    },
+    /// Something was changed in the registry.
+    Changed(Change<'a>),
+    /// A device reports what happens in its sessions.
+    DeviceReport(&'a DeviceIdentity, DeviceReport<'a>),
+    /// Settings were changed that hold from the next start on.
+    NeedsRestart {
+        /// The configuration file.
+        file: &'a str,
+        /// Which.
+        settings: &'a str,
+    },
     /// The hub was told to stop: its ports take no more connections.
     Stopping,
     /// The hub has stopped.
@@ -315,11 +442,16 @@ pub enum Event<'a> {
     },
     /// What concerns the certificate that the hub shows.
     Certificate(Certificate<'a>),
+    /// What concerns a CA whose certificates devices may show.
+    Authority(Authority<'a>),
+    /// What concerns one that a CA signs by ACME.
+    Acme(Acme<'a>),
 }
 
 impl Event<'_> {
-    /// Gives the event to all sinks.
-    pub fn emit(self) {
+    /// Writes the event to the log and gives it to no other sink: for faults that are found where
+    /// no hub's [`Events`] are within reach.
+    pub fn log(self) {
         log::write(self);
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use common::identity::DeviceIdentity;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::documents::job::Content;
 use crate::documents::method::{self, Method};
 use crate::invocation::{Invocation, Invoke as _, MethodCaller};
-use crate::limits;
+use crate::limits::{self, Limit};
 use crate::refusal::Refusal;
 use crate::registry::{DeviceJobError, IfMatch, JobId, JobResult, TwinChange};
 use crate::state::HubState;
@@ -20,6 +21,8 @@ pub(super) struct Work {
     pub(super) policy: String,
     /// Until then a device may be about to connect, which it was before the hub was started.
     pub(super) connect_by: Instant,
+    /// One device at a time waits for the policy's next turn.
+    pub(super) turns: Semaphore,
 }
 
 /// Does a job's work on one device; `None`: nothing is left to be noted of it. Dropped, it is broken
@@ -29,6 +32,10 @@ pub(super) async fn run(
     work: Arc<Work>,
     device: DeviceIdentity,
 ) -> Option<JobResult> {
+    {
+        let _turn = work.turns.acquire().await;
+        state.quotas.turn(Limit::JobDevices, &work.policy).await;
+    }
     let outcome = match &work.content {
         Content::Twin(change, condition) => change_twin(&state, &work, &device, change, condition)
             .await
@@ -38,9 +45,12 @@ pub(super) async fn run(
     };
     Some(JobResult {
         device,
-        outcome: outcome.map_err(|refusal| DeviceJobError {
-            code: refusal.code.name.to_owned(),
-            description: refusal.message,
+        outcome: outcome.map_err(|refusal| {
+            refusal.report(&state.events);
+            DeviceJobError {
+                code: refusal.code.name.to_owned(),
+                description: refusal.message,
+            }
         }),
     })
 }

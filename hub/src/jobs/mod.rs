@@ -29,7 +29,7 @@ pub async fn follow(state: HubState) {
         let until = match start(&state, &mut running).await {
             Ok(until) => until,
             Err(error) => {
-                failed(&error).await;
+                failed(&state, &error).await;
                 continue;
             }
         };
@@ -69,7 +69,7 @@ async fn start(state: &HubState, running: &mut JoinSet<()>) -> Result<Instant, R
     }))
 }
 
-async fn failed(error: &RegistryError) {
-    Event::Fault(Fault::JobsNotRun(error)).emit();
+async fn failed(state: &HubState, error: &RegistryError) {
+    state.events.emit(Event::Fault(Fault::JobsNotRun(error)));
     sleep(RETRY).await;
 }

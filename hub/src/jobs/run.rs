@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use common::identity::DeviceIdentity;
 use common::locks::lock;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
@@ -36,7 +37,7 @@ pub(super) async fn run(state: HubState, id: JobId, place: RunningJob) {
     };
     if let Err(error) = ended {
         // It is due still: the place is free after a while.
-        failed(&error).await;
+        failed(&state, &error).await;
     }
 }
 
@@ -63,7 +64,7 @@ async fn to_end(state: &HubState, id: &JobId) -> Result<(), RegistryError> {
             succeeded: job.counts.succeeded,
             failed: job.counts.failed,
         };
-        Event::Job(id.as_str(), outcome).emit();
+        state.events.emit(Event::Job(id.as_str(), outcome));
     }
     Ok(())
 }
@@ -90,6 +91,7 @@ async fn work(state: &HubState, job: &Job) -> Result<JobEnd, RegistryError> {
         content,
         policy: job.new.policy.clone(),
         connect_by,
+        turns: Semaphore::new(1),
     });
     on_devices(state, &job.new.id, &work).await?;
     Ok(JobEnd::Completed)

@@ -6,11 +6,12 @@
 
 mod table;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use common::identity::{DeviceId, DeviceIdentity, Leg, StreamId, StreamName};
+use common::identity::{DeviceIdentity, Leg, StreamId, StreamName};
 use common::locks::lock;
 use common::websocket::WebSocketError;
 use tokio::sync::oneshot;
@@ -18,9 +19,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use table::{Arrival, Most, Removed, Table};
-pub use table::{ExpectRefused, LegRefused};
+pub use table::{ExpectRefused, LegRefused, Own};
 
-use crate::events::{self, Event, Outcome};
+use crate::events::{self, Event, Events, Outcome};
 use crate::limits::{self, Limits};
 
 /// Who has asked for a stream.
@@ -30,6 +31,24 @@ pub struct Opener {
     pub policy: String,
     /// The address that the request came from.
     pub peer: SocketAddr,
+    /// Who it was by name, if the token was issued to somebody.
+    pub person: Option<Arc<str>>,
+    /// That token.
+    pub token: Option<Arc<str>>,
+    /// Whether the person has logged in at the identity provider: then their name is not one that an
+    /// operator of the hub has given to a token.
+    pub has_logged_in: bool,
+    /// What an approver has granted, if the stream ends with that.
+    pub grant: Option<Grant>,
+}
+
+/// What an approver has granted for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The request.
+    pub request: Arc<str>,
+    /// Until when, Unix seconds.
+    pub until: u64,
 }
 
 /// Why an accepted stream has ended whose legs have not met.
@@ -53,6 +72,15 @@ pub enum Unpaired {
     /// Its identity may have no streams any more.
     #[error("the identity was disabled, deleted or damaged")]
     Revoked,
+    /// An approver has granted it for a time, which is over.
+    #[error("the time is over that it was granted for")]
+    GrantOver,
+    /// An approver has taken back what was granted.
+    #[error("an approver has taken back what was granted")]
+    GrantTakenBack,
+    /// The token that it was asked for with was revoked.
+    #[error("its token was revoked")]
+    TokenRevoked,
     /// The hub is going down.
     #[error("the hub is stopping")]
     Stopping,
@@ -61,9 +89,43 @@ pub enum Unpaired {
     Cancelled,
 }
 
+impl Unpaired {
+    /// Names it among a fixed set of words.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Late => "late",
+            Self::Closed(_) => "closed",
+            Self::Lost(..) => "lost",
+            Self::NoSocket(_) => "no_socket",
+            Self::Evicted => "evicted",
+            Self::Revoked | Self::TokenRevoked => "revoked",
+            Self::GrantOver => "grant_over",
+            Self::GrantTakenBack => "grant_taken_back",
+            Self::Stopping | Self::Cancelled => "hub",
+        }
+    }
+
+    /// Who has ended it: `device`, `service` or `hub`.
+    fn ended_by(&self) -> &'static str {
+        match self {
+            Self::Closed(leg) | Self::Lost(leg, _) | Self::NoSocket(leg) => leg.as_str(),
+            Self::Late
+            | Self::Evicted
+            | Self::Revoked
+            | Self::GrantOver
+            | Self::GrantTakenBack
+            | Self::TokenRevoked
+            | Self::Stopping
+            | Self::Cancelled => "hub",
+        }
+    }
+}
+
 /// What the table keeps of a stream besides its state.
 struct Stream<W> {
     name: String,
+    /// When it was asked for.
+    since: Instant,
     opener: Opener,
     /// The leg that came first gives its other half here.
     partner: Option<oneshot::Sender<W>>,
@@ -71,11 +133,17 @@ struct Stream<W> {
 }
 
 /// All streams of one hub process; `W` is a leg's WebSocket. Cheap to clone.
-pub struct Legs<W>(Arc<Mutex<Table<Stream<W>>>>);
+pub struct Legs<W> {
+    table: Arc<Mutex<Table<Stream<W>>>>,
+    events: Events,
+}
 
 impl<W> Clone for Legs<W> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self {
+            table: Arc::clone(&self.table),
+            events: self.events.clone(),
+        }
     }
 }
 
@@ -99,6 +167,8 @@ pub struct LegPlace<W> {
     pub identity: DeviceIdentity,
     /// The stream's name.
     pub name: String,
+    /// When the stream was asked for.
+    pub since: Instant,
     /// Who has asked for the stream.
     pub opener: Opener,
     leg: Leg,
@@ -118,25 +188,36 @@ pub enum Meeting<W> {
     Gone(W),
 }
 
+fn most(limits: &Limits) -> Most {
+    Most {
+        streams: limits.streams,
+        unjoined: limits.unjoined,
+        unjoined_per_identity: limits.unjoined_per_device,
+        unjoined_per_policy: limits.unjoined_per_policy,
+    }
+}
+
 impl<W> Legs<W> {
     /// None yet, and never more than these limits allow.
-    pub fn new(limits: &Limits) -> Self {
-        let most = Most {
-            streams: limits.streams,
-            unjoined: limits.unjoined,
-            unjoined_per_identity: limits.unjoined_per_device,
-            unjoined_per_policy: limits.unjoined_per_policy,
-        };
-        Self(Arc::new(Mutex::new(Table::new(most))))
+    pub fn new(limits: &Limits, events: Events) -> Self {
+        Self {
+            table: Arc::new(Mutex::new(Table::new(most(limits)))),
+            events,
+        }
+    }
+
+    /// From now on never more than these limits allow, as soon as what is beyond them has ended.
+    pub fn set_limits(&self, limits: &Limits) {
+        self.table().set_most(most(limits));
     }
 
     fn table(&self) -> MutexGuard<'_, Table<Stream<W>>> {
-        lock(&self.0)
+        lock(&self.table)
     }
 
     /// Enters a stream before its device is asked, so that even a leg that comes
-    /// before the accept finds its place. In a full table it takes the place of a stream that
-    /// waits for its legs.
+    /// before the accept finds its place. In a full table, or where its identity or policy has
+    /// as many as it may, it takes the place of a stream that waits for its legs.
     ///
     /// # Errors
     /// [`ExpectRefused`].
@@ -146,17 +227,19 @@ impl<W> Legs<W> {
         identity: &DeviceIdentity,
         name: &StreamName,
         opener: Opener,
+        own: Own,
     ) -> Result<Expected<W>, ExpectRefused> {
         let cancel = CancellationToken::new();
         let policy = opener.policy.clone();
         let kept = Stream {
             name: name.as_str().to_owned(),
+            since: Instant::now(),
             opener,
             partner: None,
             cancel: cancel.clone(),
         };
-        let evicted = self.table().expect(stream, identity, &policy, kept)?;
-        end(evicted, &Unpaired::Evicted);
+        let evicted = self.table().expect(stream, identity, &policy, own, kept)?;
+        self.end(evicted, &Unpaired::Evicted);
         Ok(Expected {
             legs: self.clone(),
             stream,
@@ -176,6 +259,7 @@ impl<W> Legs<W> {
         Ok(LegPlace {
             cancel: entry.cancel.clone(),
             name: entry.name.clone(),
+            since: entry.since,
             opener: entry.opener.clone(),
             identity,
             legs: self.clone(),
@@ -186,26 +270,73 @@ impl<W> Legs<W> {
         })
     }
 
-    /// The devices that have streams, themselves or by a module.
-    pub fn devices(&self) -> Vec<DeviceId> {
-        self.table().devices()
+    /// Whose a stream is; `None`: there is none of this id.
+    pub fn identity_of(&self, stream: StreamId) -> Option<DeviceIdentity> {
+        self.table().identity_of(stream).cloned()
     }
 
-    /// The identities of a device, itself and its modules, that have streams.
-    pub fn identities_of(&self, device: &DeviceId) -> Vec<DeviceIdentity> {
-        self.table().identities_of(device)
+    /// The devices and modules that have streams.
+    pub fn identities(&self) -> Vec<DeviceIdentity> {
+        self.table().identities().cloned().collect()
     }
 
     /// Ends all streams of an identity, whatever their state.
     pub fn end_all(&self, identity: &DeviceIdentity) {
         let ended = self.table().remove_all(identity);
-        end(ended, &Unpaired::Revoked);
+        self.end(ended, &Unpaired::Revoked);
+    }
+
+    /// The tokens, issued by name, that streams were opened with; and whose each is, where the
+    /// holder has logged in.
+    pub fn tokens(&self) -> Vec<(Arc<str>, Option<Arc<str>>)> {
+        let table = self.table();
+        let openers = table.values().map(|stream| &stream.opener);
+        let tokens = openers.filter_map(|opener| {
+            let person = opener.person.clone().filter(|_| opener.has_logged_in);
+            Some((opener.token.clone()?, person))
+        });
+        let tokens: HashSet<_> = tokens.collect();
+        tokens.into_iter().collect()
+    }
+
+    /// Ends all streams that were opened with a token, whatever their state.
+    pub fn end_all_of_token(&self, token: &str) {
+        let is_of = |stream: &Stream<W>| stream.opener.token.as_deref() == Some(token);
+        let ended = self.table().remove_matching(is_of);
+        self.end(ended, &Unpaired::TokenRevoked);
     }
 
     /// Ends the accepted streams whose legs have not both come in time.
     pub fn expire(&self, now: Instant) {
         let expired = self.table().remove_expired(now.into_std());
-        end(expired, &Unpaired::Late);
+        self.end(expired, &Unpaired::Late);
+    }
+
+    /// Ends the streams whose grant is over at `now`, Unix seconds.
+    pub fn end_granted(&self, now: u64) {
+        let is_over = |stream: &Stream<W>| {
+            let grant = stream.opener.grant.as_ref();
+            grant.is_some_and(|grant| grant.until <= now)
+        };
+        let over = self.table().remove_matching(is_over);
+        self.end(over, &Unpaired::GrantOver);
+    }
+
+    /// The requests whose grants streams end with.
+    pub fn grants(&self) -> HashSet<Arc<str>> {
+        let table = self.table();
+        let grants = table.values().filter_map(|it| it.opener.grant.as_ref());
+        grants.map(|grant| Arc::clone(&grant.request)).collect()
+    }
+
+    /// Ends the streams that end with the grant of a request, which was taken back.
+    pub fn end_all_of_grant(&self, request: &str) {
+        let is_of = |stream: &Stream<W>| {
+            let grant = stream.opener.grant.as_ref();
+            grant.is_some_and(|grant| *grant.request == *request)
+        };
+        let ended = self.table().remove_matching(is_of);
+        self.end(ended, &Unpaired::GrantTakenBack);
     }
 
     /// Runs [`expire`](Self::expire) for ever: one sweeper instead of a timer per stream.
@@ -216,40 +347,41 @@ impl<W> Legs<W> {
         loop {
             ticks.tick().await;
             self.expire(Instant::now());
+            self.end_granted(common::clock::unix_now());
         }
     }
 
     /// Ends every stream there is.
     pub fn end_everything(&self) {
         let ended = self.table().remove_everything();
-        end(ended, &Unpaired::Stopping);
+        self.end(ended, &Unpaired::Stopping);
     }
 
     /// Refuses new streams and ends those whose legs have not met.
     pub fn close(&self) {
         let ended = self.table().close();
-        end(ended, &Unpaired::Stopping);
+        self.end(ended, &Unpaired::Stopping);
     }
 
     /// How many streams there are, in any state.
     pub fn count(&self) -> usize {
         self.table().len()
     }
-}
 
-/// Ends streams from the hub's side. The end of one that is not accepted is reported by its
-/// initiation, and that of one whose legs have met by the first leg's task.
-fn end<W>(ended: impl IntoIterator<Item = Removed<Stream<W>>>, why: &Unpaired) {
-    for removed in ended {
-        removed.value.cancel.cancel();
-        if removed.arrived < 2 {
-            report(&removed, why);
+    /// Ends streams from the hub's side. The end of one that is not accepted is reported by its
+    /// initiation, and that of one whose legs have met by the first leg's task.
+    fn end(&self, ended: impl IntoIterator<Item = Removed<Stream<W>>>, why: &Unpaired) {
+        for removed in ended {
+            removed.value.cancel.cancel();
+            if removed.arrived < 2 {
+                report(&self.events, &removed, why);
+            }
         }
     }
 }
 
 /// Reports the end of a stream whose legs have not met, if it was accepted.
-fn report<W>(removed: &Removed<Stream<W>>, why: &Unpaired) {
+fn report<W>(events: &Events, removed: &Removed<Stream<W>>, why: &Unpaired) {
     if !removed.is_accepted {
         return;
     }
@@ -260,12 +392,15 @@ fn report<W>(removed: &Removed<Stream<W>>, why: &Unpaired) {
         name,
         policy: &opener.policy,
         peer: &opener.peer,
+        person: opener.person.as_deref(),
     };
     let outcome = Outcome::Unpaired {
         has_leg: removed.arrived > 0,
+        ended_by: why.ended_by(),
         reason: why,
+        kind: why.kind(),
     };
-    Event::Stream(stream, outcome).emit();
+    events.emit(Event::Stream(stream, outcome));
 }
 
 impl<W> Expected<W> {
@@ -276,7 +411,8 @@ impl<W> Expected<W> {
         let legs_by = Instant::now() + limits::LEG_ARRIVAL;
         let evicted = self.legs.table().accept(self.stream, legs_by.into_std());
         self.is_accepted = evicted.is_some();
-        end(evicted.into_iter().flatten(), &Unpaired::Evicted);
+        let evicted = evicted.into_iter().flatten();
+        self.legs.end(evicted, &Unpaired::Evicted);
         self.is_accepted
     }
 }
@@ -302,7 +438,13 @@ impl<W> LegPlace<W> {
             name: &self.name,
             policy: &self.opener.policy,
             peer: &self.opener.peer,
+            person: self.opener.person.as_deref(),
         }
+    }
+
+    /// Where what happens to the stream is reported.
+    pub fn events(&self) -> &Events {
+        &self.legs.events
     }
 
     /// Brings the leg's WebSocket: the first leg waits for the second, the second is
@@ -341,14 +483,18 @@ impl<W> LegPlace<W> {
         // Nothing can be handed over from here on.
         let has_met = other.try_recv().is_ok();
         match removed {
-            Some(removed) => report(&removed, why),
+            Some(removed) => report(&self.legs.events, &removed, why),
             // The hub has ended it, and the report is left to this leg.
             None if has_met => {
                 let outcome = Outcome::Unpaired {
                     has_leg: true,
+                    ended_by: why.ended_by(),
                     reason: why,
+                    kind: why.kind(),
                 };
-                Event::Stream(self.described(), outcome).emit();
+                self.legs
+                    .events
+                    .emit(Event::Stream(self.described(), outcome));
             }
             None => {}
         }
@@ -370,7 +516,7 @@ impl<W> Drop for LegPlace<W> {
         }
         let removed = self.remove().filter(|_| !self.is_paired);
         if let Some(removed) = removed {
-            report(&removed, &Unpaired::NoSocket(self.leg));
+            report(&self.legs.events, &removed, &Unpaired::NoSocket(self.leg));
         }
     }
 }

@@ -7,22 +7,18 @@ use std::time::Duration;
 
 use common::backoff::Backoff;
 use common::descriptors;
+use common::permits::{Permit, Permits};
 use common::service_manager::Watchdog;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Place, Strangers};
-use crate::events::{Event, Fault};
+use crate::events::{Bound, Event, Events, Fault};
 
-/// A connection's share of the limit, held as long as the connection lives. Only a
-/// closed semaphore gives none, and this one is never closed.
-pub type Permit = Option<OwnedSemaphorePermit>;
-
-/// Permits for so many connections, and for half of those that there is room for at most.
-pub fn permits(connections: usize) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(descriptors::room(connections, 1, 2)))
+/// For how many connections there are permits: for half of those that there is room for at most.
+pub fn most(connections: usize) -> usize {
+    descriptors::room(connections, 1, 2)
 }
 
 /// Ends each time that the watchdog was fed; never without one.
@@ -33,27 +29,50 @@ async fn fed(watchdog: &mut Option<Watchdog>) {
     }
 }
 
-/// Accepts while there are permits, until `stop` is cancelled; every connection becomes a task of
-/// `tasks`. The watchdog is fed from the loop. When accepting fails (descriptors ran out, say), it backs off and goes on.
+/// What the listeners of one hub share.
+#[derive(Clone)]
+pub struct Listening {
+    /// Where a connection has its place until it has shown who it is.
+    pub strangers: Strangers,
+    /// Where faults are reported.
+    pub events: Events,
+    /// Cancelled when no more connections are to be accepted.
+    pub stop: CancellationToken,
+    /// Owns the connections.
+    pub tasks: TaskTracker,
+}
+
+/// Accepts, under the listener's name, while there are permits, until the hub's `stop` is cancelled; every connection becomes a
+/// task of its own. The watchdog is fed from the loop. When accepting fails (descriptors ran out,
+/// say), it backs off and goes on.
 pub async fn run<F, S>(
-    listener: TcpListener,
-    permits: Arc<Semaphore>,
-    strangers: Strangers,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    (name, listener): (&'static str, TcpListener),
+    permits: Arc<Permits>,
+    hub: Listening,
     mut watchdog: Option<Watchdog>,
     serve: F,
 ) where
     F: Fn(TcpStream, SocketAddr, Permit, Place) -> S,
     S: Future<Output = ()> + Send + 'static,
 {
+    let Listening {
+        strangers,
+        events,
+        stop,
+        tasks,
+    } = hub;
+    let mut is_full = false;
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     loop {
+        let was_full = std::mem::replace(&mut is_full, permits.free() == 0);
+        if is_full && !was_full {
+            events.counts().bound(Bound::Connections);
+        }
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             () = fed(&mut watchdog) => continue,
             accepted = async {
-                let permit = Arc::clone(&permits).acquire_owned().await.ok();
+                let permit = permits.acquire().await;
                 (permit, listener.accept().await)
             } => accepted,
         };
@@ -61,13 +80,14 @@ pub async fn run<F, S>(
             (permit, Ok((socket, peer))) => {
                 backoff.reset();
                 common::net::tune(&socket);
+                events.counts().accepted(name);
                 let place = strangers.admit(peer.ip());
-                tasks.spawn(serve(socket, peer, permit, place));
+                tasks.spawn(serve(socket, peer, permit.in_use(), place));
             }
             (_, Err(error)) => {
                 let delay = backoff.next_delay();
                 let reason = &error;
-                Event::Fault(Fault::NotAccepted { delay, reason }).emit();
+                events.emit(Event::Fault(Fault::NotAccepted { delay, reason }));
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(delay) => {}

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use common::permits::Permit;
 use fe2o3_amqp_types::definitions::{AmqpError, Error, ErrorCondition};
 use fe2o3_amqp_types::performatives::{Close, Open};
 use fe2o3_amqp_types::primitives::{Array, Symbol};
@@ -17,10 +18,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::Permit;
 use super::tls::ServerTls;
 use crate::admission::{Beyond, Place};
-use crate::events::{Connection, Event};
+use crate::events::{Connection, Event, Events};
 use crate::limits;
 
 /// The WebSocket subprotocol of AMQP, compared without case.
@@ -45,6 +45,8 @@ pub const READS: usize = 4 << 10;
 pub struct AmqpListener {
     /// TLS of this listener.
     pub tls: ServerTls,
+    /// Where what happens is reported.
+    pub events: Events,
     /// The hub's name.
     pub name: String,
     /// Cancelled when requests shall end.
@@ -61,16 +63,17 @@ impl AmqpListener {
             () = self.stop.cancelled() => None,
         };
         let Some(stream) = stream else { return };
-        refuse(stream, &self.name, peer, "amqp", &place, &self.stop).await;
+        let hub = (self.name.as_str(), &self.events);
+        refuse(stream, hub, peer, "amqp", &place, &self.stop).await;
     }
 }
 
-/// Refuses a client over any byte stream, within a stranger's time.
+/// Refuses a client of this hub over any byte stream, within a stranger's time.
 ///
 /// Dropped, it closes the connection.
 pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
-    name: &str,
+    (name, events): (&str, &Events),
     peer: SocketAddr,
     transport: &'static str,
     place: &Place,
@@ -78,7 +81,7 @@ pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     place.allow(READS, Beyond::Fail);
     if place.is_first_amqp() {
-        Event::AmqpRefused { peer, transport }.emit();
+        events.emit(Event::AmqpRefused { peer, transport });
     }
     let conversation = async {
         let _ = place.refused().await;
@@ -97,7 +100,7 @@ pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
             transport,
             reason: &error,
         };
-        Event::Connection(event).emit();
+        events.emit(Event::Connection(event));
     }
     let _ = timeout(limits::CLOSE, stream.shutdown()).await;
 }
@@ -106,7 +109,15 @@ fn too_slow() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the client took too long")
 }
 
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, name: &str) -> io::Result<()> {
+/// Speaks with a client until it has read that it is refused, and has left. Dropped, it has stopped
+/// anywhere.
+///
+/// # Errors
+/// The stream's, and those of a client that does not speak AMQP 1.0.
+pub async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    name: &str,
+) -> io::Result<()> {
     let mut header = [0; 8];
     stream.read_exact(&mut header).await?;
     if header == SASL {

@@ -2,14 +2,14 @@
 //! and AMQP over TLS, which is refused.
 
 mod accept;
-mod amqp;
-mod head;
+pub mod amqp;
+pub mod head;
 mod http;
 mod mqtt;
 mod tls;
 mod write_deadline;
 
-pub use accept::{Permit, permits, run};
+pub use accept::{Listening, most, run};
 pub use amqp::AmqpListener;
 pub use http::HttpListener;
 pub use mqtt::MqttListener;

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use common::boxed::boxed;
+use common::permits::Permit;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::Permit;
 use super::tls::{ServerTls, client_certificate};
 use crate::admission::{Beyond, Place};
 use crate::device_session;

@@ -201,6 +201,12 @@ impl Pending {
         }
     }
 
+    /// From now on never more than so many of one kind and identity.
+    pub fn set_most(&self, most: usize) {
+        self.streams.table().set_most(most);
+        self.methods.table().set_most(most);
+    }
+
     /// Gives up all requests of an identity.
     pub fn end_all(&self, identity: &DeviceIdentity) {
         self.streams.end_all(identity);

@@ -2,21 +2,30 @@
 //! task: `T` is whatever the caller keeps of a request.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use common::identity::DeviceIdentity;
 
+use crate::limits::{Limit, Over, Whose};
 use crate::presence::HubSessionId;
 
 /// Why a request cannot wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AskRefused {
     /// Too many requests wait for this identity.
-    #[error("too many requests wait for this device")]
-    TooMany,
+    #[error("too many requests wait for this device: {0}")]
+    TooMany(Over),
     /// The hub is going down.
     #[error("the hub is stopping")]
     Stopping,
 }
+
+/// The first of them ends soon.
+const TOO_MANY: Over = Over {
+    limit: Limit::Pending,
+    whose: Whose::Device,
+    retry_after: Duration::from_secs(1),
+};
 
 #[derive(Debug)]
 struct Entry<T> {
@@ -46,6 +55,11 @@ pub enum Repeats {
 }
 
 impl<T> Table<T> {
+    /// From now on at most so many of one identity; none ends for that.
+    pub fn set_most(&mut self, most: usize) {
+        self.most = most;
+    }
+
     /// An empty table of at most `most` requests of one identity; request numbers count up from
     /// behind `start`, which should differ from start to start, so that a late answer meets no
     /// other's request.
@@ -73,7 +87,7 @@ impl<T> Table<T> {
         }
         let waiting = self.identities.get(identity).map_or(0, BTreeMap::len);
         if waiting >= self.most {
-            return Err(AskRefused::TooMany);
+            return Err(AskRefused::TooMany(TOO_MANY));
         }
         self.last_number += 1;
         let number = self.last_number;
@@ -218,7 +232,8 @@ mod tests {
         for _ in 0..MOST {
             last = table.ask(&d, |number| number).unwrap();
         }
-        assert_eq!(table.ask(&d, |number| number), Err(AskRefused::TooMany));
+        let full = table.ask(&d, |number| number);
+        assert_eq!(full, Err(AskRefused::TooMany(TOO_MANY)));
         assert!(table.ask(&identity("e"), |number| number).is_ok());
         assert_eq!(table.withdraw(&d, last), Some(last));
         assert!(table.ask(&d, |number| number).is_ok());

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use common::identity::{DeviceId, DeviceIdentity};
+use common::identity::DeviceIdentity;
 use common::locks::lock;
 use tokio::sync::{Notify, watch};
 
@@ -241,22 +241,16 @@ impl Presence {
         devices.count()
     }
 
-    /// The devices that hold sessions, themselves or by a module.
-    pub fn devices(&self) -> Vec<DeviceId> {
-        let table = self.table();
-        table
-            .entries
-            .keys()
-            .map(|identity| identity.device.clone())
-            .collect()
-    }
-
-    /// The sessions of a device and its modules, with what each was opened with.
-    pub fn of_device(&self, device: &DeviceId) -> Vec<(DeviceIdentity, Credential)> {
+    /// The sessions of some devices and modules, with what each was opened with. Looks at all of
+    /// them once.
+    pub fn sessions(
+        &self,
+        is_meant: impl Fn(&DeviceIdentity) -> bool,
+    ) -> Vec<(DeviceIdentity, Credential)> {
         self.table()
             .entries
             .iter()
-            .filter(|(identity, _)| identity.device == *device)
+            .filter(|(identity, _)| is_meant(identity))
             .map(|(identity, entry)| (identity.clone(), entry.credential.clone()))
             .collect()
     }
@@ -345,6 +339,8 @@ impl Drop for PresenceGuard {
 
 #[cfg(test)]
 mod tests {
+    use common::identity::DeviceId;
+
     use super::*;
 
     fn principal() -> DevicePrincipal {

@@ -54,6 +54,12 @@ impl Fields {
         child.map(|(_, fields)| fields)
     }
 
+    /// The properties that are read at the top; `*` for all of them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let children = self.children.iter().map(|(name, _)| name.as_str());
+        self.is_whole.then_some("*").into_iter().chain(children)
+    }
+
     /// Whether anything of the property of this name is read.
     pub fn has(&self, name: &str) -> bool {
         self.get(name).is_some()

@@ -21,7 +21,9 @@ pub struct Changes {
     /// Each changed or deleted identity, in no order, possibly twice. A device that is
     /// deleted, or whose status changes, stands for its modules too.
     pub identities: Vec<DeviceIdentity>,
-    /// History does not reach back to the point: anything may have changed, also what
-    /// `identities` does not name. Who holds identities has to look at all of them again.
+    /// Tokens of operators were revoked, or people shut out.
+    pub tokens: bool,
+    /// A policy or a CA has changed, or history does not reach back to the point: anything may have changed,
+    /// also what `identities` does not name. Who holds identities has to look at all of them again.
     pub gap: bool,
 }

@@ -120,8 +120,7 @@ pub enum Authentication {
         /// The certificate to change over to.
         secondary: Option<Thumbprint>,
     },
-    /// A certificate from a registered authority: kept, but no device can connect with
-    /// it yet.
+    /// A TLS client certificate of a registered CA, with the identity's id as common name.
     CertificateAuthority,
     /// No way at all.
     None,

@@ -3,6 +3,7 @@
 //! another store can take SQLite's place.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use common::identity::{DeviceId, DeviceIdentity};
@@ -10,11 +11,14 @@ use common::identity::{DeviceId, DeviceIdentity};
 pub mod activity;
 pub mod credentials;
 
+mod approvals;
+mod authorities;
 mod changes;
 mod enrolments;
 mod identities;
 mod jobs;
 mod messages;
+mod notes;
 mod policies;
 mod queries;
 mod rules;
@@ -22,9 +26,16 @@ mod scope;
 mod sessions;
 mod sqlite;
 mod store;
+mod tokens;
 mod twins;
+mod usage;
 
 pub use activity::{Activity, ActivityRecord};
+pub use approvals::{
+    ApprovalAsk, ApprovalNews, ApprovalOutcome, ApprovalRequest, ApprovalState, ApprovalVerdict,
+    Approvals, Decider, KEPT, REFUSAL_STANDS, WAITING_PER_CALLER,
+};
+pub use authorities::{Authorities, Authority, AuthorityAdded};
 pub use changes::{ChangeLog, Changes};
 pub use enrolments::{Claim, Enrolment, EnrolmentError, EnrolmentOf, Enrolments, Redeemed};
 pub use identities::{
@@ -36,14 +47,19 @@ pub use jobs::{
     JobPlace, JobResult, JobStatus, Jobs, NewJob,
 };
 pub use messages::{Message, Messages, NewMessage};
-pub use policies::{Permissions, Policies, Policy};
+pub use notes::{Actor, Note, Notes};
+pub use policies::{Permissions, Policies, Policy, PolicyKey};
 pub use queries::{JobRow, JobRows, QueryWork, Scan, TwinQueries, TwinSnapshot};
 pub use rules::{TwinChange, TwinPatch, TwinRuleError};
 pub use scope::ScopeError;
 pub use sessions::{Sessions, Subscriptions};
 pub use sqlite::SqliteRegistry;
 pub use store::StoreError;
+pub use tokens::{
+    Holder, IssuedToken, IssuedTokens, Login, OpenStreams, ShutOut, TOKENS_PER_PERSON, random_id,
+};
 pub use twins::{DesiredChange, DeviceTwin, Members, Metadata, OnDesired, Section, Twin, Twins};
+pub use usage::Usage;
 
 /// The whole registry.
 #[async_trait]
@@ -56,13 +72,21 @@ pub trait Registry:
     + Messages
     + Sessions
     + Policies
+    + Authorities
     + Enrolments
+    + IssuedTokens
+    + Approvals
     + ChangeLog
+    + Usage
+    + Notes
 {
     /// Waits until all that devices have written to their twins and subscriptions is stored, also
     /// for those that have gone. May be dropped: what is left is still carried out as long as the
     /// runtime lives.
     async fn settle(&self);
+
+    /// The same registry for somebody, whom the notes of changes name.
+    fn acting(&self, actor: &Actor) -> Arc<dyn Registry>;
 }
 
 /// Whom a row of the database is about.
@@ -74,6 +98,12 @@ pub enum Owner {
     Unknown,
     /// A shared access policy.
     Policy(String),
+    /// A CA of devices.
+    Authority(String),
+    /// A token that was issued by name.
+    Token(String),
+    /// A request for access.
+    Approval(String),
 }
 
 impl fmt::Display for Owner {
@@ -82,6 +112,9 @@ impl fmt::Display for Owner {
             Self::Identity(id) => write!(f, "{id}"),
             Self::Unknown => f.write_str("an identity"),
             Self::Policy(name) => write!(f, "the shared access policy {name:?}"),
+            Self::Authority(name) => write!(f, "the CA {name:?}"),
+            Self::Token(id) => write!(f, "the token {id}"),
+            Self::Approval(id) => write!(f, "the request {id}"),
         }
     }
 }
@@ -89,7 +122,11 @@ impl fmt::Display for Owner {
 fn repair(owner: &Owner) -> &'static str {
     match owner {
         Owner::Identity(_) => "delete the identity and create it again",
-        Owner::Unknown | Owner::Policy(_) => "restore the database from a backup",
+        Owner::Authority(_) => "remove the CA and add it again",
+        Owner::Token(_) => "revoke it, and issue another one",
+        Owner::Unknown | Owner::Policy(_) | Owner::Approval(_) => {
+            "restore the database from a backup"
+        }
     }
 }
 

@@ -13,6 +13,30 @@ pub trait Policies: Send + Sync + 'static {
 
     /// All shared access policies, but for those that are damaged; the log names them once.
     async fn policies(&self) -> Result<Vec<Policy>, RegistryError>;
+
+    /// Adds one. False: there is one of this name.
+    async fn create_policy(&self, policy: Policy) -> Result<bool, RegistryError>;
+
+    /// Deletes one, and with it what its keys opened: tokens at once, device sessions at the next
+    /// look at the changes. False: there is none of this name.
+    async fn delete_policy(&self, name: &str) -> Result<bool, RegistryError>;
+
+    /// Replaces one key; what the other has opened goes on. False: there is no policy of this name.
+    async fn set_policy_key(
+        &self,
+        name: &str,
+        which: PolicyKey,
+        key: SharedKey,
+    ) -> Result<bool, RegistryError>;
+}
+
+/// One of the two keys of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyKey {
+    /// The usual one.
+    Primary,
+    /// The one to change over to.
+    Secondary,
 }
 
 /// What a shared access policy allows (`docs/protocol.md`, "SAS tokens and policies").

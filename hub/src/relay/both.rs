@@ -8,26 +8,33 @@ use common::websocket::{Data, Incoming, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::RelayEnd;
+use crate::events::Meter;
+use crate::quotas;
 
 /// One direction of a relay.
-pub(super) struct Direction {
+pub(super) struct Direction<'a> {
     from: Leg,
+    meter: &'a Meter,
     held: Option<Data>,
     unflushed: bool,
-    pub(super) bytes: u64,
+    bytes: u64,
     /// The leg it writes to takes nothing any more. It may have sent something before,
     /// which the other direction still delivers.
     broken: Option<WebSocketError>,
+    /// Where its bytes are limited.
+    quota: Option<Box<quotas::Meter>>,
 }
 
-impl Direction {
-    fn new(from: Leg, held: Option<Data>) -> Self {
+impl<'a> Direction<'a> {
+    fn new(from: Leg, held: Option<Data>, meter: &'a Meter, quota: Option<quotas::Meter>) -> Self {
         Self {
             from,
+            meter,
             held,
             unflushed: false,
             bytes: 0,
             broken: None,
+            quota: quota.map(Box::new),
         }
     }
 
@@ -47,15 +54,35 @@ impl Direction {
                 // It has nowhere to go, but who may not send may not read either.
                 self.held = None;
             }
-            let is_ready = self.broken.is_some()
-                || match to.poll_ready(cx) {
+            let is_turn = match &mut self.quota {
+                Some(quota) if self.broken.is_none() => match quota.poll_ready(cx) {
                     Poll::Ready(Ok(())) => true,
+                    Poll::Ready(Err(over)) => return Poll::Ready(RelayEnd::Over(over)),
+                    Poll::Pending => false,
+                },
+                _ => true,
+            };
+            if !is_turn && self.unflushed {
+                // What it has had in its turn goes out.
+                match to.poll_flush(cx) {
+                    Poll::Ready(Ok(())) => self.unflushed = false,
                     Poll::Ready(Err(error)) => {
                         self.broken = Some(error);
                         continue;
                     }
-                    Poll::Pending => false,
-                };
+                    Poll::Pending => {}
+                }
+            }
+            let is_ready = self.broken.is_some()
+                || is_turn
+                    && match to.poll_ready(cx) {
+                        Poll::Ready(Ok(())) => true,
+                        Poll::Ready(Err(error)) => {
+                            self.broken = Some(error);
+                            continue;
+                        }
+                        Poll::Pending => false,
+                    };
             let incoming = if !is_ready {
                 if self.held.is_some() {
                     return Poll::Pending;
@@ -96,10 +123,15 @@ impl Direction {
 
     /// Sends a message to a leg that is ready for it.
     fn send<B: AsyncRead + AsyncWrite + Unpin>(&mut self, data: Data, to: &mut WebSocket<B>) {
-        let length = data.len() as u64;
+        let size = data.len();
+        let length = size as u64;
         match to.start_send(data) {
             Ok(()) => {
                 self.bytes += length;
+                self.meter.add(self.from, length);
+                if let Some(quota) = &mut self.quota {
+                    quota.spend(size);
+                }
                 self.unflushed = true;
             }
             Err(error) => self.broken = Some(error),
@@ -108,13 +140,13 @@ impl Direction {
 }
 
 /// Both directions, in one task.
-pub(super) struct Relay<A, B> {
+pub(super) struct Relay<'a, A, B> {
     pub(super) first: WebSocket<A>,
     pub(super) second: WebSocket<B>,
     /// From the first leg to the second.
-    pub(super) out: Direction,
+    pub(super) out: Direction<'a>,
     /// From the second leg to the first.
-    pub(super) back: Direction,
+    pub(super) back: Direction<'a>,
     /// Since one leg takes nothing: whether the rest still moves.
     delivery: Option<Delivery>,
     /// Which direction comes first now. A task has a budget of operations before it must let
@@ -122,7 +154,7 @@ pub(super) struct Relay<A, B> {
     is_back_first: bool,
 }
 
-impl<A, B> Relay<A, B>
+impl<'a, A, B> Relay<'a, A, B>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -133,12 +165,15 @@ where
         first: WebSocket<A>,
         held: Option<Data>,
         second: WebSocket<B>,
+        meter: &'a Meter,
+        quotas: Option<[quotas::Meter; 2]>,
     ) -> Self {
+        let [out, back] = quotas.map_or([None, None], |quotas| quotas.map(Some));
         Self {
             first,
             second,
-            out: Direction::new(first_leg, held),
-            back: Direction::new(first_leg.other(), None),
+            out: Direction::new(first_leg, held, meter, out),
+            back: Direction::new(first_leg.other(), None, meter, back),
             delivery: None,
             is_back_first: false,
         }

@@ -168,6 +168,14 @@ pub async fn close_for_violation<S: AsyncRead + AsyncWrite + Unpin>(
 ///
 /// Dropped, it closes the connection without the Close.
 pub async fn abort<S: AsyncRead + AsyncWrite + Unpin>(leg: WebSocket<S>) {
-    leg.close(CloseFrame::ERROR, DISCONNECTED, Duration::from_secs(1))
-        .await;
+    close(leg, CloseFrame::ERROR, DISCONNECTED).await;
+}
+
+/// The same with this code and reason.
+pub(super) async fn close<S: AsyncRead + AsyncWrite + Unpin>(
+    leg: WebSocket<S>,
+    code: u16,
+    reason: &'static str,
+) {
+    leg.close(code, reason, Duration::from_secs(1)).await;
 }

@@ -12,17 +12,21 @@ use std::time::Duration;
 use common::boxed::boxed;
 use common::identity::Leg;
 use common::tunnel::Backlog;
-use common::websocket::{Data, WebSocket, WebSocketError};
+use common::websocket::{CloseFrame, Data, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::both::Relay;
 use self::finish::conclude;
+use crate::events::{Meter, Relayed};
+use crate::limits::Over;
+use crate::quotas;
 
 mod both;
 mod finish;
 
+use finish::close;
 pub use finish::{abort, close_for_violation};
 
 /// The reason text in a Close after a leg that did not end normally, as the real
@@ -44,18 +48,38 @@ pub enum RelayEnd {
     /// A leg did not take what the other had sent before it closed.
     #[error("the {0} did not take what was left for it")]
     Undelivered(Leg, #[source] WebSocketError),
+    /// Its bytes of the day are used up.
+    #[error("the hub ended it: {0}")]
+    Over(Over),
     /// The hub ended it.
     #[error("the hub ended it")]
     Cancelled,
 }
 
 impl RelayEnd {
+    /// Names it among a fixed set of words.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Closed(_) => "closed",
+            Self::Aborted(..) => "aborted",
+            Self::Lost(..) => "lost",
+            Self::Undelivered(..) => "undelivered",
+            Self::Over(_) => "quota",
+            Self::Cancelled => "hub",
+        }
+    }
+
+    /// Who has ended it: `device`, `service` or `hub`.
+    pub fn ended_by(&self) -> &'static str {
+        self.ended().map_or("hub", Leg::as_str)
+    }
+
     /// The leg that ended first.
     fn ended(&self) -> Option<Leg> {
         match self {
             Self::Closed(leg) | Self::Aborted(leg, _) | Self::Lost(leg, _) => Some(*leg),
             Self::Undelivered(leg, _) => Some(leg.other()),
-            Self::Cancelled => None,
+            Self::Over(_) | Self::Cancelled => None,
         }
     }
 }
@@ -75,12 +99,15 @@ pub struct RelayOutcome {
 
 /// Relays until a leg ends or `cancel` is cancelled, then closes both, which
 /// takes as long as bytes move, [`limits::LEG_DELIVER`] without any, and
-/// [`limits::LEG_CLOSE`]. `held` is a message of `first` that was read while it waited.
+/// [`limits::LEG_CLOSE`]. `held` is a message of `first` that was read while it waited; `meter`
+/// counts what is relayed, and `quotas` are of what `first` sends, and of what it is sent.
 pub async fn relay<A, B>(
     first_leg: Leg,
     first: WebSocket<A>,
     held: Option<Data>,
     second: WebSocket<B>,
+    meter: &Meter,
+    quotas: Option<[quotas::Meter; 2]>,
     cancel: &CancellationToken,
 ) -> RelayOutcome
 where
@@ -88,20 +115,26 @@ where
     B: AsyncRead + AsyncWrite + Backlog + Unpin,
 {
     let started = Instant::now();
-    let mut relay = Relay::new(first_leg, first, held, second);
+    let mut relay = Relay::new(first_leg, first, held, second, meter, quotas);
     let end = tokio::select! {
         end = poll_fn(|cx| relay.poll(cx)) => end,
         () = cancel.cancelled() => RelayEnd::Cancelled,
     };
-    let (to_device, to_service) = match first_leg {
-        Leg::Service => (relay.out.bytes, relay.back.bytes),
-        Leg::Device => (relay.back.bytes, relay.out.bytes),
-    };
+    let Relayed {
+        to_device,
+        to_service,
+    } = meter.now();
     let duration = started.elapsed();
     let Relay { first, second, .. } = relay;
     let end = match end.ended() {
         None => {
-            boxed(|| async { tokio::join!(abort(first), abort(second)) }).await;
+            let (code, reason) = match &end {
+                RelayEnd::Over(over) => (CloseFrame::POLICY, over.close_reason()),
+                _ => (CloseFrame::ERROR, DISCONNECTED),
+            };
+            let closing =
+                || async { tokio::join!(close(first, code, reason), close(second, code, reason),) };
+            boxed(closing).await;
             end
         }
         Some(leg) if leg == first_leg => boxed(|| conclude(first, second, end)).await,

@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 use crate::events::{Event, Outcome};
 use crate::legs::{LegPlace, Meeting, Unpaired};
 use crate::limits;
-use crate::relay::{DISCONNECTED, abort, close_for_violation, relay};
+use crate::quotas::Quotas;
+use crate::relay::{DISCONNECTED, RelayEnd, abort, close_for_violation, relay};
 use crate::state::LegSocket;
 
 /// Serves one leg to its end. Its token was good, and its place is claimed.
@@ -24,13 +25,13 @@ pub async fn serve(
     socket: LegSocket,
     mut place: Box<LegPlace<LegSocket>>,
     peer: SocketAddr,
+    quotas: &Quotas,
 ) {
-    Event::LegConnected {
+    place.events().emit(Event::LegConnected {
         stream: place.described(),
         leg,
         peer,
-    }
-    .emit();
+    });
     if carries_session(&place.name) {
         net::steady(socket.get_ref().get_ref().0.socket());
     }
@@ -42,15 +43,31 @@ pub async fn serve(
             let Some((socket, held, partner)) = met else {
                 return;
             };
-            Event::Stream(place.described(), Outcome::Established).emit();
-            let outcome = relay(leg, socket, held, partner, &place.cancel).await;
+            // Until it has ended, it is open.
+            let meter = place.events().counts().meters().open();
+            let opening = place.since.elapsed();
+            place.events().emit(Event::Stream(
+                place.described(),
+                Outcome::Established { opening },
+            ));
+            let (policy, identity) = (&place.opener.policy, &place.identity);
+            let limited = quotas.meters(policy, identity);
+            let outcome = relay(leg, socket, held, partner, &meter, limited, &place.cancel).await;
+            drop(meter);
+            if let RelayEnd::Over(over) = &outcome.end {
+                quotas.report(over, Some(policy), Some(identity));
+            }
             let outcome = Outcome::Closed {
                 to_device: outcome.to_device,
                 to_service: outcome.to_service,
                 duration: outcome.duration,
+                ended_by: outcome.end.ended_by(),
                 end: &outcome.end,
+                kind: outcome.end.kind(),
             };
-            Event::Stream(place.described(), outcome).emit();
+            place
+                .events()
+                .emit(Event::Stream(place.described(), outcome));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The server's certificate and its freshness: the hub's own, or files that another program
-//! renews.
+//! The server's certificate and its freshness: the hub's own, that of a CA by ACME, or files that
+//! another program renews.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,11 +11,13 @@ use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 use time::OffsetDateTime;
-use tokio::time::{Duration, MissedTickBehavior, interval};
+use tokio::sync::Notify;
+use tokio::time::{Duration, Interval, MissedTickBehavior, interval};
 
-use super::CertificateSlot;
+use super::acme::{Acme, AcmeError, AcmeSettings, Challenges};
 use super::ca::{self, Made, PkiError};
-use crate::events::{self, Event};
+use super::slot::CertificateSlot;
+use crate::events::{self, Event, Events};
 
 /// Where the server's certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub enum CertificateSource {
         /// The private key.
         key: PathBuf,
     },
+    /// A CA that is asked by ACME.
+    Acme(AcmeSettings),
 }
 
 /// Why there is no usable certificate.
@@ -43,6 +47,21 @@ pub enum CertificateError {
     /// Certificate and key do not fit together.
     #[error("the TLS certificate and its key cannot be used")]
     Unusable(#[from] rustls::Error),
+    /// A certificate cannot be had by ACME.
+    #[error(transparent)]
+    Acme(#[from] AcmeError),
+}
+
+impl CertificateError {
+    /// Whether what was given is at fault, and not the world.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            // A certificate, or a key that does not fit it, of the operator's.
+            Self::File(_) | Self::Unusable(_) => true,
+            Self::Acme(error) => error.is_usage(),
+            Self::Pki(_) => false,
+        }
+    }
 }
 
 /// What [`Certificate::publish`] puts down, in the folder of the TLS material.
@@ -55,9 +74,18 @@ const FILES_LOOK: Duration = Duration::from_secs(30);
 /// The certificate in use, and where it comes from.
 pub struct Certificate {
     slot: Arc<CertificateSlot>,
-    source: CertificateSource,
+    source: Source,
     tls_dir: PathBuf,
     host: String,
+    events: Events,
+    /// Somebody knows that there may be another one.
+    looks: Notify,
+}
+
+enum Source {
+    Managed,
+    Files { certificate: PathBuf, key: PathBuf },
+    Acme(Box<Acme>),
 }
 
 impl Certificate {
@@ -69,31 +97,43 @@ impl Certificate {
         source: CertificateSource,
         tls_dir: PathBuf,
         host: &str,
+        events: &Events,
     ) -> Result<Self, CertificateError> {
-        let (chain, key) = match &source {
+        let (slot, source) = match source {
             CertificateSource::Managed => {
                 let had_ca = tls_dir.join("ca.pem").exists();
                 let material = ca::ensure(&tls_dir, host, OffsetDateTime::now_utc())?;
                 if material.made == Made::CaAndServer {
-                    emit(events::Certificate::CaMade {
-                        file: &material.ca_file,
-                        host,
-                        is_replaced: had_ca,
-                    });
+                    emit(
+                        events,
+                        events::Certificate::CaMade {
+                            file: &material.ca_file,
+                            host,
+                            is_replaced: had_ca,
+                        },
+                    );
                 }
-                (material.certificates, material.key)
+                let slot = CertificateSlot::new(material.certificates, material.key)?;
+                (slot, Source::Managed)
             }
             CertificateSource::Files { certificate, key } => {
-                let chain = certificates(certificate)?;
-                warn_of_refusal(&chain, certificate, host);
-                (chain, private_key(key)?)
+                let chain = certificates(&certificate)?;
+                warn_of_refusal(&chain, &certificate, host, events);
+                let slot = CertificateSlot::new(chain, private_key(&key)?)?;
+                (slot, Source::Files { certificate, key })
+            }
+            CertificateSource::Acme(settings) => {
+                let acme = Acme::load(settings, &tls_dir, host, events)?;
+                (Arc::clone(acme.slot()), Source::Acme(Box::new(acme)))
             }
         };
         let loaded = Self {
-            slot: CertificateSlot::new(chain, key)?,
+            slot,
             source,
             tls_dir,
             host: host.to_owned(),
+            events: events.clone(),
+            looks: Notify::new(),
         };
         loaded.publish();
         Ok(loaded)
@@ -102,13 +142,13 @@ impl Certificate {
     /// Puts down what enrolment codes name this hub by, for the admin command that makes them.
     fn publish(&self) {
         let path = self.tls_dir.join(FINGERPRINT);
-        let text = format!("{}\n", self.slot.anchor().fingerprint());
+        let text = format!("{}\n", self.slot.anchor().fingerprint);
         if std::fs::read(&path).is_ok_and(|stored| stored == text.as_bytes()) {
             return;
         }
         if let Err(error) = files::write(&path, text.as_bytes(), Access::Private) {
             // The hub serves without it; only no code can be made.
-            emit(events::Certificate::NotPublished(&error));
+            emit(&self.events, events::Certificate::NotPublished(&error));
         }
     }
 
@@ -117,29 +157,50 @@ impl Certificate {
         &self.slot
     }
 
+    /// The same for the HTTPS listener, which also answers the challenges of a CA.
+    pub fn challenges(&self) -> Option<&Arc<Challenges>> {
+        match &self.source {
+            Source::Acme(acme) => Some(acme.challenges()),
+            Source::Managed | Source::Files { .. } => None,
+        }
+    }
+
+    /// Has [`keep_fresh`](Self::keep_fresh) look now, and not at its next time.
+    pub fn look(&self) {
+        self.looks.notify_one();
+    }
+
+    async fn next_look(&self, ticks: &mut Interval) {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = self.looks.notified() => {}
+        }
+    }
+
     /// Looks after the certificate for ever; what goes wrong is logged, and the old
     /// one stays in use.
     ///
     /// Ends by being dropped.
     pub async fn keep_fresh(&self) {
         match &self.source {
-            CertificateSource::Managed => {
+            Source::Managed => {
                 let mut ticks = interval(MANAGED_LOOK);
                 // One look after a sleep, not all that were missed.
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
-                    ticks.tick().await;
+                    self.next_look(&mut ticks).await;
                     if let Err(error) = self.renew_managed() {
-                        emit(events::Certificate::NotRenewed(&error));
+                        emit(&self.events, events::Certificate::NotRenewed(&error));
                     }
                 }
             }
-            CertificateSource::Files { certificate, key } => {
+            Source::Acme(acme) => acme.keep_fresh().await,
+            Source::Files { certificate, key } => {
                 let mut ticks = interval(FILES_LOOK);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 let mut seen = (modified(certificate), modified(key));
                 loop {
-                    ticks.tick().await;
+                    self.next_look(&mut ticks).await;
                     let now = (modified(certificate), modified(key));
                     if now == seen {
                         continue;
@@ -147,10 +208,10 @@ impl Certificate {
                     match self.reload(certificate, key) {
                         Ok(()) => {
                             seen = now;
-                            emit(events::Certificate::Reloaded);
+                            emit(&self.events, events::Certificate::Reloaded);
                         }
                         // Perhaps one of the two is not written yet: look again.
-                        Err(error) => emit(events::Certificate::NotReloaded(&error)),
+                        Err(error) => emit(&self.events, events::Certificate::NotReloaded(&error)),
                     }
                 }
             }
@@ -164,10 +225,10 @@ impl Certificate {
         }
         self.slot.replace(material.certificates, material.key)?;
         self.publish();
-        emit(events::Certificate::Renewed);
+        emit(&self.events, events::Certificate::Renewed);
         if material.made == Made::CaAndServer {
             let file = &material.ca_file;
-            emit(events::Certificate::CaRenewed { file });
+            emit(&self.events, events::Certificate::CaRenewed { file });
         }
         Ok(())
     }
@@ -180,20 +241,20 @@ impl Certificate {
     }
 }
 
-fn emit(event: events::Certificate<'_>) {
-    Event::Certificate(event).emit();
+fn emit(events: &Events, event: events::Certificate<'_>) {
+    events.emit(Event::Certificate(event));
 }
 
 /// Reports a given certificate that clients will refuse whatever they trust: better here than
 /// on every device.
-fn warn_of_refusal(chain: &[CertificateDer<'static>], file: &Path, host: &str) {
+fn warn_of_refusal(chain: &[CertificateDer<'static>], file: &Path, host: &str, events: &Events) {
     let Some(certificate) = chain.first() else {
         return;
     };
     let is_ca =
         x509_parser::parse_x509_certificate(certificate).is_ok_and(|(_, found)| found.is_ca());
     if is_ca {
-        emit(events::Certificate::IsCa { file });
+        emit(events, events::Certificate::IsCa { file });
     }
     let (Ok(certificate), Ok(name)) = (
         ParsedCertificate::try_from(certificate),
@@ -202,7 +263,7 @@ fn warn_of_refusal(chain: &[CertificateDer<'static>], file: &Path, host: &str) {
         return;
     };
     if verify_server_name(&certificate, &name).is_err() {
-        emit(events::Certificate::OtherHost { file, host });
+        emit(events, events::Certificate::OtherHost { file, host });
     }
 }
 

@@ -1,19 +1,27 @@
 //! The one certificate that all listeners show, exchanged while the hub runs.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use common::tls::Fingerprint;
 use rustls::Error;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use time::OffsetDateTime;
 
-/// The certificate in use.
-pub struct CertificateSlot(RwLock<Arc<CertifiedKey>>);
+/// The certificate in use, and what clients are told of it.
+pub struct CertificateSlot(RwLock<Shown>);
+
+struct Shown {
+    /// `None`: there is no certificate yet, and handshakes are refused.
+    certified: Option<Arc<CertifiedKey>>,
+    anchor: Arc<Anchor>,
+}
 
 impl CertificateSlot {
-    /// Starts with this certificate chain and key.
+    /// Starts with this certificate chain and key; what clients have to trust is read from the
+    /// chain.
     ///
     /// # Errors
     /// When they do not fit together.
@@ -22,21 +30,31 @@ impl CertificateSlot {
         key: PrivateKeyDer<'static>,
     ) -> Result<Arc<Self>, Error> {
         let certified = certified(chain, key)?;
-        Ok(Arc::new(Self(RwLock::new(Arc::new(certified)))))
+        let anchor = Arc::new(Anchor::of(&certified));
+        Ok(Arc::new(Self(RwLock::new(Shown {
+            certified: Some(Arc::new(certified)),
+            anchor,
+        }))))
     }
 
-    /// What clients have to trust: the CA that the chain ends with if it is one that signs itself,
-    /// which public CAs do not send along, else the server's own certificate.
-    pub fn anchor(&self) -> Anchor {
-        let certified = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
-        let own = certified.cert.first().cloned();
-        let authority = certified.cert.last().filter(|last| is_self_signed(last));
-        match (authority, own) {
-            (Some(authority), _) => Anchor::Own(authority.clone()),
-            (None, Some(own)) => Anchor::Public(own),
-            // rustls makes no pair of an empty chain.
-            (None, None) => Anchor::Public(CertificateDer::from(Vec::new())),
-        }
+    /// Starts without a certificate: TLS handshakes are refused until [`show`](Self::show).
+    pub fn empty(anchor: Anchor) -> Arc<Self> {
+        Arc::new(Self(RwLock::new(Shown {
+            certified: None,
+            anchor: Arc::new(anchor),
+        })))
+    }
+
+    /// When the certificate in use expires; `None`: there is none, or it cannot be read.
+    pub fn expires(&self) -> Option<OffsetDateTime> {
+        let certified = self.read().certified.clone()?;
+        let (_, found) = x509_parser::parse_x509_certificate(certified.cert.first()?).ok()?;
+        Some(found.validity().not_after.to_datetime())
+    }
+
+    /// What clients have to trust.
+    pub fn anchor(&self) -> Arc<Anchor> {
+        Arc::clone(&self.read().anchor)
     }
 
     /// New connections get this certificate from now on.
@@ -48,26 +66,54 @@ impl CertificateSlot {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<(), Error> {
-        let certified = Arc::new(certified(chain, key)?);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        let certified = certified(chain, key)?;
+        let anchor = Anchor::of(&certified);
+        self.show(Arc::new(certified), anchor);
         Ok(())
+    }
+
+    /// The same, where what clients have to trust is known.
+    pub fn show(&self, certified: Arc<CertifiedKey>, anchor: Anchor) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Shown {
+            certified: Some(certified),
+            anchor: Arc::new(anchor),
+        };
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Shown> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What the clients of a hub have to trust.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Anchor {
-    /// This CA, which no system knows; or a certificate that has signed itself.
-    Own(CertificateDer<'static>),
-    /// A CA that the hub does not send along; this is the server's certificate.
-    Public(CertificateDer<'static>),
+pub struct Anchor {
+    /// By what an enrolment code names the hub: a CA of its own, or else the server's public key,
+    /// which a renewed certificate may keep.
+    pub fingerprint: Fingerprint,
+    /// The CAs that no system knows; none: the system's roots are enough.
+    pub authorities: Vec<CertificateDer<'static>>,
 }
 
 impl Anchor {
-    /// The certificate by which an enrolment code names the hub.
-    pub fn fingerprint(&self) -> Fingerprint {
-        let (Self::Own(certificate) | Self::Public(certificate)) = self;
-        Fingerprint::of(certificate)
+    /// The CA that the chain ends with if it is one that signs itself, which public CAs do not send
+    /// along, else the server's public key.
+    fn of(certified: &CertifiedKey) -> Self {
+        match certified.cert.last().filter(|last| is_self_signed(last)) {
+            Some(authority) => Self {
+                fingerprint: Fingerprint::of(authority),
+                authorities: vec![authority.clone()],
+            },
+            None => Self {
+                fingerprint: match (certified.key.public_key(), certified.cert.first()) {
+                    (Some(key), _) => Fingerprint::of_public_key(&key),
+                    (None, Some(own)) => Fingerprint::of(own),
+                    // rustls makes no pair of an empty chain.
+                    (None, None) => Fingerprint::of(&CertificateDer::from(Vec::new())),
+                },
+                authorities: Vec::new(),
+            },
+        }
     }
 }
 
@@ -91,7 +137,6 @@ impl fmt::Debug for CertificateSlot {
 
 impl ResolvesServerCert for CertificateSlot {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let slot = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(&slot))
+        self.read().certified.clone()
     }
 }

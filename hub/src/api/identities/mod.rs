@@ -13,6 +13,7 @@ use super::draft::Draft;
 use super::paging::parameter;
 use crate::answer::{Answer, List, empty, json as answer};
 use crate::documents::{self, Keys, invalid};
+use crate::events::Events;
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::registry::{Identities, Identity, IfMatch, Registry, RegistryError};
@@ -39,8 +40,10 @@ pub enum Call {
 }
 
 /// What comes with a call.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Input<'a> {
+    /// Where faults are reported.
+    pub events: &'a Events,
     /// What stands behind the path's `?`; empty when there is nothing.
     pub query: &'a str,
     /// All headers.
@@ -62,7 +65,7 @@ pub async fn handle(
     let api = Api { registry, presence };
     match call {
         Call::List => api.list(input.query).await,
-        Call::Bulk => bulk::run(registry, presence, input.body).await,
+        Call::Bulk => bulk::run(registry, presence, input.events, input.body).await,
         Call::Read(id) => api.read(id).await,
         Call::Write(id) => api.write(&id, input).await,
         Call::Delete(id) => api.delete(&id, input.headers).await,

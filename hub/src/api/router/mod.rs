@@ -8,6 +8,7 @@
 //! may call.
 
 use common::identity::{Leg, StreamId};
+use common::session::STREAM_PREFIX;
 use common::wire::problem::{BodyFamily, ErrorCode};
 use common::wire::topics::MQTT_WEBSOCKET_PATH;
 use http::Method;
@@ -16,8 +17,8 @@ use self::path::Path;
 use self::table::{Ids, Resource};
 use super::access::Access;
 use super::missing::Missing;
-use super::{identities, jobs, messages, methods, queries, streams, twins};
-use crate::auth::Permission;
+use super::{approvals, identities, jobs, messages, methods, queries, reachable, streams, twins};
+use crate::auth::{Permission, Scope};
 use crate::refusal::Refusal;
 
 mod path;
@@ -32,6 +33,10 @@ pub enum Route {
     Leg(Option<(StreamId, Leg)>),
     /// Redeeming an enrolment code.
     Enrolment,
+    /// Learning who the identity provider is.
+    Provider,
+    /// Showing what it says of somebody.
+    Login,
     /// The REST API.
     Rest(Box<Target>),
 }
@@ -39,6 +44,8 @@ pub enum Route {
 /// A request to the REST API.
 #[derive(Debug)]
 pub struct Target {
+    /// The resource's name, one of a fixed set: what requests are counted by.
+    pub name: &'static str,
     /// What the caller has to show.
     pub access: Access,
     /// How refusals are written.
@@ -64,6 +71,10 @@ pub enum Call {
     Messages(messages::Call),
     /// A direct method.
     Method(methods::Call),
+    /// Access that somebody has to approve.
+    Approvals(approvals::Call),
+    /// The devices that the caller may reach.
+    Reachable(reachable::Call),
     /// A stream to a device.
     Stream(streams::Call),
 }
@@ -81,6 +92,13 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Refusal> {
         return match *method {
             Method::POST => Ok(Route::Enrolment),
             _ => Err(Refusal::wrong_method("POST")),
+        };
+    }
+    if path == common::wire::access::LOGIN_PATH {
+        return match *method {
+            Method::GET => Ok(Route::Provider),
+            Method::POST => Ok(Route::Login),
+            _ => Err(Refusal::wrong_method("GET, POST")),
         };
     }
     let Path { scope, canonical } = Path::parse(path)
@@ -107,6 +125,9 @@ fn target(resource: Resource, method: &Method, ids: &Ids<'_>, scope: String) -> 
         | Resource::Methods
         | Resource::Streams
         | Resource::Commands
+        | Resource::Approvals
+        | Resource::Approval
+        | Resource::Reachable
         | Resource::Events => (Some(Permission::ServiceConnect), false),
         Resource::DeviceBound if method == Method::POST => {
             (Some(Permission::ServiceConnect), false)
@@ -130,6 +151,10 @@ fn target(resource: Resource, method: &Method, ids: &Ids<'_>, scope: String) -> 
         Some(_) => Permission::RegistryWrite,
         None => Permission::Any,
     });
+    let scope = match resource {
+        Resource::Streams => of_streams(scope, ids),
+        _ => Scope::of(scope),
+    };
     let (family, has_body) = match resource {
         Resource::Missing(missing) => (missing.family(), false),
         Resource::Methods => (BodyFamily::Nested, true),
@@ -137,6 +162,7 @@ fn target(resource: Resource, method: &Method, ids: &Ids<'_>, scope: String) -> 
         _ => (BodyFamily::Registry, true),
     };
     Target {
+        name: resource.name(),
         access: Access {
             permission,
             owner,
@@ -151,10 +177,11 @@ fn target(resource: Resource, method: &Method, ids: &Ids<'_>, scope: String) -> 
 /// What there is not, for who may call anything.
 fn nothing(scope: String) -> Target {
     Target {
+        name: "none",
         access: Access {
             permission: Permission::Any,
             owner: None,
-            scope,
+            scope: Scope::of(scope),
         },
         family: BodyFamily::Registry,
         has_body: true,
@@ -193,6 +220,19 @@ fn call(resource: Resource, method: &Method, ids: &Ids<'_>) -> Result<Call, Refu
                 name: ids.stream_name()?,
             }));
         }
+        (Resource::Approvals, "GET") => return Ok(Call::Approvals(approvals::Call::List)),
+        (Resource::Approvals, "POST") => return Ok(Call::Approvals(approvals::Call::Ask)),
+        (Resource::Approval, "GET") => {
+            return Ok(Call::Approvals(approvals::Call::Read(ids.approval())));
+        }
+        (Resource::Approval, "POST") => {
+            return Ok(Call::Approvals(approvals::Call::Decide(ids.approval())));
+        }
+        (Resource::Approvals | Resource::Approval, _) => {
+            return Err(Refusal::wrong_method("GET, POST"));
+        }
+        (Resource::Reachable, "GET") => return Ok(Call::Reachable(reachable::Call)),
+        (Resource::Reachable, _) => return Err(Refusal::wrong_method("GET")),
         (Resource::DeviceBound, "POST") => {
             return Ok(Call::Messages(messages::Call::Send(ids.device()?)));
         }
@@ -222,6 +262,27 @@ fn call(resource: Resource, method: &Method, ids: &Ids<'_>) -> Result<Call, Refu
         (Resource::Leg | Resource::NoLeg, _) => return Err(no_such_resource()),
     };
     Ok(Call::Identities(of_identities))
+}
+
+/// A token for all streams of a device opens this one; and so does a token for exactly its name, or
+/// of a session for the target that it leads to, and to no other (docs/session-protocol.md).
+fn of_streams(scope: String, ids: &Ids<'_>) -> Scope {
+    let Ok(name) = ids.stream_name() else {
+        // There is no such stream: it is refused once the caller is known.
+        return Scope::of(scope);
+    };
+    let name = name.as_str();
+    let Some(streams) = scope.strip_suffix(name).map(|it| it.trim_end_matches('/')) else {
+        return Scope::of(scope);
+    };
+    // No target's name begins like that.
+    let target = name.strip_prefix(STREAM_PREFIX);
+    let target = target.filter(|target| !target.starts_with(STREAM_PREFIX));
+    let exactly = [Some(name), target].into_iter().flatten();
+    Scope {
+        below: streams.to_owned(),
+        exactly: exactly.map(|name| format!("{streams}/{name}")).collect(),
+    }
 }
 
 fn is_query(method: &Method, ids: &Ids<'_>) -> bool {

@@ -38,11 +38,39 @@ pub(super) enum Resource {
     Job,
     JobCancel,
     Streams,
+    /// Requests for access.
+    Approvals,
+    /// One of them.
+    Approval,
+    /// The devices that the caller may reach.
+    Reachable,
     Missing(Missing),
     /// One leg of a stream.
     Leg,
     /// What else is at the streaming endpoint.
     NoLeg,
+}
+
+impl Resource {
+    /// Its name, for who counts: one of this fixed set.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Devices => "devices",
+            Self::Identity => "identity",
+            Self::Modules => "modules",
+            Self::DeviceStatistics | Self::ServiceStatistics => "statistics",
+            Self::Twin => "twin",
+            Self::Query => "query",
+            Self::Methods => "method",
+            Self::DeviceBound | Self::DeviceEvents | Self::Commands | Self::Events => "messages",
+            Self::Jobs | Self::Job | Self::JobCancel => "jobs",
+            Self::Streams => "stream",
+            Self::Approvals | Self::Approval => "approvals",
+            Self::Reachable => "reachable",
+            Self::Missing(_) => "missing",
+            Self::Leg | Self::NoLeg => "leg",
+        }
+    }
 }
 
 /// What there is, by the pattern of its path.
@@ -85,6 +113,9 @@ const PATTERNS: &[(&str, Resource)] = &[
         "/twins/{device}/modules/{module}/streams/{name}",
         Resource::Streams,
     ),
+    ("/access/approvals", Resource::Approvals),
+    ("/access/approvals/{approval}", Resource::Approval),
+    ("/access/devices", Resource::Reachable),
     (streaming::PATH, Resource::Leg),
     ("/bridges", Resource::NoLeg),
     ("/bridges/{*rest}", Resource::NoLeg),
@@ -127,7 +158,7 @@ static TABLE: LazyLock<Router<Resource>> = LazyLock::new(|| {
         // A pattern that contradicts another is a mistake of ours, which the tests see.
         if let Err(error) = table.insert(pattern, resource) {
             let reason = &error;
-            Event::Fault(Fault::Pattern { pattern, reason }).emit();
+            Event::Fault(Fault::Pattern { pattern, reason }).log();
         }
     }
     table
@@ -184,6 +215,11 @@ impl Ids<'_> {
     pub(super) fn job(&self) -> Result<JobId, Refusal> {
         JobId::parse(&self.text("job"))
             .ok_or_else(|| invalid("Bad id: a job's has 1 to 128 letters, digits and - . _ : = @ ( ) , ! $ ' * + %, and is not query.".to_owned()))
+    }
+
+    /// The request for access, whatever it is called.
+    pub(super) fn approval(&self) -> String {
+        self.text("approval").into_owned()
     }
 
     /// The stream's name.

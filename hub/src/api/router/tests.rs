@@ -166,7 +166,7 @@ fn ids_are_decoded_once() {
     let path = "//%64evices/a%2Bb%25/modules/m%2F/";
     assert_eq!(code(&Method::GET, path), 400_004);
     let target = rest(&Method::GET, "/devices/a%2Bb%2525/modules/m/");
-    assert_eq!(target.access.scope, "devices/a+b%25/modules/m");
+    assert_eq!(target.access.scope.below, "devices/a+b%25/modules/m");
     let Ok(Call::Identities(identities::Call::Read(found))) = target.call else {
         panic!("{target:?}");
     };
@@ -228,13 +228,16 @@ proptest! {
                 // A device owns nothing outside of its own path.
                 if let Some(device) = &target.access.owner {
                     let own = format!("devices/{device}/");
-                    prop_assert!(target.access.scope.starts_with(&own));
+                    prop_assert!(target.access.scope.below.starts_with(&own));
                 }
             }
             Ok(Route::Leg(_)) => prop_assert!(path.contains("ridges") || path.contains('%')),
             Ok(Route::Mqtt) => prop_assert_eq!(path, MQTT_WEBSOCKET_PATH),
             Ok(Route::Enrolment) => prop_assert_eq!(path, common::enrolment::PATH),
-            Err(refusal) if path == common::enrolment::PATH => {
+            Ok(Route::Provider | Route::Login) => {
+                prop_assert_eq!(path, common::wire::access::LOGIN_PATH);
+            }
+            Err(refusal) if [common::enrolment::PATH, common::wire::access::LOGIN_PATH].contains(&&*path) => {
                 prop_assert_eq!(refusal.code, ErrorCode::METHOD_NOT_ALLOWED);
             }
             Err(refusal) => prop_assert_eq!(refusal.code, ErrorCode::ARGUMENT_INVALID),

@@ -5,11 +5,10 @@ use common::clock::unix_now;
 use common::identity::DeviceIdentity;
 use common::mqtt::{ConnectReturnCode, Packet, PacketIo, ReadError, Transport, packet};
 use common::wire::topics::{self, UserNameError};
-use rustls::pki_types::CertificateDer;
 use tokio::time::Duration;
 
 use crate::admission::Place;
-use crate::auth::{AuthError, Authenticator, DevicePrincipal, DeviceProof};
+use crate::auth::{AuthError, Authenticator, ClientChain, DevicePrincipal, DeviceProof};
 use crate::limits;
 
 /// Largest first packet: CONNECT with user name, SAS token and a small will. Strangers get no
@@ -47,6 +46,20 @@ pub(super) enum Refused {
         #[source]
         reason: Reason,
     },
+}
+
+impl Refused {
+    /// Names it among a fixed set of words.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Connect { reason, .. } => match reason {
+                Reason::Version(_) => "version",
+                Reason::UserName(_) | Reason::ClientId => "malformed",
+                Reason::Auth(error) => error.kind(),
+            },
+            _ => "no_connect",
+        }
+    }
 }
 
 /// Why a CONNECT is not acceptable.
@@ -97,7 +110,7 @@ pub(super) struct Admitted {
 /// [`Refused`].
 pub(super) async fn connect<S: Transport>(
     io: &mut PacketIo<S>,
-    certificate: Option<&CertificateDer<'_>>,
+    certificate: Option<&ClientChain>,
     auth: &Authenticator,
     place: &Place,
 ) -> Result<Admitted, Refused> {
@@ -116,7 +129,7 @@ pub(super) async fn connect<S: Transport>(
 async fn judge<S: Transport>(
     io: &mut PacketIo<S>,
     connect: packet::Connect,
-    certificate: Option<&CertificateDer<'_>>,
+    certificate: Option<&ClientChain>,
     auth: &Authenticator,
     place: &Place,
 ) -> Result<Admitted, Refused> {
@@ -141,7 +154,7 @@ async fn judge<S: Transport>(
 async fn prove(
     connect: &packet::Connect,
     identity: &DeviceIdentity,
-    certificate: Option<&CertificateDer<'_>>,
+    certificate: Option<&ClientChain>,
     auth: &Authenticator,
 ) -> Result<DevicePrincipal, AuthError> {
     let password = connect.password().filter(|password| !password.is_empty());

@@ -125,7 +125,9 @@ impl<S: Transport> Connection<'_, S> {
             Ok(None) => {}
             // A service that waits for it gets the answer that the device did not answer.
             Err(error) => {
-                Event::Fault(Fault::NotInMqtt(&error)).emit();
+                self.session
+                    .events()
+                    .emit(Event::Fault(Fault::NotInMqtt(&error)));
                 return Ok(());
             }
         }

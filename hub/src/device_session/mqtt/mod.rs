@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use common::boxed::boxed;
 use common::limits;
 use common::mqtt::{PacketIo, Transport};
-use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +21,8 @@ use self::machine::Machine;
 use self::stored::Stored;
 use super::session::Session;
 use crate::admission::Place;
-use crate::events::{self, Event};
+use crate::auth::ClientChain;
+use crate::events::{self, Bound, Event};
 use crate::state::HubState;
 
 /// Bytes that a stranger may send for its CONNECT, in records of TLS and frames of WebSocket.
@@ -35,7 +35,7 @@ pub const STRANGER_READS: usize = CONNECT_PACKET + (2 << 10);
 pub async fn serve<S: Transport>(
     state: &HubState,
     stream: S,
-    certificate: Option<CertificateDer<'static>>,
+    certificate: Option<ClientChain>,
     address: SocketAddr,
     transport: &'static str,
     place: &Place,
@@ -49,23 +49,27 @@ pub async fn serve<S: Transport>(
             transport,
             reason,
         };
-        Event::Connection(event).emit();
+        state.events.emit(Event::Connection(event));
     };
     let handshake = connect(&mut io, certificate.as_ref(), &state.auth, place);
     let result = tokio::select! {
         result = timeout(place.handshake_time(), handshake) => result,
-        () = place.gone() => return no_connect(&Refused::Displaced),
+        () = place.gone() => {
+            state.events.counts().bound(Bound::Strangers);
+            return no_connect(&Refused::Displaced);
+        }
         () = stop.cancelled() => return,
     };
     let admitted = match result {
         Ok(Ok(admitted)) => admitted,
         Ok(Err(error @ Refused::Connect { .. })) => {
-            return Event::DeviceRefused {
+            let kind = error.kind();
+            return state.events.emit(Event::DeviceRefused {
                 peer: address,
                 transport,
                 reason: &error,
-            }
-            .emit();
+                kind,
+            });
         }
         Ok(Err(error)) => {
             no_connect(&error);
@@ -76,7 +80,7 @@ pub async fn serve<S: Transport>(
     };
     place.leave();
     drop(certificate);
-    io.set_limit(limits::MQTT_PACKET);
+    io.set_limit(state.limits.now().packet);
     boxed(|| converse(state, io, admitted, address, transport, stop)).await;
 }
 
@@ -96,19 +100,27 @@ async fn converse<S: Transport>(
     } = admitted;
     let identity = principal.identity.clone();
     let not_opened = |reason: events::Reason<'_>| {
-        Event::SessionNotOpened {
+        state.events.emit(Event::SessionNotOpened {
             device: &identity,
             peer: address,
             reason,
-        }
-        .emit();
+        });
     };
+    // Its session before this one stays until it is its turn.
+    let may_connect = tokio::select! {
+        may_connect = state.quotas.may_connect(&identity) => may_connect,
+        () = stop.cancelled() => false,
+    };
+    if !may_connect {
+        // That it comes too often was reported when it had to wait.
+        return unavailable(&mut io).await;
+    }
     let session = match Session::open(state, principal, stop).await {
         Ok(session) => session,
         Err(error) => return not_opened(&error),
     };
     let (principal, has_displaced) = (session.principal(), session.has_displaced());
-    let load = Stored::load(&state.registry, principal, clean_session, has_displaced);
+    let load = Stored::load(state, principal, clean_session, has_displaced);
     let (stored, subscriptions) = match load.await {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -116,12 +128,12 @@ async fn converse<S: Transport>(
             return unavailable(&mut io).await;
         }
     };
-    Event::DeviceConnected {
+    state.events.emit(Event::DeviceConnected {
         device: &identity,
         peer: address,
         transport,
-    }
-    .emit();
+    });
+    let _here = state.events.counts().device_session(transport);
     // Boxed: the future would reserve room for it twice, here and in what it is moved to.
     let connection = Box::new(Connection {
         io,
@@ -131,11 +143,11 @@ async fn converse<S: Transport>(
         silence,
     });
     let (end, telemetry) = connection.run().await;
-    Event::DeviceDisconnected {
+    state.events.emit(Event::DeviceDisconnected {
         device: &identity,
         peer: address,
         telemetry,
         end: &end,
-    }
-    .emit();
+        kind: end.kind(),
+    });
 }

@@ -8,12 +8,14 @@ use tokio::time::timeout;
 
 use super::machine::Machine;
 use crate::auth::DevicePrincipal;
-use crate::events::{Event, InSession, Reason};
+use crate::events::{Event, Events, InSession, Reason};
 use crate::registry::{Registry, RegistryError, Subscriptions};
+use crate::state::HubState;
 
 /// What the registry keeps of one device's subscriptions.
 pub(super) struct Stored {
     registry: Arc<dyn Registry>,
+    events: Events,
     generation_id: String,
     /// The registry has them as they are.
     is_current: bool,
@@ -30,16 +32,19 @@ impl Stored {
     /// [`RegistryError`] when the registry cannot be asked. What is damaged is as good as lost:
     /// session present 0 says so, and the device subscribes.
     pub(super) async fn load(
-        registry: &Arc<dyn Registry>,
+        state: &HubState,
         principal: &DevicePrincipal,
         is_clean: bool,
         has_displaced: bool,
     ) -> Result<(Self, Subscriptions), RegistryError> {
+        let HubState {
+            registry, events, ..
+        } = state;
         let (identity, generation) = (&principal.identity, &principal.generation_id);
         let mut subscriptions = match registry.subscriptions(identity, generation).await {
             Err(error @ RegistryError::Damaged { .. }) => {
                 let event = InSession::SubscriptionsDamaged(&error);
-                Event::InSession(identity, event).emit();
+                events.emit(Event::InSession(identity, event));
                 Subscriptions::new()
             }
             read => read?,
@@ -52,6 +57,7 @@ impl Stored {
         }
         let stored = Self {
             registry: Arc::clone(registry),
+            events: events.clone(),
             generation_id: generation.clone(),
             is_current: true,
             is_clean,
@@ -74,7 +80,10 @@ impl Stored {
         );
         self.is_current = false;
         let not_stored = |reason: Reason<'_>| {
-            Event::InSession(identity, InSession::SubscriptionsNotStored(reason)).emit();
+            self.events.emit(Event::InSession(
+                identity,
+                InSession::SubscriptionsNotStored(reason),
+            ));
         };
         match timeout(limits::SESSION_WRITE, write).await {
             Ok(Ok(())) => self.is_current = true,

@@ -4,22 +4,27 @@
 mod unjoined;
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use common::identity::{DeviceId, DeviceIdentity, Leg, StreamId};
+use common::identity::{DeviceIdentity, Leg, StreamId};
 
 use unjoined::{Holder, Unjoined};
+
+use crate::limits::{Limit, Over, Whose};
 
 /// Why a stream cannot be entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ExpectRefused {
     /// There are as many as there may be.
-    #[error("the hub has too many streams at once")]
-    TooMany,
+    #[error("too many streams at once: {0}")]
+    TooMany(Over),
     /// The hub is going down.
     #[error("the hub is stopping")]
     Stopping,
 }
+
+/// When one whose streams are too many may ask again: some end at any time.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A leg comes to a stream that does not wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +51,15 @@ pub struct Most {
     pub unjoined_per_identity: usize,
     /// and asked for with one policy.
     pub unjoined_per_policy: usize,
+}
+
+/// How many streams at once, in any state, who asks for one may have.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Own {
+    /// Of this identity, if that is limited,
+    pub of_identity: Option<usize>,
+    /// and with this policy.
+    pub of_policy: Option<usize>,
 }
 
 struct Entry<T> {
@@ -91,6 +105,7 @@ impl<T> Entry<T> {
 pub struct Table<T> {
     streams: HashMap<StreamId, Entry<T>>,
     identities: HashMap<DeviceIdentity, HashSet<StreamId>>,
+    policies: HashMap<String, usize>,
     unjoined: Unjoined,
     /// Streams that were accepted so far.
     accepted: u64,
@@ -99,11 +114,17 @@ pub struct Table<T> {
 }
 
 impl<T> Table<T> {
+    /// From now on at most so many; none ends for that.
+    pub fn set_most(&mut self, most: Most) {
+        self.most = most;
+    }
+
     /// An empty table of at most so many streams.
     pub fn new(most: Most) -> Self {
         Self {
             streams: HashMap::new(),
             identities: HashMap::new(),
+            policies: HashMap::new(),
             unjoined: Unjoined::default(),
             accepted: 0,
             most,
@@ -116,6 +137,12 @@ impl<T> Table<T> {
         self.streams.len()
     }
 
+    /// Whose a stream is.
+    pub fn identity_of(&self, stream: StreamId) -> Option<&DeviceIdentity> {
+        let entry = self.streams.get(&stream)?;
+        Some(&entry.holder.identity)
+    }
+
     /// What the caller keeps of a stream.
     pub fn get(&self, stream: StreamId) -> Option<&T> {
         self.streams.get(&stream).map(|entry| &entry.value)
@@ -126,8 +153,9 @@ impl<T> Table<T> {
         self.streams.get_mut(&stream).map(|entry| &mut entry.value)
     }
 
-    /// Enters a stream that its device has not accepted yet. In a full table it takes the place of
-    /// one whose legs have not met, which is returned.
+    /// Enters a stream that its device has not accepted yet. In a full table, or where its identity
+    /// or policy has as many as it may, it takes the place of one whose legs have not met, which is
+    /// returned.
     ///
     /// # Errors
     /// [`ExpectRefused`]; nothing has changed then.
@@ -136,16 +164,23 @@ impl<T> Table<T> {
         stream: StreamId,
         identity: &DeviceIdentity,
         policy: &str,
+        own: Own,
         value: T,
     ) -> Result<Option<Removed<T>>, ExpectRefused> {
         if self.is_closed {
             return Err(ExpectRefused::Stopping);
         }
-        let mut evicted = None;
-        if self.streams.len() >= self.most.streams {
-            let first = self.unjoined.first().ok_or(ExpectRefused::TooMany)?;
-            evicted = self.remove(first);
-        }
+        let evicted = match self.full(identity, policy, own) {
+            None => None,
+            Some((_, Some(first))) => self.remove(first),
+            Some((whose, None)) => {
+                return Err(ExpectRefused::TooMany(Over {
+                    limit: Limit::Streams,
+                    whose,
+                    retry_after: RETRY,
+                }));
+            }
+        };
         let entry = Entry {
             holder: Holder {
                 identity: identity.clone(),
@@ -161,7 +196,29 @@ impl<T> Table<T> {
         self.streams.insert(stream, entry);
         let own = self.identities.entry(identity.clone()).or_default();
         own.insert(stream);
+        *self.policies.entry(policy.to_owned()).or_default() += 1;
         Ok(evicted)
+    }
+
+    /// What is full, and which stream makes room there, if one does.
+    fn full(
+        &self,
+        identity: &DeviceIdentity,
+        policy: &str,
+        own: Own,
+    ) -> Option<(Whose, Option<StreamId>)> {
+        let is_full = |count: Option<usize>, most: Option<usize>| {
+            most.is_some_and(|most| count.unwrap_or_default() >= most)
+        };
+        let of_identity = self.identities.get(identity).map(HashSet::len);
+        if is_full(of_identity, own.of_identity) {
+            return Some((Whose::Device, self.unjoined.first_of_identity(identity)));
+        }
+        if is_full(self.policies.get(policy).copied(), own.of_policy) {
+            return Some((Whose::Policy, self.unjoined.first_of_policy(policy)));
+        }
+        let is_full = self.streams.len() >= self.most.streams;
+        is_full.then(|| (Whose::Hub, self.unjoined.first()))
     }
 
     /// The device takes the stream: its legs may meet until then. Those that wait longer for their
@@ -248,6 +305,12 @@ impl<T> Table<T> {
                 self.identities.remove(identity);
             }
         }
+        if let Some(count) = self.policies.get_mut(&entry.holder.policy) {
+            *count -= 1;
+            if *count == 0 {
+                self.policies.remove(&entry.holder.policy);
+            }
+        }
         if let Some(number) = entry.unjoined {
             self.unjoined.remove(&entry.holder, number);
         }
@@ -279,16 +342,19 @@ impl<T> Table<T> {
         self.remove_where(|entry| entry.arrived < 2)
     }
 
-    /// The identities of a device, itself and its modules, that have streams.
-    pub fn identities_of(&self, device: &DeviceId) -> Vec<DeviceIdentity> {
-        let own = |identity: &&DeviceIdentity| identity.device == *device;
-        self.identities.keys().filter(own).cloned().collect()
+    /// What the caller keeps of each stream.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.streams.values().map(|entry| &entry.value)
     }
 
-    /// The devices that have streams, themselves or by a module.
-    pub fn devices(&self) -> Vec<DeviceId> {
-        let keys = self.identities.keys();
-        keys.map(|identity| identity.device.clone()).collect()
+    /// Removes the streams of which the caller keeps something like this.
+    pub fn remove_matching(&mut self, is_meant: impl Fn(&T) -> bool) -> Vec<Removed<T>> {
+        self.remove_where(|entry| is_meant(&entry.value))
+    }
+
+    /// The devices and modules that have streams.
+    pub fn identities(&self) -> impl Iterator<Item = &DeviceIdentity> {
+        self.identities.keys()
     }
 
     fn remove_where(&mut self, condition: impl Fn(&Entry<T>) -> bool) -> Vec<Removed<T>> {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use common::identity::DeviceId;
+
 use super::*;
 
 const MOST: Most = Most {
@@ -20,7 +22,7 @@ fn identity(name: &str) -> DeviceIdentity {
 
 fn expect(table: &mut Table<u64>, name: &str, value: u64) -> StreamId {
     let stream = StreamId::random();
-    let evicted = table.expect(stream, &identity(name), "p", value);
+    let evicted = table.expect(stream, &identity(name), "p", Own::default(), value);
     assert_eq!(evicted, Ok(None));
     stream
 }
@@ -28,7 +30,7 @@ fn expect(table: &mut Table<u64>, name: &str, value: u64) -> StreamId {
 /// An accepted stream; returns it, and what it has crowded out.
 fn accepted(table: &mut Table<u64>, name: &str, policy: &str, value: u64) -> (StreamId, Vec<u64>) {
     let stream = StreamId::random();
-    let evicted = table.expect(stream, &identity(name), policy, value);
+    let evicted = table.expect(stream, &identity(name), policy, Own::default(), value);
     let mut evicted: Vec<_> = evicted.unwrap().into_iter().collect();
     evicted.extend(table.accept(stream, Instant::now() + LEGS_IN).unwrap());
     assert!(evicted.iter().all(|it| it.is_accepted && it.arrived < 2));
@@ -104,8 +106,8 @@ fn the_hub_has_a_limited_number_of_streams() {
             join(&mut table, stream);
         }
     }
-    let full = table.expect(StreamId::random(), &identity("d"), "p", 0);
-    assert_eq!(full, Err(ExpectRefused::TooMany));
+    let full = table.expect(StreamId::random(), &identity("d"), "p", Own::default(), 0);
+    assert_eq!(full, Err(too_many(Whose::Hub)));
 }
 
 #[test]
@@ -117,10 +119,55 @@ fn in_a_full_table_an_unjoined_stream_makes_room() {
     for number in 2..MOST.streams {
         expect(&mut table, &format!("d{number}"), 0);
     }
-    let evicted = table.expect(StreamId::random(), &identity("d"), "p", 0);
+    let evicted = table.expect(StreamId::random(), &identity("d"), "p", Own::default(), 0);
     assert_eq!(values(evicted.unwrap()), [1]);
-    let full = table.expect(StreamId::random(), &identity("d"), "p", 0);
-    assert_eq!(full, Err(ExpectRefused::TooMany), "joined ones stay");
+    let full = table.expect(StreamId::random(), &identity("d"), "p", Own::default(), 0);
+    assert_eq!(full, Err(too_many(Whose::Hub)), "joined ones stay");
+}
+
+fn too_many(whose: Whose) -> ExpectRefused {
+    ExpectRefused::TooMany(Over {
+        limit: Limit::Streams,
+        whose,
+        retry_after: RETRY,
+    })
+}
+
+#[test]
+fn an_identity_and_a_policy_have_so_many_and_others_more() {
+    let mut table = Table::new(MOST);
+    let own = Own {
+        of_identity: Some(2),
+        of_policy: Some(3),
+    };
+    let expect = |table: &mut Table<u64>, name: &str, policy: &str| {
+        let stream = StreamId::random();
+        let evicted = table.expect(stream, &identity(name), policy, own, 0)?;
+        Ok((stream, evicted.map(|it| it.stream)))
+    };
+    let join = |table: &mut Table<u64>, stream| {
+        table.accept(stream, Instant::now() + LEGS_IN).unwrap();
+        join(table, stream);
+    };
+    let (first, _) = expect(&mut table, "d", "p").unwrap();
+    join(&mut table, first);
+    // Not joined yet: it makes room for another one of the same device,
+    let (second, _) = expect(&mut table, "d", "p").unwrap();
+    table.accept(second, Instant::now() + LEGS_IN).unwrap();
+    let (third, evicted) = expect(&mut table, "d", "p").unwrap();
+    assert_eq!(evicted, Some(second));
+    join(&mut table, third);
+    // and one that is joined does not.
+    let full = expect(&mut table, "d", "q");
+    assert_eq!(full, Err(too_many(Whose::Device)));
+    let (fourth, _) = expect(&mut table, "e", "p").unwrap();
+    join(&mut table, fourth);
+    assert_eq!(expect(&mut table, "f", "p"), Err(too_many(Whose::Policy)));
+    assert!(expect(&mut table, "f", "q").is_ok());
+    table.remove(first).unwrap();
+    assert!(expect(&mut table, "d", "p").is_ok());
+    table.remove_everything();
+    assert!(table.policies.is_empty() && table.identities.is_empty());
 }
 
 #[test]
@@ -190,7 +237,7 @@ fn a_closed_table_takes_no_more_and_keeps_what_has_met() {
     assert!(closed.iter().all(|it| !it.is_accepted && it.arrived == 0));
     assert_eq!(values(closed), [2]);
     assert!(table.get(met).is_some());
-    let late = table.expect(StreamId::random(), &identity("d"), "p", 3);
+    let late = table.expect(StreamId::random(), &identity("d"), "p", Own::default(), 3);
     assert_eq!(late, Err(ExpectRefused::Stopping));
 }
 
@@ -236,7 +283,7 @@ proptest! {
                     let stream = StreamId::random();
                     let is_full = table.len() == most.streams;
                     let has_unjoined = table.unjoined.len() > 0;
-                    match table.expect(stream, &name(d), &format!("p{p}"), 0) {
+                    match table.expect(stream, &name(d), &format!("p{p}"), Own::default(), 0) {
                         Ok(evicted) => {
                             prop_assert_eq!(evicted.is_some(), is_full);
                             prop_assert!(evicted.is_none_or(|it| it.is_accepted && it.arrived < 2));

@@ -10,20 +10,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::boxed::boxed;
+use common::permits::Permit;
 use common::wire::problem::{BodyFamily, ErrorCode};
 use http::{HeaderValue, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::body::read_body;
-use super::Permit;
 use super::head::read_head;
 use super::tls::{ServerTls, client_certificate};
 use super::write_deadline::WriteDeadline;
@@ -31,7 +30,8 @@ use crate::admission::{Beyond, Place, Verdict};
 use crate::answer::Answer;
 use crate::api;
 use crate::api::router::{self, Route, Target};
-use crate::events::{self, Event};
+use crate::auth::ClientChain;
+use crate::events::{self, Bound, Event};
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::state::{HubState, LegStream};
@@ -61,7 +61,7 @@ const FURTHER_HEAD: usize = 8 << 10;
 struct Connection {
     listener: Arc<HttpListener>,
     peer: SocketAddr,
-    certificate: Option<CertificateDer<'static>>,
+    certificate: Option<ClientChain>,
     /// Held to the end of what the connection becomes.
     permit: Arc<Permit>,
     /// Among strangers, until a request shows who it is.
@@ -87,7 +87,10 @@ impl HttpListener {
         place.allow(REQUEST, Beyond::Wait);
         let head = tokio::select! {
             head = timeout(place.handshake_time(), read_head(&mut stream)) => head.ok().flatten(),
-            () = place.gone() => None,
+            () = place.gone() => {
+                self.state.events.counts().bound(Bound::Strangers);
+                None
+            }
             () = self.stop.cancelled() => None,
         };
         let Some(head) = head else { return };
@@ -105,6 +108,7 @@ impl HttpListener {
         place: Place,
     ) {
         let stop = self.stop.clone();
+        let sink = self.state.events.clone();
         let place = Arc::new(place);
         let connection = Connection {
             certificate: client_certificate(stream.get_ref()),
@@ -128,7 +132,8 @@ impl HttpListener {
         let result = tokio::select! {
             result = serving.as_mut() => result,
             () = place.gone() => {
-                return Event::Connection(events::Connection::HttpDisplaced { peer }).emit();
+                sink.counts().bound(Bound::Strangers);
+                return sink.emit(Event::Connection(events::Connection::HttpDisplaced { peer }));
             }
             () = stop.cancelled() => {
                 serving.as_mut().graceful_shutdown();
@@ -140,7 +145,10 @@ impl HttpListener {
         };
         if let Err(error) = result {
             let reason = &error;
-            Event::Connection(events::Connection::HttpFailed { peer, reason }).emit();
+            sink.emit(Event::Connection(events::Connection::HttpFailed {
+                peer,
+                reason,
+            }));
         }
     }
 }
@@ -148,12 +156,20 @@ impl HttpListener {
 impl Connection {
     /// Answers a request. Who is refused again and again waits for it, and is then closed.
     async fn answer(&self, request: Request<Incoming>) -> Answer {
-        let mut answer = self.route(request).await;
+        let counts = self.listener.state.events.counts();
+        let started = Instant::now();
+        let (route, mut answer) = self.route(request).await;
+        counts.request(route, answer.status(), started.elapsed());
         let is_refused = match answer.status() {
+            // A quota is no credential.
+            StatusCode::FORBIDDEN if answer.headers().contains_key(header::RETRY_AFTER) => false,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
             status => status.is_client_error() && !self.place.is_known(),
         };
+        let is_over = answer.status() == StatusCode::TOO_MANY_REQUESTS;
+        self.place.throttled(is_over).await;
         if is_refused && self.place.refused().await == Verdict::Close {
+            counts.bound(Bound::Refusals);
             let headers = answer.headers_mut();
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -163,46 +179,83 @@ impl Connection {
         answer
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Answer {
+    /// The name of what was asked for, one of a fixed set, and the answer.
+    async fn route(&self, request: Request<Incoming>) -> (&'static str, Answer) {
         if request.version() == Version::HTTP_11
             && request.headers().get_all(header::HOST).iter().count() != 1
         {
             // RFC 9112, 3.2.
-            return refuse(Refusal::new(
+            let refusal = Refusal::new(
                 ErrorCode::ARGUMENT_INVALID,
                 "an HTTP/1.1 request has one Host header",
-            ));
+            );
+            return ("none", self.refuse(refusal, BodyFamily::Nested));
         }
         match router::route(request.method(), request.uri().path()) {
-            Ok(Route::Mqtt) => self.mqtt(request),
-            Ok(Route::Leg(leg)) => self.leg(leg, request),
+            Ok(Route::Mqtt) => ("mqtt", self.mqtt(request)),
+            Ok(Route::Leg(leg)) => ("leg", self.leg(leg, request)),
             Ok(Route::Enrolment) => {
                 let redeemed = self.redeem(request).await;
-                redeemed.unwrap_or_else(|refusal| refusal.into_answer(BodyFamily::Registry))
+                let redeemed =
+                    redeemed.unwrap_or_else(|refusal| self.refuse(refusal, BodyFamily::Registry));
+                ("enrolment", redeemed)
+            }
+            Ok(Route::Provider) => {
+                let answer = api::login::provider(&self.listener.state);
+                let answer =
+                    answer.unwrap_or_else(|refusal| self.refuse(refusal, BodyFamily::Registry));
+                ("login", answer)
+            }
+            Ok(Route::Login) => {
+                let answer = self.log_in(request).await;
+                let answer =
+                    answer.unwrap_or_else(|refusal| self.refuse(refusal, BodyFamily::Registry));
+                ("login", answer)
             }
             Ok(Route::Rest(target)) => {
-                let family = target.family;
-                self.rest(*target, request).await.unwrap_or_else(|refusal| {
+                let (name, family) = (target.name, target.family);
+                let answer = self.rest(*target, request).await;
+                let answer = answer.unwrap_or_else(|refusal| {
                     let event = events::Connection::RequestRefused {
                         peer: self.peer,
                         code: refusal.code.number,
                         reason: &refusal,
                     };
-                    Event::Connection(event).emit();
-                    refusal.into_answer(family)
-                })
+                    self.listener.state.events.emit(Event::Connection(event));
+                    self.refuse(refusal, family)
+                });
+                (name, answer)
             }
-            Err(refusal) => refuse(refusal),
+            Err(refusal) => ("none", self.refuse(refusal, BodyFamily::Nested)),
         }
+    }
+
+    /// The answer of a refusal; a fault of the hub's that is behind it is reported.
+    fn refuse(&self, refusal: Refusal, family: BodyFamily) -> Answer {
+        refusal.report(&self.listener.state.events);
+        refusal.into_answer(family)
     }
 
     /// Redeems an enrolment code. The caller is a stranger until the code is found to be valid.
     async fn redeem(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
         let HttpListener { state, stop, .. } = &*self.listener;
-        let content = read_body(&mut request.into_body(), &state.limits).await?;
+        let content = read_body(&mut request.into_body(), &state.limits.now()).await?;
         let certificate = self.certificate.as_ref();
         tokio::select! {
             redeemed = api::enrolments::redeem(state, certificate, self.peer, &content) => redeemed,
+            () = stop.cancelled() => Err(Refusal::new(
+                ErrorCode::SERVICE_UNAVAILABLE,
+                "the hub is stopping",
+            )),
+        }
+    }
+
+    /// Gives a person a token. The caller is a stranger until the provider vouches for them.
+    async fn log_in(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        let HttpListener { state, stop, .. } = &*self.listener;
+        let content = read_body(&mut request.into_body(), &state.limits.now()).await?;
+        tokio::select! {
+            answer = api::login::log_in(state, self.peer, &content) => answer,
             () = stop.cancelled() => Err(Refusal::new(
                 ErrorCode::SERVICE_UNAVAILABLE,
                 "the hub is stopping",
@@ -219,13 +272,16 @@ impl Connection {
             .await
             .map_err(|error| {
                 let (peer, reason) = (self.peer, &error);
-                Event::ServiceRefused { peer, reason }.emit();
+                let kind = error.kind();
+                state
+                    .events
+                    .emit(Event::ServiceRefused { peer, reason, kind });
                 error.into_refusal()
             })?;
         self.place.leave();
         // What is not read stays where it is until the answer is there.
         let content = if target.has_body {
-            read_body(&mut body, &state.limits).await?
+            read_body(&mut body, &state.limits.now()).await?
         } else {
             Bytes::new()
         };
@@ -238,8 +294,4 @@ impl Connection {
         };
         api::handle(target.call?, request, state, stop).await
     }
-}
-
-fn refuse(refusal: Refusal) -> Answer {
-    refusal.into_answer(BodyFamily::Nested)
 }

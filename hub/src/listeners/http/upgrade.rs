@@ -5,7 +5,7 @@ use std::sync::Arc;
 use common::boxed::boxed;
 use common::identity::{Leg, StreamId};
 use common::websocket::{WebSocket, WebSocketBytes, offered_subprotocol, upgrade_answer};
-use common::wire::problem::ErrorCode;
+use common::wire::problem::{BodyFamily, ErrorCode};
 use common::wire::topics::MQTT_SUBPROTOCOL;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
@@ -13,15 +13,16 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::{Connection, refuse};
+use super::Connection;
 use crate::admission::Beyond;
 use crate::answer::Answer;
 use crate::api::access::authorization;
+use crate::events::Who;
 use crate::limits;
 use crate::listeners::amqp::{self, AMQP_SUBPROTOCOL};
 use crate::listeners::write_deadline::WriteDeadline;
 use crate::refusal::Refusal;
-use crate::state::{LegSocket, LegStream};
+use crate::state::{HubState, LegSocket, LegStream};
 use crate::{device_session, streaming};
 
 /// The one version of the WebSocket protocol (RFC 6455).
@@ -52,12 +53,16 @@ impl Connection {
         let place = Arc::clone(&self.place);
         self.upgrade(&mut request, move |stream, read| async move {
             // Boxed: every future through which it is moved would reserve room for it.
-            let limit = limits::MQTT_WEBSOCKET_MESSAGE;
+            let packet = listener.state.limits.now().packet;
+            let limit = packet + limits::MQTT_WEBSOCKET_ROOM;
             let bytes = Box::new(WebSocketBytes::server(stream, limit, &read));
             drop(read);
             if is_amqp {
-                let (name, stop) = (listener.state.address.name(), &listener.stop);
-                return amqp::refuse(bytes, name, peer, "amqp-ws", &place, stop).await;
+                let HubState {
+                    address, events, ..
+                } = &listener.state;
+                let (hub, stop) = ((address.name(), events), &listener.stop);
+                return amqp::refuse(bytes, hub, peer, "amqp-ws", &place, stop).await;
             }
             place.allow(device_session::STRANGER_READS, Beyond::Fail);
             let (state, stop) = (&listener.state, &listener.stop_sessions);
@@ -74,10 +79,8 @@ impl Connection {
         mut request: Request<Incoming>,
     ) -> Answer {
         let Some((stream, leg)) = leg else {
-            return refuse(Refusal::new(
-                ErrorCode::NOT_FOUND,
-                "there is no such stream",
-            ));
+            let refusal = Refusal::new(ErrorCode::NOT_FOUND, "there is no such stream");
+            return self.refuse(refusal, BodyFamily::Nested);
         };
         let offered = offered_subprotocol(request.headers(), |_| true);
         let Some(answer) = upgrade_answer(&request, offered) else {
@@ -88,16 +91,19 @@ impl Connection {
             // Boxed: each future through which it is moved has room for it.
             Ok(place) => Box::new(place),
             Err(error) => {
+                let counts = self.listener.state.events.counts();
+                counts.not_believed(Who::Leg, "refused");
                 let code = ErrorCode::UNAUTHORIZED_ACCESS;
-                return refuse(Refusal::new(code, error.to_string()));
+                return self.refuse(Refusal::new(code, error.to_string()), BodyFamily::Nested);
             }
         };
         self.place.leave();
         let peer = self.peer;
+        let quotas = self.listener.state.quotas.clone();
         self.upgrade(&mut request, move |io, read| async move {
             let socket = to_websocket(io, &read);
             drop(read);
-            streaming::serve(leg, socket, place, peer).await;
+            streaming::serve(leg, socket, place, peer, &quotas).await;
         });
         answer.map(|()| Full::default())
     }
@@ -134,10 +140,11 @@ fn to_websocket(io: Box<LegStream>, read: &[u8]) -> LegSocket {
 /// The answer to what is no upgrade. A client that asks for another version of the protocol learns
 /// which there is (RFC 6455, 4.4).
 fn bad_upgrade(version: Option<&HeaderValue>) -> Answer {
-    let mut answer = refuse(Refusal::new(
+    let refusal = Refusal::new(
         ErrorCode::ARGUMENT_INVALID,
         "this is not the WebSocket upgrade that belongs here",
-    ));
+    );
+    let mut answer = refusal.into_answer(BodyFamily::Nested);
     if version.is_some_and(|version| version != WEBSOCKET_VERSION) {
         *answer.status_mut() = StatusCode::UPGRADE_REQUIRED;
         let headers = answer.headers_mut();

@@ -7,6 +7,35 @@ use super::rows::id;
 use super::{Result, SqliteRegistry};
 use crate::registry::{ChangeLog, Changes};
 
+/// What stands for the device in a change that may concern any.
+const ANYTHING: &str = "";
+/// What stands for its module where operators' tokens were changed, and nothing about devices.
+const TOKENS: &str = "tokens";
+
+/// Notes that anything may have changed.
+pub(super) fn note_anything(connection: &Connection) -> Result<()> {
+    connection
+        .prepare_cached("INSERT INTO changes (device, module) VALUES (?1, '')")?
+        .execute([ANYTHING])?;
+    Ok(())
+}
+
+/// Notes that what was issued to operators has changed.
+pub(super) fn note_tokens(connection: &Connection) -> Result<()> {
+    connection
+        .prepare_cached("INSERT INTO changes (device, module) VALUES (?1, ?2)")?
+        .execute([ANYTHING, TOKENS])?;
+    Ok(())
+}
+
+/// Notes that anything may have changed, if so many rows were. Whether they were.
+pub(super) fn noted(connection: &Connection, rows: usize) -> Result<bool> {
+    if rows > 0 {
+        note_anything(connection)?;
+    }
+    Ok(rows > 0)
+}
+
 #[async_trait]
 impl ChangeLog for SqliteRegistry {
     async fn changes_since(&self, point: u64) -> Result<Changes> {
@@ -36,12 +65,17 @@ fn changes(connection: &Connection, point: u64) -> Result<Changes> {
     while let Some(row) = rows.next()? {
         let at: i64 = row.get(0)?;
         oldest.get_or_insert(at);
-        // An identity whose id is damaged cannot be connected.
-        if let Ok(id) = id(&row.get::<_, String>(1)?, &row.get::<_, String>(2)?) {
+        let (device, module): (String, String) = (row.get(1)?, row.get(2)?);
+        if device == ANYTHING && module == TOKENS {
+            changes.tokens = true;
+        } else if device == ANYTHING {
+            changes.gap = true;
+        } else if let Ok(id) = id(&device, &module) {
+            // An identity whose id is damaged cannot be connected.
             changes.identities.push(id);
         }
     }
     // Also a point of the future: the database was put back to an earlier state.
-    changes.gap = point > changes.upto || oldest.is_none_or(|oldest| oldest > after + 1);
+    changes.gap |= point > changes.upto || oldest.is_none_or(|oldest| oldest > after + 1);
     Ok(changes)
 }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use common::locks::lock;
 
 use super::Result;
-use crate::events::{Event, Fault};
+use crate::events::{Event, Events, Fault};
 use crate::registry::{Owner, RegistryError};
 
 /// Damaged rows that are remembered as reported. More in one database are no accident of
@@ -14,12 +14,21 @@ use crate::registry::{Owner, RegistryError};
 const REMEMBERED: usize = 1_000;
 
 /// The rows that were reported as damaged.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Damaged {
     reported: Mutex<HashSet<(Owner, &'static str)>>,
+    events: Events,
 }
 
 impl Damaged {
+    /// Reports to these sinks.
+    pub(super) fn reporting_to(events: &Events) -> Self {
+        Self {
+            events: events.clone(),
+            ..Self::default()
+        }
+    }
+
     /// What can be read of a list.
     pub(super) fn leave_out<T>(
         &self,
@@ -36,7 +45,7 @@ impl Damaged {
         Ok(readable)
     }
 
-    /// Names a row in the log, once.
+    /// Reports a row, once.
     pub(super) fn report(&self, owner: Owner, what: &'static str) {
         {
             let mut reported = lock(&self.reported);
@@ -48,6 +57,6 @@ impl Damaged {
             }
         }
         let error = RegistryError::Damaged { owner, what };
-        Event::Fault(Fault::LeftOut(&error)).emit();
+        self.events.emit(Event::Fault(Fault::LeftOut(&error)));
     }
 }

@@ -4,6 +4,7 @@
 //! out all the same.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -13,9 +14,12 @@ use rusqlite::{Connection, TransactionBehavior};
 use self::damaged::Damaged;
 use self::device_writes::DeviceWrites;
 use self::queries::QueryConnections;
-use super::{Registry, RegistryError, StoreError};
+use super::{Actor, Registry, RegistryError, StoreError};
 use crate::data_dir::DataDir;
+use crate::events::{Counts, Events};
 
+mod approvals;
+mod authorities;
 mod changes;
 mod damaged;
 mod device_jobs;
@@ -26,6 +30,7 @@ mod identities;
 mod job_rows;
 mod jobs;
 mod messages;
+mod notes;
 mod partial;
 mod policies;
 mod queries;
@@ -33,7 +38,9 @@ mod rows;
 mod schema;
 mod sessions;
 mod tags;
+mod tokens;
 mod twins;
+mod usage;
 mod writes;
 
 type Result<T> = std::result::Result<T, RegistryError>;
@@ -48,6 +55,9 @@ pub struct SqliteRegistry {
     /// Devices write as often as they like.
     device_writes: Arc<DeviceWrites>,
     queries: Arc<QueryConnections>,
+    counts: Counts,
+    /// Who changes something by this handle, as JSON.
+    actor: Option<Arc<str>>,
 }
 
 impl SqliteRegistry {
@@ -70,7 +80,20 @@ impl SqliteRegistry {
             damaged: Arc::default(),
             device_writes: Arc::default(),
             queries: Arc::new(QueryConnections::new(path)),
+            counts: Counts::default(),
+            actor: None,
         })
+    }
+
+    /// The same for a hub: its metrics have the time of each call, and rows that are left out are
+    /// reported to these sinks.
+    #[must_use]
+    pub fn reporting_to(self, events: &Events) -> Self {
+        Self {
+            counts: events.counts().clone(),
+            damaged: Arc::new(Damaged::reporting_to(events)),
+            ..self
+        }
     }
 
     async fn read<T: Send + 'static>(
@@ -78,7 +101,7 @@ impl SqliteRegistry {
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let connection = Arc::clone(&self.reader);
-        blocking(move || {
+        self.timed("read", move || {
             // A panic leaves no half-done work: SQLite rolls back what is not committed.
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             work(&connection)
@@ -100,13 +123,37 @@ impl SqliteRegistry {
         then: impl FnOnce(T) -> U + Send + 'static,
     ) -> Result<U> {
         let connection = Arc::clone(&self.writer);
-        blocking(move || {
+        let actor = self.actor.clone();
+        self.timed("write", move || {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let noted = match &actor {
+                Some(_) => notes::last(&transaction)?,
+                None => 0,
+            };
             let result = work(&transaction)?;
+            if let Some(actor) = &actor {
+                notes::sign(&transaction, noted, actor)?;
+            }
             transaction.commit()?;
             Ok(then(result))
+        })
+        .await
+    }
+
+    /// Does it on a thread of its own. Its time, with that for which it waits for others, is
+    /// counted.
+    async fn timed<T: Send + 'static>(
+        &self,
+        access: &'static str,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (counts, started) = (self.counts.clone(), Instant::now());
+        blocking(move || {
+            let result = work();
+            counts.registry(access, started.elapsed());
+            result
         })
         .await
     }
@@ -124,6 +171,13 @@ async fn blocking<T: Send + 'static>(
 impl Registry for SqliteRegistry {
     async fn settle(&self) {
         self.device_writes.settle().await;
+    }
+
+    fn acting(&self, actor: &Actor) -> Arc<dyn Registry> {
+        Arc::new(Self {
+            actor: Some(actor.to_json().to_string().into()),
+            ..self.clone()
+        })
     }
 }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use common::secret::SharedKey;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::rows::{damaged, key};
-use super::{Result, SqliteRegistry};
-use crate::registry::{Owner, Permissions, Policies, Policy};
+use super::{Result, SqliteRegistry, changes};
+use crate::registry::{Owner, Permissions, Policies, Policy, PolicyKey};
 
 const SELECT: &str = "SELECT name, registry_read, registry_write, service_connect, \
     device_connect, primary_key, secondary_key FROM policies";
@@ -25,6 +26,55 @@ impl Policies for SqliteRegistry {
             let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY name"))?;
             let rows = statement.query_map([], |row| Ok(row_of(row)))?;
             damaged.leave_out(rows)
+        })
+        .await
+    }
+
+    async fn create_policy(&self, policy: Policy) -> Result<bool> {
+        self.write(move |connection| {
+            let permissions = policy.permissions;
+            let rows = connection
+                .prepare_cached(
+                    "INSERT INTO policies (name, registry_read, registry_write, service_connect, \
+                     device_connect, primary_key, secondary_key) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![
+                    policy.name,
+                    permissions.registry_read,
+                    permissions.registry_write,
+                    permissions.service_connect,
+                    permissions.device_connect,
+                    policy.primary.to_base64().expose(),
+                    policy.secondary.to_base64().expose(),
+                ])?;
+            Ok(rows > 0)
+        })
+        .await
+    }
+
+    async fn delete_policy(&self, name: &str) -> Result<bool> {
+        let name = name.to_owned();
+        self.write(move |connection| {
+            let rows = connection
+                .prepare_cached("DELETE FROM policies WHERE name = ?1")?
+                .execute([name])?;
+            changes::noted(connection, rows)
+        })
+        .await
+    }
+
+    async fn set_policy_key(&self, name: &str, which: PolicyKey, key: SharedKey) -> Result<bool> {
+        let name = name.to_owned();
+        let statement = match which {
+            PolicyKey::Primary => "UPDATE policies SET primary_key = ?2 WHERE name = ?1",
+            PolicyKey::Secondary => "UPDATE policies SET secondary_key = ?2 WHERE name = ?1",
+        };
+        self.write(move |connection| {
+            let rows = connection
+                .prepare_cached(statement)?
+                .execute(params![name, key.to_base64().expose()])?;
+            changes::noted(connection, rows)
         })
         .await
     }

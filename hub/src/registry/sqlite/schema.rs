@@ -14,7 +14,7 @@ use crate::registry::{Permissions, RegistryError, StoreError};
 use crate::limits;
 
 /// Every step from an empty database to the present one.
-const STEPS: [&str; 10] = [
+const STEPS: [&str; 17] = [
     FIRST,
     TWINS,
     MEMBERS,
@@ -25,6 +25,13 @@ const STEPS: [&str; 10] = [
     MESSAGES,
     MODULE_JOBS,
     ENROLMENTS,
+    USAGE,
+    AUTHORITIES,
+    TOKENS,
+    APPROVALS,
+    NOTES,
+    APPROVERS,
+    APPROVAL_NEWS,
 ];
 
 /// `point` in `changes` counts up for ever, also when old rows go: it begins at 2, so
@@ -244,6 +251,272 @@ CREATE TABLE enrolments (
     expires INTEGER NOT NULL,  -- Unix seconds
     used_by TEXT               -- a thumbprint in hex
 ) STRICT, WITHOUT ROWID;
+";
+
+/// How many bytes were moved on a day, by whom there is a limit for.
+const USAGE: &str = "
+CREATE TABLE usage (
+    day    INTEGER NOT NULL,  -- since 1970
+    kind   TEXT NOT NULL,     -- hub, policy or device
+    name   TEXT NOT NULL,
+    module TEXT NOT NULL,     -- '' for the device itself
+    bytes  INTEGER NOT NULL,
+    PRIMARY KEY (day, kind, name, module)
+) STRICT, WITHOUT ROWID;
+";
+
+/// CAs whose certificates devices may show.
+const AUTHORITIES: &str = "
+CREATE TABLE authorities (
+    name        TEXT NOT NULL PRIMARY KEY,
+    certificate BLOB NOT NULL,         -- DER
+    digest      BLOB NOT NULL UNIQUE,  -- of its subject and public key
+    crl_file    TEXT,                  -- an absolute path
+    added       INTEGER NOT NULL       -- Unix seconds
+) STRICT, WITHOUT ROWID;
+";
+
+/// Tokens that were issued by name, and who gets none. A person has `issuer`, `subject` and `groups`,
+/// another holder a `policy`.
+const TOKENS: &str = "
+CREATE TABLE tokens (
+    id      TEXT NOT NULL PRIMARY KEY,
+    name    TEXT NOT NULL,
+    policy  TEXT,
+    issuer  TEXT,
+    subject TEXT,
+    groups  TEXT,                        -- a JSON array
+    key     TEXT NOT NULL,
+    created INTEGER NOT NULL,            -- Unix seconds
+    expires INTEGER NOT NULL,            -- Unix seconds
+    revoked INTEGER NOT NULL DEFAULT 0   -- 1: its streams go on; 2: they end
+) STRICT;
+CREATE INDEX tokens_by_age ON tokens (expires);
+CREATE INDEX tokens_of ON tokens (issuer, subject);
+
+CREATE TABLE shut_out (
+    person  TEXT NOT NULL,
+    issuer  TEXT NOT NULL,
+    subject TEXT NOT NULL,     -- '' for the name itself
+    since   INTEGER NOT NULL,  -- Unix seconds
+    streams INTEGER NOT NULL,  -- 1: they go on; 2: they end
+    PRIMARY KEY (person, issuer, subject)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Requests for access that somebody has to approve.
+const APPROVALS: &str = "
+CREATE TABLE approvals (
+    id          TEXT NOT NULL PRIMARY KEY,
+    caller      TEXT NOT NULL,             -- a policy, or oidc: and a person
+    device      TEXT NOT NULL,
+    module      TEXT NOT NULL,             -- '' for the device itself
+    target      TEXT NOT NULL,
+    reason      TEXT,
+    approvers   TEXT NOT NULL,             -- a JSON array
+    lasts       INTEGER NOT NULL,          -- seconds
+    waits_until INTEGER NOT NULL,          -- Unix seconds, as all times here
+    asked       INTEGER NOT NULL,
+    decided_by  TEXT,
+    decided     INTEGER,
+    until       INTEGER,                   -- NULL once it is decided: refused
+    because     TEXT,
+    told        INTEGER NOT NULL DEFAULT 0 -- 1: that it was asked; 2: what was decided
+) STRICT;
+CREATE INDEX approvals_of ON approvals (caller, device, module, target, asked);
+CREATE INDEX approvals_by_age ON approvals (asked);
+CREATE INDEX approvals_untold ON approvals (asked, id) WHERE told = 0 OR (told = 1 AND decided IS NOT NULL);
+
+CREATE TRIGGER identity_deleted_approvals AFTER DELETE ON identities BEGIN
+    DELETE FROM approvals WHERE device = OLD.device AND module = OLD.module;
+END;
+";
+
+/// What was changed, until the hub's audit log has it. Made by triggers, in the transaction of the
+/// change, whatever program it is by. Without a hub that takes them the oldest go.
+const NOTES: &str = "
+CREATE TABLE notes (
+    id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    time      TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    operation TEXT NOT NULL,
+    device    TEXT,
+    module    TEXT,                      -- '' for the device itself
+    policy    TEXT,
+    what      TEXT NOT NULL DEFAULT '',  -- no values: some are secrets
+    actor     TEXT                       -- JSON
+) STRICT;
+CREATE TRIGGER note_added AFTER INSERT ON notes BEGIN
+    DELETE FROM notes WHERE id <= NEW.id - 100000;
+END;
+
+CREATE TRIGGER identity_created_note AFTER INSERT ON identities BEGIN
+    INSERT INTO notes (operation, device, module, what)
+    VALUES ('create', NEW.device, NEW.module, NEW.authentication);
+END;
+CREATE TRIGGER identity_deleted_note AFTER DELETE ON identities BEGIN
+    INSERT INTO notes (operation, device, module) VALUES ('delete', OLD.device, OLD.module);
+END;
+CREATE TRIGGER identity_key_note AFTER UPDATE ON identities
+WHEN OLD.authentication <> NEW.authentication
+    OR OLD.primary_credential IS NOT NEW.primary_credential
+    OR OLD.secondary_credential IS NOT NEW.secondary_credential
+BEGIN
+    INSERT INTO notes (operation, device, module, what) VALUES (
+        'KeyChanged', NEW.device, NEW.module,
+        NEW.authentication ||
+        CASE WHEN OLD.primary_credential IS NOT NEW.primary_credential
+            THEN ' primary' ELSE '' END ||
+        CASE WHEN OLD.secondary_credential IS NOT NEW.secondary_credential
+            THEN ' secondary' ELSE '' END
+    );
+END;
+CREATE TRIGGER identity_status_note AFTER UPDATE ON identities
+WHEN OLD.enabled <> NEW.enabled BEGIN
+    INSERT INTO notes (operation, device, module, what) VALUES (
+        'update', NEW.device, NEW.module,
+        CASE WHEN NEW.enabled THEN 'enabled' ELSE 'disabled' END
+    );
+END;
+CREATE TRIGGER identity_scope_note AFTER UPDATE ON identities
+WHEN OLD.iot_edge <> NEW.iot_edge OR OLD.parent_scopes <> NEW.parent_scopes
+    OR OLD.device_scope IS NOT NEW.device_scope OR OLD.managed_by IS NOT NEW.managed_by
+BEGIN
+    INSERT INTO notes (operation, device, module, what)
+    VALUES ('update', NEW.device, NEW.module, 'scope');
+END;
+
+CREATE TRIGGER policy_created_note AFTER INSERT ON policies BEGIN
+    INSERT INTO notes (operation, policy, what) VALUES (
+        'PolicyCreated', NEW.name,
+        trim(CASE WHEN NEW.registry_read THEN 'RegistryRead ' ELSE '' END ||
+            CASE WHEN NEW.registry_write THEN 'RegistryReadWrite ' ELSE '' END ||
+            CASE WHEN NEW.service_connect THEN 'ServiceConnect ' ELSE '' END ||
+            CASE WHEN NEW.device_connect THEN 'DeviceConnect' ELSE '' END)
+    );
+END;
+CREATE TRIGGER policy_deleted_note AFTER DELETE ON policies BEGIN
+    INSERT INTO notes (operation, policy) VALUES ('PolicyDeleted', OLD.name);
+END;
+CREATE TRIGGER policy_key_note AFTER UPDATE ON policies
+WHEN OLD.primary_key <> NEW.primary_key OR OLD.secondary_key <> NEW.secondary_key BEGIN
+    INSERT INTO notes (operation, policy, what) VALUES (
+        'KeyChanged', NEW.name,
+        trim(CASE WHEN OLD.primary_key <> NEW.primary_key THEN 'primary ' ELSE '' END ||
+            CASE WHEN OLD.secondary_key <> NEW.secondary_key THEN 'secondary' ELSE '' END)
+    );
+END;
+
+CREATE TRIGGER token_revoked_note AFTER UPDATE ON tokens
+WHEN OLD.revoked = 0 AND NEW.revoked <> 0 BEGIN
+    INSERT INTO notes (operation, policy, what) VALUES ('TokenRevoked', NEW.policy, NEW.id);
+END;
+CREATE TRIGGER shut_out_note AFTER INSERT ON shut_out BEGIN
+    INSERT INTO notes (operation, what) VALUES ('PersonShutOut', NEW.person);
+END;
+CREATE TRIGGER let_in_note AFTER DELETE ON shut_out BEGIN
+    INSERT INTO notes (operation, what) VALUES ('PersonLetIn', OLD.person);
+END;
+CREATE TRIGGER authority_added_note AFTER INSERT ON authorities BEGIN
+    INSERT INTO notes (operation, what) VALUES ('AuthorityAdded', NEW.name);
+END;
+CREATE TRIGGER authority_crl_note AFTER UPDATE ON authorities
+WHEN OLD.crl_file IS NOT NEW.crl_file BEGIN
+    INSERT INTO notes (operation, what) VALUES ('AuthorityCrlChanged', NEW.name);
+END;
+CREATE TRIGGER authority_removed_note AFTER DELETE ON authorities BEGIN
+    INSERT INTO notes (operation, what) VALUES ('AuthorityRemoved', OLD.name);
+END;
+
+CREATE TRIGGER enrolment_created_note AFTER INSERT ON enrolments BEGIN
+    INSERT INTO notes (operation, device, module, policy)
+    VALUES ('EnrolmentCodeCreated', NEW.device, '', NEW.policy);
+END;
+CREATE TRIGGER enrolment_revoked_note AFTER DELETE ON enrolments
+WHEN OLD.used_by IS NULL AND OLD.expires > CAST(strftime('%s', 'now') AS INTEGER) BEGIN
+    INSERT INTO notes (operation, device, module, policy)
+    VALUES ('EnrolmentCodeRemoved', OLD.device, '', OLD.policy);
+END;
+";
+
+/// Who has asked for access, as the identity provider says, and on whose word it was granted: the names
+/// and groups of the rule by which the approver could. NULL: by the hub's folder.
+const APPROVERS: &str = "
+ALTER TABLE approvals ADD COLUMN most INTEGER NOT NULL DEFAULT 0; -- seconds, by the rule
+ALTER TABLE approvals ADD COLUMN issuer TEXT;
+ALTER TABLE approvals ADD COLUMN subject TEXT;
+ALTER TABLE approvals ADD COLUMN groups TEXT;                     -- a JSON array
+ALTER TABLE approvals ADD COLUMN through TEXT;                    -- a JSON array
+UPDATE approvals SET most = lasts;
+UPDATE approvals SET through = approvers WHERE decided_by LIKE 'oidc:%';
+";
+
+/// Each request for access and each decision is noted for the audit log, and is a message to the
+/// webhook until it has that: a copy of the request as it was. Without a hub that takes them the oldest
+/// go.
+const APPROVAL_NEWS: &str = "
+CREATE TABLE approval_news (
+    news        INTEGER PRIMARY KEY AUTOINCREMENT,
+    attempts    INTEGER NOT NULL DEFAULT 0,
+    due         INTEGER NOT NULL DEFAULT 0, -- Unix seconds
+    id          TEXT NOT NULL,              -- the rest is as in approvals
+    caller      TEXT NOT NULL,
+    device      TEXT NOT NULL,
+    module      TEXT NOT NULL,
+    target      TEXT NOT NULL,
+    reason      TEXT,
+    approvers   TEXT NOT NULL,
+    lasts       INTEGER NOT NULL,
+    waits_until INTEGER NOT NULL,
+    asked       INTEGER NOT NULL,
+    decided_by  TEXT,
+    decided     INTEGER,
+    until       INTEGER,
+    because     TEXT,
+    most        INTEGER NOT NULL,
+    issuer      TEXT,
+    subject     TEXT,
+    groups      TEXT,
+    through     TEXT
+) STRICT;
+CREATE INDEX approval_news_of ON approval_news (id, news);
+CREATE TRIGGER approval_news_added AFTER INSERT ON approval_news BEGIN
+    DELETE FROM approval_news WHERE news <= NEW.news - 10000;
+END;
+
+CREATE TRIGGER approval_asked_note AFTER INSERT ON approvals BEGIN
+    INSERT INTO notes (operation, device, module, policy, what) VALUES (
+        'ApprovalRequested', NEW.device, NEW.module, NEW.caller,
+        json_object('id', NEW.id, 'target', NEW.target)
+    );
+    INSERT INTO approval_news (id, caller, device, module, target, reason, approvers, lasts, waits_until, asked,
+        decided_by, decided, until, because, most, issuer, subject, groups, through)
+    VALUES (NEW.id, NEW.caller, NEW.device, NEW.module, NEW.target, NEW.reason, NEW.approvers,
+        NEW.lasts, NEW.waits_until, NEW.asked, NEW.decided_by, NEW.decided, NEW.until,
+        NEW.because, NEW.most, NEW.issuer, NEW.subject, NEW.groups, NEW.through);
+END;
+CREATE TRIGGER approval_decided_note AFTER UPDATE OF decided ON approvals
+WHEN NEW.decided IS NOT NULL BEGIN
+    INSERT INTO notes (operation, device, module, policy, what) VALUES (
+        CASE WHEN NEW.until IS NULL THEN 'ApprovalRefused' ELSE 'ApprovalGranted' END,
+        NEW.device, NEW.module, NEW.caller,
+        json_object('id', NEW.id, 'target', NEW.target, 'by', NEW.decided_by)
+    );
+    INSERT INTO approval_news (id, caller, device, module, target, reason, approvers, lasts, waits_until, asked,
+        decided_by, decided, until, because, most, issuer, subject, groups, through)
+    VALUES (NEW.id, NEW.caller, NEW.device, NEW.module, NEW.target, NEW.reason, NEW.approvers,
+        NEW.lasts, NEW.waits_until, NEW.asked, NEW.decided_by, NEW.decided, NEW.until,
+        NEW.because, NEW.most, NEW.issuer, NEW.subject, NEW.groups, NEW.through);
+END;
+
+INSERT INTO notes (operation, device, module, policy, what)
+    SELECT 'ApprovalRequested', device, module, caller, json_object('id', id, 'target', target)
+    FROM approvals WHERE told = 0 ORDER BY asked;
+INSERT INTO notes (operation, device, module, policy, what)
+    SELECT CASE WHEN until IS NULL THEN 'ApprovalRefused' ELSE 'ApprovalGranted' END,
+        device, module, caller, json_object('id', id, 'target', target, 'by', decided_by)
+    FROM approvals WHERE told < 2 AND decided IS NOT NULL ORDER BY decided;
+DROP INDEX approvals_untold;
+ALTER TABLE approvals DROP COLUMN told;
 ";
 
 /// Opens a connection with the settings that all of ours have. Where the database is in

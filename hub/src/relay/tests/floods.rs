@@ -103,8 +103,9 @@ async fn end(first: EagerLeg, second: EagerLeg) -> RelayEnd {
     let first = WebSocket::server(first, &[]);
     let second = WebSocket::server(second, &[]);
     let cancel = CancellationToken::new();
-    let relaying =
-        tokio::spawn(async move { relay(Leg::Service, first, None, second, &cancel).await });
+    let relaying = tokio::spawn(async move {
+        relay(Leg::Service, first, None, second, &meter(), None, &cancel).await
+    });
     timeout(Duration::from_secs(10), relaying)
         .await
         .expect("the relay goes on")

@@ -9,9 +9,11 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame as RawClose;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
+use crate::events::Meters;
 use crate::limits;
 
 mod floods;
+mod metered;
 
 type Socket = WebSocket<DuplexStream>;
 
@@ -20,6 +22,11 @@ struct Story {
     device: Socket,
     cancel: CancellationToken,
     outcome: JoinHandle<RelayOutcome>,
+}
+
+/// Of a stream alone.
+fn meter() -> Meter {
+    Meters::default().open()
 }
 
 async fn story(pipe: usize) -> Story {
@@ -52,8 +59,9 @@ async fn raw_story(pipe: usize) -> (DuplexStream, Rest) {
     let token = cancel.clone();
     let first = WebSocket::server(service_leg, &[]);
     let second = WebSocket::server(device_leg, &[]);
-    let outcome =
-        tokio::spawn(async move { relay(Leg::Service, first, None, second, &token).await });
+    let outcome = tokio::spawn(async move {
+        relay(Leg::Service, first, None, second, &meter(), None, &token).await
+    });
     let device = WebSocket::client(device, &[]);
     (service, (device, cancel, outcome))
 }
@@ -285,7 +293,16 @@ async fn what_a_leg_said_before_it_went_is_delivered() {
     let first = WebSocket::server(service_leg, &[]);
     let second = WebSocket::server(device_leg, &[]);
     let outcome = tokio::spawn(async move {
-        relay(Leg::Service, first, None, second, &CancellationToken::new()).await
+        relay(
+            Leg::Service,
+            first,
+            None,
+            second,
+            &meter(),
+            None,
+            &CancellationToken::new(),
+        )
+        .await
     });
     let mut received = 0;
     let close_frame = loop {
@@ -402,7 +419,16 @@ async fn a_leg_that_writes_first_gets_what_a_lost_one_had_sent() {
     let first = WebSocket::server(service_leg, &[]);
     let second = WebSocket::server(device_leg, &[]);
     let outcome = tokio::spawn(async move {
-        relay(Leg::Service, first, None, second, &CancellationToken::new()).await
+        relay(
+            Leg::Service,
+            first,
+            None,
+            second,
+            &meter(),
+            None,
+            &CancellationToken::new(),
+        )
+        .await
     });
     let exchange = async {
         for _ in 0..8 {

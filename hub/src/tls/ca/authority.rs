@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -73,6 +73,18 @@ impl Authority {
     /// yet stands before the CA's begin: then the CA's begin is the better clock.
     pub(super) fn issue(&self, host: &Host, now: OffsetDateTime) -> Result<Pair, PkiError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = self.sign(host, &key, now)?;
+        let pem = (certificate.pem(), key.serialize_pem());
+        Ok(Pair::new(certificate.der().clone(), key.into(), pem))
+    }
+
+    /// The same for a key that is there.
+    pub(super) fn sign(
+        &self,
+        host: &Host,
+        key: &KeyPair,
+        now: OffsetDateTime,
+    ) -> Result<Certificate, PkiError> {
         let mut params = CertificateParams::default();
         // No host name here: verifiers that look at it would judge it by other rules.
         params.distinguished_name = name("stream-hub server");
@@ -83,9 +95,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.not_before = (now - SKEW).max(self.not_before);
         params.not_after = (now.max(self.not_before) + SERVER_LIFE).min(self.not_after);
-        let certificate = params.signed_by(&key, &self.issuer)?;
-        let pem = (certificate.pem(), key.serialize_pem());
-        Ok(Pair::new(certificate.der().clone(), key.into(), pem))
+        Ok(params.signed_by(key, &self.issuer)?)
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<(), PkiError> {

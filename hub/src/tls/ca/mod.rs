@@ -5,6 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rcgen::KeyPair;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use time::{Duration, OffsetDateTime};
 
@@ -136,6 +137,21 @@ pub fn ensure(dir: &Path, host_name: &str, now: OffsetDateTime) -> Result<Materi
     authority.write(dir)?;
     server.write(dir)?;
     Ok(material(server, authority.certificate, Made::CaAndServer))
+}
+
+/// A certificate for a host name and a key, and the CA that has signed it, if the folder has a CA that
+/// may: nothing is made or written but this. Blocks.
+pub(crate) fn stand_in(
+    dir: &Path,
+    host_name: &str,
+    key: &KeyPair,
+    now: OffsetDateTime,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let host = Host::parse(host_name).ok()?;
+    let ca = pem::certificate_in(&dir.join(CA_CERTIFICATE)).ok()??;
+    let authority = Authority::read(dir, &ca).ok()??;
+    let certificate = authority.sign(&host, key, now).ok()?;
+    Some(vec![certificate.der().clone(), ca])
 }
 
 #[cfg(test)]

@@ -187,6 +187,19 @@ fn lost_and_mixed_up_files() {
     assert_eq!(content, "precious");
 }
 
+#[tokio::test]
+async fn a_key_of_another_ca_s_certificate_has_one_of_ours_if_there_is_a_ca() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let host = "hub.example.net";
+    assert!(stand_in(dir.path(), host, &key, now()).is_none());
+    let material = ensure(dir.path(), host, now()).unwrap();
+    let chain = stand_in(dir.path(), host, &key, now()).unwrap();
+    assert_eq!(chain[1], material.certificates[1]);
+    let accepted = handshake(chain, key.into(), &material.ca_file, host).await;
+    accepted.unwrap();
+}
+
 #[test]
 fn certificates_say_what_they_are_for() {
     use x509_parser::prelude::*;

@@ -64,6 +64,7 @@ impl Server {
             headers.insert(IF_MATCH, value.parse().unwrap());
         }
         let input = Input {
+            events: &Events::default(),
             query,
             headers: &headers,
             body: body.as_bytes(),

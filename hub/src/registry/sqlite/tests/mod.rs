@@ -1,6 +1,7 @@
 //! The registry on a real database in a temporary folder; two [`SqliteRegistry`] on
 //! one folder stand for two processes.
 
+mod approvals;
 mod damaged;
 mod device_jobs;
 mod files;
@@ -8,6 +9,7 @@ mod jobs;
 mod members;
 mod subscriptions;
 mod twins;
+mod usage;
 
 use common::identity::DeviceId;
 use serde_json::{Value, json};

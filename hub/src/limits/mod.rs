@@ -2,10 +2,17 @@
 //! shares with others are `common`'s. Sizes are bytes. What an operator may tune is in [`Limits`],
 //! and handed down; the rest are constants.
 
-use std::num::NonZeroU32;
+mod kinds;
+mod share;
+mod tuned;
+
 use std::time::Duration;
 
 pub use common::limits::*;
+
+pub use self::kinds::{Limit, Over, Whose};
+pub use self::share::Share;
+pub use self::tuned::{Limits, LimitsInForce};
 
 // --- Handshakes ---
 
@@ -153,70 +160,19 @@ pub const STATUS_REASON_LENGTH: usize = 128;
 /// How long a write to the registry waits for another process's.
 pub const REGISTRY_BUSY: Duration = Duration::from_secs(10);
 
+// --- Approvals ---
+
+/// How long a stream initiation is kept waiting for an approver, each time that it comes: less than
+/// what clients and proxies wait for an answer.
+pub const APPROVAL_HOLD: Duration = Duration::from_secs(10);
+/// Who waits for an approver asks again within this time, or the request is withdrawn.
+pub const APPROVAL_REPEAT: Duration = Duration::from_secs(30);
+/// How long a request waits that was made ahead of time.
+pub const APPROVAL_ASKED: Duration = Duration::from_secs(86_400);
+/// Characters of a reason.
+pub const APPROVAL_REASON: usize = 500;
+
 // --- Numbers ---
 
 /// Connections in all, per listener of the hub.
 pub const CONNECTIONS: usize = 100_000;
-
-// --- What an operator tunes ---
-
-/// What an operator may tune.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at once, on each listener, as far as there are descriptors for them.
-    pub connections: usize,
-    /// Connections at once that have not shown yet who they are, on all listeners: each may cost
-    /// some 16 KiB, and so many handshakes are some seconds of work for two cores.
-    pub strangers: usize,
-    /// They have one in so many descriptors: a device needs one for a moment as a stranger, and
-    /// then for days as a device.
-    pub strangers_share: usize,
-    /// How long they may take for each step: TLS, then a request's head or an MQTT CONNECT.
-    pub handshake: Duration,
-    /// So many refusals in a row an address may have, a site whose devices all have an old key
-    /// included,
-    pub refusals: NonZeroU32,
-    /// and so many a second in the long run.
-    pub refusals_per_second: NonZeroU32,
-    /// Streams at once; more are throttled (429), once none of them waits for its legs.
-    pub streams: usize,
-    /// Accepted streams at once whose legs have not met: each has at most a minute for that, and
-    /// usually takes less than a second. When there are more, the oldest one ends of the policy
-    /// that has most of them, and there of the identity that has most. So whoever never joins its
-    /// streams shuts out nobody, and most places are left for streams that are used.
-    pub unjoined: usize,
-    /// The same for one identity: as many as may wait for its answer.
-    pub unjoined_per_device: usize,
-    /// The same for one shared access policy: half of all. Many services may share a policy; then
-    /// the identity that has most of them gives way first.
-    pub unjoined_per_policy: usize,
-    /// Stream requests that wait for one device; more are throttled (429).
-    pub pending_per_device: usize,
-    /// Bytes of a request's body: a bulk request of 100 identities fits.
-    pub body: usize,
-    /// How long a request's body may take.
-    pub body_time: Duration,
-    /// Grace for open streams when the hub stops.
-    pub drain: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: CONNECTIONS,
-            strangers: 8_192,
-            strangers_share: 4,
-            handshake: STRANGER,
-            refusals: const { NonZeroU32::new(100).unwrap() },
-            refusals_per_second: const { NonZeroU32::new(2).unwrap() },
-            streams: STREAMS_PER_HUB,
-            unjoined: 4_096,
-            unjoined_per_device: PENDING_PER_DEVICE,
-            unjoined_per_policy: 2_048,
-            pending_per_device: PENDING_PER_DEVICE,
-            body: HTTP_BODY,
-            body_time: HTTP_BODY_TIME,
-            drain: DRAIN,
-        }
-    }
-}
