@@ -13,6 +13,9 @@ pub const MQTT_HANDSHAKE: Duration = Duration::from_secs(30);
 /// that an unreachable target is a reject and not a timeout.
 pub const TARGET_CONNECT: Duration = Duration::from_secs(10);
 
+/// How long a target that is examined may take for its first word: servers send theirs at once.
+pub const TARGET_WORD: Duration = Duration::from_secs(3);
+
 // --- Liveness ---
 
 /// How often device-proxy pings its hub session.
@@ -26,6 +29,18 @@ pub const MQTT_KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Inner connections at once in all sessions of a device-proxy.
 pub const DEVICE_CONNECTIONS: usize = 2 * SESSION_DETACHED_CONNECTIONS;
+
+// --- Rules for targets ---
+
+/// Approval commands that run at once: each is a process, and perhaps a question to a person.
+pub const APPROVALS: usize = 8;
+/// Approvals that are remembered; where there are more, somebody is asked again.
+pub const APPROVALS_REMEMBERED: usize = 256;
+/// How long an approval command may take, by default and at most: well inside the stream handshake,
+/// so that a silent one is a reject and not a timeout.
+pub const APPROVAL: Duration = Duration::from_secs(50);
+/// How often the clock is looked at while hours may end: it may be set.
+pub const HOURS_LOOK: Duration = Duration::from_secs(30);
 
 // --- Twins (IoT Hub's limits, unless a reason stands there) ---
 

@@ -7,6 +7,8 @@ use common::wire::stream::StreamRequest;
 use common::wire::streaming_endpoint::StreamingEndpoint;
 use common::{log_about, report};
 
+use crate::admission::{Request, out_of_hours};
+use crate::counts::Rejection;
 use crate::forwarding::{Forwarding, Way};
 use crate::policy::Policy;
 use crate::requests::{Answer, Desk, Requested};
@@ -26,7 +28,7 @@ pub(crate) async fn serve(
     let about = stream.about();
     let Some(target) = policy.targets.select(&request.name) else {
         log_about!(warn, about, "rejected a stream: no target has this name");
-        desk.failed(stream, "no target has this name");
+        desk.failed(stream, Rejection::NoTarget, "no target has this name");
         return boxed(|| desk.answer(request, Answer::Reject)).await;
     };
     // Held to the end of the tunnel.
@@ -36,19 +38,36 @@ pub(crate) async fn serve(
             about.target(target),
             "rejected a stream: too many at once"
         );
-        desk.failed(stream, "too many streams at once");
+        desk.failed(stream, Rejection::Limit, "too many streams at once");
         return boxed(|| desk.answer(request, Answer::Reject)).await;
     };
-    let reached = tokio::select! {
-        reached = boxed(|| target.reach(desk.dialer(), desk.sample_output)) => reached,
+    let opening = async {
+        let wanted = Request {
+            name: stream.name,
+            target,
+            caller: request.initiator.as_ref(),
+        };
+        let admitted = desk.admission.admit(policy, &wanted).await;
+        let admitted = admitted.map_err(|denied| (Rejection::Rule, report::chain(&denied)))?;
+        let permits = |address| policy.addresses.permit(target, address);
+        let reached = target.reach(desk.dialer(), &permits, desk.sample_output);
+        let reached = reached
+            .await
+            .map_err(|error| (Rejection::Unreachable, report::chain(&error)))?;
+        Ok::<_, (Rejection, String)>((admitted.pace(reached), admitted))
+    };
+    let opened = tokio::select! {
+        opened = boxed(|| opening) => opened,
         () = desk.stop.cancelled() => return,
     };
-    match reached {
-        Ok(socket) => tunnel(desk, (request, endpoint), stream, target, socket).await,
-        Err(error) => {
-            let error = report::chain(&error);
-            log_about!(warn, about, "rejected a stream: {error}");
-            desk.failed(stream, &error);
+    match opened {
+        // Held to the end of the tunnel, too.
+        Ok((socket, _admitted)) => {
+            tunnel(desk, (request, endpoint), stream, target, socket).await;
+        }
+        Err((rejection, error)) => {
+            log_about!(warn, about.target(target), "rejected a stream: {error}");
+            desk.failed(stream, rejection, &error);
             boxed(|| desk.answer(request, Answer::Reject)).await;
         }
     }
@@ -74,7 +93,7 @@ async fn tunnel(
                 stream.about().target(target),
                 "accepted a stream, but: {error}"
             );
-            desk.failed(stream, &error);
+            desk.failed(stream, Rejection::Leg, &error);
             return;
         }
     };
@@ -87,6 +106,7 @@ async fn tunnel(
         tokio::select! {
             end = stopped(&desk.stop) => end,
             () = desk.withdrawn(&request.name, target) => End::Withdrawn,
+            () = out_of_hours(desk.watch(), &request.name, target) => End::OutOfHours,
             () = opened.closed() => End::ByOperator,
         }
     };
@@ -96,6 +116,9 @@ async fn tunnel(
     } else {
         pumping.await
     };
-    let is_caused = matches!(outcome.end, End::Stopped | End::Withdrawn | End::ByOperator);
+    let is_caused = matches!(
+        outcome.end,
+        End::Stopped | End::Withdrawn | End::OutOfHours | End::ByOperator
+    );
     opened.log_ended(&outcome, outcome.end.is_normal(), is_caused);
 }

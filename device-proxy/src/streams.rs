@@ -1,29 +1,56 @@
 //! All streams of this device: each request goes to what serves it, a plain stream or a session.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use common::boxed::boxed;
+use common::locks::lock;
 use common::log_about;
 use common::session::memory::Memory;
 use common::session::{STREAM_PREFIX, target_of};
 use common::session_mode::SessionMode;
 use common::wire::stream::{StreamAnswer, StreamRequest};
 use common::wire::twin::BootId;
+use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::forwarding::Forwardings;
+use crate::counts::{Counts, Rejection};
+use crate::forwarding::{Forwardings, Totals};
 use crate::limits;
 use crate::policy::{Policy, PolicyWatch};
+use crate::reports::Reports;
 use crate::requests::{Answer, Desk, Noted, Requested, printable};
 use crate::session::Sessions;
+use crate::view::View;
 use crate::{session, stream};
 
 /// All streams of this device.
 pub struct Streams {
     desk: Arc<Desk>,
     sessions: Arc<Sessions>,
+    view: Mutex<View>,
+    /// How the hub session is, and since when.
+    hub_session: Mutex<(&'static str, Instant)>,
+}
+
+/// What is carried now, and was since the start.
+pub(crate) struct Carried {
+    forwardings: Arc<Forwardings>,
+    sessions: Arc<Sessions>,
+}
+
+impl Carried {
+    /// The figures now.
+    pub(crate) fn totals(&self) -> Totals {
+        self.forwardings.totals()
+    }
+
+    /// How many sessions there are, and how many of them are detached.
+    pub(crate) fn sessions(&self) -> (usize, usize) {
+        (self.sessions.count(), self.sessions.count_detached())
+    }
 }
 
 impl Streams {
@@ -36,14 +63,41 @@ impl Streams {
         answers: mpsc::Sender<StreamAnswer>,
         stop: CancellationToken,
     ) -> Self {
+        let desk = Desk::new(config, policy, boot_id, answers, stop);
         Self {
-            desk: Arc::new(Desk::new(config, policy, boot_id, answers, stop)),
             sessions: Arc::new(Sessions::new(
                 config.session.grace,
                 config.limits,
                 Memory::new(config.session.memory),
+                desk.counts.clone(),
             )),
+            desk: Arc::new(desk),
+            view: Mutex::new(View::of(config)),
+            hub_session: Mutex::new(("connecting", Instant::now())),
         }
+    }
+
+    /// For the status: the hub session is up, or it is not.
+    pub(crate) fn set_connected(&self, is_connected: bool) {
+        let now = if is_connected {
+            "connected"
+        } else {
+            "connecting"
+        };
+        let mut state = lock(&self.hub_session);
+        if state.0 != now {
+            *state = (now, Instant::now());
+        }
+    }
+
+    /// How the hub session is, and since when.
+    pub(crate) fn hub_session(&self) -> (&'static str, Instant) {
+        *lock(&self.hub_session)
+    }
+
+    /// All sessions, for the status document.
+    pub(crate) fn session_status(&self) -> Vec<Value> {
+        self.sessions.status()
     }
 
     /// Names this run of the program.
@@ -61,6 +115,24 @@ impl Streams {
         &self.desk.forwardings
     }
 
+    /// What is counted.
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.desk.counts
+    }
+
+    /// What is carried, for who looks at it from time to time.
+    pub(crate) fn carried(&self) -> Carried {
+        Carried {
+            forwardings: Arc::clone(&self.desk.forwardings),
+            sessions: Arc::clone(&self.sessions),
+        }
+    }
+
+    /// What the hub is told of connections in sessions.
+    pub(crate) fn reports(&self) -> &Arc<Reports> {
+        &self.desk.reports
+    }
+
     /// Keeps an error that is no stream's, for those who ask.
     pub(crate) fn failed(&self, why: &str) {
         self.desk.forwardings.failed(why);
@@ -69,6 +141,11 @@ impl Streams {
     /// How many sessions there are, detached ones included.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.count()
+    }
+
+    /// How the hub and the targets are reached.
+    pub(crate) fn view(&self) -> View {
+        lock(&self.view).clone()
     }
 
     /// Runs something to its end, or to that of the program; [`drain`](Self::drain) waits for it.
@@ -87,13 +164,32 @@ impl Streams {
         self.sessions.any()
     }
 
+    /// Follows what the configuration says of sessions. None that is attached is ended for it.
+    pub fn follow_limits(&self, config: &Config) {
+        self.desk.reports.follow(config.report_connections);
+        let session = config.session;
+        self.sessions
+            .set_limits(session.grace, config.limits, session.memory);
+    }
+
+    /// What is open follows the rates of the rules in force.
+    pub(crate) fn follow_rules(&self) {
+        self.desk.admission.follow(&self.desk.policy().rules);
+    }
+
     /// Follows the hub's name, which a changed connection string may have changed.
     pub fn follow(&self, config: &Config) {
         self.desk.follow(config);
+        *lock(&self.view) = View::of(config);
     }
 
     /// Takes a request; the rest happens in a task of its own.
     pub fn request(&self, request: StreamRequest) {
+        // No other hub says that.
+        let initiator = request.initiator.as_ref();
+        if initiator.is_some_and(|initiator| !initiator.policy.is_empty()) {
+            self.desk.reports.is_ours();
+        }
         let policy = self.desk.policy();
         let most = policy
             .max_streams
@@ -114,8 +210,10 @@ impl Streams {
                     stream.about(),
                     "ignored a stream request: too many at once"
                 );
+                self.desk.counts.rejected(Rejection::Limit);
             }
             Noted::New => {
+                self.desk.counts.stream_requested();
                 let sessions = Arc::clone(&self.sessions);
                 self.desk.spawn(async move {
                     serve(&desk, &sessions, &policy, &request).await;
@@ -144,7 +242,7 @@ async fn serve(
         Ok(endpoint) => endpoint,
         Err(error) => {
             log_about!(warn, stream.about(), "rejected a stream: {error}");
-            desk.failed(&stream, &error.to_string());
+            desk.failed(&stream, Rejection::Endpoint, &error.to_string());
             return boxed(|| desk.answer(request, Answer::Reject)).await;
         }
     };
@@ -167,7 +265,8 @@ async fn serve(
             stream.about(),
             "rejected a stream: {which} may not be used (--session)"
         );
-        desk.failed(&stream, &format!("{which} may not be used"));
+        let why = format!("{which} may not be used");
+        desk.failed(&stream, Rejection::Mode, &why);
         return boxed(|| desk.answer(request, Answer::Reject)).await;
     }
     if !policy.accept {
@@ -176,6 +275,7 @@ async fn serve(
             stream.about(),
             "rejected a stream: no new stream is accepted now"
         );
+        desk.counts.rejected(Rejection::NotNow);
         return boxed(|| desk.answer(request, Answer::Reject)).await;
     }
     stream::serve(desk, policy, (request, endpoint), &stream).await;

@@ -1,8 +1,8 @@
 //! The names of the settings: each is a long option's, and may stand in a configuration file.
 
 use common::net::proxy::ProxyKeys;
-use common::settings::Key;
 use common::settings::session::SessionKeys;
+use common::settings::{Key, Tables};
 
 pub(super) const CONFIG: Key = Key::new("config").or(&["DEVICE_PROXY_CONFIG"]);
 
@@ -41,12 +41,72 @@ pub(super) const STREAMING_HOSTS: Key =
     Key::new("streaming-hosts").or(&["DEVICE_PROXY_STREAMING_HOSTS"]);
 pub(super) const MAX_STREAMS: Key = Key::new("max-streams");
 pub(super) const ALLOW_CLOUD: Key = Key::new("allow-cloud").or(&["DEVICE_PROXY_ALLOW_CLOUD"]);
+pub(super) const REPORT_CONNECTIONS: Key =
+    Key::new("report-connections").or(&["DEVICE_PROXY_REPORT_CONNECTIONS"]);
+pub(super) const STATUS_SOCKET: Key = Key::new("status-socket").or(&["DEVICE_PROXY_STATUS_SOCKET"]);
+pub(super) const ALLOW_ADDRESSES: Key =
+    Key::new("allow-addresses").or(&["DEVICE_PROXY_ALLOW_ADDRESSES"]);
 pub(super) const SAMPLE_OUTPUT: Key = Key::new("sample-output");
 pub(super) const LOG_LEVEL: Key = Key::new("log-level").or(&["DEVICE_PROXY_LOG"]);
+pub(super) const LOG_FORMAT: Key = Key::new("log-format").or(&["DEVICE_PROXY_LOG_FORMAT"]);
+pub(super) const ADMIN: Key = Key::new("admin").or(&["DEVICE_PROXY_ADMIN"]);
 /// In the file alone.
 pub(super) const SESSIONS: Key = Key::new("limits.sessions");
 pub(super) const CONNECTIONS: Key = Key::new("limits.connections");
 pub(super) const DETACHED_BYTES: Key = Key::new("limits.detached-bytes");
+
+pub(super) const AT_END_OF_HOURS: Key = Key::new("access.at-end-of-hours");
+
+/// The names of the settings of a rule.
+pub(super) struct RuleKeys {
+    /// For all targets, other limits say it.
+    pub(super) connections: Option<Key>,
+    pub(super) new_per_second: Key,
+    pub(super) bytes_per_second: Key,
+    pub(super) hours: Key,
+    pub(super) approve_command: Key,
+    pub(super) approve_seconds: Key,
+    pub(super) approve_for: Key,
+}
+
+/// The rules for all targets together.
+pub(super) const OF_ALL: RuleKeys = RuleKeys {
+    connections: None,
+    new_per_second: Key::new("limits.new-per-second"),
+    bytes_per_second: Key::new("limits.bytes-per-second"),
+    hours: Key::new("access.hours"),
+    approve_command: Key::new("access.approve-command"),
+    approve_seconds: Key::new("access.approve-seconds"),
+    approve_for: Key::new("access.approve-for"),
+};
+
+/// Those for one.
+pub(super) const OF_ONE: RuleKeys = RuleKeys {
+    connections: Some(Key::new("connections")),
+    new_per_second: Key::new("new-per-second"),
+    bytes_per_second: Key::new("bytes-per-second"),
+    hours: Key::new("hours"),
+    approve_command: Key::new("approve-command"),
+    approve_seconds: Key::new("approve-seconds"),
+    approve_for: Key::new("approve-for"),
+};
+
+/// What the table of a target may hold.
+pub(super) const OF_TARGET: &[Key] = &[
+    Key::new("connections"),
+    OF_ONE.new_per_second,
+    OF_ONE.bytes_per_second,
+    OF_ONE.hours,
+    OF_ONE.approve_command,
+    OF_ONE.approve_seconds,
+    OF_ONE.approve_for,
+];
+
+/// `[targets.NAME]`.
+pub(super) const TARGETS: Tables = Tables {
+    kind: "targets",
+    keys: OF_TARGET,
+};
 
 /// Those of session mode.
 pub(super) const OF_SESSION: SessionKeys = SessionKeys {
@@ -83,11 +143,23 @@ pub(super) const IN_FILE: &[Key] = &[
     STREAMING_HOSTS,
     MAX_STREAMS,
     ALLOW_CLOUD,
+    REPORT_CONNECTIONS,
+    ALLOW_ADDRESSES,
+    STATUS_SOCKET,
     SAMPLE_OUTPUT,
     LOG_LEVEL,
+    LOG_FORMAT,
+    ADMIN,
     SESSIONS,
     CONNECTIONS,
     DETACHED_BYTES,
+    OF_ALL.new_per_second,
+    OF_ALL.bytes_per_second,
+    OF_ALL.hours,
+    AT_END_OF_HOURS,
+    OF_ALL.approve_command,
+    OF_ALL.approve_seconds,
+    OF_ALL.approve_for,
 ];
 
 #[cfg(test)]
@@ -107,9 +179,10 @@ mod tests {
             .filter_map(|argument| argument.get_long())
             // About the file itself.
             .filter(|name| !["config", "check-config", "help", "version"].contains(name))
-            .chain([SESSIONS, CONNECTIONS, DETACHED_BYTES].map(|key| key.name))
             .collect();
-        let mut keys: Vec<_> = IN_FILE.iter().map(|key| key.name).collect();
+        // A table is for what has no option.
+        let of_options = IN_FILE.iter().map(|key| key.name);
+        let mut keys: Vec<_> = of_options.filter(|name| !name.contains('.')).collect();
         options.sort_unstable();
         keys.sort_unstable();
         assert_eq!(keys, options);

@@ -3,22 +3,27 @@
 mod keys;
 mod reload;
 mod resolve;
+mod rules;
 
 use std::path::PathBuf;
 
 use common::connection_string::{ConnectionStringError, DeviceConnectionString};
 use common::net::Dialer;
+use common::net::proxy::ProxySettings;
 use common::settings::session::SessionConfig;
 use common::settings::{SettingError, Source, connection_string};
 use common::streaming_hosts::{Patterns, StreamingHosts};
 use common::tls::TlsConfigError;
 
-use crate::policy::{Allowed, Limits, Local, Policy};
-use crate::target::{TargetError, Targets};
+use crate::policy::{Addresses, Allowed, Limits, Local, Policy, Rules};
+use crate::reports::ReportConnections;
+use crate::target::{Target, TargetError, Targets};
 use crate::transport::Transport;
 
-pub use self::reload::{FollowedFile, follow};
-pub use self::resolve::{FILE, default_file, log_level, proxy, sources};
+pub use self::reload::{Current, Reader};
+pub use self::resolve::{
+    FILE, KEY_FILE, admin, default_file, log_format, log_level, proxy, sources, status_place,
+};
 
 /// What is wrong with how the program was called.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +48,9 @@ pub enum ConfigError {
     /// There is nothing to reach.
     #[error("give a target: HOST PORT, --target [NAME=]HOST:PORT, or --echo")]
     NoTarget,
+    /// A target is not where targets may be.
+    #[error("the target {0} is not at an address of allow-addresses")]
+    NotAnAddress(Target),
     /// A host without its port.
     #[error("the target {0:?} has no port; give HOST PORT")]
     NoPort(String),
@@ -74,20 +82,31 @@ pub struct Config {
     pub connection: DeviceConnectionString,
     /// The file that the connection string came from, to read it again.
     pub connection_file: Option<PathBuf>,
-    /// The configuration file, if there is one, to read it again.
-    pub file: Option<FollowedFile>,
     /// What streams can reach.
     pub targets: Targets,
     /// What the cloud may name as targets.
     pub allowed: Allowed,
+    /// Which addresses targets may have.
+    pub addresses: Addresses,
+    /// How much targets may be used, and when.
+    pub rules: Rules,
     /// How MQTT reaches the hub.
     pub transport: Transport,
     /// Whether streams may outlive the network connections that carry them.
     pub session: SessionConfig,
     /// Port of MQTT over TLS.
     pub mqtts_port: u16,
-    /// What reaches the hub, with its trust and the client certificate if there is one, and
-    /// everything else.
+    /// The files of its trust and of the client certificate, if there are any.
+    pub tls_files: Vec<PathBuf>,
+    /// The CA file.
+    pub ca_file: Option<PathBuf>,
+    /// The file of the client certificate.
+    pub certificate_file: Option<PathBuf>,
+    /// The file of its key.
+    pub key_file: Option<PathBuf>,
+    /// The proxy on the way to the hub, if there is one.
+    pub proxy: ProxySettings,
+    /// What reaches the hub, by these, and everything else.
     pub dialer: Dialer,
     /// Where streams may lead instead of what the hub's name allows.
     pub streaming_hosts: Option<Patterns>,
@@ -97,6 +116,8 @@ pub struct Config {
     pub limits: Limits,
     /// Print the official samples' lines.
     pub sample_output: bool,
+    /// Whether the hub is told of connections in sessions.
+    pub report_connections: ReportConnections,
 }
 
 impl Config {
@@ -104,6 +125,9 @@ impl Config {
     pub fn policy(&self) -> Policy {
         Policy {
             targets: self.targets.clone(),
+            addresses: self.addresses.clone(),
+            rules: self.rules.clone(),
+            configured: self.targets.clone(),
             session: self.session.mode,
             max_streams: self.max_streams,
             accept: true,
@@ -118,12 +142,56 @@ impl Config {
         }
     }
 
+    /// How MQTT reaches the hub, for a person.
+    pub fn transport_name(&self) -> &'static str {
+        match self.transport {
+            Transport::Mqtt => "MQTT over TLS",
+            Transport::MqttWs => "MQTT over WebSockets",
+        }
+    }
+
     /// Says in the log through which proxy the hub is reached, if it is.
     pub fn log_proxy(&self) {
         let host = self.connection.connect_host();
         if let Some(proxy) = self.dialer.way_to(host.name(), self.session_port()) {
             tracing::info!(%proxy, hub = %host, "the hub is reached through a proxy");
         }
+    }
+
+    /// The files that it was read from, beside the configuration file.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let tls = self.tls_files.iter();
+        tls.chain(&self.connection_file).chain(&self.proxy.file)
+    }
+
+    /// What has to be the same as long as the program runs, and is not in `other`.
+    pub fn fixed_differing(&self, other: &Self) -> Vec<&'static str> {
+        let fixed = [
+            ("the hub", self.connection.host != other.connection.host),
+            (
+                "the device",
+                self.connection.identity != other.connection.identity,
+            ),
+            ("sample-output", self.sample_output != other.sample_output),
+        ];
+        let differing = fixed.into_iter().filter(|(_, is_other)| *is_other);
+        differing.map(|(name, _)| name).collect()
+    }
+
+    /// Whether `other` is for the same device at the same hub.
+    pub fn is_of_same_device(&self, other: &Self) -> bool {
+        let [ours, theirs] = [&self.connection, &other.connection];
+        ours.host == theirs.host && ours.identity == theirs.identity
+    }
+
+    /// Whether `other` reaches the hub in the same way, with the same credential; what is in the
+    /// files of TLS is not compared.
+    pub fn connects_as(&self, other: &Self) -> bool {
+        self.connection == other.connection
+            && self.transport == other.transport
+            && self.mqtts_port == other.mqtts_port
+            && self.proxy == other.proxy
+            && self.tls_files == other.tls_files
     }
 
     /// What the configuration says of the policy, and what the cloud may make of it.

@@ -1,109 +1,80 @@
-//! The configuration file, read again while the program runs, when SIGHUP asks for it. What it says
-//! of the policy holds from then on; other settings need a new start.
+//! The configuration, read again while the program runs: every setting is decided as at a start, so
+//! that it takes effect as a whole or not at all.
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use common::report;
-use common::settings::{self, Environment, File, Key, Sources};
-use common::shutdown::Hangups;
-use common::telemetry::AUDIT;
-use tokio::task::spawn_blocking;
+use common::admin::AdminListen;
+use common::settings::{self, Environment, File, Sources};
+use common::telemetry::LogFormat;
+use tracing::level_filters::LevelFilter;
 
 use super::{Config, ConfigError, keys};
-use crate::cli::Cli;
-use crate::policy::{Control, Local};
+use crate::cli::Options;
 
-/// The settings that make the policy.
-const OF_POLICY: [Key; 5] = [
-    keys::TARGET,
-    keys::ECHO,
-    keys::SESSION,
-    keys::MAX_STREAMS,
-    keys::ALLOW_CLOUD,
-];
-
-/// The configuration file, and the command line that takes precedence over it.
+/// The command line, and what it takes to decide everything again.
 #[derive(Debug, Clone)]
-pub struct FollowedFile {
-    cli: Cli,
-    path: PathBuf,
-    at_start: Arc<File>,
+pub struct Reader {
+    options: Options,
+    path: Option<PathBuf>,
 }
 
-/// What the file says now.
-#[derive(Debug)]
-struct Fresh {
-    local: Local,
-    /// The settings of the file that are not as they were at the start, and are not followed.
-    ignored: Vec<String>,
+/// A configuration, and what it was made of.
+#[derive(Debug, Clone)]
+pub struct Current {
+    /// All that is decided.
+    pub config: Arc<Config>,
+    /// How much to log.
+    pub log_level: LevelFilter,
+    /// How a line of it is written.
+    pub log_format: LogFormat,
+    /// Where metrics and health checks are answered.
+    pub admin: AdminListen,
+    /// The settings of the configuration file.
+    pub file: Arc<File>,
 }
 
-impl FollowedFile {
-    /// The file that the command line or the environment names, if one does.
+impl Reader {
+    /// For a program that was started with this command line.
     ///
     /// # Errors
-    /// [`ConfigError::Setting`] when the name cannot be read.
-    pub(super) fn new(cli: &Cli, sources: &Sources<'_>) -> Result<Option<Self>, ConfigError> {
-        let path = sources.path(keys::CONFIG, cli.config.clone())?;
-        Ok(path.map(|path| Self {
-            cli: cli.clone(),
-            path: path.into_value(),
-            at_start: sources.file(),
-        }))
-    }
-
-    /// Reads the file, and decides every setting as at a start: an invalid one anywhere in it is an
-    /// error. Blocks.
-    fn read(&self, environment: Environment<'_>) -> Result<Fresh, ConfigError> {
-        let sources = super::sources(&self.cli, environment)?;
-        let config = Config::resolve(self.cli.clone(), &sources)?;
-        let is_ignored = |name: &&str| !OF_POLICY.iter().any(|key| key.name == *name);
-        let file = sources.file();
-        let ignored = self.at_start.differing(&file).filter(is_ignored);
-        Ok(Fresh {
-            ignored: ignored.map(str::to_owned).collect(),
-            local: config.local(),
+    /// [`ConfigError::Setting`] when the name of the configuration file cannot be read.
+    pub fn new(options: &Options, sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        let path = sources.path(keys::CONFIG, options.config.clone())?;
+        Ok(Self {
+            options: options.clone(),
+            path: path.map(settings::Setting::into_value),
         })
     }
-}
 
-/// Changes the policy when SIGHUP asks for it. A file that cannot be used is reported in the log,
-/// and the policy stays. Never ends; may be dropped.
-pub async fn follow(file: FollowedFile, policy: &Control) -> Infallible {
-    let mut hangups = Hangups::new();
-    loop {
-        hangups.next().await;
-        let reading = file.clone();
-        // The disk may be slow, and the streams do not wait for it.
-        let read = spawn_blocking(move || reading.read(&settings::of_process)).await;
-        let path = file.path.display();
-        match read {
-            Ok(Ok(fresh)) => take(fresh, policy, &path.to_string()),
-            Ok(Err(error)) => tracing::warn!(
-                "the policy is unchanged, since {path} cannot be used: {}",
-                report::chain(&error)
-            ),
-            // The runtime ends.
-            Err(_) => {}
+    /// What the configuration is called in the log: its file.
+    pub fn name(&self) -> String {
+        match &self.path {
+            Some(path) => path.display().to_string(),
+            None => "the files of the command line".to_owned(),
         }
     }
-}
 
-/// Puts what the file says in force.
-fn take(fresh: Fresh, policy: &Control, path: &str) {
-    if policy.set_local(fresh.local) {
-        let summary = policy.watch().borrow().summary();
-        tracing::info!(name: AUDIT, "policy changed by {path}: {summary}");
-    } else {
-        tracing::info!("read {path} again: the policy is unchanged");
-    }
-    if !fresh.ignored.is_empty() {
-        tracing::warn!(
-            "{path} also changes {}: device-proxy has to be started again for that",
-            fresh.ignored.join(", ")
-        );
+    /// Reads everything, and decides every setting: an invalid one anywhere in it is an error. With
+    /// the files that were read. Blocks.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the place of the mistake.
+    pub fn read(
+        &self,
+        environment: Environment<'_>,
+    ) -> Result<(Current, Vec<PathBuf>), ConfigError> {
+        let sources = super::sources(&self.options, environment)?;
+        let config = Config::resolve(self.options.clone(), &sources)?;
+        let files = self.path.iter().chain(config.files()).cloned().collect();
+        let current = Current {
+            log_level: super::log_level(&self.options, &sources)?,
+            log_format: super::log_format(&self.options, &sources)?,
+            admin: super::admin(&self.options, &sources)?,
+            file: sources.file(),
+            config: Arc::new(config),
+        };
+        Ok((current, files))
     }
 }
 
@@ -116,47 +87,61 @@ mod tests {
     const DEVICE: &str = r#"connection-string = "HostName=h;DeviceId=d;SharedAccessKey=AAEC""#;
 
     #[test]
-    fn the_policy_is_followed_and_other_settings_are_named() {
+    fn everything_is_decided_again() {
         let folder = tempfile::tempdir().unwrap();
         let ca = folder.path().join("ca.pem");
         std::fs::write(&ca, include_str!("../../testdata/ca.pem")).unwrap();
         let path = folder.path().join("device-proxy.toml");
-        let write = |rest: &str| {
-            let text = format!("{DEVICE}\nca-file = {ca:?}\n{rest}");
+        let write = |device: &str, rest: &str| {
+            let text = format!("{device}\nca-file = {ca:?}\n{rest}");
             std::fs::write(&path, text).unwrap();
         };
-        write("target = [\"ssh=localhost:22\"]\nmemory = 64");
+        write(DEVICE, "target = [\"ssh=localhost:22\"]\nmemory = 64");
         let line = ["device-proxy", "--max-streams", "7", "--config"];
         let path_text = path.to_str().unwrap();
-        let cli = Cli::try_parse_from(line.iter().chain([&path_text])).unwrap();
-        let sources = super::super::sources(&cli, &|_| None).unwrap();
-        let file = Config::resolve(cli, &sources).unwrap().file.unwrap();
-        let read = || file.read(&|_| None);
-        assert!(read().unwrap().ignored.is_empty());
+        let options = crate::cli::Cli::try_parse_from(line.iter().chain([&path_text]))
+            .unwrap()
+            .options;
+        let sources = super::super::sources(&options, &|_| None).unwrap();
+        let reader = Reader::new(&options, &sources).unwrap();
+        assert_eq!(reader.name(), path_text);
+        let read = || reader.read(&|_| None);
+        let (first, files) = read().unwrap();
+        assert_eq!(files, [path.clone(), ca.clone()]);
 
-        write("\n\nmemory = 64\necho = true\nsession = \"never\"\nmax-streams = 9");
-        let fresh = read().unwrap();
-        assert!(fresh.ignored.is_empty(), "the same value on another line");
-        let policy = fresh.local.policy;
+        write(
+            DEVICE,
+            "\n\nmemory = 64\necho = true\nsession = \"never\"\nmax-streams = 9\nlog-level = \"debug\"",
+        );
+        let (second, _) = read().unwrap();
+        let mut names: Vec<_> = first.file.differing(&second.file).collect();
+        names.sort_unstable();
+        let changed = ["echo", "log-level", "max-streams", "session", "target"];
+        assert_eq!(names, changed, "the same value on another line is none");
+        let policy = second.config.policy();
         assert_eq!(policy.max_streams, 7, "the option takes precedence");
         assert_eq!(
             policy.summary(),
             "streams reach echo -> built-in echo; session mode never; at most 7 streams at once"
         );
+        assert_eq!(second.log_level, LevelFilter::DEBUG);
+        assert!(first.config.connects_as(&second.config));
+        assert!(first.config.fixed_differing(&second.config).is_empty());
 
-        write("echo = true\nmemory = 64\nallow-cloud = \"127.0.0.1:*\"");
-        let fresh = read().unwrap();
-        assert!(fresh.ignored.is_empty());
-        assert_eq!(fresh.local.allowed.to_string(), "127.0.0.1:*");
-
-        write("echo = true\ntransport = \"mqtt\"");
-        assert_eq!(read().unwrap().ignored, ["memory", "transport"]);
-        write("echo = true\ntransport = \"tcp\"");
-        assert!(
-            read()
-                .unwrap_err()
-                .to_string()
-                .contains("line 4: transport")
-        );
+        write(DEVICE, "echo = true\ntransport = \"mqtt\"");
+        assert!(!first.config.connects_as(&read().unwrap().0.config));
+        write(&DEVICE.replace("AAEC", "AAED"), "echo = true");
+        let (rotated, _) = read().unwrap();
+        assert!(!first.config.connects_as(&rotated.config));
+        assert!(first.config.is_of_same_device(&rotated.config));
+        let other = DEVICE.replace("DeviceId=d", "DeviceId=e");
+        write(&other, "echo = true\nsample-output = true");
+        let (other, _) = read().unwrap();
+        assert!(!first.config.is_of_same_device(&other.config));
+        let fixed = first.config.fixed_differing(&other.config);
+        assert_eq!(fixed, ["the device", "sample-output"]);
+        write(DEVICE, "echo = true\ntransport = \"tcp\"");
+        let error = read().unwrap_err().to_string();
+        assert!(error.contains("line 4: transport"), "{error}");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use common::admin::AdminListen;
 use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::hub_address::MQTTS_PORT;
 use common::net::Dialer;
@@ -12,23 +13,26 @@ use common::secret::Secret;
 use common::settings::connection_string::{self, Found};
 use common::settings::session::{SessionConfig, SessionOptions};
 use common::settings::{self, Environment, Setting, SettingError, Source, Sources};
+use common::status::Place;
+use common::telemetry::LogFormat;
 use common::tls::{self, ClientIdentity};
 use tracing::level_filters::LevelFilter;
 
-use super::{Config, ConfigError, FollowedFile, keys};
-use crate::cli::Cli;
+use super::{Config, ConfigError, keys, rules};
+use crate::cli::Options;
 use crate::limits;
 use crate::policy::{Allowed, Limits};
+use crate::reports::ReportConnections;
 use crate::target::{Target, Targets};
 use crate::transport::Transport;
 
 /// The configuration file that counts when the command line and the environment name neither one
 /// nor a connection string: what `device-proxy enrol` has written.
-pub fn default_file(cli: &Cli, environment: Environment<'_>) -> Option<PathBuf> {
-    let is_given = cli.config.is_some()
-        || cli.connection_string.is_some()
-        || cli.connection_string_file.is_some()
-        || !cli.positional.is_empty()
+pub fn default_file(options: &Options, environment: Environment<'_>) -> Option<PathBuf> {
+    let is_given = options.config.is_some()
+        || options.connection_string.is_some()
+        || options.connection_string_file.is_some()
+        || !options.positional.is_empty()
         || [keys::CONFIG, keys::CONNECTION_STRING]
             .iter()
             .flat_map(|key| key.variables)
@@ -42,18 +46,25 @@ pub fn default_file(cli: &Cli, environment: Environment<'_>) -> Option<PathBuf> 
 /// The name of the configuration file that `device-proxy enrol` writes.
 pub const FILE: &str = "device-proxy.toml";
 
+/// The name of the device's key, which it makes beside that file.
+pub const KEY_FILE: &str = "device.key";
+
 /// The layers below the command line: this environment, and the configuration file if there is
 /// one.
 ///
 /// # Errors
 /// [`ConfigError::Setting`] when that cannot be used.
-pub fn sources<'a>(cli: &Cli, environment: Environment<'a>) -> Result<Sources<'a>, ConfigError> {
-    let file = cli.config.clone();
-    Ok(Sources::open(
+pub fn sources<'a>(
+    options: &Options,
+    environment: Environment<'a>,
+) -> Result<Sources<'a>, ConfigError> {
+    let file = options.config.clone();
+    Ok(Sources::open_with_tables(
         keys::CONFIG,
         file,
         environment,
         keys::IN_FILE,
+        &[keys::TARGETS],
     )?)
 }
 
@@ -61,8 +72,38 @@ pub fn sources<'a>(cli: &Cli, environment: Environment<'a>) -> Result<Sources<'a
 ///
 /// # Errors
 /// [`ConfigError::Setting`] when a layer says something that is no level.
-pub fn log_level(cli: &Cli, sources: &Sources<'_>) -> Result<LevelFilter, ConfigError> {
-    Ok(sources.log_level(keys::LOG_LEVEL, cli.log_level)?)
+pub fn log_level(options: &Options, sources: &Sources<'_>) -> Result<LevelFilter, ConfigError> {
+    Ok(sources.log_level(keys::LOG_LEVEL, options.log_level)?)
+}
+
+/// How a line of the log is written.
+///
+/// # Errors
+/// [`ConfigError::Setting`] when a layer says something that is no form.
+pub fn log_format(cli: &Options, sources: &Sources<'_>) -> Result<LogFormat, ConfigError> {
+    Ok(sources.value(
+        keys::LOG_FORMAT,
+        cli.log_format,
+        settings::choice,
+        LogFormat::Text,
+    )?)
+}
+
+/// Where the admin listener listens.
+///
+/// # Errors
+/// [`ConfigError::Setting`] when a layer says something that is no such place.
+pub fn admin(cli: &Options, sources: &Sources<'_>) -> Result<AdminListen, ConfigError> {
+    Ok(sources.value(keys::ADMIN, cli.admin, str::parse, AdminListen::Off)?)
+}
+
+/// Where the running program is asked for its status.
+///
+/// # Errors
+/// [`ConfigError::Setting`] when a layer says something that is no path.
+pub fn status_place(options: &Options, sources: &Sources<'_>) -> Result<Place, ConfigError> {
+    let given = options.status_socket.clone();
+    Ok(sources.value(keys::STATUS_SOCKET, given, str::parse, Place::Usual)?)
 }
 
 impl Config {
@@ -70,13 +111,12 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError`]: one sentence on what to give.
-    pub fn resolve(cli: Cli, sources: &Sources<'_>) -> Result<Self, ConfigError> {
-        let file = FollowedFile::new(&cli, sources)?;
-        let has_all = cli.positional.len() == 3;
-        let mut arguments = cli.positional.into_iter().peekable();
+    pub fn resolve(options: Options, sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        let has_all = options.positional.len() == 3;
+        let mut arguments = options.positional.into_iter().peekable();
         let option = connection_string::of_options(
-            (keys::CONNECTION_STRING, cli.connection_string.as_ref()),
-            (keys::CONNECTION_STRING_FILE, cli.connection_string_file),
+            (keys::CONNECTION_STRING, options.connection_string.as_ref()),
+            (keys::CONNECTION_STRING_FILE, options.connection_string_file),
         )?;
         let argument = arguments.next_if(connection_string::is_one);
         let found = match option.or_else(|| argument.as_ref().map(Found::argument)) {
@@ -97,11 +137,11 @@ impl Config {
                 .ok_or(ConfigError::NoConnectionString)?,
         };
         let connection = connection(&found)?;
-        let targets = targets(cli.target, cli.echo, arguments, sources)?;
+        let targets = targets(options.target, options.echo, arguments, sources)?;
 
         let is_x509 = connection.credential == DeviceCredential::X509;
-        let certificate = sources.path(keys::CERT, cli.cert)?;
-        let identity = match (certificate, sources.path(keys::KEY, cli.key)?) {
+        let certificate = sources.path(keys::CERT, options.cert)?;
+        let identity = match (certificate, sources.path(keys::KEY, options.key)?) {
             (Some(one), None) | (None, Some(one)) => {
                 return Err(ConfigError::HalfCertificate(one.source));
             }
@@ -114,53 +154,73 @@ impl Config {
             (None, None) => None,
         };
         let ca_file = sources
-            .path(keys::CA_FILE, cli.ca_file)?
+            .path(keys::CA_FILE, options.ca_file)?
             .map(Setting::into_value);
         let proxy = ProxyOptions {
-            proxy: cli.proxy,
-            file: cli.proxy_auth_file,
-            no_proxy: cli.no_proxy,
+            proxy: options.proxy,
+            file: options.proxy_auth_file,
+            no_proxy: options.no_proxy,
         };
         let proxy = ProxySettings::resolve(sources, keys::OF_PROXY, proxy)?;
         let tls = tls::client_config(ca_file.as_deref(), identity.as_ref())?;
-        let sample_output = sources.flag(keys::SAMPLE_OUTPUT, cli.sample_output)?;
+        let (certificate_file, key_file) = identity
+            .map(|identity| (identity.certificate, identity.key))
+            .unzip();
+        let tls_files = [&ca_file, &certificate_file, &key_file];
+        let tls_files = tls_files.into_iter().flatten().cloned().collect();
+        let sample_output = sources.flag(keys::SAMPLE_OUTPUT, options.sample_output)?;
+        let report_connections = sources.value(
+            keys::REPORT_CONNECTIONS,
+            options.report_connections,
+            settings::choice,
+            ReportConnections::default(),
+        )?;
         let given = SessionOptions {
-            mode: cli.session,
-            grace: cli.session_grace,
-            memory: cli.memory,
+            mode: options.session,
+            grace: options.session_grace,
+            memory: options.memory,
         };
         let session = SessionConfig::resolve(sources, keys::OF_SESSION, given, sample_output)?;
-        let max_streams = sources.setting(keys::MAX_STREAMS, cli.max_streams, |text| {
+        let max_streams = sources.setting(keys::MAX_STREAMS, options.max_streams, |text| {
             settings::number(text, 1..=1_000_000)
         })?;
-        let allowed = allowed(cli.allow_cloud, sources)?;
+        let allowed = allowed(options.allow_cloud, sources)?;
+        let addresses = rules::addresses(options.allow_addresses, sources, &targets)?;
+        let rules = rules::rules(sources, &targets, &allowed)?;
         Ok(Self {
-            dialer: Dialer::new(&tls).through(proxy),
+            dialer: Dialer::new(&tls).through(proxy.clone()),
+            proxy,
+            tls_files,
+            ca_file,
+            certificate_file,
+            key_file,
             connection,
             connection_file: found.file,
-            file,
             targets,
+            addresses,
+            rules,
             allowed,
             transport: sources.value(
                 keys::TRANSPORT,
-                cli.transport,
+                options.transport,
                 settings::choice,
                 Transport::MqttWs,
             )?,
             session,
             mqtts_port: sources.value(
                 keys::MQTTS_PORT,
-                cli.mqtts_port,
+                options.mqtts_port,
                 |text| settings::number(text, 0..=u16::MAX),
                 MQTTS_PORT,
             )?,
             streaming_hosts: sources
-                .setting(keys::STREAMING_HOSTS, cli.streaming_hosts, str::parse)?
+                .setting(keys::STREAMING_HOSTS, options.streaming_hosts, str::parse)?
                 .map(Setting::into_value),
             max_streams: max_streams.map_or(limits::STREAMS_PER_DEVICE, |most| {
                 usize::try_from(most.value).unwrap_or(usize::MAX)
             }),
             limits: limits(sources)?,
+            report_connections,
             sample_output,
         })
     }
@@ -269,6 +329,12 @@ fn targets(
     }
     if let Some(extra) = arguments.next() {
         return Err(ConfigError::TooMany(extra.expose().to_owned()));
+    }
+    if targets.is_empty() && cfg!(windows) {
+        // What one wants of a Windows machine is its desktop.
+        Targets::usual()
+            .iter()
+            .try_for_each(|target| targets.add(target))?;
     }
     if targets.is_empty() {
         return Err(ConfigError::NoTarget);

@@ -22,9 +22,9 @@ fn resolve(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, C
         let found = environment.iter().find(|(key, _)| *key == name);
         found.map(|(_, value)| OsString::from(value))
     };
-    let cli = Cli::try_parse_from(line).unwrap();
-    let sources = sources(&cli, &lookup)?;
-    Config::resolve(cli, &sources)
+    let options = Cli::try_parse_from(line).unwrap().options;
+    let sources = sources(&options, &lookup)?;
+    Config::resolve(options, &sources)
 }
 
 /// A configuration for other rooms' tests.
@@ -327,13 +327,131 @@ fn the_example_can_be_used() {
         })
         .collect();
     let path = std::path::Path::new("example.toml");
-    common::settings::File::parse(path, &whole.join("\n"), keys::IN_FILE).unwrap();
-    for key in keys::IN_FILE {
-        let name = key.name.rsplit('.').next().unwrap();
-        let count = whole.iter().filter(|line| {
-            line.split_once(" = ")
-                .is_some_and(|(before, _)| before == name)
-        });
-        assert_eq!(count.count(), 1, "{name}");
+    let tables = &[keys::TARGETS];
+    common::settings::File::parse(path, &whole.join("\n"), keys::IN_FILE, tables).unwrap();
+    let mut table = String::new();
+    let mut names = Vec::new();
+    for line in whole {
+        if let Some(name) = line.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+            table = format!("{name}.");
+        } else if let Some((name, _)) = line.split_once(" = ") {
+            names.push(format!("{table}{name}"));
+        }
     }
+    let of_target = keys::OF_TARGET
+        .iter()
+        .map(|key| format!("targets.rdp.{}", key.name));
+    let of_all = keys::IN_FILE.iter().map(|key| key.name.to_owned());
+    for name in of_all.chain(of_target) {
+        let count = names.iter().filter(|it| **it == name).count();
+        assert_eq!(count, 1, "{name}");
+    }
+}
+
+#[test]
+fn rules_are_of_all_targets_and_of_single_ones() {
+    let rules = |text: &str| {
+        let (_file, path) = file(text);
+        resolve(&["--config", &path, CS], &[]).map(|config| config.rules)
+    };
+    let all = rules(
+        r#"
+target = ["ssh=localhost:22", "a.b=localhost:1", "localhost:80"]
+[limits]
+new-per-second = 20
+[access]
+hours = ["Mon-Fri 08:00-18:00", "Sat 09:00-12:00 UTC"]
+at-end-of-hours = "close"
+approve-command = ["ask", "--all"]
+[targets.ssh]
+connections = 2
+bytes-per-second = 1000
+approve-command = "ask"
+approve-seconds = 5
+approve-for = 60
+[targets."a.b"]
+hours = "22:00-06:00"
+[targets."*"]
+"#,
+    )
+    .unwrap();
+    assert_eq!(all.all.new_per_second.unwrap().get(), 20);
+    assert_eq!(all.at_end, crate::policy::AtEnd::Close);
+    let approval = all.all.approval.unwrap();
+    assert_eq!(approval.command, ["ask", "--all"]);
+    assert_eq!(approval.limit, crate::limits::APPROVAL);
+    let ssh = &all.named["ssh"];
+    assert_eq!(ssh.connections, Some(2));
+    assert_eq!(ssh.bytes_per_second.unwrap().get(), 1000);
+    let approval = ssh.approval.as_ref().unwrap();
+    assert_eq!(
+        (approval.limit.as_secs(), approval.holds.as_secs()),
+        (5, 60)
+    );
+    assert_eq!(all.named["a.b"].hours.to_string(), "22:00-06:00");
+    let names: Vec<_> = all.named.keys().collect();
+    assert_eq!(names, ["*", "a.b", "ssh"]);
+
+    let target = "target = \"ssh=localhost:22\"\n";
+    for (bad, place) in [
+        (
+            "[targets.rdp]\nconnections = 1",
+            "there is no target \"rdp\"",
+        ),
+        (
+            "[targets.ssh]\nconnections = 0",
+            "line 3: targets.ssh.connections: give a whole number",
+        ),
+        (
+            "[targets.ssh]\nhours = \"08-18\"",
+            "line 3: targets.ssh.hours: \"08-18\" is not [DAYS]",
+        ),
+        (
+            "[targets.ssh]\nconnection = 1",
+            "line 3: targets.ssh.connection is no setting",
+        ),
+        (
+            "[access]\nat-end-of-hours = \"cut\"",
+            "give one of stay, close",
+        ),
+        (
+            "[access]\napprove-command = [\"\"]",
+            "give the program and its arguments",
+        ),
+        (
+            "[access]\napprove-seconds = 51",
+            "give a whole number from 0 to 50",
+        ),
+        ("[targets]\nssh = 1", "is no setting"),
+    ] {
+        let error = rules(&format!("{target}{bad}")).unwrap_err();
+        let error = common::report::chain(&error);
+        assert!(error.contains(place), "{bad}: {error}");
+    }
+    // The cloud may add it.
+    let cloud = "allow-cloud = \"10.0.0.0/8:*\"\n";
+    let rules = rules(&format!("{target}{cloud}[targets.rdp]\nconnections = 1")).unwrap();
+    assert!(rules.named.contains_key("rdp"));
+}
+
+#[test]
+fn targets_are_at_addresses_of_the_list() {
+    let list = [
+        "--allow-addresses",
+        "10.0.0.0/8",
+        "--allow-addresses",
+        "::1",
+    ];
+    let resolve = |target: &str| {
+        let line = [&list[..], &["--target", target, CS]].concat();
+        resolve(&line, &[]).map(|config| config.addresses.to_string())
+    };
+    for good in ["ssh=10.1.2.3:22", "ssh=[::1]:22", "ssh=desk.lan:22"] {
+        assert_eq!(resolve(good).unwrap(), "10.0.0.0/8, ::1");
+    }
+    let error = resolve("ssh=127.0.0.1:22").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the target 127.0.0.1:22 is not at an address of allow-addresses"
+    );
 }

@@ -1,9 +1,6 @@
 //! The device's key and its certificate, which signs itself: what counts is its thumbprint.
 
-use std::io;
-use std::path::PathBuf;
-
-use common::files::Access;
+use common::enrolment::FolderError;
 use common::tls::{self, OwnCertificate, TlsConfigError};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
@@ -19,13 +16,8 @@ pub enum KeyError {
     #[error("cannot make a key and a certificate")]
     Make(#[from] rcgen::Error),
     /// It cannot be written.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] FolderError),
     /// One that is there cannot be used.
     #[error("the device's key of an earlier enrolment cannot be used; remove it to make a new one")]
     Unusable(#[from] TlsConfigError),
@@ -60,18 +52,6 @@ fn make(place: &Place) -> Result<(), KeyError> {
     params.not_before = date_time_ymd(2000, 1, 1);
     params.not_after = date_time_ymd(9999, 12, 31);
     let certificate = params.self_signed(&key)?;
-    // The key last: with both there, they belong together.
-    write(
-        place,
-        place.certificate(),
-        &certificate.pem(),
-        Access::Public,
-    )?;
-    write(place, place.key(), &key.serialize_pem(), Access::Private)
-}
-
-fn write(place: &Place, path: PathBuf, text: &str, access: Access) -> Result<(), KeyError> {
-    place
-        .write_file(&path, text, access)
-        .map_err(|source| KeyError::Write { path, source })
+    place.write_key(&key.serialize_pem(), &certificate.pem())?;
+    Ok(())
 }

@@ -9,29 +9,24 @@ mod place;
 mod start;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use common::backoff::Backoff;
-use common::enrolment::{GivenError, RedeemError, given, redeem};
+use common::enrolment::{FolderError, GivenError, RedeemError, Repeats, Wanted, given, redeem};
 use common::identity::DeviceId;
 use common::net::Dialer;
 use common::net::proxy::ProxyOptions;
 use common::settings::{self, SettingError};
 use common::tls::{TlsConfigError, pinned_config};
-use tokio::time::sleep;
 
 use crate::cli::EnrolArgs;
 use crate::config;
 use crate::target::{TargetError, Targets};
 
 pub use self::key::KeyError;
-pub use self::place::{Place, PlaceError};
+pub use self::place::Place;
 pub use self::start::{Start, StartError};
 
 /// The environment variable of the code.
 pub const VARIABLE: &str = "DEVICE_PROXY_ENROLMENT";
-/// How often a code is tried while the hub cannot be reached.
-const ATTEMPTS: usize = 4;
 
 /// Why this device was not enrolled.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +45,7 @@ pub enum EnrolError {
     Key(#[from] KeyError),
     /// The files cannot be written.
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Folder(#[from] FolderError),
     /// Key and certificate are of no use.
     #[error(transparent)]
     Tls(#[from] TlsConfigError),
@@ -69,7 +64,7 @@ impl EnrolError {
     /// Whether the command line is at fault: exit code 2, else 1.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Code(_) | Self::Setting(_) | Self::Target(_))
-            || matches!(self, Self::Place(place) if place.is_usage())
+            || matches!(self, Self::Folder(folder) if folder.is_usage())
     }
 }
 
@@ -93,9 +88,9 @@ pub struct Enrolment {
 /// # Errors
 /// [`EnrolError`]: one sentence for a person.
 pub async fn enrol(args: EnrolArgs) -> Result<Enrolment, EnrolError> {
-    let invitation = given(args.code.as_ref(), VARIABLE)?;
+    let invitation = given(args.code, VARIABLE).await?;
     let targets = if args.target.is_empty() {
-        default_targets()
+        Targets::usual()
     } else {
         args.target
     };
@@ -114,24 +109,11 @@ pub async fn enrol(args: EnrolArgs) -> Result<Enrolment, EnrolError> {
         Some(_) => None,
         None => host_name(),
     };
-    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
-    let mut attempt = 1;
-    let enrolled = loop {
-        let redeemed = redeem(
-            &invitation,
-            args.device.as_ref(),
-            suggested.as_ref(),
-            &dialer,
-        );
-        match redeemed.await {
-            Err(error) if error.is_passing() && attempt < ATTEMPTS => {
-                tracing::warn!("{}; trying again", common::report::chain(&error));
-                attempt += 1;
-                sleep(backoff.next_delay()).await;
-            }
-            redeemed => break redeemed?,
-        }
+    let wanted = Wanted {
+        device: args.device.as_ref(),
+        suggested: suggested.as_ref(),
     };
+    let enrolled = redeem(&invitation, wanted, &dialer, Repeats::SameKey).await?;
     let device = enrolled.device.clone().ok_or(EnrolError::ForOperator)?;
     let config = place.write(&enrolled, &targets, &options)?;
     let start = if args.no_start {
@@ -145,19 +127,6 @@ pub async fn enrol(args: EnrolArgs) -> Result<Enrolment, EnrolError> {
         config,
         start,
     })
-}
-
-/// What a device has that people want to reach.
-fn default_targets() -> Vec<String> {
-    // The second name is what service-proxy and the official samples ask for without another.
-    let (name, port) = if cfg!(windows) {
-        ("rdp", 3389)
-    } else {
-        ("ssh", 22)
-    };
-    [name, "TestStream"]
-        .map(|name| format!("{name}=localhost:{port}"))
-        .to_vec()
 }
 
 /// The machine's name, if a device can have it.

@@ -43,6 +43,8 @@ impl Forwarding<'_> {
 
     /// It has ended: normally if both sides had sent all they wanted.
     fn log_ended<E: Error>(&self, outcome: &Outcome<E>, is_normal: bool) {
+        #[cfg(feature = "otel")]
+        self.send_span(outcome, is_normal);
         let (about, kind) = (self.about(), self.kind());
         let ended = if is_normal { "closed" } else { "broken" };
         macro_rules! event {
@@ -61,6 +63,31 @@ impl Forwarding<'_> {
             event!(info);
         } else {
             event!(warn);
+        }
+    }
+
+    /// The same as a span of OpenTelemetry.
+    #[cfg(feature = "otel")]
+    fn send_span<E: Error>(&self, outcome: &Outcome<E>, is_normal: bool) {
+        use common::otel::{Span, Trace, is_on, send};
+        let trace = match self.way {
+            Way::Stream(id) => id.map(Trace::Stream),
+            Way::Session(id, _) => Some(Trace::Session(id)),
+        };
+        if let Some(trace) = trace.filter(|_| is_on()) {
+            send(Span {
+                trace,
+                is_root: false,
+                name: "forwarding",
+                duration: outcome.duration,
+                attributes: vec![
+                    ("name", self.name.to_owned()),
+                    ("target", self.target.to_string()),
+                ],
+                bytes: Some([("sent", outcome.sent), ("received", outcome.received)]),
+                end: report::chain(&outcome.end),
+                is_failure: !is_normal,
+            });
         }
     }
 

@@ -174,6 +174,11 @@ impl Forwardings {
         (state.open.len(), some.collect())
     }
 
+    /// How many are open.
+    pub(crate) fn open_now(&self) -> usize {
+        self.state().open.len()
+    }
+
     /// Those with this id: rarely more than one.
     pub(crate) fn find(&self, id: &str) -> Vec<Arc<Open>> {
         let open = self.state();

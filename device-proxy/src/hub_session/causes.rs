@@ -23,7 +23,7 @@ pub struct Causes {
 
 impl Causes {
     /// For the credential of this configuration; `skew` is `None` if the hub's time is not known.
-    pub(super) fn new(config: &Config, skew: Option<Skew>) -> Self {
+    pub(crate) fn new(config: &Config, skew: Option<Skew>) -> Self {
         let connection = &config.connection;
         Self {
             proof: match &connection.credential {
@@ -59,7 +59,7 @@ impl fmt::Display for Proof {
             Self::PolicyKey => "the policy's key is wrong or the policy lacks DeviceConnect",
             Self::Key => "the key is wrong",
             Self::Token => "the SAS token is wrong or has expired",
-            Self::Certificate => "the certificate's thumbprint is not the registered one",
+            Self::Certificate => "the certificate's thumbprint is not the registered one, or no CA of the hub has signed it for this id (its common name), or it has expired or is revoked",
         })
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use common::mqtt::publish_at_least_once;
 use common::telemetry::AUDIT;
 use common::wire::method::MethodRequest;
 use common::wire::twin::{DesiredChange, TwinResponse};
@@ -21,7 +22,7 @@ use crate::policy::{Control, PolicyWatch};
 use crate::streams::Streams;
 
 /// All that is exchanged in a run of the program.
-pub(super) struct Management<'a> {
+pub struct Management<'a> {
     streams: &'a Streams,
     control: &'a Control,
     run: Run,
@@ -32,6 +33,10 @@ pub(super) struct Management<'a> {
     desired: Desired,
     methods: Methods,
     confirmation: Option<Confirmation>,
+    /// The report on connections that the hub has not acknowledged.
+    report_in_flight: Option<InFlight>,
+    /// Of the last one.
+    packet_id: u16,
     policy: PolicyWatch,
     forwardings: watch::Receiver<()>,
     /// Packets to send.
@@ -39,15 +44,23 @@ pub(super) struct Management<'a> {
     is_reconnect_wanted: bool,
 }
 
+/// A message that is sent again until it is acknowledged.
+struct InFlight {
+    packet_id: u16,
+    content: Vec<u8>,
+}
+
 /// What has happened here.
 pub(super) enum Event {
     Policy,
     Forwardings,
+    Report,
     Answer(Answer),
 }
 
 impl<'a> Management<'a> {
-    pub(super) fn new(streams: &'a Streams, control: &'a Control) -> Self {
+    /// Nothing was exchanged yet.
+    pub fn new(streams: &'a Streams, control: &'a Control) -> Self {
         let policy = control.watch();
         let mode = policy.borrow().session;
         Self {
@@ -61,6 +74,8 @@ impl<'a> Management<'a> {
             desired: Desired::new(),
             methods: Methods::new(),
             confirmation: None,
+            report_in_flight: None,
+            packet_id: 0,
             policy,
             packets: VecDeque::new(),
             is_reconnect_wanted: false,
@@ -68,7 +83,7 @@ impl<'a> Management<'a> {
     }
 
     /// A hub session is open; `has_twin`: the hub has granted answers about the twin.
-    pub(super) fn opened(&mut self, has_twin: bool, now: Instant) {
+    pub fn opened(&mut self, has_twin: bool, now: Instant) {
         self.has_twin = has_twin;
         self.is_reconnect_wanted = false;
         self.packets.clear();
@@ -77,6 +92,7 @@ impl<'a> Management<'a> {
         let report = self.report.opened(has_twin, now);
         self.packets.extend(report);
         self.reported.opened();
+        self.send_report(true);
         if has_twin {
             // It is subscribed already: no change is lost between.
             let read = self.desired.opened(now);
@@ -87,7 +103,7 @@ impl<'a> Management<'a> {
     }
 
     /// Takes a message of the hub, if it is one for this.
-    pub(super) fn receive(&mut self, topic: &str, payload: &[u8], now: Instant) {
+    pub fn receive(&mut self, topic: &str, payload: &[u8], now: Instant) {
         if let Some(response) = TwinResponse::from_topic(topic) {
             self.report.answered(&response, now);
             self.reported.answered(&response, now);
@@ -168,10 +184,12 @@ impl<'a> Management<'a> {
     /// Waits for something to happen here. May be dropped.
     pub(super) async fn next(&mut self) -> Event {
         let wants_changes = self.reported.wants_changes();
+        let reports = self.streams.reports();
         tokio::select! {
             Some(answer) = self.methods.next() => Event::Answer(answer),
             Ok(()) = self.policy.changed() => Event::Policy,
             Ok(()) = self.forwardings.changed(), if wants_changes => Event::Forwardings,
+            () = reports.any() => Event::Report,
             // All senders live as long as this.
             else => std::future::pending().await,
         }
@@ -182,6 +200,8 @@ impl<'a> Management<'a> {
         match event {
             Event::Answer(answer) => self.packets.extend(answer.packet()),
             Event::Forwardings => self.reported.changed(now),
+            // It is due after a moment, with others.
+            Event::Report => {}
             Event::Policy => {
                 let mode = self.policy.borrow_and_update().session;
                 if self.report.follow(mode) {
@@ -198,18 +218,28 @@ impl<'a> Management<'a> {
     }
 
     /// When [`act`](Self::act) is to be called at latest.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let due = [self.report.due(), self.desired.due(), self.reported.due()];
+    pub fn due(&self) -> Option<Instant> {
+        let reports = match self.report_in_flight {
+            None => self.streams.reports().due(),
+            Some(_) => None,
+        };
+        let due = [
+            self.report.due(),
+            self.desired.due(),
+            self.reported.due(),
+            reports,
+        ];
         due.into_iter().flatten().min()
     }
 
     /// Does what is due.
-    pub(super) fn act(&mut self, now: Instant) {
+    pub fn act(&mut self, now: Instant) {
         let report = self.report.act(now);
         self.packets.extend(report);
         let (read, packet) = self.desired.act(now);
         self.take(read, now);
         self.packets.extend(packet);
+        self.report_connections(now);
         if self.reported.due().is_none_or(|due| now < due) {
             return;
         }
@@ -232,24 +262,71 @@ impl<'a> Management<'a> {
         )
     }
 
+    /// Sends the next report on connections, if it is due and the last one has arrived.
+    fn report_connections(&mut self, now: Instant) {
+        let reports = self.streams.reports();
+        let is_due = reports.due().is_some_and(|due| due <= now);
+        if self.report_in_flight.is_some() || !is_due {
+            return;
+        }
+        if let Some(content) = reports.take() {
+            self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);
+            self.report_in_flight = Some(InFlight {
+                packet_id: self.packet_id,
+                content,
+            });
+            self.send_report(false);
+        }
+    }
+
+    fn send_report(&mut self, is_repeated: bool) {
+        let Some(report) = &self.report_in_flight else {
+            return;
+        };
+        let topic = self.streams.reports().topic();
+        let (content, id) = (&report.content, report.packet_id);
+        match publish_at_least_once(topic, content, id, is_repeated) {
+            Ok(packet) => self.packets.push_back(packet),
+            Err(error) => {
+                tracing::error!("a report on connections cannot be written: {error:?}");
+                self.report_in_flight = None;
+            }
+        }
+    }
+
+    /// The hub has taken a message.
+    pub fn acknowledged(&mut self, packet_id: u16) {
+        let report = self.report_in_flight.as_ref();
+        if report.is_some_and(|report| report.packet_id == packet_id) {
+            self.report_in_flight = None;
+        }
+    }
+
     /// The next packet to send.
-    pub(super) fn next_packet(&mut self) -> Option<Vec<u8>> {
+    pub fn next_packet(&mut self) -> Option<Vec<u8>> {
         self.packets.pop_front()
     }
 
     /// Whether the hub asks for a new hub session, once all packets are sent.
-    pub(super) fn is_reconnect_wanted(&self) -> bool {
+    pub fn is_reconnect_wanted(&self) -> bool {
         self.is_reconnect_wanted
     }
 
     /// Whether stream requests are to wait a moment: a service that asks now may not find our report
     /// yet, though it will, or the cloud's policy is about to be read for the first time.
-    pub(super) fn is_pending(&self) -> bool {
+    pub fn is_pending(&self) -> bool {
         self.report.is_pending() || self.desired.is_pending()
     }
 
     /// The program stops: withdraws the session report.
-    pub(super) fn closing(&mut self, now: Instant) {
+    pub fn closing(&mut self, now: Instant) {
+        if self.report_in_flight.is_none()
+            && let Some(content) = self.streams.reports().take()
+        {
+            let packet_id = self.packet_id.checked_add(1).unwrap_or(1);
+            self.report_in_flight = Some(InFlight { packet_id, content });
+            self.send_report(false);
+        }
         if self.has_twin {
             let mut section = self.section();
             // All of them end with the program.
@@ -263,7 +340,7 @@ impl<'a> Management<'a> {
     }
 
     /// Whether the answer to the session report or its withdrawal is still to come.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub fn is_waiting(&self) -> bool {
         self.report.is_waiting()
     }
 }

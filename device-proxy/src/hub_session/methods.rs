@@ -15,9 +15,14 @@ use tokio::time::{Duration, timeout};
 use super::status;
 use crate::forwarding::{Forwardings, Open};
 use crate::streams::Streams;
+use crate::target::checked_name;
 
 /// Calls whose answers take their time, at once.
 const AT_ONCE: usize = 16;
+/// Examinations of the targets at once: each connects to all of them.
+const EXAMINATIONS: usize = 2;
+/// Targets that can be named in a call.
+const EXAMINED: usize = 100;
 /// Streams in one answer: with the longest names they stay below the 128 KiB of an answer.
 const LISTED: usize = 200;
 /// How long the end of a stream is waited for: both its sides may take a while to close.
@@ -27,6 +32,7 @@ const END: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct Methods {
     running: Arc<Semaphore>,
+    examining: Arc<Semaphore>,
     answers: mpsc::Sender<Answer>,
     outbox: mpsc::Receiver<Answer>,
 }
@@ -62,9 +68,10 @@ type Outcome = (i32, Value);
 
 impl Methods {
     pub(super) fn new() -> Self {
-        let (answers, outbox) = mpsc::channel(AT_ONCE);
+        let (answers, outbox) = mpsc::channel(AT_ONCE + EXAMINATIONS);
         Self {
             running: Arc::new(Semaphore::new(AT_ONCE)),
+            examining: Arc::new(Semaphore::new(EXAMINATIONS)),
             answers,
             outbox,
         }
@@ -102,6 +109,10 @@ impl Methods {
         let outcome = match name {
             "ping" => (200, payload),
             "status" => (200, status()),
+            "doctor" => match names(&payload) {
+                Some(names) => return self.examine(names, streams, status(), answer),
+                None => refused(400, "give {\"targets\": [\"NAME\"]}, or nothing"),
+            },
             "listStreams" => list(table, &payload),
             "setLogLevel" => set_log_level(&payload),
             "closeStream" => match find(table, &payload) {
@@ -112,6 +123,32 @@ impl Methods {
             _ => refused(404, "device-proxy has no method of this name"),
         };
         Called::Answer(answer(outcome))
+    }
+
+    /// Has the targets examined; the answer follows.
+    fn examine(
+        &self,
+        names: Option<Vec<String>>,
+        streams: &Streams,
+        status: Value,
+        answer: impl FnOnce(Outcome) -> Answer + Send + 'static,
+    ) -> Called {
+        let Ok(permit) = Arc::clone(&self.examining).try_acquire_owned() else {
+            return Called::Answer(answer(refused(
+                429,
+                "the targets are being examined already",
+            )));
+        };
+        let (view, policy) = (streams.view(), streams.policy());
+        let policy = Arc::clone(&policy.borrow());
+        let answers = self.answers.clone();
+        streams.spawn(async move {
+            let document = view.document(&policy, names.as_deref(), status).await;
+            // There is room: the permits are as many.
+            let _ = answers.send(answer((200, document))).await;
+            drop(permit);
+        });
+        Called::Later
     }
 
     /// Has a stream end; the answer follows its end.
@@ -186,6 +223,23 @@ fn set_log_level(payload: &Value) -> Outcome {
         Ok(_) => refused(500, "the log's level cannot be changed"),
         Err(error) => refused(400, error),
     }
+}
+
+/// The names of targets that are to be examined; nothing: all of them.
+fn names(payload: &Value) -> Option<Option<Vec<String>>> {
+    match payload {
+        Value::Null => return Some(None),
+        Value::Object(members) if members.is_empty() => return Some(None),
+        _ => {}
+    }
+    let names = only(payload, "targets")?.as_array()?.iter();
+    let names = names.map(|name| {
+        let name = name.as_str()?;
+        checked_name(name).ok()?;
+        Some(name.to_owned())
+    });
+    let names: Vec<String> = names.collect::<Option<_>>()?;
+    (names.len() <= EXAMINED).then_some(Some(names))
 }
 
 /// The value of the only member.

@@ -21,6 +21,7 @@ mod supervise;
 mod twin;
 
 pub use causes::Causes;
-pub use connect::ConnectError;
+pub use connect::{ConnectError, Connected, connect};
+pub use management::Management;
 pub use session::SessionEnd;
 pub use supervise::{Fatal, Supervisor};

@@ -2,17 +2,19 @@
 //! Everything that is no stream is [`Management`]'s.
 
 use std::io;
+use std::sync::Arc;
 
 use common::keepalive::SecondLook;
 use common::mqtt::{self, Packet, PacketIo, ReadError, packet};
 use common::optional::or_never;
 use common::wire::stream::{StreamAnswer, StreamRequest, StreamRequestError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Connected, HubStream};
 use super::management::Management;
+use crate::config::Config;
 use crate::limits;
 use crate::streams::Streams;
 
@@ -29,6 +31,9 @@ pub enum SessionEnd {
     /// Replace the token.
     #[error("the SAS token is due for renewal")]
     Renewal,
+    /// Another configuration says how to connect.
+    #[error("the configuration has changed")]
+    Changed,
     /// The hub has asked for a new one.
     #[error("the hub has called reconnect")]
     Reconnect,
@@ -81,20 +86,21 @@ impl<'a, 'run> Session<'a, 'run> {
         }
     }
 
-    /// Runs to the session's end. Dropping the future cuts the connection to the hub.
+    /// Runs to the session's end, which a change of `changes` brings about, too. Dropping the future cuts the connection to the hub.
     pub async fn run(
         mut self,
         streams: &Streams,
         outbox: &mut mpsc::Receiver<StreamAnswer>,
+        changes: &mut watch::Receiver<Arc<Config>>,
         stop: &CancellationToken,
     ) -> SessionEnd {
-        let end = self.converse(streams, outbox, stop).await;
+        let end = self.converse(streams, outbox, changes, stop).await;
         if matches!(end, SessionEnd::Stopped) {
             let _ = timeout(limits::TWIN_WITHDRAWAL, self.withdraw()).await;
         }
         if matches!(
             end,
-            SessionEnd::Stopped | SessionEnd::Renewal | SessionEnd::Reconnect
+            SessionEnd::Stopped | SessionEnd::Renewal | SessionEnd::Changed | SessionEnd::Reconnect
         ) {
             let close_frame = packet::Disconnect::builder()
                 .build()
@@ -113,6 +119,7 @@ impl<'a, 'run> Session<'a, 'run> {
         &mut self,
         streams: &Streams,
         outbox: &mut mpsc::Receiver<StreamAnswer>,
+        changes: &mut watch::Receiver<Arc<Config>>,
         stop: &CancellationToken,
     ) -> SessionEnd {
         let now = Instant::now();
@@ -150,6 +157,7 @@ impl<'a, 'run> Session<'a, 'run> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return SessionEnd::Stopped,
+                Ok(()) = changes.changed() => return SessionEnd::Changed,
                 // A service waits for an answer: it goes before new work.
                 Some(answer) = outbox.recv() => {
                     let sent = match mqtt::publish(&answer.to_topic()) {
@@ -207,6 +215,9 @@ impl<'a, 'run> Session<'a, 'run> {
     }
 
     async fn receive(&mut self, packet: Packet, streams: &Streams) -> Result<(), SessionEnd> {
+        if let Packet::Puback(receipt) = &packet {
+            self.management.acknowledged(receipt.packet_id());
+        }
         let Packet::Publish(publish) = packet else {
             // PINGRESP, or receipts that mean nothing here.
             return Ok(());

@@ -135,13 +135,16 @@ mod tests {
     use common::session_mode::SessionMode;
 
     use super::*;
-    use crate::policy::Wanted;
+    use crate::policy::{Addresses, Rules, Wanted};
     use crate::target::Targets;
 
     fn policy(options: &[String]) -> Policy {
         Policy {
             targets: Targets::parse(options, true).unwrap(),
             session: SessionMode::Auto,
+            addresses: Addresses::default(),
+            rules: Rules::default(),
+            configured: Targets::default(),
             max_streams: 7,
             accept: true,
         }

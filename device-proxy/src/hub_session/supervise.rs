@@ -1,13 +1,16 @@
 //! Stay connected: backoff, renewal, and the few errors of a first start that end
 //! the program. Once it has been connected it never gives up.
 
+use std::sync::Arc;
+
+use common::admin::AdminError;
 use common::backoff::Backoff;
 use common::net::PathWatch;
 use common::telemetry::About;
 use common::verdict::Verdict;
 use common::wire::stream::StreamAnswer;
 use common::{log_about, report};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +40,9 @@ pub enum Fatal {
     /// Anything else.
     #[error("cannot start a hub session")]
     Connect(#[source] ConnectError),
+    /// The admin listener cannot be bound.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
 }
 
 /// A session that held this long was a good one: the next failure starts afresh.
@@ -78,6 +84,10 @@ impl AtOnce {
 /// Keeps a hub session up.
 pub struct Supervisor {
     config: Config,
+    /// Other configurations of the same device, that are to be used from then on.
+    changes: watch::Receiver<Arc<Config>>,
+    /// The newest of them; a changed connection string may have been read since.
+    latest: Arc<Config>,
     outbox: mpsc::Receiver<StreamAnswer>,
     /// For a hub that cannot be reached: back within seconds of its return.
     network: Backoff,
@@ -88,10 +98,17 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Sends the answers that come out of `outbox`.
-    pub fn new(config: Config, outbox: mpsc::Receiver<StreamAnswer>) -> Self {
+    /// Connects as the newest configuration of `changes` says, and again when it changes. Sends the
+    /// answers that come out of `outbox`.
+    pub fn new(
+        mut changes: watch::Receiver<Arc<Config>>,
+        outbox: mpsc::Receiver<StreamAnswer>,
+    ) -> Self {
+        let latest = Arc::clone(&changes.borrow_and_update());
         Self {
-            config,
+            config: Config::clone(&latest),
+            latest,
+            changes,
             outbox,
             network: Backoff::new(Duration::from_millis(300), Duration::from_secs(5)),
             refused: Backoff::new(Duration::from_secs(3), Duration::from_secs(60)),
@@ -121,6 +138,11 @@ impl Supervisor {
             let is_waited_for = ever_connected && streams.are_waited_for();
             let attempt = tokio::select! {
                 attempt = connect(&self.config) => attempt,
+                Ok(()) = self.changes.changed() => {
+                    self.take_change();
+                    path = self.path_watch();
+                    continue;
+                }
                 // An attempt that hangs in TCP's retransmissions would miss the moment.
                 () = path.is_back(), if is_waited_for => continue,
                 () = stop.cancelled() => return Ok(()),
@@ -128,6 +150,7 @@ impl Supervisor {
             let delay = match attempt {
                 Ok(connected) => {
                     ever_connected = true;
+                    streams.set_connected(true);
                     streams.follow(&self.config);
                     self.logged = None;
                     log_about!(
@@ -137,9 +160,21 @@ impl Supervisor {
                         "connected; streams reach {}",
                         policy.borrow().targets.summary(),
                     );
+                    let up = streams.counts().hub_session();
                     let since = Instant::now();
                     let session = Session::new(connected, &mut management);
-                    let end = session.run(streams, &mut self.outbox, stop).await;
+                    let end = session
+                        .run(streams, &mut self.outbox, &mut self.changes, stop)
+                        .await;
+                    drop(up);
+                    streams.counts().hub_session_ended(match &end {
+                        SessionEnd::Stopped => "stopped",
+                        SessionEnd::Changed | SessionEnd::Renewal | SessionEnd::Reconnect => {
+                            "renewed"
+                        }
+                        _ => "lost",
+                    });
+                    streams.set_connected(false);
                     path = self.path_watch();
                     if since.elapsed() >= STABLE {
                         self.network.reset();
@@ -150,6 +185,10 @@ impl Supervisor {
                     }
                     match end {
                         SessionEnd::Stopped => return Ok(()),
+                        SessionEnd::Changed => {
+                            tracing::info!("connecting again, with the changed configuration");
+                            Duration::ZERO
+                        }
                         SessionEnd::Renewal => {
                             tracing::debug!("renewing the SAS token");
                             Duration::ZERO
@@ -180,14 +219,36 @@ impl Supervisor {
                         }
                     }
                 }
-                Err(error) => self.failed(error, ever_connected).await?,
+                Err(error) => {
+                    let is_refused = error.verdict() != Verdict::Retry;
+                    streams.counts().hub_attempt_failed(is_refused);
+                    self.failed(error, ever_connected).await?
+                }
             };
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 () = path.is_back(), if streams.are_waited_for() => {}
+                Ok(()) = self.changes.changed() => {}
                 () = stop.cancelled() => return Ok(()),
             }
+            if self.take_change() {
+                path = self.path_watch();
+            }
         }
+    }
+
+    /// Uses the newest configuration; whether it was another one before.
+    fn take_change(&mut self) -> bool {
+        let newest = Arc::clone(&self.changes.borrow_and_update());
+        let is_other = !Arc::ptr_eq(&newest, &self.latest);
+        if is_other {
+            self.config = Config::clone(&newest);
+            self.latest = newest;
+            // What a hub has refused may be what it takes now.
+            self.refused.reset();
+            self.logged = None;
+        }
+        is_other
     }
 
     /// Notices that the hub can be reached again.

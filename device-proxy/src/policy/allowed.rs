@@ -49,6 +49,35 @@ impl Allowed {
     }
 }
 
+impl Allowed {
+    /// Whether nothing may be named.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this address and port are allowed as such, whatever name leads there.
+    pub(super) fn contains_address(&self, address: IpAddr, port: u16) -> bool {
+        self.0.iter().any(|pattern| match pattern {
+            Pattern::Tcp(HostsAndPort {
+                hosts: Hosts::Network(network),
+                port: allowed,
+            }) => network.contains(&address) && allowed.is_none_or(|allowed| allowed == port),
+            _ => false,
+        })
+    }
+
+    /// Whether any address is allowed with this port.
+    pub(super) fn has_networks(&self, port: u16) -> bool {
+        self.0.iter().any(|pattern| match pattern {
+            Pattern::Tcp(HostsAndPort {
+                hosts: Hosts::Network(_),
+                port: allowed,
+            }) => allowed.is_none_or(|allowed| allowed == port),
+            _ => false,
+        })
+    }
+}
+
 /// What may be named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Pattern {

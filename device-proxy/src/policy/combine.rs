@@ -20,7 +20,9 @@ impl Local {
     }
 
     fn permits(&self, name: &str, target: &Target) -> bool {
-        self.configured(name) == Some(target) || self.allowed.contains(target)
+        let addresses = &self.policy.addresses;
+        self.configured(name) == Some(target)
+            || self.allowed.contains(target) && addresses.can_permit(target, &self.allowed)
     }
 }
 
@@ -39,6 +41,11 @@ pub fn judge(local: &Local, wanted: &Wanted) -> Result<(), Refused> {
                 )));
             }
             WantedTarget::At(target) if local.permits(name, target) => {}
+            WantedTarget::At(target) if local.allowed.contains(target) => {
+                return Err(Refused::new(&format!(
+                    "targets: {name:?} may not lead to {target}: the device's configuration names no address for it (allow-addresses, or a network in allow-cloud)"
+                )));
+            }
             WantedTarget::At(target) => {
                 return Err(Refused::new(&format!(
                     "targets: {name:?} may not lead to {target}; the device's configuration allows (allow-cloud): {}",
@@ -60,14 +67,18 @@ pub fn judge(local: &Local, wanted: &Wanted) -> Result<(), Refused> {
 /// changed since the cloud's wish was taken. What it no longer permits is then withdrawn.
 pub fn combine(local: &Local, wanted: &Wanted) -> Policy {
     let mut policy = local.policy.clone();
+    let mut of_cloud = Vec::new();
     for (name, target) in &wanted.targets {
         let target = match target {
             WantedTarget::Withdrawn => None,
             WantedTarget::AsConfigured => continue,
             WantedTarget::At(target) => Some(target).filter(|target| local.permits(name, target)),
         };
+        let is_configured = |target: &Target| local.policy.targets.all().any(|own| own == target);
+        of_cloud.extend(target.filter(|target| !is_configured(target)).cloned());
         policy.targets.replace(name, target.cloned());
     }
+    policy.addresses = policy.addresses.with_cloud(of_cloud, &local.allowed);
     policy.max_streams = policy
         .max_streams
         .min(wanted.max_streams.unwrap_or(usize::MAX));
@@ -82,6 +93,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::policy::{Addresses, Rules};
     use crate::target::{ANY, Targets};
 
     fn local(targets: &[&str], echo: bool, allowed: &[&str]) -> Local {
@@ -93,6 +105,9 @@ mod tests {
         Local {
             policy: Policy {
                 targets: Targets::parse(&options, echo).unwrap(),
+                addresses: Addresses::default(),
+                rules: Rules::default(),
+                configured: Targets::default(),
                 session: SessionMode::Auto,
                 max_streams: 10,
                 accept: true,

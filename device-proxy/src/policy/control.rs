@@ -106,7 +106,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::policy::Allowed;
+    use crate::policy::{Addresses, Allowed, Rules};
     use crate::target::Targets;
 
     fn local(allowed: &[&str], max_streams: usize) -> Local {
@@ -121,6 +121,9 @@ mod tests {
         Local {
             policy: Policy {
                 targets: Targets::parse(&targets, false).unwrap(),
+                addresses: Addresses::default(),
+                rules: Rules::default(),
+                configured: Targets::default(),
                 session: SessionMode::Auto,
                 max_streams,
                 accept: true,

@@ -20,9 +20,12 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::config::Config;
+use crate::counts::{Counts, Rejection};
 use crate::forwarding::Forwardings;
 use crate::policy::{Policy, PolicyWatch};
+use crate::reports::Reports;
 use crate::target::Target;
 
 /// What a device answers to a stream request.
@@ -55,6 +58,12 @@ pub(crate) struct Desk {
     pub(crate) stop: CancellationToken,
     /// All that is carried.
     pub(crate) forwardings: Arc<Forwardings>,
+    /// What is counted.
+    pub(crate) counts: Counts,
+    /// What the hub is told of connections in sessions.
+    pub(crate) reports: Arc<Reports>,
+    /// What the rules for targets count.
+    pub(crate) admission: Admission,
     policy: PolicyWatch,
     /// Where streams may lead.
     endpoints: Mutex<Arc<StreamingHosts>>,
@@ -91,6 +100,12 @@ impl Desk {
             sample_output: config.sample_output,
             stop,
             forwardings: Arc::default(),
+            counts: Counts::default(),
+            reports: Arc::new(Reports::new(
+                config.report_connections,
+                &config.connection.identity,
+            )),
+            admission: Admission::new(&config.connection.identity),
             policy,
             endpoints: Mutex::new(Arc::new(config.endpoint_rule())),
             legs: LegOpener::new(config.dialer.clone()),
@@ -125,8 +140,9 @@ impl Desk {
         *self.endpoints() = Arc::new(config.endpoint_rule());
     }
 
-    /// Keeps, for those who ask, why a stream was not served.
-    pub(crate) fn failed(&self, stream: &Requested<'_>, why: &str) {
+    /// Counts a stream that is not served, and keeps, for those who ask, why.
+    pub(crate) fn failed(&self, stream: &Requested<'_>, rejection: Rejection, why: &str) {
+        self.counts.rejected(rejection);
         self.forwardings.failed(&format!("{}: {why}", stream.name));
     }
 

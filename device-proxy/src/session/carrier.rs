@@ -1,9 +1,10 @@
 //! One stream that carries a session: handshake, a new session or a resumed one, to its end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::locks::lock;
 use common::net::{TlsHostStream, steady};
 use common::network::Network;
 use common::session::frame::Code;
@@ -17,6 +18,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::{Entry, Sessions, keep};
+use crate::admission::check_hours;
+use crate::counts::{Rejection, SessionEvent};
 use crate::policy::Policy;
 use crate::requests::{Answer, Desk, Requested};
 use crate::target::Target;
@@ -37,6 +40,7 @@ pub(crate) async fn serve(
             stream.about(),
             "rejected a session: no new stream is accepted now"
         );
+        desk.counts.rejected(Rejection::NotNow);
         return desk.answer(request, Answer::Reject).await;
     }
     let Some(target) = policy.targets.select(name) else {
@@ -45,10 +49,17 @@ pub(crate) async fn serve(
             stream.about(),
             "rejected a session: no target has this name"
         );
-        desk.failed(stream, "no target has this name");
+        desk.failed(stream, Rejection::NoTarget, "no target has this name");
         return desk.answer(request, Answer::Reject).await;
     };
     let about = || stream.about().target(target);
+    if !sessions.has(name)
+        && let Err(denied) = check_hours(&policy.rules, policy.rule(name, target))
+    {
+        log_about!(warn, about(), "rejected a session: {denied}");
+        desk.failed(stream, Rejection::Rule, &denied.to_string());
+        return desk.answer(request, Answer::Reject).await;
+    }
     // Held as long as the stream, as for any other. One that may resume a session is let in
     // without: the session's last stream may still hold a permit, since it looks alive.
     let permit = desk.permit();
@@ -58,7 +69,7 @@ pub(crate) async fn serve(
             about(),
             "rejected a session: too many streams at once"
         );
-        desk.failed(stream, "too many streams at once");
+        desk.failed(stream, Rejection::Limit, "too many streams at once");
         return desk.answer(request, Answer::Reject).await;
     }
     let leg = match desk.open_leg(request, endpoint).await {
@@ -66,7 +77,7 @@ pub(crate) async fn serve(
         Some(Err(error)) => {
             let error = report::chain(&error);
             log_about!(warn, about(), "accepted a session, but: {error}");
-            desk.failed(stream, &error);
+            desk.failed(stream, Rejection::Leg, &error);
             return;
         }
         None => return,
@@ -82,18 +93,21 @@ pub(crate) async fn serve(
     };
     let begun = match asked {
         Ok(SessionRequest::New { id, secret, grace }) => {
-            let holder = holder(request, name);
+            let caller = request.initiator.as_ref();
             begin(
                 (desk, sessions),
                 &mut exchange,
                 id,
                 secret,
                 grace,
-                (stream, target, holder),
+                (stream, target, caller),
             )
             .await
         }
-        Ok(SessionRequest::Resume(asked)) => resume(sessions, &mut exchange, &asked, stream).await,
+        Ok(SessionRequest::Resume(asked)) => {
+            let caller = request.initiator.as_ref();
+            resume(sessions, &mut exchange, &asked, (stream, caller)).await
+        }
         Err(error) => Err(error),
     };
     match begun {
@@ -105,15 +119,15 @@ pub(crate) async fn serve(
         Err(error) => {
             let error = report::chain(&error);
             log_about!(warn, about(), "a stream came to no session: {error}");
-            desk.failed(stream, &error);
+            desk.failed(stream, Rejection::Session, &error);
         }
     }
 }
 
 /// Whose a session counts as, when what all of them may take has to be shared. Addresses that
 /// one host may have by the million count as one.
-fn holder(request: &StreamRequest, name: &str) -> Arc<str> {
-    match &request.initiator {
+fn holder(caller: Option<&Initiator>, name: &str) -> Arc<str> {
+    match caller {
         Some(Initiator { ip, policy }) => {
             let network = Network::of(*ip);
             format!("{policy}@{network}").into()
@@ -131,7 +145,7 @@ async fn begin(
     id: SessionId,
     secret: ResumeSecret,
     service_grace: Duration,
-    (stream, target, holder): (&Requested<'_>, &Target, Arc<str>),
+    (stream, target, caller): (&Requested<'_>, &Target, Option<&Initiator>),
 ) -> Begun {
     let about = stream.about().target(target).within(Some(&id), None);
     if !desk.policy().accept {
@@ -140,6 +154,7 @@ async fn begin(
             about,
             "refused a session: no new stream is accepted now"
         );
+        desk.counts.rejected(Rejection::NotNow);
         exchange.refuse(Code::Withdrawn, "").await?;
         return Ok(None);
     }
@@ -153,12 +168,15 @@ async fn begin(
         secret,
         name: stream.name.to_owned(),
         target: target.clone(),
-        holder,
+        holder: holder(caller, stream.name),
+        caller: Mutex::new(caller.cloned()),
         began: Instant::now(),
-        connections: Semaphore::new(sessions.most_of_one),
+        stream: Mutex::new(stream.id),
+        connections: Semaphore::new(sessions.bounds().most_of_one),
     };
     let Some(entry) = sessions.insert(entry) else {
         log_about!(warn, about, "refused a session: too many at once");
+        desk.counts.rejected(Rejection::Limit);
         exchange.refuse(Code::Limit, "").await?;
         return Ok(None);
     };
@@ -169,13 +187,14 @@ async fn begin(
         Arc::clone(&entry),
     ));
     log_about!(audit info, about, "session opened");
+    desk.counts.session(SessionEvent::Opened);
     log_about!(
         debug,
         about,
         ?service_grace,
         "the service keeps the session for this long"
     );
-    if let Err(error) = exchange.welcome(sessions.grace).await {
+    if let Err(error) = exchange.welcome(sessions.grace()).await {
         live.freeze();
         sessions.keep_to_budget();
         return Err(error);
@@ -187,7 +206,7 @@ async fn resume(
     sessions: &Sessions,
     exchange: &mut Exchange<TlsHostStream>,
     asked: &ResumeRequest,
-    stream: &Requested<'_>,
+    (stream, caller): (&Requested<'_>, Option<&Initiator>),
 ) -> Begun {
     let about = stream.about().within(Some(&asked.id), None);
     let Some(entry) = sessions.find(asked.id) else {
@@ -230,8 +249,11 @@ async fn resume(
     }
     match entry.live.attach(&frozen, asked.received) {
         Ok(carrier) => {
+            *lock(&entry.stream) = stream.id;
+            *lock(&entry.caller) = caller.cloned();
             let seconds = telemetry::seconds(lost_for.unwrap_or_default());
             log_about!(audit info, about, seconds, "session resumed");
+            sessions.counts.session(SessionEvent::Resumed);
             Ok(Some((entry, carrier)))
         }
         Err(error) => {
@@ -263,8 +285,9 @@ async fn run(
                 about,
                 connections = entry.live.connections(),
                 held = entry.live.held(),
-                "session detached: {}; kept for {} s", report::chain(&end), sessions.grace.as_secs()
+                "session detached: {}; kept for {} s", report::chain(&end), sessions.grace().as_secs()
             );
+            sessions.counts.session(SessionEvent::Detached);
             sessions.keep_to_budget();
         }
     }

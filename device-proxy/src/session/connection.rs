@@ -4,12 +4,15 @@
 use std::sync::Arc;
 
 use common::boxed::boxed;
+use common::locks::lock;
 use common::session::{Code, ConnectionEnd, ConnectionId, RefusedCode, run_connection};
 use common::tunnel::{End, LocalSocket, Outcome};
 use common::{log_about, report};
 
 use super::{Entry, Sessions};
+use crate::admission::{Request, out_of_hours};
 use crate::forwarding::{Forwarding, Way};
+use crate::reports::Reported;
 use crate::requests::Desk;
 
 /// Serves one connection to its end.
@@ -30,6 +33,7 @@ pub(super) async fn serve(
         );
         let why = format!("{}: {code}{}", entry.name, with_colon(text));
         desk.forwardings.failed(&why);
+        desk.counts.connection_refused(code);
         live.refuse(id, code, text.to_owned());
     };
     if !desk.policy().accept {
@@ -41,20 +45,37 @@ pub(super) async fn serve(
     let Ok(_share) = entry.connections.try_acquire() else {
         return refuse(RefusedCode::Limit, "the rest is for other sessions");
     };
-    let Ok(_permit) = sessions.connections.try_acquire() else {
-        return refuse(RefusedCode::Limit, "");
+    let Some(_permit) = sessions.connections.try_acquire() else {
+        return refuse(RefusedCode::Limit, "limits.connections");
     };
-    let reached = tokio::select! {
-        reached = boxed(|| entry.target.reach(desk.dialer(), false)) => reached,
+    // The rules are those of now, not of the time at which the session was opened.
+    let policy = desk.policy();
+    let opening = async {
+        let caller = entry.caller();
+        let wanted = Request {
+            name: &entry.name,
+            target: &entry.target,
+            caller: caller.as_ref(),
+        };
+        let admitted = desk.admission.admit(&policy, &wanted).await;
+        let admitted = admitted.map_err(|denied| (denied.code(), denied.outward()))?;
+        let permits = |address| policy.addresses.permit(&entry.target, address);
+        let reached = entry.target.reach(desk.dialer(), &permits, false).await;
+        let reached = reached.map_err(|error| (error.code(), report::chain(&error)))?;
+        Ok((admitted.pace(reached), admitted))
+    };
+    let opened = tokio::select! {
+        opened = boxed(|| opening) => opened,
         () = live.given_up(id) => {
             let forwarding = forwarding(&entry, id);
             log_about!(debug, forwarding.about(), "the service gave it up");
             return live.release(id);
         }
     };
-    match reached {
-        Ok(socket) => carry(&desk, &entry, id, socket).await,
-        Err(error) => refuse(error.code(), &report::chain(&error)),
+    match opened {
+        // Held to the end of the connection, too.
+        Ok((socket, _admitted)) => carry(&desk, &entry, id, socket).await,
+        Err((code, text)) => refuse(code, &text),
     }
 }
 
@@ -79,23 +100,55 @@ async fn carry(desk: &Desk, entry: &Entry, id: ConnectionId, local: Box<dyn Loca
     let live = &entry.live;
     live.opened(id);
     let opened = desk.forwardings.open(&forwarding(entry, id));
+    let reported = Reported {
+        target: entry.name.clone(),
+        session: live.id().to_string(),
+        stream: *lock(&entry.stream),
+        connection: u64::from(id.0),
+    };
+    desk.reports.opened(&reported);
+    let report_end = |ended_by: &str, reason: String| {
+        let traffic = opened.traffic();
+        let bytes = (traffic.received(), traffic.sent());
+        let duration = opened.duration();
+        desk.reports
+            .ended(&reported, bytes, duration, ended_by, reason);
+    };
+    let ended = async {
+        tokio::select! {
+            () = opened.closed() => End::ByOperator,
+            () = out_of_hours(desk.watch(), &entry.name, &entry.target) => End::OutOfHours,
+        }
+    };
     tokio::select! {
         outcome = run_connection(live, id, local, opened.traffic()) => {
             let is_caused = matches!(
                 outcome.end,
                 ConnectionEnd::SessionOver(Code::Stopping | Code::Withdrawn)
             );
+            report_end(ended_by(&outcome.end), report::chain(&outcome.end).to_string());
             opened.log_ended(&outcome, outcome.end.is_normal(), is_caused);
         }
         // Dropping the other has reset both sides.
-        () = opened.closed() => {
+        end = ended => {
             let outcome = Outcome {
                 sent: opened.traffic().sent(),
                 received: opened.traffic().received(),
                 duration: opened.duration(),
-                end: End::ByOperator,
+                end,
             };
+            report_end("operator", report::chain(&outcome.end).to_string());
             opened.log_ended(&outcome, false, true);
         }
+    }
+}
+
+/// Which end has ended a connection, in one word.
+fn ended_by(end: &ConnectionEnd) -> &'static str {
+    match end {
+        ConnectionEnd::Finished => "both",
+        ConnectionEnd::LocalFailed(_) | ConnectionEnd::Refused { .. } => "device",
+        ConnectionEnd::PeerReset => "service",
+        ConnectionEnd::SessionOver(_) => "session",
     }
 }

@@ -11,20 +11,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Entry, Sessions, connection};
+use crate::counts::SessionEvent;
 use crate::requests::Desk;
 
 /// Runs as long as the session, and to the end of its connections.
 pub(super) async fn keep(desk: Arc<Desk>, sessions: Arc<Sessions>, entry: Arc<Entry>) {
     let live = &entry.live;
     let began = Instant::now();
-    let grace = sessions.grace;
     let mut turns = live.turns();
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let mut served: u64 = 0;
     loop {
         let detached = live.detached_since();
-        let expires = detached.map(|since| since + grace);
+        let expires = detached.map(|since| since + sessions.grace());
         tokio::select! {
             id = live.next_incoming() => match id {
                 Some(id) => {
@@ -66,6 +66,7 @@ pub(super) async fn keep(desk: Arc<Desk>, sessions: Arc<Sessions>, entry: Arc<En
     cut.cancel();
     connections.wait().await;
     sessions.remove(live.id());
+    desk.counts.session(SessionEvent::Ended);
     let about = entry.about();
     let seconds = telemetry::seconds(began.elapsed());
     match live.over() {

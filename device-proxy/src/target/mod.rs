@@ -1,8 +1,10 @@
 //! What a stream can reach: a local TCP service, a Unix socket, or the built-in echo.
 
+mod examine;
 mod reach;
 mod targets;
 
+pub use examine::{Fault, Found};
 pub use reach::{ReachError, Reached};
 pub use targets::Targets;
 

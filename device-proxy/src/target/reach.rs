@@ -1,6 +1,7 @@
 //! Connecting to a target.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use common::net::{DialError, Dialer};
@@ -16,9 +17,19 @@ pub type Reached = Box<dyn LocalSocket>;
 /// Why a target cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ReachError {
+    /// A name that leads to where it may not.
+    #[error(
+        "{host} leads to {address}, which the device's configuration does not permit for it (allow-addresses)"
+    )]
+    Forbidden {
+        /// The host name.
+        host: String,
+        /// One of its addresses.
+        address: IpAddr,
+    },
     /// A TCP service.
     #[error(transparent)]
-    Tcp(#[from] DialError),
+    Tcp(DialError),
     /// A Unix socket.
     #[error("cannot connect to unix:{}{}", path.display(), advice(source))]
     Unix {
@@ -42,6 +53,15 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+impl From<DialError> for ReachError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Forbidden { host, address } => Self::Forbidden { host, address },
+            error => Self::Tcp(error),
+        }
+    }
+}
+
 impl ReachError {
     /// How a session reports it.
     pub fn code(&self) -> RefusedCode {
@@ -52,22 +72,30 @@ impl ReachError {
                 RefusedCode::TargetRefused
             }
             Self::Tcp(DialError::Timeout { .. }) | Self::UnixTimeout(_) => RefusedCode::TimedOut,
+            Self::Forbidden { .. } => RefusedCode::Denied,
             Self::Tcp(_) | Self::Unix { .. } => RefusedCode::Unreachable,
         }
     }
 }
 
 impl Target {
-    /// Connects to it; the echo prints what it echoes as the official samples do, if
-    /// `sample_output`. May be dropped.
+    /// Connects to it, at an address that is permitted; the echo prints what it echoes as the
+    /// official samples do, if `sample_output`. May be dropped.
     ///
     /// # Errors
     /// [`ReachError`], within [`limits::TARGET_CONNECT`].
-    pub async fn reach(&self, dialer: &Dialer, sample_output: bool) -> Result<Reached, ReachError> {
+    pub async fn reach(
+        &self,
+        dialer: &Dialer,
+        permits: &(dyn Fn(IpAddr) -> bool + Sync),
+        sample_output: bool,
+    ) -> Result<Reached, ReachError> {
         match self {
             Self::Echo => Ok(Box::new(echo::socket(sample_output))),
             Self::Tcp { host, port } => {
-                let socket = dialer.tcp(host, *port, limits::TARGET_CONNECT).await?;
+                let socket = dialer
+                    .tcp_if(host, *port, limits::TARGET_CONNECT, permits)
+                    .await?;
                 Ok(Box::new(socket))
             }
             #[cfg(unix)]
@@ -107,12 +135,12 @@ mod tests {
         let target = Target::at(&format!("unix:{}", path.display())).unwrap();
         let tls = common::tls::client_config(None, None).unwrap();
         let dialer = Dialer::new(&tls);
-        let error = target.reach(&dialer, false).await.err().unwrap();
+        let error = target.reach(&dialer, &|_| true, false).await.err().unwrap();
         assert_eq!(error.code(), RefusedCode::Unreachable);
         let shown = report::chain(&error);
         assert!(shown.contains("is its program running?"), "{shown}");
         let listener = UnixListener::bind(&path).unwrap();
-        let mut socket = target.reach(&dialer, false).await.unwrap();
+        let mut socket = target.reach(&dialer, &|_| true, false).await.unwrap();
         let (mut there, _) = listener.accept().await.unwrap();
         socket.write_all(b"x").await.unwrap();
         socket.shutdown().await.unwrap();
@@ -120,7 +148,7 @@ mod tests {
         there.read_to_end(&mut all).await.unwrap();
         assert_eq!(all, b"x");
         drop(listener);
-        let error = target.reach(&dialer, false).await.err().unwrap();
+        let error = target.reach(&dialer, &|_| true, false).await.err().unwrap();
         assert_eq!(error.code(), RefusedCode::TargetRefused);
     }
 }

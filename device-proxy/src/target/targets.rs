@@ -32,6 +32,19 @@ impl Targets {
         Ok(targets)
     }
 
+    /// What people want to reach of a machine, as options: SSH, of a Windows machine RDP.
+    pub fn usual() -> Vec<String> {
+        let (name, port) = if cfg!(windows) {
+            ("rdp", 3389)
+        } else {
+            ("ssh", 22)
+        };
+        // The second name is what service-proxy and the official samples ask for without another.
+        [name, "TestStream"]
+            .map(|name| format!("{name}=localhost:{port}"))
+            .to_vec()
+    }
+
     /// Adds a target from `[NAME=]HOST:PORT`.
     ///
     /// # Errors
@@ -122,6 +135,16 @@ impl Targets {
         }
     }
 
+    /// Whether a target has this name; else streams of it reach the unnamed one, if any.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.named.contains_key(name) || self.echo && name == ECHO
+    }
+
+    /// All TCP services and Unix sockets.
+    pub fn all(&self) -> impl Iterator<Item = &Target> {
+        self.named.values().chain(&self.unnamed)
+    }
+
     /// The names of what can be reached, in their order; `*` for the unnamed target.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let names = [ANY, ECHO].into_iter();
@@ -135,6 +158,11 @@ impl Targets {
 
     /// One line for the log: what can be reached.
     pub fn summary(&self) -> String {
+        self.lines().join(", ")
+    }
+
+    /// What can be reached, each for itself.
+    pub fn lines(&self) -> Vec<String> {
         let mut parts: Vec<String> = self
             .named
             .iter()
@@ -146,7 +174,7 @@ impl Targets {
         if self.echo && !self.withdrawn.contains(ECHO) && !self.named.contains_key(ECHO) {
             parts.push(format!("{ECHO} -> {}", Target::Echo));
         }
-        parts.join(", ")
+        parts
     }
 }
 

@@ -1,5 +1,4 @@
-//! How device-proxy starts once its device is enrolled: as the service that its package has
-//! installed, or in the process that enrolled it.
+//! The service of the Debian package.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::Place;
+use super::{Place, Start};
 
 /// The service's unit, as the package installs it.
 const UNIT: &str = "device-proxy.service";
@@ -21,17 +20,6 @@ const UNIT_FOLDERS: [&str; 3] = [
 ];
 /// How long systemd may take to start it.
 const STARTING: Duration = Duration::from_secs(30);
-
-/// How device-proxy starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// The service was started, and starts with the machine.
-    Service,
-    /// It goes on in this process.
-    Here,
-    /// Not now.
-    Not,
-}
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +40,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// [`StartError`].
-pub(super) async fn choose(place: &Place) -> Result<Start, StartError> {
+pub(in crate::enrol) async fn choose(place: &Place) -> Result<Start, StartError> {
     let has_unit = || {
         UNIT_FOLDERS
             .iter()

@@ -1,0 +1,146 @@
+use std::num::{NonZeroU32, NonZeroU64};
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::*;
+use crate::config::tests::config;
+use crate::policy::Hours;
+
+fn policy(all: Rule, ssh: Rule) -> Policy {
+    let config = config(&["--target", "ssh=127.0.0.1:22", "--target", "127.0.0.1:80"]);
+    let mut policy = config.policy();
+    policy.rules.all = all;
+    policy.rules.named.insert("ssh".to_owned(), ssh);
+    policy
+}
+
+fn admission() -> Admission {
+    Admission::new(&config(&["--echo"]).connection.identity)
+}
+
+async fn admit(admission: &Admission, policy: &Policy, name: &str) -> Result<Admitted, String> {
+    let request = Request {
+        name,
+        target: policy.targets.select(name).unwrap(),
+        caller: None,
+    };
+    let admitted = admission.admit(policy, &request).await;
+    admitted.map_err(|denied| denied.to_string())
+}
+
+fn never() -> Hours {
+    let now = Now::of_system();
+    // One of two disjoint halves of the week is not now.
+    for text in ["Mon-Wed 00:00-24:00", "Thu-Sun 00:00-24:00"] {
+        let mut hours = Hours::default();
+        hours.add(text).unwrap();
+        if hours.left(&now).is_none() {
+            return hours;
+        }
+    }
+    unreachable!("it is always one of the halves")
+}
+
+#[tokio::test]
+async fn the_limits_of_a_target_are_its_own_and_those_of_all_are_shared() {
+    let ssh = Rule {
+        connections: Some(2),
+        ..Rule::default()
+    };
+    let all = Rule {
+        new_per_second: NonZeroU32::new(4),
+        ..Rule::default()
+    };
+    let admission = admission();
+    let mut policy = policy(all, ssh);
+    let first = admit(&admission, &policy, "ssh").await.unwrap();
+    let _second = admit(&admission, &policy, "ssh").await.unwrap();
+    let refused = admit(&admission, &policy, "ssh").await.unwrap_err();
+    assert_eq!(refused, "targets.ssh.connections allows 2 at once");
+    // One that was refused has taken nothing.
+    for _ in 0..2 {
+        admit(&admission, &policy, "other").await.unwrap();
+    }
+    let refused = admit(&admission, &policy, "other").await.unwrap_err();
+    assert_eq!(refused, "limits.new-per-second allows 4 new ones");
+    drop(first);
+    // The rules have changed.
+    policy.rules.all.new_per_second = None;
+    let _third = admit(&admission, &policy, "ssh").await.unwrap();
+    policy.rules.named.clear();
+    let fourth = admit(&admission, &policy, "ssh").await.unwrap();
+    assert!(fourth.gates.is_empty(), "nothing slows it");
+}
+
+#[tokio::test]
+async fn rates_change_for_what_is_open() {
+    let ssh = Rule {
+        bytes_per_second: NonZeroU64::new(1000),
+        ..Rule::default()
+    };
+    let admission = admission();
+    let mut policy = policy(Rule::default(), ssh);
+    let admitted = admit(&admission, &policy, "ssh").await.unwrap();
+    let rates = || {
+        admitted
+            .gates
+            .iter()
+            .map(|gate| gate.rate())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(rates(), [Some(1000)]);
+    policy.rules.named.get_mut("ssh").unwrap().bytes_per_second = NonZeroU64::new(5000);
+    admission.follow(&policy.rules);
+    assert_eq!(rates(), [Some(5000)]);
+    policy.rules.named.clear();
+    admission.follow(&policy.rules);
+    assert_eq!(rates(), [None]);
+}
+
+#[tokio::test]
+async fn hours_are_those_of_all_and_of_the_target() {
+    let closed = || Rule {
+        hours: never(),
+        ..Rule::default()
+    };
+    let admission = admission();
+    let of_ssh = policy(Rule::default(), closed());
+    let refused = admit(&admission, &of_ssh, "ssh").await.unwrap_err();
+    assert!(
+        refused.starts_with("targets.ssh.hours allows it only at "),
+        "{refused}"
+    );
+    admit(&admission, &of_ssh, "other").await.unwrap();
+    let of_all = policy(closed(), Rule::default());
+    for name in ["ssh", "other"] {
+        let refused = admit(&admission, &of_all, name).await.unwrap_err();
+        assert!(
+            refused.starts_with("access.hours allows it only at "),
+            "{refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_open_ends_with_the_hours_only_if_it_shall() {
+    let mut closed = policy(Rule::default(), Rule::default());
+    let (changes, watch) = watch::channel(Arc::new(closed.clone()));
+    let target = Target::tcp("127.0.0.1", "22").unwrap();
+    let over = |watch: PolicyWatch| {
+        let target = target.clone();
+        async move { out_of_hours(watch, "ssh", &target).await }
+    };
+    let short = Duration::from_millis(50);
+    assert!(timeout(short, over(watch.clone())).await.is_err());
+    closed.rules.named.get_mut("ssh").unwrap().hours = never();
+    changes.send_replace(Arc::new(closed.clone()));
+    assert!(timeout(short, over(watch.clone())).await.is_err(), "stay");
+    let waiting = tokio::spawn(over(watch.clone()));
+    closed.rules.at_end = AtEnd::Close;
+    changes.send_replace(Arc::new(closed));
+    timeout(Duration::from_secs(30), waiting)
+        .await
+        .unwrap()
+        .unwrap();
+}
