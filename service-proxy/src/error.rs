@@ -1,5 +1,8 @@
 //! What can fail here, as a whole; the details stand where they arise.
 
+use common::admin::AdminError;
+
+use crate::doctor::DoctorError;
 use crate::echo::EchoError;
 use crate::fleet::FleetError;
 use crate::local::listener::ListenError;
@@ -7,6 +10,7 @@ use crate::local::stdio::ConnectError;
 use crate::login::LoginError;
 use crate::openssh::OpensshError;
 use crate::rdp::RdpError;
+use common::status::StatusError;
 
 /// Why the program did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -26,15 +30,27 @@ pub enum Error {
     /// Nothing reads standard output any more.
     #[error("nothing reads standard output any more")]
     OutputGone,
+    /// A signal ended what had nothing to close.
+    #[error("interrupted")]
+    Interrupted,
     /// The echo test is no success.
     #[error(transparent)]
     Echo(#[from] EchoError),
+    /// An examination has found that something has failed, or cannot be written down.
+    #[error(transparent)]
+    Doctor(#[from] DoctorError),
     /// There is no login.
     #[error(transparent)]
     Login(#[from] LoginError),
+    /// There is no status to show.
+    #[error(transparent)]
+    Status(#[from] StatusError),
     /// A command for many devices did not do all that was asked.
     #[error(transparent)]
     Fleet(#[from] FleetError),
+    /// The admin listener cannot be bound.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
 }
 
 impl Error {
@@ -58,6 +74,9 @@ impl Error {
             Self::Connect(ConnectError::OutputGone)
             | Self::OutputGone
             | Self::Fleet(FleetError::OutputGone) => Some(128 + 13),
+            Self::Interrupted => Some(128 + 2),
+            // The report has said what.
+            Self::Doctor(DoctorError::Stuck) => Some(1),
             // These programs have said why.
             Self::Openssh(OpensshError::Ended(code)) | Self::Rdp(RdpError::Ended(code)) => {
                 Some(*code)

@@ -12,6 +12,11 @@ pub const SESSION_PLAIN: Duration = Duration::from_secs(3600);
 /// A session without connections gives its stream back after this.
 pub const SESSION_IDLE: Duration = Duration::from_secs(600);
 
+// --- Approvals ---
+
+/// How long a connection waits for somebody to approve it, unless the configuration says otherwise.
+pub const APPROVAL_WAIT: Duration = Duration::from_secs(600);
+
 // --- Twins (IoT Hub's limits, unless a reason stands there) ---
 
 /// A service's read of a twin: it comes before a stream, which should not wait long.
@@ -19,6 +24,11 @@ pub const TWIN_READ: Duration = Duration::from_secs(5);
 /// Largest twin document that a client reads: two sections and tags, with metadata of
 /// some 50 bytes for each property.
 pub const TWIN_DOCUMENT: usize = 256 << 10;
+
+// --- Direct methods ---
+
+/// The shortest time that hubs let a device have for its answer to a direct method.
+pub const METHOD_SHORTEST: Duration = Duration::from_secs(5);
 
 // --- HTTP ---
 

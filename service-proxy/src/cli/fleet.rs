@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use common::identity::{DeviceId, StreamName};
 
+use super::approvals::{ApprovalsCommand, RequestArgs};
+use super::form::FormArgs;
 use super::values::{condition, job_id, method_seconds, path, start_time, user};
 use crate::input::Input;
 
@@ -42,18 +44,12 @@ pub enum FleetCommand {
     /// Print telemetry as it arrives, and first what the hub still has (stream-hub only: IoT Hub
     /// gives telemetry over AMQP).
     Monitor(MonitorArgs),
-}
-
-/// How rows are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Args)]
-pub struct FormArgs {
-    /// Print one JSON array.
-    #[arg(long)]
-    pub json: bool,
-
-    /// Print one JSON object per line.
-    #[arg(long, conflicts_with = "json")]
-    pub json_lines: bool,
+    /// Ask for access to a target ahead of time, where the hub has somebody approve it, and wait for
+    /// the decision.
+    Request(RequestArgs),
+    /// List and decide requests for access.
+    #[command(subcommand)]
+    Approvals(ApprovalsCommand),
 }
 
 /// Arguments of `devices`.

@@ -1,31 +1,39 @@
 //! The command line of `service-proxy`: arguments only. The help text is the manual. What is not
 //! given is found in [`crate::config`].
 
+mod approvals;
 mod by_name;
 mod fleet;
+mod form;
 mod values;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use common::admin::AdminListen;
 use common::identity::{DeviceId, ModuleId, StreamName};
 use common::secret::Secret;
 use common::session_mode::SessionMode;
 use common::settings;
+use common::status::{Asked, Place};
 use common::streaming_hosts::Patterns;
+use common::telemetry::LogFormat;
 use parse_size::Config as Size;
 use tracing::level_filters::LevelFilter;
 
 use crate::forward::ForwardSpec;
 use crate::host_names::Suffix;
+use crate::hub_name::HubName;
 use crate::limits;
 
+pub use self::approvals::{ApprovalsCommand, RequestArgs};
 pub use self::by_name::{RdpArgs, SocksArgs, SshConfigAction, SshConfigArgs, SshSessionArgs};
 pub use self::fleet::{
-    DevicesArgs, FleetCommand, FormArgs, InventoryArgs, JobCommand, MethodArgs, MonitorArgs,
-    QueryArgs, RunArgs, ScheduleArgs, SshArgs, TwinCommand,
+    DevicesArgs, FleetCommand, InventoryArgs, JobCommand, MethodArgs, MonitorArgs, QueryArgs,
+    RunArgs, ScheduleArgs, SshArgs, TwinCommand,
 };
+pub use self::form::FormArgs;
 
 const AFTER_HELP: &str = "\
 The connection string is a secret, and other users of this machine see command lines: better
@@ -47,7 +55,9 @@ Examples:
   service-proxy socks                           then: curl -x socks5h://localhost:1080 http://MyDevice.device/
   service-proxy ssh-config --install            then: ssh user@MyDevice.device
   service-proxy rdp MyDevice
+  service-proxy --hub acme connect MyDevice ssh
   service-proxy echo MyDevice
+  service-proxy doctor MyDevice
   service-proxy devices --where \"tags.site = 'berlin'\"
   service-proxy job twin --where \"tags.customer = 'acme'\" \\
       '{\"properties\":{\"desired\":{\"deviceStreams\":{\"targets\":{\"rdp\":false}}}}}'
@@ -55,7 +65,7 @@ Examples:
 
 /// The operator's side of device streams: carries local connections to a device, in sessions that
 /// outlive interruptions, or each in a stream of its own.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(
     name = "service-proxy",
     version,
@@ -100,9 +110,16 @@ pub struct Options {
     )]
     pub connection_string: Option<Secret>,
 
-    /// A file with the service's connection string.
-    #[arg(long, global = true, value_name = "FILE")]
+    /// A file with the service's connection string, or with a SAS token of it, as `stream-hub token
+    /// create` prints one.
+    #[arg(long, global = true, value_name = "FILE", visible_alias = "token-file")]
     pub connection_string_file: Option<PathBuf>,
+
+    /// Use the hub of this name, of those that the configuration file has in [hubs.NAME]. Without it
+    /// a command uses the hub outside of these, or the only one. With login: the hub's address, where
+    /// you log in by name.
+    #[arg(long, global = true, value_name = "NAME", value_parser = HubName::of_option)]
+    pub hub: Option<HubName>,
 
     /// Reach this module of the device instead of the device itself.
     #[arg(long, global = true, value_name = "ID")]
@@ -151,6 +168,11 @@ pub struct Options {
     #[arg(long, global = true, value_name = "SECONDS", value_parser = handshake_seconds)]
     pub response_timeout: Option<Duration>,
 
+    /// How long a connection waits for somebody to approve it, where the hub wants that, 0 to 86400 s
+    /// [default: 600].
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = wait_seconds)]
+    pub approval_wait: Option<Duration>,
+
     /// Local connections carried at once; more wait [default: 2048].
     #[arg(
         long,
@@ -159,6 +181,13 @@ pub struct Options {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_connections: Option<u32>,
+
+    /// Where `service-proxy status` asks this program: the path of a Unix socket, on Windows the name
+    /// of a pipe as \\.\pipe\NAME, or off [default: one in $XDG_RUNTIME_DIR/device-streams or another
+    /// folder of this user alone; on Windows a pipe for this user and administrators]
+    /// [env: SERVICE_PROXY_STATUS_SOCKET].
+    #[arg(long, global = true, value_name = "PATH")]
+    pub status_socket: Option<Place>,
 
     /// Session mode: many connections in one stream that outlives network failures (auto:
     /// with devices that can; always: never a plain stream; never: plain streams only).
@@ -190,6 +219,23 @@ pub struct Options {
     /// [default: info] [env: SERVICE_PROXY_LOG].
     #[arg(long, global = true, value_name = "LEVEL", value_parser = settings::log_level)]
     pub log_level: Option<LevelFilter>,
+
+    /// How a line of the log on stderr is written: text, or json, an object a line
+    /// [default: text] [env: SERVICE_PROXY_LOG_FORMAT].
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        value_enum,
+        hide_possible_values = true
+    )]
+    pub log_format: Option<LogFormat>,
+
+    /// Where commands that listen answer /metrics (for Prometheus), /healthz and /readyz, in plain
+    /// HTTP to anyone who asks: a port on 127.0.0.1, IP:PORT of this machine alone, or off; for
+    /// others to reach it, open:IP:PORT [default: off] [env: SERVICE_PROXY_ADMIN].
+    #[arg(long, global = true, value_name = "ADDR|off")]
+    pub admin: Option<AdminListen>,
 
     /// TOML file with settings, named as these options, and `device` and `forward` for what
     /// LOCAL_PORT or `listen` say; what an option, an argument or the environment says counts
@@ -256,18 +302,51 @@ pub enum Command {
         #[command(flatten)]
         echo: EchoArgs,
     },
-    /// Get an operator's connection string with a one-time code, and write the configuration file
-    /// that is used when nothing else is given.
+    /// Examine the whole path: configuration, hub, and, if one is named, the device, its targets and
+    /// a test stream. One line for each step, and in the end one sentence that says where it is
+    /// stuck. Exit code 0 if nothing has failed, else 1.
+    Doctor(DoctorArgs),
+    /// Get an operator's connection string with a one-time code, or log in by name with --hub HUB at
+    /// the hub's identity provider; and write the configuration file that is used when nothing else
+    /// is given.
     Login(LoginArgs),
+    /// Show what the running service-proxies of this user carry: sessions, connections, bytes, and
+    /// what is interrupted since when.
+    Status(Asked),
     #[command(flatten)]
     Fleet(FleetCommand),
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DoctorArgs {
+    /// The device to examine; without one, the path to the hub alone.
+    #[arg(value_name = "DEVICE")]
+    pub device: Option<DeviceId>,
+
+    /// Examine this target of the device alone; otherwise all of them, if the device tells them.
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<StreamName>,
+
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Also write the report, the configuration and the last lines of the service's log into this
+    /// file, for support: JSON, without secrets.
+    #[arg(long, value_name = "FILE")]
+    pub bundle: Option<PathBuf>,
+
+    /// How long each step may take, 1 to 60 s [default: 10].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub timeout: Option<u64>,
 }
 
 /// Options of `login`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct LoginArgs {
-    /// The code, as `stream-hub enrol --operator` prints it; `-` reads it from stdin
-    /// [env: SERVICE_PROXY_ENROLMENT].
+    /// The code, as `stream-hub enrol --operator` prints it; `-` reads it from stdin. Without --hub
+    /// there has to be one [env: SERVICE_PROXY_ENROLMENT].
     #[arg(value_name = "CODE@HUB")]
     pub code: Option<Secret>,
 
@@ -278,6 +357,11 @@ pub struct LoginArgs {
     /// Replace the configuration file of an earlier login.
     #[arg(long)]
     pub force: bool,
+
+    /// With --hub: file with the secret of service-proxy's client, where the identity provider wants one.
+    /// It is kept beside what renews the login [env: SERVICE_PROXY_CLIENT_SECRET, the secret itself].
+    #[arg(long, value_name = "FILE")]
+    pub client_secret_file: Option<PathBuf>,
 }
 
 /// Options of `echo`.
@@ -323,6 +407,11 @@ fn seconds(text: &str, most: f64) -> Option<Duration> {
 pub(crate) fn handshake_seconds(text: &str) -> Result<Duration, &'static str> {
     seconds(text, limits::STREAM_HANDSHAKE.as_secs_f64())
         .ok_or("give seconds from 0 to 60, decimals allowed")
+}
+
+/// A time that an approver is waited for: seconds, up to a day.
+pub(crate) fn wait_seconds(text: &str) -> Result<Duration, &'static str> {
+    seconds(text, 86_400.0).ok_or("give seconds from 0 to 86400, decimals allowed")
 }
 
 fn interval(text: &str) -> Result<Duration, &'static str> {

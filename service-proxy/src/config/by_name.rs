@@ -7,8 +7,8 @@ use common::settings::{Setting, Sources};
 
 use super::settings::Settings;
 use super::{
-    Config, ConfigError, ListenConfig, RdpConfig, SocksConfig, SshConfig, SshConfigConfig, fleet,
-    keys,
+    Config, ConfigError, HubForwards, ListenConfig, RdpConfig, SocksConfig, SshConfig,
+    SshConfigConfig, fleet, keys,
 };
 use crate::cli::{RdpArgs, SocksArgs, SshConfigArgs, SshSessionArgs};
 use crate::forward::{Bind, Forward, Local, Place};
@@ -97,8 +97,11 @@ pub(super) fn rdp(settings: Settings, args: RdpArgs) -> Result<Config, ConfigErr
     Ok(Config::Rdp(Box::new(RdpConfig {
         device: args.device,
         listen: ListenConfig {
-            forwards: vec![forward],
-            hub: settings.hub,
+            hubs: vec![HubForwards {
+                name: settings.name,
+                forwards: vec![forward],
+                hub: settings.hub,
+            }],
             session: settings.session,
             max_connections: settings.max_connections,
             sample_output: SampleOutput::Off,

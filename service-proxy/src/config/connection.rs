@@ -42,6 +42,7 @@ impl ServiceConnection {
         let level = options.log_level.map(|level| level.to_string());
         let given = [
             (keys::CONFIG, file(&options.config)),
+            (keys::HUB, text(options.hub.as_ref())),
             (
                 keys::CONNECTION_STRING_FILE,
                 file(&options.connection_string_file),
@@ -57,6 +58,7 @@ impl ServiceConnection {
             (keys::MODULE, text(options.module.as_ref())),
             (keys::CONNECT_TIMEOUT, seconds(options.connect_timeout)),
             (keys::RESPONSE_TIMEOUT, seconds(options.response_timeout)),
+            (keys::APPROVAL_WAIT, seconds(options.approval_wait)),
             (keys::SESSION, text(options.session.as_ref())),
             (keys::SESSION_GRACE, text(options.session_grace.as_ref())),
             (keys::MEMORY, text(options.memory.as_ref())),

@@ -8,17 +8,16 @@ use super::connection::ServiceConnection;
 use super::settings::Settings;
 use super::{Config, ConfigError, HubConfig, keys};
 use crate::cli::{
-    DevicesArgs, FleetCommand, InventoryArgs, JobCommand, MethodArgs, MonitorArgs, QueryArgs,
-    RunArgs, TwinCommand,
+    ApprovalsCommand, DevicesArgs, FleetCommand, InventoryArgs, JobCommand, MethodArgs,
+    MonitorArgs, QueryArgs, RequestArgs, RunArgs, TwinCommand,
 };
+use crate::limits;
 
 /// The stream name of SSH servers, as in device-proxy's examples.
 const SSH: &str = "ssh";
 /// How long Ansible's ssh waits for an offline device, in seconds: a device that is away does not hold
 /// up a play until Ansible's own limit of 10 s.
 const ANSIBLE_CONNECT: &str = "5";
-/// The shortest time that hubs let a device have for its answer to a direct method.
-const SHORTEST_RESPONSE: Duration = Duration::from_secs(5);
 
 /// A command for many devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +78,17 @@ pub enum Task {
     },
     /// Print telemetry.
     Monitor(MonitorArgs),
+    /// Ask for access that somebody has to approve.
+    Request {
+        /// The device, or a module of it.
+        identity: DeviceIdentity,
+        /// What for.
+        args: RequestArgs,
+        /// How long the decision is waited for.
+        wait: Duration,
+    },
+    /// List or decide requests for access.
+    Approvals(ApprovalsCommand),
 }
 
 /// How long the hub waits in a call of a direct method, in whole seconds.
@@ -133,6 +143,12 @@ pub(super) fn of(settings: Settings, command: FleetCommand) -> Result<Config, Co
             }
         }
         FleetCommand::Monitor(args) => Task::Monitor(args),
+        FleetCommand::Request(args) => Task::Request {
+            identity: settings.identity(args.device.clone()),
+            wait: settings.hub.approval_wait,
+            args,
+        },
+        FleetCommand::Approvals(command) => Task::Approvals(command),
     };
     Ok(Config::Fleet(FleetConfig {
         hub: settings.hub,
@@ -143,7 +159,7 @@ pub(super) fn of(settings: Settings, command: FleetCommand) -> Result<Config, Co
 fn method_limits(hub: &HubConfig, connect: Duration) -> MethodLimits {
     MethodLimits {
         connect: whole(connect),
-        response: whole(hub.timeouts.response).max(SHORTEST_RESPONSE),
+        response: whole(hub.timeouts.response).max(limits::METHOD_SHORTEST),
     }
 }
 

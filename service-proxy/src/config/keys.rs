@@ -2,8 +2,8 @@
 //! so may the device and the local ports, which are arguments.
 
 use common::net::proxy::ProxyKeys;
-use common::settings::Key;
 use common::settings::session::SessionKeys;
+use common::settings::{Key, Tables};
 
 pub(super) const CONFIG: Key = Key::new("config").or(&["SERVICE_PROXY_CONFIG"]);
 
@@ -36,6 +36,9 @@ pub(super) const SOCKS_LISTEN: Key = Key::new("socks.listen");
 pub(super) const SOCKS_PORT: Key = Key::new("socks.port");
 pub(super) const CONNECT_TIMEOUT: Key = Key::new("connect-timeout");
 pub(super) const RESPONSE_TIMEOUT: Key = Key::new("response-timeout");
+pub(super) const APPROVAL_WAIT: Key = Key::new("approval-wait");
+pub(super) const STATUS_SOCKET: Key =
+    Key::new("status-socket").or(&["SERVICE_PROXY_STATUS_SOCKET"]);
 pub(super) const MAX_CONNECTIONS: Key = Key::new("max-connections");
 pub(super) const SESSION: Key = Key::new("session").or(&["SERVICE_PROXY_SESSION"]);
 pub(super) const SESSION_GRACE: Key =
@@ -43,6 +46,11 @@ pub(super) const SESSION_GRACE: Key =
 pub(super) const MEMORY: Key = Key::new("memory").or(&["SERVICE_PROXY_MEMORY"]);
 pub(super) const SAMPLE_OUTPUT: Key = Key::new("sample-output");
 pub(super) const LOG_LEVEL: Key = Key::new("log-level").or(&["SERVICE_PROXY_LOG"]);
+pub(super) const LOG_FORMAT: Key = Key::new("log-format").or(&["SERVICE_PROXY_LOG_FORMAT"]);
+pub(super) const ADMIN: Key = Key::new("admin").or(&["SERVICE_PROXY_ADMIN"]);
+
+/// On the command line alone: which table of [`HUBS`].
+pub(super) const HUB: Key = Key::new("hub");
 
 /// Those of session mode.
 pub(super) const OF_SESSION: SessionKeys = SessionKeys {
@@ -74,15 +82,52 @@ pub(super) const IN_FILE: &[Key] = &[
     STREAMING_HOSTS,
     CONNECT_TIMEOUT,
     RESPONSE_TIMEOUT,
+    APPROVAL_WAIT,
     MAX_CONNECTIONS,
+    STATUS_SOCKET,
     SESSION,
     SESSION_GRACE,
     MEMORY,
     SAMPLE_OUTPUT,
     LOG_LEVEL,
+    LOG_FORMAT,
+    ADMIN,
     SUFFIX,
     SOCKS_LISTEN,
     SOCKS_PORT,
+];
+
+/// Hubs with names of their own.
+pub(super) const HUBS: Tables = Tables {
+    kind: "hubs",
+    keys: OF_HUB,
+};
+
+/// What may be different for each of them.
+const OF_HUB: &[Key] = &[
+    CONNECTION_STRING,
+    CONNECTION_STRING_FILE,
+    DEVICE,
+    FORWARD,
+    MODULE,
+    STREAM,
+    CA_FILE,
+    PROXY,
+    PROXY_AUTH_FILE,
+    NO_PROXY,
+    STREAMING_HOSTS,
+    CONNECT_TIMEOUT,
+    RESPONSE_TIMEOUT,
+    APPROVAL_WAIT,
+];
+
+/// What says which hub it is, or what leads to its devices: none of that is taken from elsewhere.
+pub(super) const OF_HUB_ALONE: &[Key] = &[
+    CONNECTION_STRING,
+    CONNECTION_STRING_FILE,
+    DEVICE,
+    FORWARD,
+    MODULE,
 ];
 
 #[cfg(test)]
@@ -100,7 +145,7 @@ mod tests {
             .get_arguments()
             .filter_map(|argument| argument.get_long())
             // About the file itself.
-            .filter(|name| !["config", "check-config", "help", "version"].contains(name))
+            .filter(|name| !["config", "check-config", "help", "hub", "version"].contains(name))
             // What arguments without a name say, and options of single commands.
             .chain(["device", "forward"])
             .chain([SUFFIX, SOCKS_LISTEN, SOCKS_PORT].map(|key| key.name))

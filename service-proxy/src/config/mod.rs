@@ -4,12 +4,16 @@
 mod by_name;
 mod connection;
 mod fleet;
+mod forwards;
+mod hubs;
 mod keys;
+mod reload;
 mod resolve;
 mod settings;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use common::connection_string::{ConnectionStringError, ServiceConnectionString};
 use common::identity::{DeviceId, DeviceIdentity, IdentityError, ModuleId, StreamName};
@@ -19,19 +23,24 @@ use common::net::proxy::{ProxyOptions, ProxySettings};
 use common::session::STREAM_PREFIX;
 use common::settings::session::SessionConfig;
 use common::settings::{SettingError, Source};
+use common::status::Asked;
 use common::streaming_hosts::Patterns;
 use common::tls::{self, TlsConfigError};
 use common::wire::initiation::Timeouts;
 
-use crate::cli::{LoginArgs, SshConfigAction};
+use crate::cli::{DoctorArgs, LoginArgs, SshConfigAction};
 use crate::echo_plan::EchoPlan;
 use crate::forward::{Forward, ForwardError, Place};
 use crate::host_names::{HostNames, Suffix};
+use crate::hub_name::HubName;
 use crate::sample_output::SampleOutput;
 
 pub use self::connection::ServiceConnection;
 pub use self::fleet::{FleetConfig, MethodLimits, Task};
-pub use self::resolve::{FILE, default_file, log_level, resolve, sources};
+pub use self::reload::{Current, Reader};
+pub use self::resolve::{
+    FILE, admin, default_file, log_format, log_level, resolve, sources, status_place,
+};
 
 /// The stream name of the official samples.
 pub const DEFAULT_STREAM: &str = "TestStream";
@@ -53,9 +62,22 @@ pub struct HubConfig {
     pub streaming_hosts: Option<Patterns>,
     /// How long the hub waits for the device.
     pub timeouts: Timeouts,
+    /// How long an approver is waited for.
+    pub approval_wait: Duration,
 }
 
 impl HubConfig {
+    /// Whether both are of the same hub, by its name.
+    pub fn is_same_hub(&self, other: &Self) -> bool {
+        self.service.host == other.service.host
+    }
+
+    /// The files that it was read from, and that its CA is read from.
+    fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let files = self.connection_file.iter().chain(&self.ca_file);
+        files.chain(&self.proxy.file)
+    }
+
     /// What reaches the hub. Says in the log if that goes through a proxy; one is enough for a
     /// program. Reads the CA file; blocks.
     ///
@@ -72,13 +94,22 @@ impl HubConfig {
     }
 }
 
-/// Listening on local ports.
+/// A hub, and what leads to its devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenConfig {
+pub struct HubForwards {
+    /// Its name in the configuration file, if it has one.
+    pub name: Option<HubName>,
     /// The hub.
     pub hub: HubConfig,
     /// The ports and sockets, and the device and the stream name behind each.
     pub forwards: Vec<Forward>,
+}
+
+/// Listening on local ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenConfig {
+    /// The hubs; no two have the same name, nor none.
+    pub hubs: Vec<HubForwards>,
     /// How connections get through.
     pub session: SessionConfig,
     /// Connections at once, over all ports; more wait.
@@ -179,11 +210,34 @@ pub struct EchoConfig {
     pub sample_output: SampleOutput,
 }
 
+/// An examination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoctorConfig {
+    /// The hub.
+    pub hub: HubConfig,
+    /// Its name in the configuration file, if it has one.
+    pub name: Option<HubName>,
+    /// The device, or a module of it, if one is to be examined.
+    pub identity: Option<DeviceIdentity>,
+    /// The target, if it is to be one alone.
+    pub target: Option<StreamName>,
+    /// How connections would get through.
+    pub session: SessionConfig,
+    /// How long each step may take.
+    pub limit: Duration,
+    /// What to print and write.
+    pub args: DoctorArgs,
+}
+
 /// Getting a connection string.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginConfig {
     /// The code, and where to write.
     pub args: LoginArgs,
+    /// The hub to log in at by name.
+    pub hub: Option<HubName>,
+    /// A CA in addition to the system's.
+    pub ca_file: Option<PathBuf>,
     /// What the hub is reached through.
     pub proxy: ProxySettings,
     /// The same, as it is written down for later.
@@ -207,8 +261,12 @@ pub enum Config {
     Rdp(Box<RdpConfig>),
     /// Test a stream.
     Echo(EchoConfig),
+    /// Examine the path.
+    Doctor(Box<DoctorConfig>),
     /// Get a connection string.
     Login(LoginConfig),
+    /// The status of running programs.
+    Status(Asked),
     /// Manage devices.
     Fleet(FleetConfig),
 }
@@ -219,17 +277,48 @@ impl Config {
     /// # Errors
     /// [`TlsConfigError`] names the file at fault.
     pub fn check(&self) -> Result<(), TlsConfigError> {
-        let hub = match self {
-            Self::Listen(config) => &config.hub,
-            Self::Connect(config) => &config.hub,
-            Self::Socks(config) => &config.hub,
-            Self::Ssh(_, hub) | Self::SshConfig(_, hub) => hub,
-            Self::Rdp(config) => &config.listen.hub,
-            Self::Echo(config) => &config.hub,
-            Self::Fleet(config) => &config.hub,
-            Self::Login(_) => return Ok(()),
+        for hub in self.hubs() {
+            tls::client_config(hub.ca_file.as_deref(), None)?;
+        }
+        Ok(())
+    }
+
+    fn hubs(&self) -> Vec<&HubConfig> {
+        match self {
+            Self::Listen(config) => config.hubs.iter().map(|of| &of.hub).collect(),
+            Self::Rdp(config) => config.listen.hubs.iter().map(|of| &of.hub).collect(),
+            Self::Connect(config) => vec![&config.hub],
+            Self::Socks(config) => vec![&config.hub],
+            Self::Ssh(_, hub) | Self::SshConfig(_, hub) => vec![hub],
+            Self::Echo(config) => vec![&config.hub],
+            Self::Doctor(config) => vec![&config.hub],
+            Self::Fleet(config) => vec![&config.hub],
+            Self::Login(_) | Self::Status(_) => Vec::new(),
+        }
+    }
+
+    /// The files that it was read from, beside the configuration file.
+    fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.hubs().into_iter().flat_map(HubConfig::files)
+    }
+
+    /// What has to be the same as long as the program runs, and is not in `other`.
+    pub fn fixed_differing(&self, other: &Self) -> Vec<&'static str> {
+        let fixed = match (self, other) {
+            (Self::Listen(ours), Self::Listen(theirs)) => {
+                vec![("sample-output", ours.sample_output != theirs.sample_output)]
+            }
+            (Self::Socks(ours), Self::Socks(theirs)) => vec![
+                ("sample-output", ours.sample_output != theirs.sample_output),
+                ("module", ours.module != theirs.module),
+                ("socks.listen", ours.place != theirs.place),
+                ("suffix or socks.port", ours.names != theirs.names),
+                ("the hub", !ours.hub.is_same_hub(&theirs.hub)),
+            ],
+            _ => Vec::new(),
         };
-        tls::client_config(hub.ca_file.as_deref(), None).map(drop)
+        let differing = fixed.into_iter().filter(|(_, is_other)| *is_other);
+        differing.map(|(name, _)| name).collect()
     }
 }
 
@@ -250,6 +339,30 @@ pub enum ConfigError {
     /// A setting is wrong.
     #[error(transparent)]
     Setting(#[from] SettingError),
+    /// The hub has no connection string.
+    #[error(
+        "the hub {0} has no connection string: give connection-string-file in [hubs.{0}] of the configuration file"
+    )]
+    NoConnectionStringOf(HubName),
+    /// There is no such hub.
+    #[error("there is no hub {0}{known}", known = known(.1))]
+    NoSuchHub(HubName, Vec<HubName>),
+    /// There are several hubs, and one is needed.
+    #[error("there are several hubs: give --hub with one of {}", list(.0))]
+    SeveralHubs(Vec<HubName>),
+    /// Two forwards listen on the same place.
+    #[error("{second}: {place} is taken by {first}; give each forward a place of its own")]
+    SamePlace {
+        /// The place.
+        place: String,
+        /// Where the first one was given.
+        first: String,
+        /// Where the second one was given.
+        second: String,
+    },
+    /// The CA file cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsConfigError),
     /// No device anywhere.
     #[error(
         "no device: give DEVICE_ID behind the connection string, or set STREAMING_TARGET_DEVICE"
@@ -297,6 +410,19 @@ pub enum ConfigError {
     TooLongForSessions(StreamName),
 }
 
+fn list(names: &[HubName]) -> String {
+    let names: Vec<_> = names.iter().map(HubName::as_str).collect();
+    names.join(", ")
+}
+
+fn known(names: &[HubName]) -> String {
+    if names.is_empty() {
+        " in the configuration file: name it there in [hubs.NAME]".to_owned()
+    } else {
+        format!("; the configuration file has {}", list(names))
+    }
+}
+
 /// A hub that cannot be reached, for tests.
 #[cfg(test)]
 pub(crate) fn unreachable_hub() -> HubConfig {
@@ -312,6 +438,7 @@ pub(crate) fn unreachable_hub() -> HubConfig {
             connect: wait,
             response: wait,
         },
+        approval_wait: wait,
     }
 }
 

@@ -5,29 +5,35 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use common::admin::AdminListen;
 use common::identity::{DeviceId, StreamName};
 use common::net::proxy::{ProxyOptions, ProxySettings};
 use common::places;
 use common::secret::Secret;
 use common::settings::connection_string::{self, Found};
-use common::settings::{Environment, Setting, Sources};
+use common::settings::{self, Environment, Setting, Sources};
+use common::status::Place;
+use common::telemetry::LogFormat;
 use common::text_input;
 use tracing::level_filters::LevelFilter;
 
+use super::forwards::{self, Given, Places};
 use super::settings::Settings;
 use super::{
-    Config, ConfigError, ConnectConfig, ECHO_STREAM, EchoConfig, ListenConfig, LoginConfig,
-    by_name, fleet, keys,
+    Config, ConfigError, ConnectConfig, DoctorConfig, ECHO_STREAM, EchoConfig, LoginConfig,
+    by_name, fleet, hubs, keys,
 };
 use crate::cli::{Cli, Command, EchoArgs, Options};
 use crate::echo_plan::{EchoPlan, Payload};
-use crate::forward::{Forward, ForwardSpec};
 use crate::sample_output::SampleOutput;
 
 /// Messages of an echo test, the bytes in each, and the time between them, by default.
 const PINGS: u64 = 4;
 const PING_SIZE: usize = 64;
 const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long each step of an examination may take, by default.
+const EXAMINED: Duration = Duration::from_secs(10);
 
 /// The configuration file that counts when the command line and the environment name neither one
 /// nor a connection string: what `service-proxy login` has written.
@@ -37,7 +43,7 @@ pub fn default_file(cli: &Cli, environment: Environment<'_>) -> Option<PathBuf> 
         || options.connection_string.is_some()
         || options.connection_string_file.is_some()
         || cli.first.as_ref().is_some_and(connection_string::is_one)
-        || matches!(cli.command, Some(Command::Login(_)))
+        || matches!(cli.command, Some(Command::Login(_) | Command::Status(_)))
         || [keys::CONFIG, keys::CONNECTION_STRING]
             .iter()
             .flat_map(|key| key.variables)
@@ -61,11 +67,12 @@ pub fn sources<'a>(
     environment: Environment<'a>,
 ) -> Result<Sources<'a>, ConfigError> {
     let file = options.config.clone();
-    Ok(Sources::open(
+    Ok(Sources::open_with_tables(
         keys::CONFIG,
         file,
         environment,
         keys::IN_FILE,
+        &[keys::HUBS],
     )?)
 }
 
@@ -77,6 +84,36 @@ pub fn log_level(options: &Options, sources: &Sources<'_>) -> Result<LevelFilter
     Ok(sources.log_level(keys::LOG_LEVEL, options.log_level)?)
 }
 
+/// How a line of the log is written.
+///
+/// # Errors
+/// [`ConfigError::Setting`] when a layer says something that is no form.
+pub fn log_format(options: &Options, sources: &Sources<'_>) -> Result<LogFormat, ConfigError> {
+    Ok(sources.value(
+        keys::LOG_FORMAT,
+        options.log_format,
+        settings::choice,
+        LogFormat::Text,
+    )?)
+}
+
+/// Where the admin listener listens.
+///
+/// # Errors
+/// [`ConfigError::Setting`] when a layer says something that is no such place.
+pub fn admin(options: &Options, sources: &Sources<'_>) -> Result<AdminListen, ConfigError> {
+    Ok(sources.value(keys::ADMIN, options.admin, str::parse, AdminListen::Off)?)
+}
+
+/// Where the running program is asked for its status.
+///
+/// # Errors
+/// [`ConfigError::Setting`] when a layer says something that is no path.
+pub fn status_place(options: &Options, sources: &Sources<'_>) -> Result<Place, ConfigError> {
+    let given = options.status_socket.clone();
+    Ok(sources.value(keys::STATUS_SOCKET, given, str::parse, Place::Usual)?)
+}
+
 /// Decides everything. Reads the files that hold connection strings; blocks.
 ///
 /// # Errors
@@ -86,7 +123,7 @@ pub fn resolve(cli: Cli, sources: &Sources<'_>) -> Result<Config, ConfigError> {
         first,
         second,
         third,
-        options,
+        mut options,
         command,
     } = cli;
     if let Some(Command::Login(args)) = command {
@@ -103,7 +140,14 @@ pub fn resolve(cli: Cli, sources: &Sources<'_>) -> Result<Config, ConfigError> {
             proxy: ProxySettings::resolve(sources, keys::OF_PROXY, proxy_options.clone())?,
             proxy_options,
             args,
+            hub: options.hub,
+            ca_file: sources
+                .path(keys::CA_FILE, options.ca_file)?
+                .map(Setting::into_value),
         }));
+    }
+    if let Some(Command::Status(asked)) = command {
+        return Ok(Config::Status(asked));
     }
     let option = connection_string::of_options(
         (keys::CONNECTION_STRING, options.connection_string.as_ref()),
@@ -116,14 +160,41 @@ pub fn resolve(cli: Cli, sources: &Sources<'_>) -> Result<Config, ConfigError> {
         .map(|text| Secret::new(text_input::value(text.expose()).as_str()))
         .filter(|text| !text.expose().is_empty());
     let is_named = first.as_ref().is_some_and(connection_string::is_one);
-    let elsewhere = match option {
-        Some(found) => Some(found),
-        None if is_named => None,
+    let look = |sources: &Sources<'_>| match &option {
+        Some(found) => Ok(Some(found.clone())),
+        None if is_named => Ok(None),
         None => connection_string::of_sources(
             sources,
             keys::CONNECTION_STRING,
             keys::CONNECTION_STRING_FILE,
-        )?,
+        ),
+    };
+    let mut elsewhere = look(sources)?;
+    let names = hubs::names(sources)?;
+    let has_other = is_named || elsewhere.is_some();
+    // Without any argument that is about one hub, it is about all of them.
+    let is_of_all = command.is_none()
+        && options.hub.is_none()
+        && !names.is_empty()
+        && second.is_none()
+        && (first.is_none() || is_named);
+    let selected = if is_of_all {
+        None
+    } else {
+        hubs::select(options.hub.as_ref(), &names, has_other)?
+    };
+    let of_hub;
+    let sources = match &selected {
+        Some(name) => {
+            of_hub = hubs::sources_of(name, sources);
+            elsewhere = look(&of_hub)?;
+            if elsewhere.is_none() && !is_named {
+                return Err(ConfigError::NoConnectionStringOf(name.clone()));
+            }
+            options.hub = selected.clone();
+            &of_hub
+        }
+        None => sources,
     };
     // With no other source it can only be meant as the connection string.
     let (positional, words) = if is_named || elsewhere.is_none() {
@@ -138,6 +209,10 @@ pub fn resolve(cli: Cli, sources: &Sources<'_>) -> Result<Config, ConfigError> {
         return Err(ConfigError::BeforeCommand);
     }
     let found = elsewhere.or_else(|| positional.as_ref().map(Found::argument));
+    if is_of_all {
+        let unnamed = found.map(|found| Settings::resolve(options.clone(), Some(found), sources));
+        return hubs::listen_for_all(unnamed.transpose()?, &options, &names, sources);
+    }
     let settings = Settings::resolve(options, found, sources)?;
     match command {
         Some(command) => settings.command(command, sources),
@@ -148,7 +223,10 @@ pub fn resolve(cli: Cli, sources: &Sources<'_>) -> Result<Config, ConfigError> {
 impl Settings {
     fn command(self, command: Command, sources: &Sources<'_>) -> Result<Config, ConfigError> {
         match command {
-            Command::Listen { device, forwards } => self.listen(Some(device), forwards),
+            Command::Listen { device, forwards } => {
+                let forwards = forwards.into_iter().map(|spec| (spec, None)).collect();
+                self.listen_here(Some(device), forwards)
+            }
             Command::Connect {
                 device,
                 target,
@@ -177,16 +255,28 @@ impl Settings {
                 plan: plan(echo),
                 sample_output: SampleOutput::on_stdout(self.sample_output),
             })),
+            Command::Doctor(args) => Ok(Config::Doctor(Box::new(DoctorConfig {
+                identity: args.device.clone().map(|device| self.identity(device)),
+                target: args.target.clone(),
+                limit: args.timeout.map_or(EXAMINED, Duration::from_secs),
+                name: self.name,
+                hub: self.hub,
+                session: self.session,
+                args,
+            }))),
             Command::Socks(args) => by_name::socks(self, args, sources),
             Command::Ssh(args) => by_name::ssh(self, args),
             Command::SshConfig(args) => by_name::ssh_config(self, args, sources),
             Command::Rdp(args) => by_name::rdp(self, args),
             Command::Fleet(command) => fleet::of(self, command),
+            Command::Status(asked) => Ok(Config::Status(asked)),
             // It is decided before there are settings, which it needs none of.
             Command::Login(args) => Ok(Config::Login(LoginConfig {
                 args,
                 proxy: self.hub.proxy,
                 proxy_options: ProxyOptions::default(),
+                hub: None,
+                ca_file: self.hub.ca_file,
             })),
         }
     }
@@ -203,62 +293,27 @@ impl Settings {
         }
         let device = match device {
             Some(device) => Some(DeviceId::parse(device.trim())?),
-            None => sources
-                .setting(keys::DEVICE, None, |text| DeviceId::parse(text.trim()))?
-                .map(Setting::into_value),
+            None => forwards::device(sources)?,
         };
         let forwards = match port {
-            Some(port) => Ok(vec![port.trim().parse()?]),
-            None => forwards(sources),
+            Some(port) => Ok(vec![(port.trim().parse()?, None)]),
+            None => forwards::given(sources),
         };
         match forwards {
             Err(ConfigError::NoPort) if device.is_none() => Err(ConfigError::NoDevice),
-            forwards => self.listen(device, forwards?),
+            forwards => self.listen_here(device, forwards?),
         }
     }
 
-    /// `device` is that of the forwards that name none.
-    fn listen(
+    fn listen_here(
         self,
         device: Option<DeviceId>,
-        forwards: Vec<ForwardSpec>,
+        forwards: Vec<Given>,
     ) -> Result<Config, ConfigError> {
-        let forwards = forwards.into_iter().map(|spec| {
-            let device = spec.device.or_else(|| device.clone());
-            Ok::<_, ConfigError>(Forward {
-                identity: self.identity(device.ok_or(ConfigError::NoDevice)?),
-                local: spec.local,
-                name: match spec.target {
-                    Some(target) => self.usable(target)?,
-                    None => self.usable(self.default_stream()?)?,
-                },
-            })
-        });
-        Ok(Config::Listen(ListenConfig {
-            forwards: forwards.collect::<Result<_, _>>()?,
-            hub: self.hub,
-            session: self.session,
-            max_connections: self.max_connections,
-            sample_output: SampleOutput::on_stdout(self.sample_output),
-        }))
+        let name = self.name.clone();
+        let config = self.listen(name, device, forwards, &mut Places::default())?;
+        Ok(Config::Listen(config))
     }
-}
-
-/// The local port of the environment, or the local ports of the configuration file.
-fn forwards(sources: &Sources<'_>) -> Result<Vec<ForwardSpec>, ConfigError> {
-    if let Some(port) = sources.variable(keys::FORWARD)? {
-        let spec = port.read(|text| text.expose().trim().parse())?;
-        return Ok(vec![spec.into_value()]);
-    }
-    let forwards = sources.list(keys::FORWARD, Vec::new())?;
-    if forwards.is_empty() {
-        return Err(ConfigError::NoPort);
-    }
-    let forwards = forwards.into_iter().map(|forward| {
-        let spec = forward.read(|text| text.trim().parse::<ForwardSpec>())?;
-        Ok(spec.into_value())
-    });
-    forwards.collect()
 }
 
 /// The echo test that is asked for.

@@ -15,7 +15,8 @@ use common::wire::initiation::Timeouts;
 
 use super::connection::ServiceConnection;
 use super::{ConfigError, DEFAULT_STREAM, HubConfig, keys};
-use crate::cli::{Options, handshake_seconds};
+use crate::cli::{Options, handshake_seconds, wait_seconds};
+use crate::hub_name::HubName;
 use crate::limits;
 
 /// How long the hub waits for the device, each time, by default: both together are what it allows.
@@ -23,6 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The options of every command, decided.
 pub(super) struct Settings {
+    /// The name of the hub, if it has one.
+    pub(super) name: Option<HubName>,
     pub(super) hub: HubConfig,
     pub(super) module: Option<ModuleId>,
     /// How long the hub waits for an offline device, if a layer says so.
@@ -64,6 +67,7 @@ impl Settings {
                 settings::number(text, 1..=1_000_000)
             })?;
         Ok(Self {
+            name: options.hub,
             hub: HubConfig {
                 service: service(&found)?,
                 connection_file: found.file,
@@ -82,6 +86,9 @@ impl Settings {
                     connect: connect_timeout.unwrap_or(TIMEOUT),
                     response: response_timeout.map_or(TIMEOUT, Setting::into_value),
                 },
+                approval_wait: sources
+                    .setting(keys::APPROVAL_WAIT, options.approval_wait, wait_seconds)?
+                    .map_or(limits::APPROVAL_WAIT, Setting::into_value),
             },
             connect_timeout,
             connection,

@@ -29,9 +29,30 @@ pub(super) fn resolved(words: &[&str], variables: &[(&str, &str)]) -> Result<Con
     resolve(cli, &sources)
 }
 
-pub(super) fn listen(words: &[&str], variables: &[(&str, &str)]) -> ListenConfig {
+/// Listening for one hub.
+pub(super) struct Listen {
+    pub(super) hub: HubConfig,
+    pub(super) forwards: Vec<Forward>,
+    pub(super) session: SessionConfig,
+    pub(super) max_connections: usize,
+}
+
+impl From<ListenConfig> for Listen {
+    fn from(mut config: ListenConfig) -> Self {
+        let of = config.hubs.pop().unwrap();
+        assert!(config.hubs.is_empty());
+        Self {
+            hub: of.hub,
+            forwards: of.forwards,
+            session: config.session,
+            max_connections: config.max_connections,
+        }
+    }
+}
+
+pub(super) fn listen(words: &[&str], variables: &[(&str, &str)]) -> Listen {
     match resolved(words, variables).unwrap() {
-        Config::Listen(config) => config,
+        Config::Listen(config) => config.into(),
         other => panic!("{other:?}"),
     }
 }
@@ -246,7 +267,7 @@ fn streaming_hosts_by_option_then_environment() {
         ];
         let words = [&["listen", "D", "1"], words].concat();
         resolved(&words, &variables).map(|config| match config {
-            Config::Listen(config) => config.hub.streaming_hosts,
+            Config::Listen(config) => Listen::from(config).hub.streaming_hosts,
             other => panic!("{other:?}"),
         })
     };
@@ -417,7 +438,7 @@ fn the_example_can_be_used() {
         })
         .collect();
     let path = std::path::Path::new("example.toml");
-    common::settings::File::parse(path, &whole.join("\n"), keys::IN_FILE).unwrap();
+    common::settings::File::parse(path, &whole.join("\n"), keys::IN_FILE, &[keys::HUBS]).unwrap();
     for key in keys::IN_FILE {
         let name = key.name.rsplit('.').next().unwrap();
         let count = whole.iter().filter(|line| {

@@ -29,6 +29,14 @@ pub enum FleetError {
         #[source]
         source: CallError,
     },
+    /// Access was asked for, and is not granted.
+    #[error("request {id} is {state}")]
+    NotApproved {
+        /// The request.
+        id: String,
+        /// What has become of it.
+        state: String,
+    },
     /// The device was called and did not succeed.
     #[error("method {method} of {identity}: the device answered with status {status}")]
     MethodStatus {

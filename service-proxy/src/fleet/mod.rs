@@ -4,6 +4,7 @@
 //! Results go to standard output and wait for its reader, so that no row is lost; all else goes to
 //! standard error.
 
+mod approvals;
 mod devices;
 mod error;
 mod inventory;
@@ -81,6 +82,15 @@ impl Fleet {
                     connection,
                 } => self.inventory(args, &target, &connection, out).await,
                 Task::Monitor(args) => self.monitor(args, stop, out).await,
+                Task::Request {
+                    identity,
+                    args,
+                    wait,
+                } => {
+                    let target = args.target.clone();
+                    self.request(&identity, &target, args, wait, out).await
+                }
+                Task::Approvals(command) => self.approvals(command, out).await,
             }
         };
         tokio::pin!(work);

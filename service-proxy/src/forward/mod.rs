@@ -3,6 +3,7 @@
 
 mod place;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -51,6 +52,26 @@ pub enum Local {
     Port(Place),
     /// A Unix socket at this path.
     Socket(PathBuf),
+}
+
+impl Local {
+    /// Whether both cannot be listened on, as far as that can be told without asking the system.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Port(one), Self::Port(other)) => one.overlaps(other),
+            (Self::Socket(one), Self::Socket(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(place) => place.fmt(f),
+            Self::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// `[DEVICE/][BIND:]PORT[:TARGET]` or `[DEVICE/]PATH[:TARGET]` as given; device and target may be left

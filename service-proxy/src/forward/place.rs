@@ -75,6 +75,23 @@ impl Place {
         Ok((Self { bind, port }, rest))
     }
 
+    /// Whether both cannot be bound: the same port on addresses of which one is, or contains, the
+    /// other. What a name stands for is not known here.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        if self.port == 0 || self.port != other.port {
+            return false;
+        }
+        match (&self.bind, &other.bind) {
+            (Bind::Name(one), Bind::Name(other)) => one.eq_ignore_ascii_case(other),
+            (Bind::Name(_), _) | (_, Bind::Name(_)) => false,
+            (Bind::Loopback, Bind::Loopback) => true,
+            (Bind::Address(one), Bind::Address(other)) => covers(*one, *other),
+            (Bind::Loopback, Bind::Address(ip)) | (Bind::Address(ip), Bind::Loopback) => {
+                covers(*ip, Ipv4Addr::LOCALHOST.into()) || covers(*ip, Ipv6Addr::LOCALHOST.into())
+            }
+        }
+    }
+
     /// Binds the port on all its addresses; at least one. Dropping the future closes those that
     /// are bound.
     ///
@@ -133,6 +150,13 @@ impl Place {
         }
         Ok(listeners)
     }
+}
+
+/// Whether the addresses are the same, or one of them stands for all: for IPv6 with IPv4.
+fn covers(one: IpAddr, other: IpAddr) -> bool {
+    let is_all_of =
+        |all: IpAddr, of: IpAddr| all.is_unspecified() && (all.is_ipv6() || of.is_ipv4());
+    one == other || is_all_of(one, other) || is_all_of(other, one)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
@@ -216,6 +240,34 @@ mod tests {
         assert_eq!("localhost:9".parse::<Place>().unwrap().to_string(), "9");
         for bad in ["", "x", "1080:ssh", "0.0.0.0", "::1:5", "1080:"] {
             assert!(bad.parse::<Place>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_bound_together() {
+        let overlap = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|it| it.parse::<Place>().unwrap());
+            assert_eq!(one.overlaps(&other), other.overlaps(&one));
+            one.overlaps(&other)
+        };
+        for (one, other) in [
+            ("1", "1"),
+            ("1", "127.0.0.1:1"),
+            ("1", "[::1]:1"),
+            ("1", "0.0.0.0:1"),
+            ("10.0.0.1:1", "[::]:1"),
+            ("host:1", "HOST:1"),
+        ] {
+            assert!(overlap(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("0", "0"),
+            ("1", "2"),
+            ("1", "127.0.0.2:1"),
+            ("[::1]:1", "0.0.0.0:1"),
+            ("host:1", "1"),
+        ] {
+            assert!(!overlap(one, other), "{one} {other}");
         }
     }
 

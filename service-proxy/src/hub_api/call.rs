@@ -172,24 +172,27 @@ impl HubApi {
         let started = Instant::now();
         let mut backoff = Backoff::new(THROTTLE_SHORTEST, THROTTLE_LONGEST);
         loop {
-            let retry_after = match self.call_once(call).await {
-                Err(CallError::Hub(error))
-                    if error.verdict() == Verdict::AskPerson && self.token.reload().await =>
-                {
-                    return self.call_once(call).await;
+            let (why, retry_after) = match self.call_once(call).await {
+                Err(CallError::Hub(error)) if error.is_about_credential() => {
+                    return match self.another_credential().await? {
+                        true => self.call_once(call).await,
+                        false => Err(error.into()),
+                    };
                 }
-                Err(CallError::Hub(InitiateError::Throttled { retry_after })) => retry_after,
+                Err(CallError::Hub(InitiateError::Throttled { why, retry_after })) => {
+                    (why, retry_after)
+                }
                 result => return result,
             };
             let delay = retry_after.unwrap_or_default().max(backoff.next_delay());
             if started.elapsed() + delay >= limits::THROTTLED {
-                return Err(InitiateError::Throttled { retry_after }.into());
+                return Err(InitiateError::Throttled { why, retry_after }.into());
             }
             sleep(delay).await;
         }
     }
 
-    async fn call_once(&self, call: &Call<'_>) -> Result<Reply, CallError> {
+    pub(super) async fn call_once(&self, call: &Call<'_>) -> Result<Reply, CallError> {
         let answer = self.ask(call).await.map_err(|failure| match failure {
             Failure::Hub(error) => error.into(),
             Failure::Refused(refusal) => self.judge(refusal, call),
@@ -209,6 +212,7 @@ impl HubApi {
 
     /// Sends a call once; its answer is a success whose body was not read yet.
     pub(super) async fn ask(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+        self.ready().await.map_err(Failure::Hub)?;
         let authorization = self
             .authorization()
             .map_err(|_| Failure::Hub(InitiateError::BadToken))?;
@@ -280,6 +284,7 @@ impl HubApi {
             &Whom {
                 hub: &self.hub,
                 policy: &self.token.policy(),
+                token_path: self.token.path(),
                 token_expired: self.token.is_expired(),
                 identity: call.identity,
                 timeouts: call.timeouts,

@@ -17,16 +17,46 @@ const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation");
 #[derive(Debug)]
 pub struct Query<'a> {
     api: &'a HubApi,
-    body: String,
+    /// None: the list of what we may reach.
+    body: Option<String>,
     paging: Paging,
 }
 
 impl HubApi {
+    /// One request for one row of a query: whether we may ask at all. It is not tried again.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn examine_query(&self) -> Result<(), CallError> {
+        let body = json!({ "query": "SELECT deviceId FROM devices" }).to_string();
+        let call = Call {
+            body: Some(body),
+            headers: vec![(MAX_ITEM_COUNT, HeaderValue::from_static("1"))],
+            most: limits::PAGE,
+            ..Call::new(Method::POST, call::path("/devices/query", &[]))
+        };
+        match self.call_once(&call).await?.document {
+            Value::Array(_) => Ok(()),
+            _ => Err(CallError::Answer("an array of rows")),
+        }
+    }
+
     /// A query in IoT Hub's query language. Nothing is sent before its first page is read.
     pub fn query(&self, text: &str) -> Query<'_> {
         Query {
             api: self,
-            body: json!({ "query": text }).to_string(),
+            body: Some(json!({ "query": text }).to_string()),
+            paging: Paging::default(),
+        }
+    }
+
+    /// The devices to which we may open streams now, and their targets: for whom the hub's access file
+    /// governs, which may run no query. Of our own hub alone. Nothing is sent before its first page is
+    /// read.
+    pub fn reachable(&self) -> Query<'_> {
+        Query {
+            api: self,
+            body: None,
             paging: Paging::default(),
         }
     }
@@ -39,9 +69,12 @@ impl Query<'_> {
     /// # Errors
     /// [`CallError`]; the page can be asked for again.
     pub async fn next_page(&mut self) -> Result<Option<Vec<Value>>, CallError> {
-        let call = Call {
-            body: Some(self.body.clone()),
-            ..Call::new(Method::POST, call::path("/devices/query", &[]))
+        let call = match &self.body {
+            Some(body) => Call {
+                body: Some(body.clone()),
+                ..Call::new(Method::POST, call::path("/devices/query", &[]))
+            },
+            None => Call::new(Method::GET, call::path("/access/devices", &[])),
         };
         let Some(document) = self.paging.next(self.api, call).await? else {
             return Ok(None);

@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use common::identity::{DeviceIdentity, StreamName};
 use common::secret::Secret;
-use common::verdict::Verdict;
 use common::wire::initiation::{
     self, CONNECT_TIMEOUT, InitiationResult, RESPONSE_TIMEOUT, Timeouts,
 };
@@ -51,9 +50,10 @@ impl HubApi {
         timeouts: Timeouts,
     ) -> Result<Endpoint, InitiateError> {
         match self.initiate_once(identity, name, timeouts).await {
-            Err(error) if error.verdict() == Verdict::AskPerson && self.token.reload().await => {
-                self.initiate_once(identity, name, timeouts).await
-            }
+            Err(error) if error.is_about_credential() => match self.another_credential().await? {
+                true => self.initiate_once(identity, name, timeouts).await,
+                false => Err(error),
+            },
             result => result,
         }
     }
@@ -64,6 +64,7 @@ impl HubApi {
         name: &StreamName,
         timeouts: Timeouts,
     ) -> Result<Endpoint, InitiateError> {
+        self.ready().await?;
         let limit = timeouts.connect + timeouts.response + GRACE;
         let authorization = self.authorization().map_err(|_| InitiateError::BadToken)?;
         let request = self
@@ -95,6 +96,7 @@ impl HubApi {
             &Whom {
                 hub: &self.hub,
                 policy: &self.token.policy(),
+                token_path: self.token.path(),
                 token_expired: self.token.is_expired(),
                 identity: Some(identity),
                 timeouts,

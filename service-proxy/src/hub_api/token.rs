@@ -12,6 +12,10 @@ use common::report;
 use common::sas_token::{self, SasToken};
 use common::secret::Secret;
 use common::settings::connection_string;
+use common::wire::access::ISSUED;
+
+use super::issued::IssuedToken;
+use crate::oidc;
 
 /// The part of a token's life during which it is used.
 const USED: f64 = 0.8;
@@ -19,15 +23,32 @@ const USED: f64 = 0.8;
 /// Mints SAS tokens for the whole hub, and keeps each for most of its life.
 #[derive(Debug)]
 pub(super) struct TokenCache {
-    /// Where the connection string was read from.
-    file: Option<PathBuf>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    /// Where the connection string was read from.
+    file: Option<PathBuf>,
     service: ServiceConnectionString,
+    /// Whether there is something to renew it with.
+    is_renewable: bool,
+    /// Since when it is used, Unix seconds.
+    since: u64,
     last: Option<Minted>,
+}
+
+impl State {
+    fn new(service: &ServiceConnectionString, file: Option<PathBuf>) -> Self {
+        let login_file = file.as_deref().map(oidc::file_of);
+        Self {
+            is_renewable: login_file.is_some_and(|file| file.exists()),
+            since: clock::unix_now(),
+            service: service.clone(),
+            file,
+            last: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -40,11 +61,7 @@ struct Minted {
 impl TokenCache {
     pub(super) fn new(service: &ServiceConnectionString, file: Option<PathBuf>) -> Self {
         Self {
-            file,
-            state: Mutex::new(State {
-                service: service.clone(),
-                last: None,
-            }),
+            state: Mutex::new(State::new(service, file)),
         }
     }
 
@@ -56,7 +73,7 @@ impl TokenCache {
     /// there is another credential for the same hub now; what cannot be used is logged, and the
     /// old one stays. Dropping the future changes nothing.
     pub(super) async fn reload(&self) -> bool {
-        let Some(path) = self.file.clone() else {
+        let Some(path) = self.state().file.clone() else {
             return false;
         };
         let file = path.display().to_string();
@@ -87,15 +104,28 @@ impl TokenCache {
             );
             return false;
         }
-        tracing::info!(
-            policy = fresh.policy,
-            "read a changed connection string from {file}"
-        );
-        *state = State {
-            service: fresh,
-            last: None,
-        };
+        // A login is renewed many times a day.
+        if fresh.policy.starts_with(ISSUED) {
+            tracing::debug!("read a renewed token from {file}");
+        } else {
+            tracing::info!(
+                policy = fresh.policy,
+                "read a changed connection string from {file}"
+            );
+        }
+        let path = state.file.take();
+        *state = State::new(&fresh, path);
         true
+    }
+
+    /// From now on tokens are those of this connection string, which was read from `file`.
+    pub(super) fn follow(&self, service: &ServiceConnectionString, file: Option<PathBuf>) {
+        let mut state = self.state();
+        if state.service != *service {
+            *state = State::new(service, file);
+        } else {
+            state.file = file;
+        }
     }
 
     /// A token that is good for a while.
@@ -110,16 +140,41 @@ impl TokenCache {
 
     /// Whether the connection string brought a ready-made token whose time is over.
     pub(super) fn is_expired(&self) -> bool {
+        self.ready_made()
+            .is_some_and(|token| token.expiry() <= clock::unix_now())
+    }
+
+    /// The token, if it was issued by name and can be renewed.
+    pub(super) fn issued(&self) -> Option<IssuedToken> {
+        let expires = self.ready_made()?.expiry();
+        let state = self.state();
+        let is_issued = state.service.policy.starts_with(ISSUED);
+        let file = state
+            .file
+            .as_ref()
+            .filter(|_| is_issued && state.is_renewable)?;
+        let id = state.service.policy.clone();
+        Some(IssuedToken::new(id, file.clone(), expires, state.since))
+    }
+
+    /// What a ready-made token is for, if that is not the whole hub.
+    pub(super) fn path(&self) -> Option<String> {
+        let token = self.ready_made()?;
+        Some(token.path())
+            .filter(|path| !path.is_empty())
+            .map(str::to_owned)
+    }
+
+    fn ready_made(&self) -> Option<SasToken> {
         match &self.state().service.credential {
-            ServiceCredential::Key(_) => false,
-            ServiceCredential::Token(token) => SasToken::parse(token.expose())
-                .is_ok_and(|token| token.expiry() <= clock::unix_now()),
+            ServiceCredential::Key(_) => None,
+            ServiceCredential::Token(token) => SasToken::parse(token.expose()).ok(),
         }
     }
 
     fn at(&self, now: u64) -> Secret {
         let mut state = self.state();
-        let State { service, last } = &mut *state;
+        let State { service, last, .. } = &mut *state;
         let key = match &service.credential {
             ServiceCredential::Token(token) => return token.clone(),
             ServiceCredential::Key(key) => key,

@@ -2,7 +2,6 @@
 //! document (`docs/protocol.md`, "Twins").
 
 use common::identity::DeviceIdentity;
-use common::verdict::Verdict;
 use common::wire::initiation::encode_segment;
 use common::wire::twin::{self, SessionReport};
 use http::{HeaderValue, Method, header};
@@ -60,7 +59,7 @@ impl HubApi {
     async fn twin(&self, identity: &DeviceIdentity) -> Result<Value, TwinError> {
         match self.twin_once(identity).await {
             Err(TwinError::Hub(error))
-                if error.verdict() == Verdict::AskPerson && self.token.reload().await =>
+                if error.is_about_credential() && self.another_credential().await? =>
             {
                 self.twin_once(identity).await
             }
@@ -92,6 +91,19 @@ impl HubApi {
     /// [`CallError`].
     pub async fn read_twin(&self, identity: &DeviceIdentity) -> Result<Value, CallError> {
         self.twin_call(Method::GET, identity, None).await
+    }
+
+    /// The same with one request: what the hub says to it is not tried again.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn examine_twin(&self, identity: &DeviceIdentity) -> Result<Value, CallError> {
+        let call = Call {
+            identity: Some(identity),
+            most: limits::TWIN_DOCUMENT,
+            ..Call::new(Method::GET, call::path(&twin_path(identity), &[]))
+        };
+        Ok(self.call_once(&call).await?.document)
     }
 
     /// Merges a patch of tags and desired properties into a twin, and returns the whole new one.

@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use common::backoff::Backoff;
 use common::descriptors;
+use common::permits::{Permit, Permits};
+use common::retirement;
 use common::session_mode::SessionMode;
 use common::tunnel::LocalSocket;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::counts::counts;
 use crate::tunnel::Peer;
 
 /// A listening socket.
@@ -65,23 +68,63 @@ impl Client for tokio::net::UnixStream {
 /// What the accept loops of a program share.
 #[derive(Debug, Clone)]
 pub(super) struct Room {
-    permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
     /// The loops and the connections.
     pub(super) tasks: TaskTracker,
     /// Cancelled, loops and connections end.
     pub(super) stop: CancellationToken,
+    /// How many connections are open.
+    open: Arc<watch::Sender<usize>>,
+}
+
+/// Counts one connection as long as it is not dropped.
+struct Counted(Arc<watch::Sender<usize>>);
+
+impl Counted {
+    fn new(open: &Arc<watch::Sender<usize>>) -> Self {
+        open.send_modify(|open| *open += 1);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
 }
 
 impl Room {
     /// For as many connections as are wanted and possible. In a session each is one socket; in a
     /// plain stream it is another for the leg, and one for the request that opens that.
     pub(super) fn new(wanted: usize, mode: SessionMode, stop: CancellationToken) -> Self {
-        let each = if mode == SessionMode::Always { 1 } else { 3 };
-        let most = descriptors::room(wanted.min(Semaphore::MAX_PERMITS), each, 1);
         Self {
-            permits: Arc::new(Semaphore::new(most)),
+            permits: Permits::new(most(wanted, mode)),
             tasks: TaskTracker::new(),
             stop,
+            open: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    /// Waits until the room is stopped, or retired (SIGUSR1) and empty; it is stopped then. May be
+    /// dropped.
+    pub(super) async fn ended(&self) {
+        let open = self.open.subscribe();
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = retirement::wait(open.clone(), || *open.borrow()) => self.stop.cancel(),
+        }
+    }
+
+    /// From now on it is for so many. No connection is ended for that.
+    pub(super) fn set_most(&self, wanted: usize, mode: SessionMode) {
+        self.permits.set(most(wanted, mode));
+    }
+
+    /// The same room, for loops that end when `stop` is cancelled.
+    pub(super) fn until(&self, stop: &CancellationToken) -> Self {
+        Self {
+            stop: stop.clone(),
+            ..self.clone()
         }
     }
 
@@ -103,9 +146,10 @@ impl Room {
                 Ok((permit, (socket, peer))) => {
                     backoff.reset();
                     let serving = serve(socket, peer);
+                    let counted = (Counted::new(&self.open), counts().connection());
                     self.tasks.spawn(async move {
                         serving.await;
-                        drop(permit);
+                        drop((permit, counted));
                     });
                 }
                 Err(error) => {
@@ -121,23 +165,23 @@ impl Room {
     }
 
     /// Permit first: what there is no room for waits in the system's queue.
-    async fn next<A: Accepting>(
-        &self,
-        socket: &A,
-    ) -> io::Result<(OwnedSemaphorePermit, (A::Socket, Peer))> {
-        let permits = || Arc::clone(&self.permits);
-        let permit = match permits().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
+    async fn next<A: Accepting>(&self, socket: &A) -> io::Result<(Permit, (A::Socket, Peer))> {
+        let permit = match self.permits.try_acquire() {
+            Some(permit) => permit,
+            None => {
                 tracing::warn!(
                     "as many connections are open as --max-connections allows; more wait"
                 );
-                // Only a closed semaphore refuses, and this one is never closed.
-                permits().acquire_owned().await.map_err(io::Error::other)?
+                self.permits.acquire().await
             }
         };
         Ok((permit, socket.next().await?))
     }
+}
+
+fn most(wanted: usize, mode: SessionMode) -> usize {
+    let each = if mode == SessionMode::Always { 1 } else { 3 };
+    descriptors::room(wanted, each, 1)
 }
 
 #[cfg(test)]

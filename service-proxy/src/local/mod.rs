@@ -2,7 +2,9 @@
 //! standard input and output.
 
 mod accept;
+mod bound;
 pub mod listener;
+pub mod running;
 pub mod socks;
 pub mod stdio;
 #[cfg(unix)]

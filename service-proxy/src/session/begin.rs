@@ -44,7 +44,7 @@ const ATTEMPTS: u32 = 3;
 
 /// Begins a session on its first stream, or finds what becomes of its connections instead.
 pub(super) async fn begin(shared: &Shared, name: &StreamName) -> Result<Begun, Phase> {
-    let is_auto = shared.config.mode == SessionMode::Auto;
+    let is_auto = shared.config().mode == SessionMode::Auto;
     let identity = &shared.identity;
     let about = |stream: Option<StreamId>| About::stream(stream.as_ref(), name).of(identity);
     if is_auto
@@ -179,7 +179,7 @@ async fn greet(shared: &Shared, stream_name: &StreamName) -> Result<Greeted, Fai
     let (id, secret) = (SessionId::random(), ResumeSecret::random());
     let greeting = async {
         let greeting = exchange.greeting(limits::SESSION_HANDSHAKE).await?;
-        exchange.hello(id, &secret, shared.config.grace).await?;
+        exchange.hello(id, &secret, shared.config().grace).await?;
         Ok(greeting)
     };
     match greeting.await {

@@ -16,6 +16,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 use super::begin::{Carrier, begin};
 use super::resume::{Failed, Resume, ResumeError};
 use super::{Phase, Shared};
+use crate::counts::{SessionEvent, counts};
 use crate::limits;
 
 /// Delays between attempts that failed.
@@ -27,6 +28,8 @@ const LONG_ATTEMPT: Duration = Duration::from_secs(1);
 const STEADY: Duration = Duration::from_secs(5);
 /// So many rejects are no accident: the device-proxy there is another one.
 const REJECTS: u32 = 5;
+/// So often, a second apart, nobody waits for a session that is not begun yet: then it is given up.
+const UNWANTED_LOOKS: u32 = 3;
 /// How often it is checked whether a session is unused.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
 
@@ -35,6 +38,8 @@ pub(super) async fn keep(shared: Arc<Shared>, name: StreamName, phases: watch::S
     let begun = tokio::select! {
         begun = begin(&shared, &name) => begun,
         () = shared.stop.cancelled() => return,
+        // Whoever waits for an approver may leave before there is a decision.
+        () = unwanted(&phases) => return,
     };
     let begun = match begun {
         Ok(begun) => begun,
@@ -58,6 +63,7 @@ pub(super) async fn keep(shared: Arc<Shared>, name: StreamName, phases: watch::S
         backoff: Backoff::new(SHORTEST, LONGEST),
         progress: 0,
     };
+    let _present = counts().session();
     phases.send_replace(Phase::Up(begun.live));
     keeper.run(begun.carrier).await;
     phases.send_replace(Phase::Over);
@@ -74,6 +80,19 @@ enum Lost {
     Stopped,
     #[error("it ended in the meantime")]
     Over,
+}
+
+/// Ends when nobody has waited for the session for some seconds.
+async fn unwanted(phases: &watch::Sender<Phase>) {
+    let mut looks = 0;
+    while looks < UNWANTED_LOOKS {
+        sleep(Duration::from_secs(1)).await;
+        // One is kept for those that come.
+        looks = match phases.receiver_count() {
+            0 | 1 => looks + 1,
+            _ => 0,
+        };
+    }
 }
 
 struct Keeper<'a> {
@@ -107,6 +126,8 @@ impl Keeper<'_> {
                 "session interrupted: {}; connections wait, opening it again", report::chain(&end)
             );
             self.shared.room.keep_to_budget();
+            counts().session_event(SessionEvent::Interrupted);
+            let _interrupted = counts().interrupted();
             match self.open_again(lost, lasted).await {
                 Ok(next) => carrier = next,
                 Err(why) => {
@@ -117,6 +138,7 @@ impl Keeper<'_> {
                     };
                     self.live.reset(code, "");
                     if !matches!(why, Lost::Stopped | Lost::Over) {
+                        counts().session_event(SessionEvent::Lost);
                         log_about!(
                             audit warn,
                             self.about(None),
@@ -127,9 +149,11 @@ impl Keeper<'_> {
                     return;
                 }
             }
+            counts().session_event(SessionEvent::Resumed);
             let seconds = telemetry::seconds(lost.elapsed());
             log_about!(audit info, self.about(carrier.stream), seconds, "session resumed");
         }
+        counts().session_ended();
         let about = self.about(None);
         match self.live.over() {
             Some(Over::Ended) if self.shared.is_quiet => {}
@@ -185,7 +209,7 @@ impl Keeper<'_> {
     /// Opens streams until one carries the session again. The first attempt is made at
     /// once, unless the last stream `lasted` for moments only and carried no byte.
     async fn open_again(&mut self, lost: Instant, lasted: Duration) -> Result<Carrier, Lost> {
-        let grace = self.shared.config.grace;
+        let grace = self.shared.config().grace;
         let progress = self.live.progress();
         let mut delay = if progress > self.progress || lasted >= STEADY {
             self.backoff.reset();
@@ -222,6 +246,7 @@ impl Keeper<'_> {
                 () = over(&self.live, &mut turns) => return Err(Lost::Over),
             }
             let started = Instant::now();
+            self.live.figures().set_trouble("resuming");
             let attempt = tokio::select! {
                 attempt = self.resume.attempt(lost) => attempt,
                 // What hangs in TCP's retransmissions would miss the moment.
@@ -256,6 +281,7 @@ impl Keeper<'_> {
                 delay = SHORTEST;
             }
             let (about, why) = (self.about(stream), report::chain(&error));
+            self.live.figures().set_trouble(&why);
             if is_logged {
                 log_about!(debug, about, ?delay, "still interrupted: {why}");
             } else {

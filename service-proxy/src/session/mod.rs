@@ -75,6 +75,14 @@ impl RouteError {
         }
     }
 
+    /// Names it among a fixed set of reasons.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Stream(error) => error.failure.kind(),
+            Self::Session { .. } => "session",
+        }
+    }
+
     /// Whether the hub does not know the device.
     pub fn is_of_unknown_device(&self) -> bool {
         matches!(self, Self::Stream(error) if error.failure.is_unknown_device())
@@ -100,7 +108,7 @@ pub struct Sessions {
 struct Shared {
     opener: Arc<StreamOpener>,
     identity: DeviceIdentity,
-    config: SessionConfig,
+    config: Mutex<SessionConfig>,
     room: Arc<Room>,
     /// Only failures are logged: another program shows to a person what we print.
     is_quiet: bool,
@@ -127,7 +135,7 @@ impl Sessions {
         let shared = Arc::new(Shared {
             opener,
             identity,
-            config,
+            config: Mutex::new(config),
             room,
             is_quiet,
             support: SessionSupport::default(),
@@ -139,6 +147,11 @@ impl Sessions {
         Self { shared }
     }
 
+    /// From now on connections go as this says; those that are open stay as they are.
+    pub fn follow(&self, config: SessionConfig) {
+        *lock(&self.shared.config) = config;
+    }
+
     /// Whether there is no session, and none is being opened.
     pub fn are_none(&self) -> bool {
         self.shared.tasks.is_empty()
@@ -147,7 +160,7 @@ impl Sessions {
     /// Reads ahead of the first connection whether the device supports sessions, so that it does not
     /// wait for that.
     pub fn ask_ahead(&self) {
-        if self.shared.config.mode == SessionMode::Auto {
+        if self.shared.config().mode == SessionMode::Auto {
             let shared = Arc::clone(&self.shared);
             self.shared.tasks.spawn(async move {
                 tokio::select! {
@@ -166,7 +179,7 @@ impl Sessions {
     pub async fn route(&self, name: &StreamName) -> Result<Route, RouteError> {
         let shared = &self.shared;
         for _ in 0..ATTEMPTS {
-            if shared.config.mode == SessionMode::Never || shared.is_known_as_plain(name) {
+            if shared.config().mode == SessionMode::Never || shared.is_known_as_plain(name) {
                 return shared.open_plain(name).await;
             }
             let mut phases = shared.slot(name);
@@ -238,12 +251,16 @@ impl Drop for Sessions {
 }
 
 impl Shared {
+    fn config(&self) -> SessionConfig {
+        *lock(&self.config)
+    }
+
     fn slots(&self) -> MutexGuard<'_, HashMap<StreamName, watch::Receiver<Phase>>> {
         lock(&self.slots)
     }
 
     fn is_known_as_plain(&self, name: &StreamName) -> bool {
-        self.config.mode == SessionMode::Auto && self.support.is_plain(name)
+        self.config().mode == SessionMode::Auto && self.support.is_plain(name)
     }
 
     async fn open_plain(&self, name: &StreamName) -> Result<Route, RouteError> {

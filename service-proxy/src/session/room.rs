@@ -1,6 +1,7 @@
 //! What the sessions of a program share, whatever their devices: memory, and the budget of those that
 //! are interrupted.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
 
 use common::identity::StreamName;
@@ -10,26 +11,59 @@ use common::session::budget::{Budget, Detached};
 use common::session::memory::Memory;
 use common::session::{Code, SharedSession};
 use common::settings::session::SessionConfig;
+use common::status;
 use common::telemetry::About;
 
+use serde_json::Value;
+
 use super::{Phase, Shared};
+use crate::carried::Carried;
 
 /// What all sessions of the program share.
 pub struct Room {
     memory: Arc<Memory>,
+    carried: Arc<Carried>,
     all: Mutex<Vec<Weak<Shared>>>,
 }
 
 /// A session, and the device and target that it is with.
 type Held = (Arc<Shared>, StreamName, SharedSession);
 
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Room")
+    }
+}
+
 impl Room {
     /// For as much memory as is configured.
     pub fn new(config: &SessionConfig) -> Arc<Self> {
         Arc::new(Self {
             memory: Memory::new(config.memory),
+            carried: Arc::default(),
             all: Mutex::default(),
         })
+    }
+
+    /// From now on there is as much memory as this says.
+    pub fn follow(&self, config: &SessionConfig) {
+        self.memory.set_limit(config.memory);
+    }
+
+    /// What is open, in sessions and in streams of its own.
+    pub fn carried(&self) -> &Arc<Carried> {
+        &self.carried
+    }
+
+    /// All sessions, for the status document.
+    pub fn status(&self) -> Vec<Value> {
+        let mut held = self.held();
+        held.sort_by_key(|(_, _, live)| live.figures().began());
+        let session = |(shared, name, live): &Held| {
+            let device = shared.identity.to_string();
+            status::session(live, Some(&device), name.as_str())
+        };
+        held.iter().map(session).collect()
     }
 
     /// The memory of all sessions.

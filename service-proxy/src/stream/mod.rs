@@ -1,12 +1,16 @@
 //! Opening one stream: initiate it at the hub, wait when the hub throttles, open our leg
 //! at the streaming endpoint; and one log line when that takes long.
 
+mod approval;
 mod progress;
 mod throttle;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use common::identity::{DeviceIdentity, StreamId, StreamName};
+use common::locks::lock;
 use common::log_about;
 use common::net::{ConnectError, Dialer, Leg, LegOpener};
 use common::session::handshake::HandshakeError;
@@ -18,8 +22,10 @@ use common::wire::initiation::Timeouts;
 use tokio::time::sleep;
 
 use crate::config::HubConfig;
-use crate::hub_api::{HubApi, InitiateError};
+use crate::counts::counts;
+use crate::hub_api::{HubApi, InitiateError, because};
 use crate::sample_output::SampleOutput;
+use approval::wait_for_approval;
 use progress::{Progress, Step};
 use throttle::retry_throttled;
 
@@ -68,11 +74,25 @@ pub enum StreamFailure {
     Initiate(#[from] InitiateError),
     /// The hub throttled for as long as was to be waited.
     #[error(
-        "the hub throttled it (429) for {} s; try again later, or open fewer streams at once",
+        "the hub throttled it (429{}) for {} s; try again later, or open fewer streams at once",
+        because(.why),
         waited.as_secs()
     )]
     Throttled {
+        /// What the hub says about it: which limit it is.
+        why: Option<String>,
         /// How long it was tried.
+        waited: Duration,
+    },
+    /// Nobody has approved it for as long as was to be waited.
+    #[error(
+        "nobody has approved request {id} within {} s; it may still be approved, try again then, or wait longer with --approval-wait",
+        waited.as_secs()
+    )]
+    Unapproved {
+        /// The request.
+        id: String,
+        /// How long it was waited.
         waited: Duration,
     },
     /// The stream is open, but no session could be begun on it.
@@ -93,9 +113,22 @@ impl StreamFailure {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Initiate(error) => error.verdict(),
-            Self::Throttled { .. } | Self::Session(_) | Self::Place(_) | Self::Endpoint(_) => {
-                Verdict::Retry
-            }
+            Self::Throttled { .. }
+            | Self::Unapproved { .. }
+            | Self::Session(_)
+            | Self::Place(_)
+            | Self::Endpoint(_) => Verdict::Retry,
+        }
+    }
+
+    /// Names it among a fixed set of reasons.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Initiate(error) => error.kind(),
+            Self::Throttled { .. } => "throttled",
+            Self::Unapproved { .. } => "unapproved",
+            Self::Session(_) => "session",
+            Self::Place(_) | Self::Endpoint(_) => "endpoint",
         }
     }
 
@@ -126,10 +159,28 @@ impl StreamFailure {
 pub struct StreamOpener {
     api: HubApi,
     legs: LegOpener,
-    timeouts: Timeouts,
     sample_output: SampleOutput,
+    settings: Mutex<Settings>,
+}
+
+/// What may change while the program runs.
+#[derive(Debug, Clone)]
+struct Settings {
+    timeouts: Timeouts,
+    /// How long an approver is waited for.
+    approval_wait: Duration,
     /// Where streams may lead instead of what the hub's name allows.
     streaming_hosts: Option<Patterns>,
+}
+
+impl Settings {
+    fn of(hub: &HubConfig) -> Self {
+        Self {
+            timeouts: hub.timeouts,
+            approval_wait: hub.approval_wait,
+            streaming_hosts: hub.streaming_hosts.clone(),
+        }
+    }
 }
 
 impl StreamOpener {
@@ -142,10 +193,23 @@ impl StreamOpener {
         Ok(Self {
             api: HubApi::new(&hub.service, hub.connection_file.clone(), &dialer),
             legs: LegOpener::new(dialer),
-            timeouts: hub.timeouts,
             sample_output,
-            streaming_hosts: hub.streaming_hosts.clone(),
+            settings: Mutex::new(Settings::of(hub)),
         })
+    }
+
+    /// From now on the same hub is used as this configuration says, and reached as `dialer` does it,
+    /// if there is one. What is open stays open.
+    pub fn follow(&self, hub: &HubConfig, dialer: Option<&Dialer>) {
+        *lock(&self.settings) = Settings::of(hub);
+        self.api.follow(&hub.service, hub.connection_file.clone());
+        if let Some(dialer) = dialer {
+            self.dialer().follow(dialer);
+        }
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        lock(&self.settings)
     }
 
     /// The hub's service API.
@@ -173,7 +237,8 @@ impl StreamOpener {
         identity: &DeviceIdentity,
         name: &StreamName,
     ) -> Result<OpenStream, StreamError> {
-        self.open_within(identity, name, self.timeouts).await
+        let timeouts = self.settings().timeouts;
+        self.open_within(identity, name, timeouts).await
     }
 
     /// The same with time limits of its own. Dropping the future gives the stream up.
@@ -202,6 +267,7 @@ impl StreamOpener {
                 opening.await
             }
         };
+        counts().stream(opened.is_ok());
         let id = step.get().stream();
         match opened {
             Ok(leg) => Ok(OpenStream { id, leg }),
@@ -222,14 +288,18 @@ impl StreamOpener {
         step: &Progress,
     ) -> Result<ServiceLeg, StreamFailure> {
         let patience = timeouts.connect + timeouts.response;
+        let has_waited = AtomicBool::new(false);
         let attempt = || {
-            step.set(Step::Answer);
+            if !has_waited.load(Ordering::Relaxed) {
+                step.set(Step::Answer);
+            }
             self.api.initiate(identity, name, timeouts)
         };
-        let throttled = |delay: Duration, first: bool| {
+        let throttled = |why: &Option<String>, delay: Duration, first: bool| {
             step.set(Step::Throttled);
             let again = format!(
-                "stream to {identity} ({name}): the hub throttles (429); trying again in {:.1} s, for {} s at most",
+                "stream to {identity} ({name}): the hub throttles (429{}); trying again in {:.1} s, for {} s at most",
+                because(why),
                 delay.as_secs_f32(),
                 patience.as_secs_f32(),
             );
@@ -241,7 +311,24 @@ impl StreamOpener {
                 log_about!(debug, about, "{again}");
             }
         };
-        let asking = retry_throttled(patience, attempt, throttled);
+        let wait = self.settings().approval_wait;
+        let asking = wait_for_approval(
+            wait,
+            || retry_throttled(patience, attempt, throttled),
+            |id, first| {
+                step.set(Step::Approval);
+                has_waited.store(true, Ordering::Relaxed);
+                // One line a stream, for a person who waits for it.
+                if first {
+                    log_about!(
+                        warn,
+                        About::stream(None, name).of(identity),
+                        "stream to {identity} ({name}): request {id} waits for somebody to approve it, for up to {} s",
+                        wait.as_secs()
+                    );
+                }
+            },
+        );
         let dialling = self.legs.dial_ahead();
         tokio::pin!(asking, dialling);
         // Dialling the endpoint does not wait for the device, nor the device for it.
@@ -257,8 +344,13 @@ impl StreamOpener {
             self.sample_output.response(name, false);
         }
         let accepted = accepted?;
+        // What was dialled so long ago may have been closed since.
+        if has_waited.load(Ordering::Relaxed) && ahead.is_some() {
+            ahead = Some(None);
+        }
         step.set(Step::Endpoint(StreamId::of_url(&accepted.url)));
-        let endpoint = StreamingHosts::new([self.api.hub()], self.streaming_hosts.as_ref())
+        let streaming_hosts = self.settings().streaming_hosts.clone();
+        let endpoint = StreamingHosts::new([self.api.hub()], streaming_hosts.as_ref())
             .check(&accepted.url)
             .map_err(StreamFailure::Place)?;
         self.sample_output.response(name, true);

@@ -34,6 +34,8 @@ pub(super) enum Step {
     Answer,
     /// The hub's leave to ask again.
     Throttled,
+    /// Somebody who approves it.
+    Approval,
     /// Our leg of the stream with this id.
     Endpoint(Option<StreamId>),
 }
@@ -43,7 +45,7 @@ impl Step {
     pub(super) fn stream(self) -> Option<StreamId> {
         match self {
             Self::Endpoint(id) => id,
-            Self::Answer | Self::Throttled => None,
+            Self::Answer | Self::Throttled | Self::Approval => None,
         }
     }
 
@@ -59,6 +61,7 @@ impl Step {
                 "the hub, which throttles, up to {} s",
                 (timeouts.connect + timeouts.response).as_secs_f32()
             ),
+            Self::Approval => "somebody to approve it".to_owned(),
             Self::Endpoint(_) => format!(
                 "the streaming endpoint, up to {} s",
                 2 * limits::DIAL.as_secs()

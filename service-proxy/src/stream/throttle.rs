@@ -13,12 +13,12 @@ const THROTTLE_SHORTEST: Duration = Duration::from_millis(500);
 const THROTTLE_LONGEST: Duration = Duration::from_secs(8);
 
 /// Tries again while the hub throttles, after the time that it names or a jittered delay, as long
-/// as the waits add up to less than `patience`. `throttled` is called before each wait, and whether
-/// it is the first.
+/// as the waits add up to less than `patience`. `throttled` is called before each wait with the
+/// hub's reason, and whether it is the first.
 pub(super) async fn retry_throttled<F>(
     patience: Duration,
     mut attempt: impl FnMut() -> F,
-    mut throttled: impl FnMut(Duration, bool),
+    mut throttled: impl FnMut(&Option<String>, Duration, bool),
 ) -> Result<Endpoint, StreamFailure>
 where
     F: Future<Output = Result<Endpoint, InitiateError>>,
@@ -27,18 +27,19 @@ where
     let mut backoff = Backoff::new(THROTTLE_SHORTEST, THROTTLE_LONGEST);
     let mut first = true;
     loop {
-        let retry_after = match attempt().await {
-            Err(InitiateError::Throttled { retry_after }) => retry_after,
+        let (why, retry_after) = match attempt().await {
+            Err(InitiateError::Throttled { why, retry_after }) => (why, retry_after),
             result => return Ok(result?),
         };
         // Never a hot loop, even when the hub says zero.
         let delay = retry_after.unwrap_or_default().max(backoff.next_delay());
         if started.elapsed() + delay >= patience {
             return Err(StreamFailure::Throttled {
+                why,
                 waited: started.elapsed(),
             });
         }
-        throttled(delay, first);
+        throttled(&why, delay, first);
         first = false;
         sleep(delay).await;
     }
@@ -61,6 +62,7 @@ mod tests {
 
     fn busy(seconds: Option<u64>) -> Result<Endpoint, InitiateError> {
         Err(InitiateError::Throttled {
+            why: None,
             retry_after: seconds.map(Duration::from_secs),
         })
     }
@@ -73,7 +75,7 @@ mod tests {
         let result = retry_throttled(
             Duration::from_secs(60),
             || ready(answers.pop().unwrap()),
-            |delay, first| waits.push((delay.as_secs(), first)),
+            |_, delay, first| waits.push((delay.as_secs(), first)),
         )
         .await;
         assert!(result.is_ok());
@@ -91,7 +93,7 @@ mod tests {
                 attempts += 1;
                 ready(busy(None))
             },
-            |_, _| {},
+            |_, _, _| {},
         )
         .await;
         let error = result.unwrap_err();
@@ -109,7 +111,7 @@ mod tests {
                 attempts += 1;
                 ready(Err(InitiateError::Rejected))
             },
-            |_, _| {},
+            |_, _, _| {},
         )
         .await;
         assert!(result.is_err());
@@ -118,7 +120,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_patience_nothing_is_tried_again() {
-        let result = retry_throttled(Duration::ZERO, || ready(busy(Some(0))), |_, _| {}).await;
+        let result = retry_throttled(Duration::ZERO, || ready(busy(Some(0))), |_, _, _| {}).await;
         assert!(matches!(result, Err(StreamFailure::Throttled { .. })));
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use common::identity::DeviceIdentity;
@@ -34,7 +35,7 @@ pub struct TooManyDevices(usize);
 /// The tunnels to the devices of a hub.
 pub struct Devices {
     opener: Arc<StreamOpener>,
-    session: SessionConfig,
+    session: Mutex<SessionConfig>,
     room: Arc<Room>,
     is_quiet: bool,
     most: usize,
@@ -76,13 +77,18 @@ impl Devices {
         let opener = StreamOpener::new(hub, sample_output)?;
         Ok(Self {
             opener: Arc::new(opener),
-            session,
             room: Room::new(&session),
+            session: Mutex::new(session),
             is_quiet,
             most: limits::DEVICES,
             table: Mutex::default(),
             ending: TaskTracker::new(),
         })
+    }
+
+    /// What the sessions with all devices share.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     /// The hub's service API.
@@ -111,7 +117,7 @@ impl Devices {
         let tunnels = Arc::new(Tunnels::new(
             Arc::clone(&self.opener),
             identity.clone(),
-            self.session,
+            *lock(&self.session),
             Arc::clone(&self.room),
             self.is_quiet,
         ));
@@ -121,6 +127,42 @@ impl Devices {
         };
         table.insert(identity.clone(), entry);
         Ok(tunnels)
+    }
+
+    /// From now on the hub is reached as `now` says, and no longer as `before`; sessions and
+    /// connections stay. `files` have other contents than before. Reads the CA file; blocks for a
+    /// moment.
+    ///
+    /// # Errors
+    /// [`SetupError`] names the file at fault; then only `session` is taken over.
+    pub fn follow(
+        &self,
+        before: &HubConfig,
+        now: &HubConfig,
+        session: SessionConfig,
+        files: &[PathBuf],
+    ) -> Result<(), SetupError> {
+        *lock(&self.session) = session;
+        self.room.follow(&session);
+        for entry in lock(&self.table).values() {
+            entry.tunnels.sessions().follow(session);
+        }
+        let is_changed =
+            |file: &Option<PathBuf>| file.as_ref().is_some_and(|it| files.contains(it));
+        let is_dialled_anew =
+            before.ca_file != now.ca_file || before.proxy != now.proxy || is_changed(&now.ca_file);
+        let dialer = is_dialled_anew.then(|| now.dialer()).transpose()?;
+        self.opener.follow(now, dialer.as_ref());
+        Ok(())
+    }
+
+    /// Ends the sessions with a device to which nothing leads any more.
+    pub fn forget(&self, identity: &DeviceIdentity) {
+        let entry = lock(&self.table).remove(identity);
+        if let Some(Entry { tunnels, .. }) = entry {
+            self.ending
+                .spawn(async move { tunnels.sessions().shut_down().await });
+        }
     }
 
     /// Forgets devices that are not used, for as long as the future is polled. May be dropped.

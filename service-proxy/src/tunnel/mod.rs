@@ -16,11 +16,13 @@ use common::session::{
 };
 use common::settings::session::SessionConfig;
 use common::telemetry::About;
-use common::tunnel::{LocalSocket, Traffic, pump, stopped};
+use common::tunnel::{LocalSocket, pump, stopped};
 use common::{limits, log_about};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::carried::{Carried, StreamOf};
+use crate::counts::counts;
 use crate::sample_output::SampleOutput;
 use crate::session::{Room, Route, RouteError, Sessions};
 use crate::stream::{OpenStream, StreamOpener};
@@ -35,6 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Tunnels {
     sessions: Sessions,
     identity: DeviceIdentity,
+    carried: Arc<Carried>,
     sample_output: SampleOutput,
     is_quiet: bool,
 }
@@ -57,6 +60,7 @@ impl Tunnels {
     ) -> Self {
         Self {
             sample_output: opener.sample_output(),
+            carried: Arc::clone(room.carried()),
             sessions: Sessions::new(opener, identity.clone(), session, room, is_quiet),
             identity,
             is_quiet,
@@ -79,6 +83,7 @@ impl Tunnels {
             tunnels: self,
             name,
             peer,
+            begun: Instant::now(),
         }
     }
 }
@@ -110,6 +115,8 @@ pub struct Tunnel<'a> {
     tunnels: &'a Tunnels,
     name: &'a StreamName,
     peer: Peer,
+    /// When it was asked for.
+    begun: Instant,
 }
 
 /// In what a tunnel's bytes travel, as far as it is known.
@@ -179,8 +186,16 @@ impl Tunnel<'_> {
     ) -> Outcome {
         let (live, connection) = new.into_parts();
         let session = live.id();
-        let traffic = Traffic::default();
-        let mut running = RunningConnection::new(&live, connection, local, &traffic);
+        let carrying = self.tunnels.carried.begin(None);
+        let traffic = carrying.traffic();
+        let _counted = counts().carry(traffic);
+        let begun = Instant::now();
+        let cut = || Outcome::Cut {
+            session,
+            connection,
+            carried: (traffic.sent(), traffic.received(), begun.elapsed()),
+        };
+        let mut running = RunningConnection::new(&live, connection, local, traffic);
         let is_opened = tokio::select! {
             biased;
             is_opened = running.opened() => is_opened,
@@ -188,9 +203,10 @@ impl Tunnel<'_> {
             () = self.interrupted(&live) => {
                 return Outcome::NotOpened { session, connection, why: NotOpened::Interrupted };
             }
-            () = stop.cancelled() => return Outcome::Stopped,
+            () = stop.cancelled() => return cut(),
         };
         if is_opened {
+            counts().tunnel_opened(true, self.begun.elapsed());
             self.log_opened(Way {
                 session: Some(session),
                 connection: Some(connection),
@@ -200,7 +216,7 @@ impl Tunnel<'_> {
         let outcome = tokio::select! {
             biased;
             outcome = running.run() => outcome,
-            () = stop.cancelled() => return Outcome::Stopped,
+            () = stop.cancelled() => return cut(),
         };
         match outcome.end {
             end @ ConnectionEnd::Refused { .. } => Outcome::NotOpened {
@@ -246,17 +262,24 @@ impl Tunnel<'_> {
         local: L,
         stop: &CancellationToken,
     ) -> Outcome {
+        counts().tunnel_opened(false, self.begun.elapsed());
         self.log_opened(Way {
             stream: id,
             ..Way::default()
         });
         let sample_output = self.tunnels.sample_output;
         sample_output.starting();
-        let traffic = Traffic::default();
+        let carrying = self.tunnels.carried.begin(Some(StreamOf {
+            id: id.map(|id| id.to_string()),
+            device: self.tunnels.identity.to_string(),
+            target: self.name.to_string(),
+        }));
+        let traffic = carrying.traffic();
+        let _counted = counts().carry(traffic);
         let outcome = tokio::select! {
             biased;
-            outcome = pump(local, leg, &traffic, stopped(stop)) => outcome,
-            never = sample_output.count(&traffic) => match never {},
+            outcome = pump(local, leg, traffic, stopped(stop)) => outcome,
+            never = sample_output.count(traffic) => match never {},
         };
         sample_output.done();
         Outcome::InStream {

@@ -8,6 +8,7 @@ use common::{limits, log_about, report, telemetry, tunnel};
 use tracing::Level;
 
 use super::{Tunnel, Way};
+use crate::counts::counts;
 use crate::session::RouteError;
 
 /// What became of a local connection.
@@ -42,8 +43,17 @@ pub enum Outcome {
         /// How far, and how it ended.
         outcome: tunnel::Outcome,
     },
-    /// The program stops.
+    /// It was cut before it was opened: the program stops, or its forward was removed.
     Stopped,
+    /// It was cut in a session, for the same reasons.
+    Cut {
+        /// Which session.
+        session: SessionId,
+        /// Which of its connections.
+        connection: ConnectionId,
+        /// Bytes from the local client, bytes to it, and how long it was carried.
+        carried: (u64, u64, Duration),
+    },
 }
 
 /// Why the device has not opened a connection in a session.
@@ -69,10 +79,36 @@ impl Outcome {
     /// Writes the tunnel's last line: info for one that was carried, a warning for a failure, and
     /// debug for the rest.
     pub(crate) fn log(&self, tunnel: &Tunnel<'_>) {
+        let (level, text) = self.line(tunnel);
+        self.write(tunnel, level, &text);
+    }
+
+    /// The same for a tunnel whose forward was removed: that is why it was cut, if it was.
+    pub(crate) fn log_removed(&self, tunnel: &Tunnel<'_>) {
+        match self {
+            Self::Stopped
+            | Self::Cut { .. }
+            | Self::InStream {
+                outcome:
+                    tunnel::Outcome {
+                        end: tunnel::End::Stopped,
+                        ..
+                    },
+                ..
+            } => self.write(
+                tunnel,
+                Level::INFO,
+                "tunnel closed: its forward was removed from the configuration",
+            ),
+            _ => self.log(tunnel),
+        }
+    }
+
+    fn line(&self, tunnel: &Tunnel<'_>) -> (Level, String) {
         let (device, name) = (&tunnel.tunnels.identity, tunnel.name);
         let no_connection =
             |why: &NotOpened| format!("no connection to {device} ({name}): {}", report::chain(why));
-        let (level, text) = match self {
+        match self {
             Self::Unrouted(error) => (Level::WARN, report::chain(error)),
             Self::NotOpened { why, .. } => (Level::WARN, no_connection(why)),
             Self::InSession { outcome, .. } => (Level::INFO, closed(&outcome.end)),
@@ -81,8 +117,14 @@ impl Outcome {
                 Level::DEBUG,
                 "the local client left before the stream was there".to_owned(),
             ),
-            Self::Stopped => (Level::DEBUG, closed(&tunnel::End::Stopped)),
-        };
+            Self::Stopped | Self::Cut { .. } => (Level::DEBUG, closed(&tunnel::End::Stopped)),
+        }
+    }
+
+    fn write(&self, tunnel: &Tunnel<'_>, level: Level, text: &str) {
+        self.count();
+        #[cfg(feature = "otel")]
+        self.send_span(tunnel, level, text);
         let (way, carried) = (self.way(), self.carried());
         let about = tunnel.about(&way);
         macro_rules! event {
@@ -104,6 +146,54 @@ impl Outcome {
         }
     }
 
+    /// Sends it as a span of OpenTelemetry, if it has come to a stream or session.
+    #[cfg(feature = "otel")]
+    fn send_span(&self, tunnel: &Tunnel<'_>, level: Level, text: &str) {
+        use common::otel::{Span, Trace, is_on, send};
+        let way = self.way();
+        let trace = (way.stream.map(Trace::Stream)).or(way.session.map(Trace::Session));
+        if let Some(trace) = trace.filter(|_| is_on()) {
+            let carried = self.carried();
+            send(Span {
+                trace,
+                is_root: false,
+                name: "tunnel",
+                duration: tunnel.begun.elapsed(),
+                attributes: vec![
+                    ("device", tunnel.tunnels.identity.to_string()),
+                    ("name", tunnel.name.to_string()),
+                    ("peer", tunnel.peer.to_string()),
+                ],
+                bytes: carried.map(|(sent, received, _)| [("sent", sent), ("received", received)]),
+                end: text.to_owned(),
+                is_failure: level == Level::WARN,
+            });
+        }
+    }
+
+    /// Counts what became of it.
+    fn count(&self) {
+        let ended = |is_normal: bool| match is_normal {
+            true => counts().tunnel_ended("closed"),
+            false => counts().tunnel_ended("broken"),
+        };
+        match self {
+            Self::Unrouted(error) => counts().tunnel_failed(error.kind()),
+            Self::NotOpened { why, .. } => counts().tunnel_failed(match why {
+                NotOpened::Refused(_) => "refused",
+                NotOpened::Interrupted => "interrupted",
+            }),
+            Self::InSession { outcome, .. } => ended(outcome.end.is_normal()),
+            Self::InStream { outcome, .. } if matches!(outcome.end, tunnel::End::Stopped) => {
+                counts().tunnel_ended("stopped");
+            }
+            Self::InStream { outcome, .. } => ended(outcome.end.is_normal()),
+            Self::ClientLeft => counts().tunnel_failed("client_left"),
+            Self::Stopped => counts().tunnel_failed("stopped"),
+            Self::Cut { .. } => counts().tunnel_ended("stopped"),
+        }
+    }
+
     fn way(&self) -> Way {
         match self {
             Self::Unrouted(error) => Way {
@@ -116,6 +206,11 @@ impl Outcome {
                 ..
             }
             | Self::InSession {
+                session,
+                connection,
+                ..
+            }
+            | Self::Cut {
                 session,
                 connection,
                 ..
@@ -135,8 +230,9 @@ impl Outcome {
     /// Bytes from the local client, bytes to it, and how long it was carried.
     fn carried(&self) -> Option<(u64, u64, Duration)> {
         match self {
-            Self::InSession { outcome, .. } => Some(counts(outcome)),
-            Self::InStream { outcome, .. } => Some(counts(outcome)),
+            Self::InSession { outcome, .. } => Some(carried(outcome)),
+            Self::InStream { outcome, .. } => Some(carried(outcome)),
+            Self::Cut { carried, .. } => Some(*carried),
             _ => None,
         }
     }
@@ -146,6 +242,6 @@ fn closed(end: &dyn std::error::Error) -> String {
     format!("tunnel closed: {}", report::chain(end))
 }
 
-fn counts<E>(outcome: &tunnel::Outcome<E>) -> (u64, u64, Duration) {
+fn carried<E>(outcome: &tunnel::Outcome<E>) -> (u64, u64, Duration) {
     (outcome.sent, outcome.received, outcome.duration)
 }

@@ -9,6 +9,7 @@ use common::limits;
 use common::net::{Via, inspection};
 use common::tls::BadCertificate;
 use common::verdict::Verdict;
+use common::wire::access::{APPROVAL_HEADER, ISSUED};
 use common::wire::initiation::{ResultError, Timeouts};
 use common::wire::problem::{ErrorCode, Problem};
 use http::{HeaderMap, StatusCode, header};
@@ -17,6 +18,9 @@ use super::client::Unreachable;
 
 /// Longest text of a hub that is repeated to a person.
 const SHOWN: usize = 200;
+
+/// When a hub is asked again that does not say when, while an approver is waited for.
+const APPROVAL_AGAIN: Duration = Duration::from_secs(2);
 
 /// How far our clock is from the hub's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +92,7 @@ pub enum InitiateError {
     },
     /// The device does not take the stream.
     #[error(
-        "the device rejected it; its log says why (no target of that stream name, target not reachable, or too many streams)"
+        "the device rejected it; its log says why (no target of that stream name, target not reachable, too many streams, or a rule of the device)"
     )]
     Rejected,
     /// The device is not connected.
@@ -118,8 +122,10 @@ pub enum InitiateError {
         waited: Duration,
     },
     /// Too many streams, or too fast.
-    #[error("the hub throttles (429); try again later, or open fewer streams at once")]
+    #[error("the hub throttles (429{}); try again later, or ask for less at once", because(.why))]
     Throttled {
+        /// What the hub says about it: which limit it is.
+        why: Option<String>,
         /// When the hub wants to be asked again, if it says so.
         retry_after: Option<Duration>,
     },
@@ -144,6 +150,41 @@ pub enum InitiateError {
         /// Whose key it should be.
         policy: String,
     },
+    /// The hub does not accept our token, which is for a part of the hub.
+    #[error(
+        "the hub refuses the token (401): it is for {path} and nothing else, or the key of policy `{policy}` has changed since; ask for another one, as `stream-hub token create` prints it"
+    )]
+    Narrow {
+        /// What it is for.
+        path: String,
+        /// Whose key has signed it.
+        policy: String,
+    },
+    /// A token that was issued by name is not one any more.
+    #[error(
+        "the hub refuses the token (401): it was revoked, or is another hub's; ask for another one, or log in again with `service-proxy login --hub`"
+    )]
+    Revoked,
+    /// The person has to log in again. The text says where, and why.
+    #[error("{0}")]
+    LoggedOut(String),
+    /// The token was not renewed, which may pass. The text says where, and why.
+    #[error("{0}")]
+    NotRenewed(String),
+    /// It waits for an approver.
+    #[error("the hub has somebody approve it first: request {id} waits")]
+    ApprovalPending {
+        /// The request.
+        id: String,
+        /// When the hub wants to be asked again.
+        retry_after: Duration,
+    },
+    /// An approver has refused it.
+    #[error("it was not approved: {0}")]
+    ApprovalRefused(String),
+    /// The hub's access file does not allow it.
+    #[error("the hub does not allow it: {0}")]
+    AccessDenied(String),
     /// Any other refusal.
     #[error("the hub refuses with status {status}{}", .message.as_ref().map(|text| format!(": {text}")).unwrap_or_default())]
     Refused {
@@ -185,11 +226,41 @@ pub enum AnswerError {
 }
 
 impl InitiateError {
+    /// Names it among a fixed set of reasons.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Unauthorised { .. }
+            | Self::Narrow { .. }
+            | Self::TokenExpired
+            | Self::BadToken
+            | Self::Revoked
+            | Self::LoggedOut(_)
+            | Self::NotRenewed(_)
+            | Self::ClockSkew { .. } => "unauthorised",
+            Self::AccessDenied(_) | Self::ApprovalRefused(_) => "denied",
+            Self::ApprovalPending { .. } => "unapproved",
+            Self::UnknownDevice(_) | Self::UnknownModule(_) => "unknown_device",
+            Self::Unreachable { .. } | Self::Certificate { .. } | Self::Proxy(_) => "unreachable",
+            Self::Silent { .. } | Self::Refused { .. } | Self::Answer { .. } => "hub",
+            Self::Rejected => "rejected",
+            Self::DeviceOffline { .. } => "device_offline",
+            Self::NoAnswer { .. } => "no_answer",
+            Self::Throttled { .. } => "throttled",
+        }
+    }
+
     /// What can cure it. A person has to act on what is wrong with the credential; another one may
     /// be in the connection string's file by now.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Unauthorised { .. } | Self::TokenExpired | Self::BadToken => Verdict::AskPerson,
+            Self::Unauthorised { .. }
+            | Self::Narrow { .. }
+            | Self::TokenExpired
+            | Self::Revoked
+            | Self::LoggedOut(_)
+            | Self::AccessDenied(_)
+            | Self::ApprovalRefused(_)
+            | Self::BadToken => Verdict::AskPerson,
             Self::UnknownDevice(_) | Self::UnknownModule(_) => Verdict::Never,
             Self::Unreachable { .. }
             | Self::Certificate { .. }
@@ -200,8 +271,21 @@ impl InitiateError {
             | Self::NoAnswer { .. }
             | Self::Throttled { .. }
             | Self::ClockSkew { .. }
+            | Self::NotRenewed(_)
+            | Self::ApprovalPending { .. }
             | Self::Refused { .. }
             | Self::Answer { .. } => Verdict::Retry,
+        }
+    }
+}
+
+impl InitiateError {
+    /// Whether another credential may be accepted.
+    pub(super) fn is_about_credential(&self) -> bool {
+        match self {
+            // The same person is allowed no more by another token.
+            Self::LoggedOut(_) | Self::AccessDenied(_) | Self::ApprovalRefused(_) => false,
+            error => error.verdict() == Verdict::AskPerson,
         }
     }
 }
@@ -210,6 +294,8 @@ impl InitiateError {
 pub(super) struct Whom<'a> {
     pub(super) hub: &'a HubAddress,
     pub(super) policy: &'a str,
+    /// What our token is for, if that is not the whole hub.
+    pub(super) token_path: Option<String>,
     pub(super) token_expired: bool,
     /// The device or module, if the call is about one.
     pub(super) identity: Option<&'a DeviceIdentity>,
@@ -231,14 +317,21 @@ impl Refusal {
             StatusCode::UNAUTHORIZED => match Skew::find(&self.headers, now) {
                 Some(skew) => return InitiateError::ClockSkew { skew },
                 None if whom.token_expired => return InitiateError::TokenExpired,
+                None if whom.policy.starts_with(ISSUED) => return InitiateError::Revoked,
                 None => {
-                    return InitiateError::Unauthorised {
-                        policy: whom.policy.to_owned(),
+                    let policy = whom.policy.to_owned();
+                    return match &whom.token_path {
+                        None => InitiateError::Unauthorised { policy },
+                        Some(path) => InitiateError::Narrow {
+                            path: path.clone(),
+                            policy,
+                        },
                     };
                 }
             },
             StatusCode::TOO_MANY_REQUESTS => {
                 return InitiateError::Throttled {
+                    why: problem.message.as_deref().map(shown),
                     retry_after: retry_after(&self.headers, now),
                 };
             }
@@ -246,6 +339,23 @@ impl Refusal {
         }
         let code = self.code();
         let is = |wanted: ErrorCode| code == Some(wanted.number);
+        if is(ErrorCode::APPROVAL_REFUSED) {
+            let message = problem.message.as_deref().map_or_else(String::new, shown);
+            return InitiateError::ApprovalRefused(message);
+        }
+        if is(ErrorCode::APPROVAL_PENDING)
+            && let Some(id) = self.headers.get(APPROVAL_HEADER)
+            && let Ok(id) = id.to_str()
+        {
+            return InitiateError::ApprovalPending {
+                id: shown(id),
+                retry_after: retry_after(&self.headers, now).unwrap_or(APPROVAL_AGAIN),
+            };
+        }
+        if is(ErrorCode::ACCESS_DENIED) {
+            let message = problem.message.as_deref().map_or_else(String::new, shown);
+            return InitiateError::AccessDenied(message);
+        }
         let Some(identity) = whom.identity else {
             return self.other(whom, problem.message);
         };
@@ -267,12 +377,7 @@ impl Refusal {
     }
 
     fn other(&self, whom: &Whom<'_>, message: Option<String>) -> InitiateError {
-        let shown: Option<String> = message.map(|text| {
-            text.chars()
-                .filter(|c| !common::outside::is_unprintable(*c))
-                .take(SHOWN)
-                .collect()
-        });
+        let shown = message.as_deref().map(shown);
         if self.status == StatusCode::NOT_FOUND && shown.is_none() {
             return InitiateError::Answer {
                 hub: whom.hub.to_string(),
@@ -293,6 +398,21 @@ impl Refusal {
         let name = self.headers.get("iothub-errorcode")?.to_str().ok()?;
         ErrorCode::by_name(name.trim()).map(|code| code.number)
     }
+}
+
+/// What may be shown of a text of the hub's.
+fn shown(text: &str) -> String {
+    let printable = text.chars();
+    printable
+        .filter(|c| !common::outside::is_unprintable(*c))
+        .take(SHOWN)
+        .collect()
+}
+
+/// A reason behind a status.
+pub(crate) fn because(why: &Option<String>) -> String {
+    why.as_ref()
+        .map_or_else(String::new, |why| format!(": {why}"))
 }
 
 /// Seconds or a date; dates that have passed mean now.

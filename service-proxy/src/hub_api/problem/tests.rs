@@ -30,6 +30,7 @@ fn judged(status: u16, pairs: &[(&str, &str)], body: &str) -> InitiateError {
         &Whom {
             hub: &HubAddress::parse("localhost:8443").unwrap(),
             policy: "service",
+            token_path: None,
             token_expired: false,
             identity: Some(&identity),
             timeouts: Timeouts {
@@ -81,7 +82,10 @@ fn every_code_has_its_error() {
     );
     assert_eq!(
         code(ErrorCode::THROTTLING),
-        InitiateError::Throttled { retry_after: None }
+        InitiateError::Throttled {
+            why: Some("text".into()),
+            retry_after: None
+        }
     );
     let registry = r#"{"Message":"ErrorCode:DeviceNotFound;Device x not registered","ExceptionMessage":"Tracking ID:1"}"#;
     assert!(matches!(
@@ -117,7 +121,7 @@ fn unauthorised_or_a_wrong_clock() {
 #[test]
 fn retry_after_is_seconds_or_a_date() {
     let after = |text: &str| match judged(429, &[("retry-after", text)], "") {
-        InitiateError::Throttled { retry_after } => retry_after,
+        InitiateError::Throttled { retry_after, .. } => retry_after,
         other => panic!("{other}"),
     };
     assert_eq!(after("7"), Some(Duration::from_secs(7)));

@@ -6,22 +6,25 @@ use super::refusal::{Kind, Refusal};
 
 /// In which protocol a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub enum Protocol {
+    /// SOCKS5.
     Socks5,
+    /// HTTP CONNECT.
     Http,
 }
 
 /// The host and the port that a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) host: String,
+pub struct Asked {
+    /// The name.
+    pub host: String,
     /// A number or a name.
-    pub(super) port: String,
+    pub port: String,
 }
 
 /// Why there is no request.
 #[derive(Debug)]
-pub(super) enum Unasked {
+pub enum Unasked {
     /// It is refused, and the client is to know.
     Refused(Protocol, Refusal),
     /// The client speaks neither protocol, or one that has already been answered.

@@ -3,10 +3,10 @@
 use common::outside::printable;
 use http::StatusCode;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 
 use super::asked::{Asked, Protocol, Unasked, refused};
 use super::refusal::{Kind, Refusal};
+use super::request::Client;
 
 /// The tunnel is open.
 pub(super) const SUCCESS: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
@@ -34,7 +34,7 @@ pub(super) fn refusal(refusal: &Refusal) -> Vec<u8> {
 }
 
 /// Reads the head of a request, and nothing behind it.
-pub(super) async fn read(socket: &mut TcpStream) -> Result<Asked, Unasked> {
+pub(super) async fn read<S: Client>(socket: &mut S) -> Result<Asked, Unasked> {
     let mut head = Vec::new();
     let mut peeked = [0; 1024];
     loop {

@@ -12,7 +12,7 @@ mod asked;
 mod case;
 mod http;
 mod refusal;
-mod request;
+pub mod request;
 mod serve;
 mod socks5;
 
@@ -21,16 +21,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use common::session_mode::SessionMode;
-use common::{limits, output};
+use common::{limits, output, report};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::accept::Room;
 use super::listener::ListenError;
-use crate::config::SocksConfig;
+use super::running::Update;
+use crate::config::{HubConfig, SocksConfig};
 use crate::host_names::Suffix;
+use crate::status::{Board, Shown, ShownHub};
 use crate::tunnel::Devices;
+pub use asked::{Asked, Protocol, Unasked};
+pub use refusal::{Kind, Refusal};
 use serve::Server;
 
 /// A bound proxy port, ready to run.
@@ -38,9 +43,11 @@ use serve::Server;
 pub struct Proxy {
     sockets: Vec<(TcpListener, SocketAddr)>,
     server: Arc<Server>,
+    hub: HubConfig,
     suffix: Suffix,
     max_connections: usize,
     mode: SessionMode,
+    board: Arc<Board>,
 }
 
 impl Proxy {
@@ -57,11 +64,29 @@ impl Proxy {
         }
         Ok(Self {
             sockets,
+            hub: config.hub,
             suffix: config.names.suffix.clone(),
             server: Arc::new(Server::new(devices, config.names, config.module)),
             max_connections: config.max_connections,
             mode: config.session.mode,
+            board: Arc::default(),
         })
+    }
+
+    /// Shows what there is and what goes on.
+    pub fn board(&self) -> Arc<Board> {
+        let forwards = self
+            .addresses()
+            .map(|it| format!("{it} -> *.{}", self.suffix));
+        self.board.publish(Shown {
+            hubs: vec![ShownHub {
+                name: None,
+                host: self.hub.service.host.to_string(),
+                room: Arc::clone(self.server.devices().room()),
+            }],
+            forwards: forwards.collect(),
+        });
+        Arc::clone(&self.board)
     }
 
     /// Every address that is listened on.
@@ -87,9 +112,22 @@ impl Proxy {
         output::stdout().text(&text);
     }
 
-    /// Serves until `stop` is cancelled; then open tunnels are cut, which takes at most
-    /// [`limits::DRAIN`]. Dropping the future leaves what is open to run by itself: cancel `stop`.
+    /// Serves until `stop` is cancelled, or until it was retired (SIGUSR1) and carries nothing; then
+    /// open tunnels are cut, which takes at most [`limits::DRAIN`]. Dropping the future leaves what is
+    /// open to run by itself: cancel `stop`.
     pub async fn run(self, stop: CancellationToken) {
+        let (_, none) = mpsc::channel(1);
+        self.run_following(none, stop).await;
+    }
+
+    /// The same, while the hub is reached, and the limits are, as each update says. The future is to
+    /// be dropped as that of [`run`](Self::run).
+    pub async fn run_following(
+        self,
+        mut updates: mpsc::Receiver<Update<SocksConfig>>,
+        stop: CancellationToken,
+    ) {
+        let mut hub = self.hub;
         let room = Room::new(self.max_connections, self.mode, stop.clone());
         for (socket, _) in self.sockets {
             let (server, stop) = (Arc::clone(&self.server), stop.clone());
@@ -99,9 +137,26 @@ impl Proxy {
             });
             room.tasks.spawn(accepting);
         }
+        let devices = self.server.devices();
+        let following = async {
+            while let Some(Update { config, files }) = updates.recv().await {
+                room.set_most(config.max_connections, config.session.mode);
+                if !hub.is_same_hub(&config.hub) {
+                    continue;
+                }
+                match devices.follow(&hub, &config.hub, config.session, &files) {
+                    Ok(()) => hub = config.hub,
+                    Err(error) => {
+                        tracing::warn!("the hub is reached as before: {}", report::chain(&error));
+                    }
+                }
+            }
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
-            () = stop.cancelled() => {}
-            never = self.server.devices().tend() => match never {},
+            () = room.ended() => {}
+            never = devices.tend() => match never {},
+            () = following => {}
         }
         room.tasks.close();
         let in_time = timeout(limits::DRAIN, room.tasks.wait()).await.is_ok();

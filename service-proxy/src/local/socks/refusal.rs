@@ -13,16 +13,16 @@ use crate::tunnel::{NotOpened, Outcome, TooManyDevices};
 
 /// Why a client gets no tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub struct Refusal {
     /// What kind of reason it is.
-    pub(super) kind: Kind,
+    pub kind: Kind,
     /// One sentence for a person.
-    pub(super) text: String,
+    pub text: String,
 }
 
 /// What kind of reason there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// The request is not understood.
     Malformed,
     /// Only connections are made.
@@ -88,7 +88,10 @@ impl Refusal {
                 Some(Self::new(of_not_opened(why), text))
             }
             Outcome::Stopped => Some(Self::new(Kind::Unavailable, "service-proxy stops")),
-            Outcome::ClientLeft | Outcome::InSession { .. } | Outcome::InStream { .. } => None,
+            Outcome::ClientLeft
+            | Outcome::InSession { .. }
+            | Outcome::InStream { .. }
+            | Outcome::Cut { .. } => None,
         }
     }
 }
@@ -104,7 +107,7 @@ fn of_route(error: &RouteError) -> Kind {
         RouteError::Session { .. } => Kind::Unavailable,
         RouteError::Stream(error) => match &*error.failure {
             StreamFailure::Initiate(error) => of_initiate(error),
-            StreamFailure::Throttled { .. } => Kind::Unavailable,
+            StreamFailure::Throttled { .. } | StreamFailure::Unapproved { .. } => Kind::Unavailable,
             StreamFailure::Session(_) | StreamFailure::Place(_) | StreamFailure::Endpoint(_) => {
                 Kind::Failed
             }
@@ -117,13 +120,19 @@ fn of_initiate(error: &InitiateError) -> Kind {
         InitiateError::UnknownDevice(_) | InitiateError::UnknownModule(_) => Kind::Unreachable,
         InitiateError::DeviceOffline { .. } | InitiateError::Throttled { .. } => Kind::Unavailable,
         InitiateError::Rejected => Kind::Refused,
+        InitiateError::AccessDenied(_) | InitiateError::ApprovalRefused(_) => Kind::NotAllowed,
+        InitiateError::ApprovalPending { .. } => Kind::Unavailable,
         InitiateError::NoAnswer { .. } | InitiateError::Silent { .. } => Kind::TimedOut,
         InitiateError::Unreachable { .. }
         | InitiateError::Certificate { .. }
         | InitiateError::Proxy(_)
         | InitiateError::ClockSkew { .. }
         | InitiateError::TokenExpired
+        | InitiateError::Revoked
+        | InitiateError::LoggedOut(_)
+        | InitiateError::NotRenewed(_)
         | InitiateError::Unauthorised { .. }
+        | InitiateError::Narrow { .. }
         | InitiateError::Refused { .. }
         | InitiateError::BadToken
         | InitiateError::Answer { .. } => Kind::Failed,
@@ -137,7 +146,7 @@ fn of_not_opened(why: &NotOpened) -> Kind {
             RefusedCode::TargetRefused => Kind::Refused,
             RefusedCode::Unreachable => Kind::Unreachable,
             RefusedCode::TimedOut => Kind::TimedOut,
-            RefusedCode::Withdrawn => Kind::NotAllowed,
+            RefusedCode::Withdrawn | RefusedCode::Denied => Kind::NotAllowed,
             _ => Kind::Unavailable,
         },
         NotOpened::Refused(_) => Kind::Failed,

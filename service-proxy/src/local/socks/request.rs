@@ -5,18 +5,30 @@
 
 use std::io;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::asked::{Asked, Protocol, Unasked};
 use super::refusal::Refusal;
 use super::{http, socks5};
 
+/// A client's socket.
+pub trait Client: AsyncRead + AsyncWrite + Unpin {
+    /// Copies what can be read next, and leaves it there; nothing at its end. May be dropped.
+    fn peek(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
+}
+
+impl Client for TcpStream {
+    fn peek(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send {
+        Self::peek(self, buffer)
+    }
+}
+
 /// Reads a request; takes as long as the client. Dropping the future loses what was read.
 ///
 /// # Errors
 /// [`Unasked`].
-pub(super) async fn read(socket: &mut TcpStream) -> Result<(Protocol, Asked), Unasked> {
+pub async fn read<S: Client>(socket: &mut S) -> Result<(Protocol, Asked), Unasked> {
     let mut first = [0];
     if socket.peek(&mut first).await? == 0 {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -45,7 +57,7 @@ pub(super) async fn read(socket: &mut TcpStream) -> Result<(Protocol, Asked), Un
 ///
 /// # Errors
 /// The socket's.
-pub(super) async fn accept(socket: &mut TcpStream, protocol: Protocol) -> io::Result<()> {
+pub async fn accept<S: AsyncWrite + Unpin>(socket: &mut S, protocol: Protocol) -> io::Result<()> {
     match protocol {
         Protocol::Socks5 => socket.write_all(&socks5::SUCCESS).await,
         Protocol::Http => socket.write_all(http::SUCCESS).await,
@@ -57,8 +69,8 @@ pub(super) async fn accept(socket: &mut TcpStream, protocol: Protocol) -> io::Re
 ///
 /// # Errors
 /// The socket's.
-pub(super) async fn refuse(
-    socket: &mut TcpStream,
+pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut S,
     protocol: Protocol,
     refusal: &Refusal,
 ) -> io::Result<()> {

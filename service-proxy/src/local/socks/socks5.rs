@@ -3,7 +3,7 @@
 use fast_socks5::server::{Socks5ServerProtocol, SocksServerError};
 use fast_socks5::util::target_addr::{AddrError, TargetAddr};
 use fast_socks5::{ReplyError, Socks5Command};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::asked::{Asked, Protocol, Unasked, refused};
 use super::refusal::Kind;
@@ -22,7 +22,9 @@ pub(super) fn refusal(kind: Kind) -> [u8; 10] {
 }
 
 /// Reads the methods and the request.
-pub(super) async fn read(socket: &mut TcpStream) -> Result<Asked, Unasked> {
+pub(super) async fn read<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut S,
+) -> Result<Asked, Unasked> {
     let negotiated = Socks5ServerProtocol::accept_no_auth(&mut *socket).await;
     let protocol = negotiated.map_err(unasked)?;
     // The library answers a request that it does not understand.

@@ -9,6 +9,7 @@ use common::identity::{DeviceIdentity, StreamName};
 use common::limits;
 use common::session::{ConnectionEnd, Over, SharedSession};
 use common::shutdown;
+use common::status::{self, Place};
 use common::tunnel::{End, Pipes};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::timeout;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::output::Output;
 use crate::config::ConnectConfig;
 use crate::session::{Room, Route, RouteError};
+use crate::status::{Board, Shown, ShownHub};
 use crate::stream::{SetupError, StreamOpener};
 use crate::tunnel::{NotOpened, Outcome, Peer, Tunnels};
 
@@ -81,11 +83,16 @@ pub enum ConnectError {
     OutputGone,
 }
 
-/// Carries one connection on this process's stdin and stdout. Dropping the future breaks it off.
+/// Carries one connection on this process's stdin and stdout, and answers those who ask for its
+/// status. Dropping the future breaks it off.
 ///
 /// # Errors
 /// [`ConnectError`], unless the input was sent to its end and the connection ended normally.
-pub async fn run(config: ConnectConfig, stop: &CancellationToken) -> Result<(), ConnectError> {
+pub async fn run(
+    config: ConnectConfig,
+    status: &Place,
+    stop: &CancellationToken,
+) -> Result<(), ConnectError> {
     let gone = stop.child_token();
     // A person at a terminal should not have to end the input of a connection that is over; and
     // where the output cannot be closed, its reader would wait for our end, and we for its.
@@ -96,7 +103,14 @@ pub async fn run(config: ConnectConfig, stop: &CancellationToken) -> Result<(), 
     };
     let output = Output::new(tokio::io::stdout());
     let mut hangups = shutdown::Hangups::new();
-    let running = run_on(config, tokio::io::stdin(), output, ends, &gone);
+    let board = Board::default();
+    let running = carry(config, tokio::io::stdin(), output, ends, &gone, &board);
+    let running = async {
+        tokio::select! {
+            result = running => result,
+            never = status::serve(env!("CARGO_PKG_NAME"), status, || board.document()) => match never {},
+        }
+    };
     tokio::pin!(running);
     let why = tokio::select! {
         result = &mut running => return result,
@@ -129,7 +143,7 @@ pub enum InputEnd {
 /// [`ConnectError`], unless the input was sent to its end and the connection ended normally.
 pub async fn run_on<R, W>(
     config: ConnectConfig,
-    mut input: R,
+    input: R,
     output: W,
     ends: InputEnd,
     stop: &CancellationToken,
@@ -138,11 +152,35 @@ where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
+    carry(config, input, output, ends, stop, &Board::default()).await
+}
+
+async fn carry<R, W>(
+    config: ConnectConfig,
+    mut input: R,
+    output: W,
+    ends: InputEnd,
+    stop: &CancellationToken,
+    board: &Board,
+) -> Result<(), ConnectError>
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    let room = Room::new(&config.session);
+    board.publish(Shown {
+        hubs: vec![ShownHub {
+            name: None,
+            host: config.hub.service.host.to_string(),
+            room: Arc::clone(&room),
+        }],
+        forwards: vec![format!("stdio -> {} ({})", config.identity, config.name)],
+    });
     let tunnels = Tunnels::new(
         Arc::new(StreamOpener::new(&config.hub, config.sample_output)?),
         config.identity.clone(),
         config.session,
-        Room::new(&config.session),
+        room,
         // The program that started us shows our stderr to a person, as ssh does: a normal end is
         // not logged, and a failure is printed by our caller.
         true,
@@ -203,7 +241,7 @@ fn result(config: &ConnectConfig, outcome: Outcome) -> Result<(), ConnectError> 
             why,
         }),
         Outcome::Unrouted(error) => Err(error.into()),
-        Outcome::ClientLeft | Outcome::Stopped => Err(stopped()),
+        Outcome::ClientLeft | Outcome::Stopped | Outcome::Cut { .. } => Err(stopped()),
     }
 }
 
