@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     descriptors::raise();
-    let _flush = telemetry::init(cli.log_level);
+    let _flush = telemetry::init(cli.log_level, telemetry::LogFormat::Text);
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return report::failure(&error),

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use common::admin::AdminListen;
 use common::connection_string::{
     DeviceConnectionString, DeviceCredential, ServiceConnectionString, ServiceCredential,
 };
@@ -18,12 +19,13 @@ use device_proxy::config::Config as DeviceConfig;
 use device_proxy::hub_session::Fatal;
 use device_proxy::target::{TargetError, Targets};
 use device_proxy::transport::Transport;
-use hub::config::{AmqpsListen, ServeConfig};
+use hub::config::{AccessConfig, AmqpsListen, ServeConfig};
+use hub::events::audit::AuditConfig;
 use hub::limits::Limits;
 use hub::registry::{Authentication, IdentitySettings, RegistryError};
 use hub::server::{ServeError, Server};
 use hub::tls::CertificateSource;
-use service_proxy::config::{HubConfig, ListenConfig};
+use service_proxy::config::{HubConfig, HubForwards, ListenConfig};
 use service_proxy::echo::EchoFailure;
 use service_proxy::forward::{Bind, Forward, Local, Place};
 use service_proxy::local::listener::{ListenError, Listener};
@@ -91,9 +93,12 @@ pub async fn hub(data_dir: &Path) -> Result<Server, QuickstartError> {
             hostname: HubAddress::parse("localhost").ok(),
             https: loopback(https),
             mqtts: Some(loopback(mqtts)),
+            admin: AdminListen::Off,
             amqps: AmqpsListen::Off,
             certificate: CertificateSource::Managed,
             limits: Limits::default(),
+            access: AccessConfig::default(),
+            audit: AuditConfig::default(),
         })
         .await
     };
@@ -170,7 +175,6 @@ pub fn device_config(
 ) -> Result<DeviceConfig, QuickstartError> {
     let targets: Vec<String> = target.map(str::to_owned).into_iter().collect();
     Ok(DeviceConfig {
-        file: None,
         connection,
         connection_file: None,
         targets: Targets::parse(&targets, true)?,
@@ -178,10 +182,18 @@ pub fn device_config(
         session: SessionConfig::default(),
         mqtts_port: common::hub_address::MQTTS_PORT,
         dialer: Dialer::new(&tls::client_config(Some(ca_file), None)?),
+        tls_files: vec![ca_file.to_owned()],
+        ca_file: Some(ca_file.to_owned()),
+        certificate_file: None,
+        key_file: None,
+        proxy: ProxySettings::default(),
         streaming_hosts: None,
         max_streams: device_proxy::limits::STREAMS_PER_DEVICE,
         allowed: device_proxy::policy::Allowed::default(),
+        addresses: device_proxy::policy::Addresses::default(),
+        rules: device_proxy::policy::Rules::default(),
         limits: device_proxy::policy::Limits::default(),
+        report_connections: Default::default(),
         sample_output: false,
     })
 }
@@ -194,6 +206,7 @@ fn hub_config(service: &ServiceConnectionString, ca_file: &Path) -> HubConfig {
         ca_file: Some(ca_file.to_owned()),
         proxy: ProxySettings::default(),
         streaming_hosts: None,
+        approval_wait: service_proxy::limits::APPROVAL_WAIT,
         timeouts: Timeouts {
             connect: limit,
             response: limit,
@@ -213,14 +226,17 @@ pub async fn listener(
 ) -> Result<Listener, QuickstartError> {
     let bind = async |port: u16| {
         Listener::bind(ListenConfig {
-            hub: hub_config(service, ca_file),
-            forwards: vec![Forward {
-                identity: identity.clone(),
-                local: Local::Port(Place {
-                    bind: Bind::Loopback,
-                    port,
-                }),
-                name: name.clone(),
+            hubs: vec![HubForwards {
+                name: None,
+                hub: hub_config(service, ca_file),
+                forwards: vec![Forward {
+                    identity: identity.clone(),
+                    local: Local::Port(Place {
+                        bind: Bind::Loopback,
+                        port,
+                    }),
+                    name: name.clone(),
+                }],
             }],
             session: SessionConfig::default(),
             max_connections: service_proxy::limits::LOCAL_CONNECTIONS,

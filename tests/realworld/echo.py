@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command lines as a user meets them: the walk-through of the README, every way to give a
+"""The command lines as a user meets them: the walk-through of docs/hub.md, every way to give a
 connection string, the echo test, and a throughput test."""
 
 import os

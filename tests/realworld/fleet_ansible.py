@@ -120,7 +120,7 @@ def in_known_hosts(device):
 
 
 def inventory(lab, hub, user):
-    """The script of README.md."""
+    """The script of docs/fleet.md."""
     script = lab.folder / "inventory.sh"
     options = " ".join(shlex.quote(str(word)) for word in hub.service_options())
     program = shlex.quote(str(harness.binary("service-proxy")))

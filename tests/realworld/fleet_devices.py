@@ -23,6 +23,8 @@ class Device:
     def __init__(self, name):
         self.name = name
         self.arrived = {"desired": queue.Queue(), "message": queue.Queue()}
+        # The ids of messages that were seen.
+        self.messages = set()
 
     def next(self, kind, matches=lambda value: True):
         """The first arrival of this kind that matches; those before it are dropped."""

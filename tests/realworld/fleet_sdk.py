@@ -127,8 +127,13 @@ def message(rest, device, name, number):
         name, f"message {number} ü".encode(), {"a-name.1": "a/b & c=d +", "empty": ""},
         messageid=f"id-{number}", correlationid="c/1", contenttype="text/plain",
     )  # fmt: skip
+    received = device.next("message")
+    # One whose acknowledgement a killed hub has not stored comes again: at least once, MQTT says.
+    while received["id"] in device.messages:
+        received = device.next("message")
+    device.messages.add(received["id"])
     equal(
-        device.next("message"),
+        received,
         {
             "body": f"message {number} ü",
             "id": f"id-{number}",

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""The Debian packages, installed into a fresh Debian, used as a new user would, and removed.
+"""The Debian packages, installed into a fresh Debian, used as a new user would, upgraded while they are
+in use, and removed.
 
 The root is made by debootstrap; its programs run in it with chroot, in a network namespace with
-nothing but loopback, and without systemd, whose part is checked by systemd-analyze.
+nothing but loopback, and then under a systemd of their own (packages_systemd.py).
 """
 
 import contextlib
@@ -11,13 +12,15 @@ import pathlib
 import re
 import shutil
 import subprocess
-import time
 
+import five_minutes
 import harness
-from harness import DEVICE, ROOT, WORK, check, equal
+import packages_systemd
+import sbom
+from harness import ROOT, WORK, check, equal
 
-PACKAGES = ("device-proxy", "service-proxy", "stream-hub")
-HUB = "hub.example.com"
+# Those of Debian, and cargo's.
+PACKAGES = {"device-proxy": "device-proxy", "service-proxy": "service-proxy", "stream-hub": "hub"}
 # What systemd-analyze says of a service that may do anything is 9.6; below 2 it is "OK".
 MOST_EXPOSURE = 2.0
 
@@ -25,15 +28,19 @@ MOST_EXPOSURE = 2.0
 def main(lab):
     if os.geteuid() != 0:
         raise harness.Skip("installing packages needs root")
-    ip, debootstrap, analyze, chroot = harness.need("ip", "debootstrap", "systemd-analyze", "chroot")
-    packages = build()
+    ip, debootstrap, analyze, _ = harness.need("ip", "debootstrap", "systemd-analyze", "chroot")
+    newer, packages = build(lab, revision=2), build(lab)
 
     with fresh_debian(lab, debootstrap) as root:
-        debian = Debian(lab, root, [chroot, root])
+        with namespace(lab, ip) as inside:
+            with lab.step("from nothing to ssh by the device's name: four commands on two machines"):
+                five_minutes.play(lab, root, packages, inside)
+
+        debian = five_minutes.Machine(lab, root, five_minutes.HUB)
         with lab.step("the three packages install into a fresh Debian"):
             for package in packages.values():
                 shutil.copy(package, root / "tmp")
-            result = debian.run("dpkg", "--install", *(f"/tmp/{path.name}" for path in packages.values()), timeout=120)
+            result = debian.run("dpkg", "--install", *(f"/tmp/{path.name}" for path in packages.values()))
             # adduser warns of the home folder that these users shall not have.
             ours = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith("adduser:")]
             check(not any("warning" in line.lower() for line in ours), f"dpkg warns: {ours}")
@@ -42,6 +49,13 @@ def main(lab):
                 check(program in debian.run(program, "--version").stdout, f"{program} does not run")
             folder = root / "etc/device-streams"
             equal(debian.run("stat", "-c", "%U %a", "/etc/device-streams").stdout, "device-proxy 755\n", f"{folder}")
+            # What device-proxy's user can write decides nothing about the hub.
+            hubs = debian.run("stat", "-c", "%U %a", "/etc/stream-hub", "/etc/stream-hub/stream-hub.toml").stdout
+            equal(hubs, "root 755\nroot 644\n", "whose the hub's configuration is")
+
+        with lab.step("each program has the list of its dependencies inside, as Cargo.lock and cargo have it"):
+            for program, package in PACKAGES.items():
+                sbom.compare(lab, root / "usr/bin" / program, package)
 
         with lab.step("man pages for every command, and completions that shells can read"):
             pages = {path.name for path in (root / "usr/share/man/man1").iterdir()}
@@ -70,19 +84,22 @@ def main(lab):
                 check(float(exposure[2]) < MOST_EXPOSURE, f"{unit} has {exposure[2]}")
 
         with namespace(lab, ip) as inside:
-            there = Debian(lab, root, [*inside, chroot, root])
-            with lab.step("a hub, a device and an operator from codes, and ssh by the device's name"):
-                first_session(lab, there)
+            with lab.step("one machine, with a code for the device and one for the operator"):
+                five_minutes.one_machine(lab, root, inside)
+
+        with lab.step("the same under systemd"):
+            packages_systemd.steps(lab, root, newer)
 
         with lab.step("removed and purged, nothing of them is left"):
-            debian.run("dpkg", "--remove", *PACKAGES)
+            # Perhaps they were removed under systemd.
+            debian.lab.run([*debian.under, "dpkg", "--remove", *PACKAGES], ok=False)
             check((root / "etc/device-streams/device.key").exists(), "removing the package took the key away")
             debian.run("dpkg", "--purge", *PACKAGES)
-            for path in ("etc/device-streams", "var/lib/stream-hub", "usr/bin/device-proxy"):
+            for path in ("etc/device-streams", "etc/stream-hub", "var/lib/stream-hub", "usr/bin/device-proxy"):
                 check(not (root / path).exists(), f"/{path} is left")
 
 
-def build():
+def build(lab, revision=1):
     """The packages of the programs under test."""
     if harness.BIN_DIR != (ROOT / "target" / "dist").resolve():
         raise harness.Skip("packages are made of target/dist only")
@@ -94,9 +111,13 @@ def build():
         raise harness.Skip("cargo-deb is not installed")
     folder = ROOT / "target" / "debian"
     shutil.rmtree(folder, ignore_errors=True)
-    result = subprocess.run([ROOT / "packaging/build-deb", "--no-build"], env=env, capture_output=True, text=True)
+    command = [ROOT / "packaging/build-deb", "--no-build", "--revision", str(revision)]
+    result = subprocess.run(command, env=env, capture_output=True, text=True)
     check(result.returncode == 0, f"build-deb: {result.stderr[-600:]}")
-    packages = {name: next(folder.glob(f"{name}_*.deb"), None) for name in PACKAGES}
+    kept = lab.folder / f"revision-{revision}"
+    # The next revision is made in the same folder.
+    shutil.copytree(folder, kept)
+    packages = {name: next(kept.glob(f"{name}_*.deb"), None) for name in PACKAGES}
     check(all(packages.values()), f"a package is missing: {packages}")
     for name, path in packages.items():
         print(f"        {path.name}: {path.stat().st_size} bytes")
@@ -108,7 +129,7 @@ def fresh_debian(lab, debootstrap):
     """A root with nothing but what a Debian needs, an SSH server and a client."""
     root = lab.folder / "root"
     release = re.search(r"^VERSION_CODENAME=(\w+)", pathlib.Path("/etc/os-release").read_text(), re.M)[1]
-    command = [debootstrap, "--variant=minbase", "--include=openssh-server,openssh-client,systemd", release, root]
+    command = [debootstrap, "--variant=minbase", "--include=openssh-server,openssh-client,sudo,ca-certificates,systemd-sysv,dbus", release, root]
     mirror = sources()
     result = lab.run([*command, *mirror], timeout=900, ok=False)
     if result.returncode != 0:
@@ -148,79 +169,11 @@ def namespace(lab, ip):
         lab.run([ip, "netns", "del", name], ok=False)
 
 
-class Debian:
-    """Commands in the root."""
-
-    def __init__(self, lab, root, under):
-        self.lab, self.root, self.under = lab, root, [str(word) for word in under]
-
-    def run(self, *words, user=None, **options):
-        return self.lab.run([*self.under, *as_user(user, words)], env=environment(user), **options)
-
-    def start(self, name, *words, user=None):
-        return self.lab.start(name, [*self.under, *as_user(user, words)], env=environment(user))
-
-
-def as_user(user, words):
-    if user is None:
-        return [*words]
-    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *words]
-
-
-def environment(user):
-    home = "/root" if user is None else f"/home/{user}"
-    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home, "LANG": "C.UTF-8"}
-
-
 def unit_file(root, unit):
     for folder in ("usr/lib/systemd/system", "lib/systemd/system"):
         if (root / folder / unit).exists():
             return root / folder / unit
     raise harness.Failure(f"{unit} is not installed")
-
-
-def first_session(lab, debian):
-    """What README shows first, with the commands that it shows."""
-    root = debian.root
-    (root / "etc/hosts").write_text(f"127.0.0.1 localhost {HUB}\n")
-    mounts = [(["-t", "proc", "proc"], root / "proc"), (["--bind", "/dev"], root / "dev")]
-    with contextlib.ExitStack() as stack:
-        for words, place in mounts:
-            lab.run(["mount", *words, place])
-            stack.callback(lab.run, ["umount", "--lazy", place], ok=False)
-        debian.run("useradd", "--create-home", "--shell", "/bin/bash", "ada")
-        key = "/home/ada/.ssh/id_ed25519"
-        debian.run("mkdir", "-p", "-m", "700", "/home/ada/.ssh", user="ada")
-        debian.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key, user="ada")
-        debian.run("cp", f"{key}.pub", "/home/ada/.ssh/authorized_keys", user="ada")
-        (root / "run/sshd").mkdir(exist_ok=True)
-        debian.start("sshd", "/usr/sbin/sshd", "-D", "-e")
-
-        # As systemd would start it.
-        config = root / "etc/device-streams/stream-hub.toml"
-        config.write_text(config.read_text() + f'hostname = "{HUB}"\n')
-        hub = debian.start(
-            "stream-hub", "stream-hub", "serve", "--config", "/etc/device-streams/stream-hub.toml", user="stream-hub"
-        )
-        hub.wait_for(r"\bready\b")
-
-        begun = time.monotonic()
-        # Root's commands are carried out as the user whose folder it is.
-        code = debian.run("stream-hub", "enrol", "--device", DEVICE).stdout.strip()
-        debian.run("device-proxy", "enrol", "--no-start", code)
-        for name in ("device.key", "device-proxy.toml"):
-            owner = debian.run("stat", "-c", "%U", f"/etc/device-streams/{name}").stdout.strip()
-            equal(owner, "device-proxy", f"owner of {name}")
-        device = debian.start(
-            "device-proxy", "device-proxy", "--config", "/etc/device-streams/device-proxy.toml", user="device-proxy"
-        )
-        device.wait_for("connected")
-        code = debian.run("stream-hub", "enrol", "--operator").stdout.strip()
-        debian.run("service-proxy", "login", code, user="ada")
-        options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new"]
-        result = debian.run("ssh", *options, f"ada@{DEVICE}.device", "echo on the device; id -un", user="ada")
-        equal(result.stdout, "on the device\nada\n", "output of ssh")
-        print(f"        from the first code to the prompt: {time.monotonic() - begun:.1f} s")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ RATE = f"{2 * VOLUME_MIB}mbit"
 
 
 def main(lab):
-    tools = dict(zip(PROXIES, harness.need("squid", "tinyproxy", "danted")))
+    tools = dict(zip([*PROXIES, "stunnel"], harness.need("squid", "tinyproxy", "danted", "stunnel|stunnel4")))
     require_spnego()
     with Proxies(lab, tools) as proxies:
         for device, service in (("squid", "tinyproxy"), ("dante", "ntlm"), ("negotiate", "squid")):
@@ -32,6 +32,7 @@ def main(lab):
                 pair(lab, world, proxies, device, service)
         with Corporate(lab) as world:
             wrong_password(lab, world, proxies)
+            over_tls(lab, world, proxies)
 
 
 def require_spnego():
@@ -122,6 +123,27 @@ def wrong_password(lab, world, proxies):
         equal(device.wait(), 1, "exit code")
         check("refuses the user name or the password (407, NTLM)" in device.stderr, device.tail())
         equal(proxy.process.output.count("refused:"), 1, "attempts with it")
+
+
+def over_tls(lab, world, proxies):
+    """A proxy that is reached by TLS itself: `https://` in front of its name."""
+    proxy = proxies.start("tls", world, str(list(network.DEVICE_NET.hosts())[1]), "over")
+    hub = harness.Hub(lab, name="hub-over-tls", **world.hub_options).start()
+    variables = {"HTTPS_PROXY": proxy.url, "DEVICE_PROXY_PROXY_AUTH": proxy.login, "SERVICE_PROXY_PROXY_AUTH": proxy.login}
+    device = {"under": world.device.exec_prefix}
+    connection_string = hub.create_device()
+    with lab.step("https:// proxy: one whose certificate is not trusted ends device-proxy, and is named"):
+        program = hub.device_proxy(connection_string, "--echo", name="device-untrusting", env=variables, **device)
+        equal(program.wait(), 1, "exit code")
+        check(f"{proxy.address}:{proxy.port}" in program.stderr, program.tail())
+        check("the proxy itself cannot be trusted: its certificate of" in program.stderr, program.tail())
+        check("name its CA with --ca-file" in program.stderr, program.tail())
+    with lab.step("https:// proxy: echo through it, and its operator saw the hub's name alone"):
+        trusting = {**variables, "SSL_CERT_FILE": str(proxy.certificate)}
+        hub.device_proxy(connection_string, "--echo", name="device-over-tls", env=trusting, **device)
+        result = hub.echo("--count", "3", env=trusting, **device)
+        check("3 sent, 3 received" in result.stdout, result.stdout + result.stderr)
+        check(HUB_NAME in proxy.seen() or HUB_ADDRESS in proxy.seen(), proxy.seen()[-500:])
 
 
 def environment(program, proxy):
@@ -260,6 +282,37 @@ class Tinyproxy(Proxy):
         return [self.tools["tinyproxy"], "-d", "-c", self.folder / "tinyproxy.conf"]
 
 
+class TlsTinyproxy(Tinyproxy):
+    """tinyproxy, with stunnel in front of it."""
+
+    scheme = "https"
+
+    def prepare(self):
+        self.certificate, key = self.folder / "proxy.pem", self.folder / "proxy.key"
+        names = ["-subj", "/CN=proxy.corp.test", "-addext", f"subjectAltName=IP:{self.address}", "-addext", "basicConstraints=critical,CA:FALSE"]
+        words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        self.lab.run([*words, "-keyout", key, "-out", self.certificate, *names])
+        outer, self.port = self.port, harness.free_port()
+        super().prepare()
+        (self.folder / "stunnel.conf").write_text(
+            f"""
+            foreground = yes
+            pid =
+            [proxy]
+            accept = {self.address}:{outer}
+            connect = {self.address}:{self.port}
+            cert = {self.certificate}
+            key = {key}
+            """.replace("            ", "")
+        )
+        self.port = outer
+
+    def start(self):
+        words = [*self.world.hub.exec_prefix, self.tools["stunnel"], self.folder / "stunnel.conf"]
+        self.processes.append(self.lab.start(f"{self.folder.name}-stunnel", words))
+        return super().start()
+
+
 class Dante(Proxy):
     scheme = "socks5h"
 
@@ -310,7 +363,14 @@ class Negotiate(Ntlm):
 
 
 PROXIES = ("squid", "tinyproxy", "dante")
-PROXIES_BY_KIND = {"squid": Squid, "tinyproxy": Tinyproxy, "dante": Dante, "ntlm": Ntlm, "negotiate": Negotiate}
+PROXIES_BY_KIND = {
+    "squid": Squid,
+    "tinyproxy": Tinyproxy,
+    "tls": TlsTinyproxy,
+    "dante": Dante,
+    "ntlm": Ntlm,
+    "negotiate": Negotiate,
+}
 
 
 if __name__ == "__main__":

@@ -70,8 +70,9 @@ def main(lab):
 CONNECTION_REQUEST = bytes.fromhex("03000013 0ee000000000 00 0100080001000000")
 
 
-def start_xrdp(lab, xrdp):
-    """An xrdp with its own configuration; its login screen needs no session manager."""
+def start_xrdp(lab, xrdp, port=None, namespace=None):
+    """An xrdp with its own configuration; its login screen needs no session manager. In a namespace of
+    `network`, if one is given."""
     folder = lab.folder / "xrdp"
     shutil.copytree("/etc/xrdp", folder, ignore=lambda *_: ["key.pem", "cert.pem", "rsakeys.ini"])
     certificate, key = folder / "own-cert.pem", folder / "own-key.pem"
@@ -79,7 +80,7 @@ def start_xrdp(lab, xrdp):
     subject = ["-subj", "/CN=localhost", "-days", "2"]
     lab.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, *subject])
 
-    port = harness.free_port()
+    port = port or harness.free_port()
     settings = {
         "port": f"tcp://127.0.0.1:{port}",
         "certificate": certificate,
@@ -93,10 +94,12 @@ def start_xrdp(lab, xrdp):
         # The first of each name: sections further down have a `port` of their own.
         text = re.sub(rf"^{name}=.*$", f"{name}={value}", text, count=1, flags=re.MULTILINE)
     file.write_text(text)
-    lab.start("xrdp", [xrdp, "--nodaemon", "--config", file])
+    under = namespace.exec_prefix if namespace else []
+    lab.start("xrdp", [*under, xrdp, "--nodaemon", "--config", file])
+    connect = namespace.connect if namespace else harness.connect
 
     def answers():
-        with contextlib.suppress(OSError), harness.connect(port, 1):
+        with contextlib.suppress(OSError), connect(port, timeout=1):
             return True
 
     harness.wait_until(answers, 20, "xrdp listens")
@@ -106,11 +109,11 @@ def start_xrdp(lab, xrdp):
 class Screen:
     """An X display without a screen, and FreeRDP on it."""
 
-    def __init__(self, lab, xvfb, freerdp, screenshot, xdotool):
+    def __init__(self, lab, xvfb, freerdp, screenshot, xdotool, size=(2 * WIDTH, HEIGHT)):
         self.lab, self.freerdp, self.screenshot, self.xdotool = lab, freerdp, screenshot, xdotool
         # Room for two windows side by side; without -noreset it starts anew, and refuses, between two clients.
-        size = f"{2 * WIDTH}x{HEIGHT}x24"
-        server = lab.start("xvfb", [xvfb, "-displayfd", "1", "-screen", "0", size, "-nolisten", "tcp", "-noreset"])
+        screen = f"{size[0]}x{size[1]}x24"
+        server = lab.start("xvfb", [xvfb, "-displayfd", "1", "-screen", "0", screen, "-nolisten", "tcp", "-noreset"])
         number = server.wait_for(r"^(\d+)$")[1]
         self.env = {"DISPLAY": f":{number}"}
 
@@ -127,8 +130,8 @@ class Screen:
 
 
 class Session:
-    def __init__(self, screen, name, process):
-        self.screen, self.name, self.process = screen, name, process
+    def __init__(self, screen, name, process, size=(WIDTH, HEIGHT)):
+        self.screen, self.name, self.process, self.size = screen, name, process, size
 
     def tool(self, *argv, **options):
         return self.screen.lab.run(argv, env={**os.environ, **self.screen.env}, **options)
@@ -144,7 +147,7 @@ class Session:
         argv = [self.screen.screenshot, "-silent", "-window", window, "-depth", "8", "rgb:-"]
         return self.tool(*argv, text=False).stdout
 
-    def login_screen(self):
+    def login_screen(self, timeout=30):
         """The picture once it shows something and is stable."""
         last = b""
 
@@ -153,8 +156,8 @@ class Session:
             previous, last = last, self.picture()
             return distinct_colours(last) > 100 and similarity(last, previous) > 0.999
 
-        harness.wait_until(at_rest, 30, "the login screen")
-        equal(len(last), WIDTH * HEIGHT * 3, "bytes of the picture")
+        harness.wait_until(at_rest, timeout, "the login screen")
+        equal(len(last), self.size[0] * self.size[1] * 3, "bytes of the picture")
         self.save()
         return last
 
@@ -164,6 +167,11 @@ class Session:
 
     def type(self, text):
         self.tool(self.screen.xdotool, "mousemove", WIDTH // 2, HEIGHT - 40, "type", "--delay", "50", text)
+
+    def press(self, key):
+        """A key for this window: without a window manager, the one under the pointer gets it."""
+        [window] = self.window()
+        self.tool(self.screen.xdotool, "mousemove", "--window", window, self.size[0] // 2, 20, "key", key)
 
     def stays_for(self, seconds):
         end = time.monotonic() + seconds

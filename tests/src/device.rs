@@ -30,9 +30,9 @@ pub fn config(hub: &TestHub, connection: &DeviceConnectionString, arguments: &[&
     let text = connection.to_secret_text();
     let environment =
         |name: &str| (name == "IOTHUB_DEVICE_CONNECTION_STRING").then(|| text.expose().into());
-    let cli = Cli::parse_from(line);
-    let sources = config::sources(&cli, &environment).unwrap();
-    Config::resolve(cli, &sources).unwrap()
+    let options = Cli::parse_from(line).options;
+    let sources = config::sources(&options, &environment).unwrap();
+    Config::resolve(options, &sources).unwrap()
 }
 
 impl TestDevice {

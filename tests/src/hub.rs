@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use common::admin::AdminListen;
 use common::connection_string::{
     DeviceConnectionString, DeviceCredential, ServiceConnectionString, ServiceCredential,
 };
 use common::hub_address::HubAddress;
 use common::identity::{DeviceId, DeviceIdentity, ModuleId};
-use hub::config::{AmqpsListen, ServeConfig};
+use hub::config::{AccessConfig, AmqpsListen, ServeConfig};
+use hub::events::audit::AuditConfig;
 use hub::limits::Limits;
 use hub::registry::{Authentication, IdentitySettings, IfMatch, Registry, Status};
 use hub::server::Server;
@@ -17,6 +19,8 @@ use hub::state::HubState;
 use hub::tls::CertificateSource;
 use rustls::ClientConfig;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +36,8 @@ pub struct TestHub {
     pub mqtts: SocketAddr,
     /// Address where AMQP over TLS is refused.
     pub amqps: SocketAddr,
+    /// Address of metrics and health checks.
+    pub admin: SocketAddr,
     folder: Arc<TempDir>,
     stop: CancellationToken,
     running: Option<JoinHandle<()>>,
@@ -108,8 +114,11 @@ impl TestHub {
             https: any,
             mqtts: Some(any),
             amqps: AmqpsListen::At(any),
+            admin: AdminListen::Here(any),
             certificate: CertificateSource::Managed,
             limits,
+            access: AccessConfig::default(),
+            audit: AuditConfig::default(),
         })
         .await
         .unwrap();
@@ -119,6 +128,7 @@ impl TestHub {
             https: server.https_address().unwrap(),
             mqtts: server.mqtts_address().unwrap().unwrap(),
             amqps: server.amqps_address().unwrap().unwrap(),
+            admin: server.admin_address().unwrap().unwrap(),
             folder,
             running: Some(tokio::spawn(server.run(stop.clone()))),
             stop,
@@ -130,6 +140,13 @@ impl TestHub {
         let folder = Arc::clone(&self.folder);
         self.shut_down().await;
         Self::start_in(folder, "localhost").await
+    }
+
+    /// The same with limits other than the defaults.
+    pub async fn restart_with(self, limits: Limits) -> Self {
+        let folder = Arc::clone(&self.folder);
+        self.shut_down().await;
+        Self::start_limited(folder, "localhost", limits).await
     }
 
     /// As [`TestHub::restart`], for a hub behind links: its name and addresses stay the same.
@@ -145,12 +162,39 @@ impl TestHub {
         hub
     }
 
+    /// Tells the hub to stop.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
     /// Stops the hub and waits for its end.
     pub async fn shut_down(mut self) {
         self.stop.cancel();
         if let Some(running) = self.running.take() {
             crate::soon("the hub's end", running).await.unwrap();
         }
+    }
+
+    /// What its admin listener answers at this path: the status, and the body.
+    pub async fn ask(&self, path: &str) -> (u16, String) {
+        let mut socket = TcpStream::connect(self.admin).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.admin);
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let reading = socket.read_to_string(&mut answer);
+        crate::soon("the admin listener's answer", reading)
+            .await
+            .unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap();
+        (status.parse().unwrap(), body.to_owned())
+    }
+
+    /// Its metrics, in Prometheus form.
+    pub async fn metrics(&self) -> String {
+        let (status, text) = self.ask("/metrics").await;
+        assert_eq!(status, 200, "{text}");
+        text
     }
 
     /// The data folder.

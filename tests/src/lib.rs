@@ -5,8 +5,11 @@
 //! wait for conditions with [`wait`], whose deadline fails the test with a message. Everything
 //! stops when it is dropped.
 
+pub mod authority;
 pub mod commands;
 pub mod device;
+pub mod echo;
+pub mod fake_hub;
 pub mod forward_proxy;
 pub mod holdings;
 pub mod hub;
@@ -15,6 +18,7 @@ pub mod logs;
 pub mod messages;
 pub mod method_devices;
 pub mod noise;
+pub mod people;
 pub mod program_hub;
 pub mod programs;
 pub mod raw_device;
@@ -27,7 +31,9 @@ pub mod slow_link;
 pub mod target;
 pub mod wait;
 
+pub use authority::TestAuthority;
 pub use device::TestDevice;
+pub use fake_hub::FakeHub;
 pub use forward_proxy::ForwardProxy;
 pub use hub::TestHub;
 pub use raw_device::RawDevice;

@@ -65,6 +65,12 @@ impl Drop for Program {
 /// Whoever runs the tests may be behind a proxy; nothing here is.
 pub const DIRECT: [(&str, &str); 2] = [("no_proxy", "*"), ("NO_PROXY", "*")];
 
+/// No status sockets in the folders of who runs the tests.
+const QUIET: [(&str, &str); 2] = [
+    ("DEVICE_PROXY_STATUS_SOCKET", "off"),
+    ("SERVICE_PROXY_STATUS_SOCKET", "off"),
+];
+
 impl Program {
     /// Starts a program with arguments and environment, and records its output.
     pub fn start(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
@@ -99,6 +105,7 @@ impl Program {
         let mut child = command
             .args(arguments)
             .envs(DIRECT)
+            .envs(QUIET)
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -165,6 +172,18 @@ impl Program {
     #[cfg(unix)]
     pub fn terminate(&self) {
         signal(&self.child, rustix::process::Signal::TERM);
+    }
+
+    /// Its stdin, for the caller to keep open: waiting for the program's end would close it.
+    #[cfg(unix)]
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    /// Sends SIGUSR1: it shall end when nothing is open.
+    #[cfg(unix)]
+    pub fn retire(&self) {
+        signal(&self.child, rustix::process::Signal::USR1);
     }
 
     /// Sends SIGKILL: the program ends without a Close.

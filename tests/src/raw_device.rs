@@ -275,6 +275,14 @@ impl RawDevice {
         }
     }
 
+    /// The next packet, however late it comes. Never, once the connection has ended.
+    pub async fn packet_without_limit(&mut self) -> Packet {
+        match self.io.read().await {
+            Ok(Some(packet)) => packet,
+            _ => std::future::pending().await,
+        }
+    }
+
     /// Waits until the hub closes the connection; packets that arrive before are skipped.
     pub async fn ended(&mut self) {
         soon("the end of the session", async {

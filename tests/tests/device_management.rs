@@ -299,6 +299,9 @@ async fn methods_are_answered() {
     for (name, payload, status) in [
         ("listStreams", "{\"skip\":-1}", 400),
         ("listStreams", "[]", 400),
+        ("doctor", "[]", 400),
+        ("doctor", "{\"targets\":\"ssh\"}", 400),
+        ("doctor", "{\"targets\":[\"a b\"]}", 400),
         ("closeStream", "", 400),
         ("closeStream", "{\"stream\":1}", 400),
         ("closeStream", "{\"stream\":\"x\",\"y\":1}", 400),

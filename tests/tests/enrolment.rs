@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use common::enrolment::{Code, Invitation, RedeemError, redeem};
+use common::enrolment::{Code, Invitation, RedeemError, Repeats, Wanted, redeem};
 use common::identity::DeviceId;
 use common::net::Dialer;
 use common::tls::{Fingerprint, pinned_config};
@@ -109,6 +109,52 @@ async fn a_code_makes_a_device_and_another_makes_an_operator() {
     let config = device.folder().join("device-proxy.toml");
     let again = device.start("device-proxy", &["--config", config.to_str().unwrap()]);
     again.line("connected").await;
+}
+
+#[tokio::test]
+async fn the_hubs_own_machine_is_logged_in_with_the_first_code() {
+    let hub = ProgramHub::start().await;
+    let operator = User::new();
+    let data_dir = hub.data_dir();
+    let arguments = ["enrol", "--device", "MyDevice", "--login"];
+    let arguments = [&arguments[..], &["--data-dir", &data_dir]].concat();
+    let mut enrol = operator.start("stream-hub", &arguments);
+    let (ok, output) = enrol.ended().await;
+    assert!(ok, "{output}");
+    assert!(output.contains("logged in at localhost"), "{output}");
+    assert_eq!(enrol.count("@localhost"), 1, "{output}");
+    let mut devices = operator.start("service-proxy", &["devices"]);
+    assert!(devices.ended().await.0, "{}", devices.output());
+    // What is there is kept, and no code is made for nothing.
+    let output = operator.fails("stream-hub", &arguments, 1).await;
+    assert!(output.contains("is there already"), "{output}");
+    assert!(!output.contains("@localhost"), "{output}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_signal_ends_the_wait_for_a_code() {
+    let user = User::new();
+    let folder = user.folder();
+    let enrol = ["enrol", "-", "--dir", folder.to_str().unwrap()];
+    for (name, arguments) in [
+        ("service-proxy", &["login", "-"][..]),
+        ("device-proxy", &enrol),
+    ] {
+        let mut program = user.start(name, arguments);
+        let _stdin = program.take_stdin();
+        // Its signal handlers come before it reads.
+        tests::wait("the signal handlers", || {
+            let status = format!("/proc/{}/status", program.id());
+            let status = std::fs::read_to_string(status).unwrap_or_default();
+            let caught = status.lines().find_map(|l| l.strip_prefix("SigCgt:"));
+            let caught = caught.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+            caught.is_some_and(|bits| bits & (1 << 14) != 0)
+        })
+        .await;
+        program.terminate();
+        assert_eq!(program.exit_code().await, Some(130), "{name}");
+    }
 }
 
 #[tokio::test]
@@ -233,7 +279,17 @@ async fn guesses_are_throttled_and_bad_requests_are_answered() {
             hub: common::hub_address::HubAddress::parse(&address).unwrap(),
         };
         let id = DeviceId::parse("d").unwrap();
-        let refused = redeem(&guess, Some(&id), None, &dialer).await.unwrap_err();
+        let refused = redeem(
+            &guess,
+            Wanted {
+                device: Some(&id),
+                suggested: None,
+            },
+            &dialer,
+            Repeats::Unsent,
+        )
+        .await
+        .unwrap_err();
         let RedeemError::Refused { status, .. } = refused else {
             panic!("{refused}");
         };
@@ -247,7 +303,9 @@ async fn guesses_are_throttled_and_bad_requests_are_answered() {
         code: Code::random(wrong),
         hub: common::hub_address::HubAddress::parse(&address).unwrap(),
     };
-    let refused = redeem(&guess, None, None, &dialer).await.unwrap_err();
+    let refused = redeem(&guess, Wanted::default(), &dialer, Repeats::Unsent)
+        .await
+        .unwrap_err();
     assert!(matches!(refused, RedeemError::OtherHub { .. }), "{refused}");
 
     let client = reqwest::Client::builder()

@@ -15,6 +15,7 @@ use rustls::{ClientConfig, HandshakeKind};
 use tests::raw_service::accepted;
 use tests::{RawDevice, RawService, TestHub, soon, wait};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -215,10 +216,13 @@ async fn urls_name_leg_and_port_and_no_secret() {
 /// handshake. Each has received data afterwards, and with it its session tickets.
 async fn full_handshakes(hub: &TestHub, tls: &Arc<ClientConfig>, count: usize) -> usize {
     let mut connecting = JoinSet::new();
+    // No connection reads its tickets before the last one has offered those of earlier bursts.
+    let connected = Arc::new(Barrier::new(count));
     for _ in 0..count {
-        let (tls, port) = (Arc::clone(tls), hub.https.port());
+        let (tls, port, connected) = (Arc::clone(tls), hub.https.port(), Arc::clone(&connected));
         connecting.spawn(async move {
             let mut stream = Dialer::new(&tls).tls("localhost", port).await.unwrap();
+            soon("the other connections", connected.wait()).await;
             let request = b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
             stream.write_all(request).await.unwrap();
             let mut answer = Vec::new();

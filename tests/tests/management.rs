@@ -5,10 +5,9 @@ use std::time::Duration;
 use common::connection_string::DeviceConnectionString;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tests::echo::is_echoed;
 use tests::target::Behaviour;
 use tests::{RawService, Target, TestDevice, TestHub, TestService, soon, wait};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 /// A hub, a service's client of it, and the device "d" of it.
 struct Fleet {
@@ -111,15 +110,6 @@ impl Fleet {
             answer["payload"].clone(),
         )
     }
-}
-
-async fn is_echoed(socket: &mut TcpStream) -> bool {
-    let mut byte = [0];
-    let echo = async {
-        socket.write_all(b"x").await?;
-        socket.read_exact(&mut byte).await
-    };
-    soon("an echo or an end", echo).await.is_ok()
 }
 
 #[tokio::test]

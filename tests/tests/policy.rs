@@ -4,12 +4,11 @@
 
 use std::path::PathBuf;
 
+use tests::echo::{connect, is_echoed};
 use tests::program_hub::ProgramHub;
 use tests::programs::{Program, ignores_hangups};
 use tests::target::Behaviour;
-use tests::{Target, soon, wait};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tests::{Target, wait};
 
 /// A device-proxy with a configuration file.
 struct Device {
@@ -55,19 +54,6 @@ impl Device {
     }
 }
 
-async fn is_echoed(socket: &mut TcpStream) -> bool {
-    let mut byte = [0];
-    let echo = async {
-        socket.write_all(b"x").await?;
-        socket.read_exact(&mut byte).await
-    };
-    soon("an echo or an end", echo).await.is_ok()
-}
-
-async fn connect(port: u16) -> TcpStream {
-    TcpStream::connect(("127.0.0.1", port)).await.unwrap()
-}
-
 #[tokio::test]
 async fn a_withdrawn_target_ends_its_connections_and_no_others() {
     if ignores_hangups() {
@@ -88,7 +74,7 @@ async fn a_withdrawn_target_ends_its_connections_and_no_others() {
         assert!(is_echoed(socket).await);
     }
 
-    let only_web = format!("memory = 64\ntarget = \"web={}\"", web.address);
+    let only_web = format!("sample-output = true\ntarget = \"web={}\"", web.address);
     let line = device.change(&only_web, "policy changed by ").await;
     assert!(
         line.contains(&format!("streams reach web -> {};", web.address)),
@@ -96,7 +82,7 @@ async fn a_withdrawn_target_ends_its_connections_and_no_others() {
     );
     let line = device.program.line(" also changes ").await;
     assert!(
-        line.contains("also changes memory: device-proxy has to be started again"),
+        line.contains("also changes sample-output: device-proxy has to be started again"),
         "{line}"
     );
     for socket in &mut withdrawn {
@@ -137,7 +123,7 @@ async fn a_file_that_cannot_be_used_changes_nothing() {
     let mut socket = connect(port).await;
     assert!(is_echoed(&mut socket).await);
 
-    let unusable = "the policy is unchanged, since ";
+    let unusable = "the configuration is unchanged, since ";
     let line = device
         .change("echo = true\nmax-streams = 0", unusable)
         .await;
@@ -147,7 +133,7 @@ async fn a_file_that_cannot_be_used_changes_nothing() {
     std::fs::remove_file(device.file()).unwrap();
     device.read_again(unusable).await;
     device
-        .change(&settings, " again: the policy is unchanged")
+        .change(&settings, " again: nothing has changed")
         .await;
     assert!(is_echoed(&mut socket).await);
     assert!(is_echoed(&mut connect(port).await).await);

@@ -296,11 +296,11 @@ async fn a_proxy_that_inspects_tls_and_strips_upgrades_is_named() {
         path.to_str().unwrap(),
         &option,
     ];
-    let cli = device_proxy::cli::Cli::parse_from(line);
+    let options = device_proxy::cli::Cli::parse_from(line).options;
     let environment =
         |name: &str| (name == "IOTHUB_DEVICE_CONNECTION_STRING").then(|| text.expose().into());
-    let sources = device_proxy::config::sources(&cli, &environment).unwrap();
-    let config = device_proxy::config::Config::resolve(cli, &sources).unwrap();
+    let sources = device_proxy::config::sources(&options, &environment).unwrap();
+    let config = device_proxy::config::Config::resolve(options, &sources).unwrap();
     let running = device_proxy::run(config, CancellationToken::new());
     let text = report::chain(&soon("device-proxy's end", running).await.unwrap_err());
     assert!(
