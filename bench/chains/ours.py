@@ -5,6 +5,7 @@ import re
 import harness
 from chains.base import Chain
 from harness import DEVICE
+from measuring import unlimited
 
 PROGRAMS = ("stream-hub", "device-proxy", "service-proxy")
 
@@ -29,7 +30,7 @@ class Ours(Chain):
         self.hub = harness.Hub(self.lab, name=f"{self.name}-hub")
         # A second instance must not find the first one's devices.
         self.hub.data = self.folder / "hub-data"
-        self.hub.start(log_level=None)
+        self.hub.start(log_level=None, env=unlimited.environment(self.folder, "hub"))
         self.device = self.hub.device_proxy(
             self.hub.create_device(),
             "127.0.0.1", self.target_port,
