@@ -1,0 +1,152 @@
+//! What a start finds of the hub before, and what somebody has done to the log meanwhile.
+
+use super::*;
+
+#[tokio::test]
+async fn the_chain_goes_on_at_the_next_start() {
+    let log = Log::new();
+    log.run(10).await;
+    log.run(10).await;
+    let Checked::Whole(Some(verified)) = log.check() else {
+        panic!("{:?}", log.check());
+    };
+    // Each run has a head at its beginning and its end.
+    assert_eq!(
+        (verified.lines, verified.heads, verified.unsigned),
+        (24, 4, 0)
+    );
+}
+
+#[tokio::test]
+async fn a_cut_end_is_found_and_stays_found() {
+    let log = Log::new();
+    log.run(10).await;
+    let text = log.text();
+    let cut: String = text.split_inclusive('\n').take(9).collect();
+    std::fs::write(log.path(), cut).unwrap();
+    let expected = Finding::CutOff {
+        last: 9,
+        expected: 12,
+    };
+    assert_eq!(log.finding(), expected);
+    log.run(1).await;
+    assert_eq!(log.finding(), Finding::Removed { from: 10, to: 12 });
+    assert!(log.text().contains("ChainBroken"));
+
+    // Also when nothing is left at all.
+    std::fs::remove_file(log.path()).unwrap();
+    assert!(matches!(log.finding(), Finding::CutOff { .. }));
+    log.run(1).await;
+    assert!(matches!(log.finding(), Finding::NoBeginning { .. }));
+}
+
+#[tokio::test]
+async fn a_line_without_an_end_is_recorded() {
+    let log = Log::new();
+    log.run(3).await;
+    let mut text = log.text();
+    text += r#"{"seq":6,"time":"2026"#;
+    std::fs::write(log.path(), text).unwrap();
+    assert_eq!(log.finding(), Finding::Torn);
+    log.run(1).await;
+    assert!(matches!(log.check(), Checked::Whole(_)));
+    assert!(
+        log.text()
+            .contains(r#""operationName":"Recovered","tornBytes":21"#)
+    );
+}
+
+#[tokio::test]
+async fn two_hubs_do_not_write_one_file() {
+    let log = Log::new();
+    let audit = log.open();
+    if cfg!(unix) {
+        let other = tempfile::tempdir().unwrap();
+        assert!(Audit::open(&log.config, other.path()).is_err());
+    }
+    assert!(audit.finish(Duration::from_secs(10)).await);
+}
+
+#[tokio::test]
+async fn a_log_goes_on_in_another_file() {
+    let mut log = Log::new();
+    log.run(3).await;
+    let first = log.path().to_owned();
+    log.config.file = Some(log.folder.path().join("other.log"));
+    log.run(3).await;
+    let Checked::Whole(Some(verified)) = log.check() else {
+        panic!("{:?}", log.check());
+    };
+    assert_eq!(verified.first, 6);
+    let key = check::key(log.folder.path()).unwrap();
+    let both = vec![log.path().to_owned(), first];
+    let checked = check::part(both, &key).unwrap();
+    assert!(matches!(checked, Checked::Whole(Some(verified)) if verified.lines == 10));
+    std::fs::remove_file(log.path()).unwrap();
+    log.run(1).await;
+    assert!(matches!(log.finding(), Finding::NoBeginning { .. }));
+}
+
+/// Lines that somebody has made who has no key.
+fn forged(log: &Log, behind: usize, count: usize) -> String {
+    let text = log.text();
+    let kept: Vec<&str> = text.split_inclusive('\n').take(behind).collect();
+    let mut link = chain::read(kept.last().unwrap().trim_end().as_bytes(), None)
+        .unwrap()
+        .link;
+    let mut written: String = kept.concat();
+    for _ in 0..count {
+        let (line, next) = link.seal(
+            &now(),
+            &Record::new("A", "Forged").with("removedThrough", 3),
+        );
+        written += &line;
+        link = next;
+    }
+    written
+}
+
+#[tokio::test]
+async fn lines_that_were_added_while_no_hub_ran_are_found_and_stay_found() {
+    let log = Log::new();
+    log.run(3).await;
+    std::fs::write(log.path(), forged(&log, 5, 2)).unwrap();
+    assert_eq!(log.finding(), Finding::AfterStop);
+    log.run(3).await;
+    assert_eq!(log.finding(), Finding::AfterStop);
+    assert!(log.text().contains("ChainBroken"));
+}
+
+#[tokio::test]
+async fn lines_that_were_exchanged_after_a_kill_are_found_and_stay_found() {
+    let log = Log::new();
+    let audit = log.open();
+    for number in 0..5 {
+        audit.write(Record::new("A", "B").with("number", number));
+        assert!(audit.is_stored().await);
+    }
+    // As after a kill: no signed head at the end.
+    let killed = log.text();
+    let end = std::fs::read(log.folder.path().join("audit/end.json")).unwrap();
+    assert!(audit.finish(Duration::from_secs(10)).await);
+    wait_unlocked(log.path());
+    let restore = || std::fs::write(log.folder.path().join("audit/end.json"), &end).unwrap();
+    restore();
+    std::fs::write(log.path(), &killed).unwrap();
+    assert!(matches!(log.check(), Checked::Whole(Some(_))));
+    // One line was written anew, and two more were added.
+    std::fs::write(log.path(), forged(&log, 5, 3)).unwrap();
+    assert!(matches!(log.finding(), Finding::OtherEnd { .. }));
+    log.run(1).await;
+    assert!(matches!(
+        log.finding(),
+        Finding::OtherEnd { .. } | Finding::Order { .. }
+    ));
+    // Lines that the killed hub may have written itself are kept, and counted.
+    restore();
+    std::fs::write(log.path(), killed).unwrap();
+    std::fs::write(log.path(), forged(&log, 6, 2)).unwrap();
+    log.run(1).await;
+    assert!(matches!(log.check(), Checked::Whole(Some(_))));
+    assert!(log.text().contains("\"notVouched\":2"), "{}", log.text());
+}
