@@ -107,8 +107,12 @@ pub trait Initiate {
 /// In the process that holds the device.
 impl Initiate for HubState {
     async fn initiate(&self, ask: Ask) -> Result<Accepted, Refused> {
-        // Before there is anything to record.
-        self.events.allow_streams()?;
+        // Before there is anything to record: what is refused for want of a log must not fill it.
+        if let Err(stopped) = self.events.allow_streams() {
+            let refused = Refused::from(stopped);
+            self.events.counts().stream_not_asked(refused.kind());
+            return Err(refused);
+        }
         let stream = StreamId::random();
         let described = events::Stream {
             id: &stream,

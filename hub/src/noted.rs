@@ -25,6 +25,10 @@ pub async fn follow(state: HubState) {
     let (mut reported, mut has_failed) = (0, false);
     loop {
         ticks.tick().await;
+        if let Some(audit) = state.events.audit() {
+            // A disk that hangs is noticed also while nobody opens a stream.
+            audit.health();
+        }
         match look(&state, &mut reported).await {
             Ok(()) => has_failed = false,
             Err(error) if !has_failed => {

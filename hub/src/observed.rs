@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Strangers;
+use crate::events::audit::Audit;
 use crate::state::HubState;
 
 /// How long the registry may take for its answer.
@@ -74,6 +75,9 @@ impl Observed {
             reasons.push("the hub is stopping".to_owned());
         }
         reasons.extend(self.no_certificate());
+        if self.state.events.allow_streams().is_err() {
+            reasons.push("the audit log cannot be written".to_owned());
+        }
         // Any policy: it is a row that is there, or not.
         match timeout(REGISTRY, self.state.registry.policy("service")).await {
             Ok(Ok(_)) => {}
@@ -109,6 +113,29 @@ struct Sampled {
 impl fmt::Debug for Sampled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sampled")
+    }
+}
+
+impl Sampled {
+    /// How the audit log is, if there is one.
+    fn encode_audit(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(health) = self.state.events.audit().map(Audit::health) else {
+            return Ok(());
+        };
+        let writable = encoder.encode_descriptor(
+            "audit_writable",
+            "Whether the audit log can be written: 1 or 0",
+            None,
+            MetricType::Gauge,
+        )?;
+        ConstGauge::new(i64::from(health.is_writable)).encode(writable)?;
+        let lost = encoder.encode_descriptor(
+            "audit_records_lost",
+            "Records that the audit log has no room for while it cannot be written",
+            None,
+            MetricType::Counter,
+        )?;
+        ConstCounter::new(health.lost).encode(lost)
     }
 }
 
@@ -184,6 +211,7 @@ impl Collector for Sampled {
             let labels = [("listener", listener)];
             ConstGauge::new(whole(permits.free())).encode(free.encode_family(&labels)?)?;
         }
+        self.encode_audit(&mut encoder)?;
         let expires = self
             .state
             .certificate

@@ -23,7 +23,7 @@ use crate::approvals::{self, Webhook, WebhookError};
 use crate::config::{AmqpsListen, ServeConfig};
 use crate::data_dir::{DataDir, DataDirError, ServeLock};
 use crate::events::audit::{Audit, AuditError};
-use crate::events::{self, Event, Events, Fault};
+use crate::events::{self, Counts, Event, Events, Fault};
 use crate::follow::{Followed, Followers, follow};
 use crate::inherited::Inherited;
 use crate::jobs;
@@ -142,8 +142,9 @@ impl Server {
     pub async fn bind(config: ServeConfig) -> Result<Self, ServeError> {
         let data_dir = DataDir::open(&config.data_dir)?;
         let lock = data_dir.lock()?;
-        let audit = Audit::open(&config.audit, data_dir.path())?;
-        let events = Events::new(audit);
+        let counts = Counts::default();
+        let audit = Audit::open(&config.audit, data_dir.path(), &counts)?;
+        let events = Events::new(audit, counts);
         let registry = SqliteRegistry::open(&data_dir)?.reporting_to(&events);
         let mut inherited = Inherited::of_process();
         let mut bind = |address, option| match inherited.take(address) {

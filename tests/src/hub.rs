@@ -19,8 +19,6 @@ use hub::state::HubState;
 use hub::tls::CertificateSource;
 use rustls::ClientConfig;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -177,17 +175,7 @@ impl TestHub {
 
     /// What its admin listener answers at this path: the status, and the body.
     pub async fn ask(&self, path: &str) -> (u16, String) {
-        let mut socket = TcpStream::connect(self.admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.admin);
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        let reading = socket.read_to_string(&mut answer);
-        crate::soon("the admin listener's answer", reading)
-            .await
-            .unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap();
-        (status.parse().unwrap(), body.to_owned())
+        crate::admin::ask(self.admin, path).await
     }
 
     /// Its metrics, in Prometheus form.

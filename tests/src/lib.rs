@@ -5,6 +5,7 @@
 //! wait for conditions with [`wait`], whose deadline fails the test with a message. Everything
 //! stops when it is dropped.
 
+pub mod admin;
 pub mod authority;
 pub mod commands;
 pub mod device;

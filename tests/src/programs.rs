@@ -96,9 +96,25 @@ impl Program {
         Self::start_command(name, command, arguments, environment)
     }
 
+    /// As [`Program::start`], and only its standard error is recorded.
+    pub fn start_into(name: &str, stdout: Stdio, arguments: &[&str]) -> Self {
+        let command = tokio::process::Command::new(binary(name));
+        Self::spawn(name, command, stdout, arguments, &[])
+    }
+
     fn start_command(
         name: &str,
+        command: tokio::process::Command,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        Self::spawn(name, command, Stdio::piped(), arguments, environment)
+    }
+
+    fn spawn(
+        name: &str,
         mut command: tokio::process::Command,
+        stdout: Stdio,
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> Self {
@@ -108,15 +124,16 @@ impl Program {
             .envs(QUIET)
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         let output = Arc::new(Mutex::new(Vec::new()));
-        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        keep(out, Arc::clone(&output));
-        keep(err, Arc::clone(&output));
+        if let Some(out) = child.stdout.take() {
+            keep(out, Arc::clone(&output));
+        }
+        keep(child.stderr.take().unwrap(), Arc::clone(&output));
         Self {
             name: name.to_owned(),
             child,

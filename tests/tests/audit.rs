@@ -2,12 +2,14 @@
 //! happens when it cannot be written.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use common::clock::unix_now;
 use common::connection_string::DeviceConnectionString;
 use common::wire::report::{self, ConnectionReport, Phase, Report};
 use serde_json::Value;
 use tempfile::TempDir;
+use tests::admin::ask;
 use tests::echo::{connect, is_echoed};
 use tests::program_hub::free_port;
 use tests::programs::{Program, run};
@@ -25,6 +27,13 @@ struct Setup {
 
 impl Setup {
     async fn start(settings: &str) -> Self {
+        let mut setup = Self::new(settings).await;
+        setup.serve().await;
+        setup
+    }
+
+    /// A hub that does not run yet.
+    async fn new(settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mqtts = free_port().await;
         let fixed = format!(
@@ -33,14 +42,13 @@ impl Setup {
             folder.path().join("data"),
             free_port().await,
         );
-        let mut setup = Self {
+        let setup = Self {
             folder,
             fixed,
             mqtts,
             hub: None,
         };
         setup.configure(settings);
-        setup.serve().await;
         setup
     }
 
@@ -56,9 +64,17 @@ impl Setup {
     }
 
     async fn serve(&mut self) {
+        self.serve_into(None).await;
+    }
+
+    /// The same with a standard output of its own.
+    async fn serve_into(&mut self, stdout: Option<Stdio>) {
         let config = self.path("hub.toml");
         let words = ["serve", "--config", config.to_str().unwrap()];
-        let program = Program::start("stream-hub", &words, &[]);
+        let program = match stdout {
+            None => Program::start("stream-hub", &words, &[]),
+            Some(stdout) => Program::start_into("stream-hub", stdout, &words),
+        };
         program.line("ready").await;
         self.hub = Some(program);
     }
@@ -302,8 +318,9 @@ async fn files_are_rotated_while_the_hub_runs() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_stops_new_streams_or_not_as_configured() {
-    let full = "audit-log = [\"/dev/full\"]\n";
-    let setup = Setup::start(full).await;
+    let admin = ([127, 0, 0, 1], free_port().await).into();
+    let full = format!("audit-log = [\"/dev/full\"]\nadmin = \"{admin}\"\n");
+    let setup = Setup::start(&full).await;
     let hub = setup.hub.as_ref().unwrap();
     hub.line("THE AUDIT LOG CANNOT BE WRITTEN, and new streams are refused")
         .await;
@@ -315,12 +332,74 @@ async fn a_full_disk_stops_new_streams_or_not_as_configured() {
     let mut socket = connect(port).await;
     assert!(!is_echoed(&mut socket).await);
     service.line("audit log cannot be written").await;
+    // Who looks at the hub from outside sees it as well.
+    let (status, text) = ask(admin, "/readyz").await;
+    assert_eq!(
+        (status, &*text),
+        (503, "not ready: the audit log cannot be written\n")
+    );
+    let (_, metrics) = ask(admin, "/metrics").await;
+    for series in [
+        "stream_hub_audit_writable 0",
+        "stream_hub_audit_records_lost_total 0",
+        "stream_hub_faults_total{kind=\"audit\"} 1",
+    ] {
+        assert!(metrics.contains(series), "{series} in {metrics}");
+    }
+    let refused = "stream_hub_stream_requests_total{outcome=\"audit\"} ";
+    let refused = metrics.lines().find_map(|line| line.strip_prefix(refused));
+    assert_ne!(refused, Some("0"));
 
     setup.configure(&format!("{full}audit-full = \"continue\"\n"));
     hub.line("configuration changed").await;
     wait("a stream", || hub.output().contains("audit-full")).await;
     let mut socket = connect(port).await;
     assert!(is_echoed(&mut socket).await);
+    assert_eq!(ask(admin, "/readyz").await.0, 200);
+    let (_, metrics) = ask(admin, "/metrics").await;
+    assert!(metrics.contains("stream_hub_audit_writable 0"), "{metrics}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn who_does_not_read_the_log_is_noticed() {
+    use std::io::{Read as _, Write as _};
+
+    // A pipe that is full, as a log's reader that hangs leaves it.
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    let stdout = writer.try_clone().unwrap();
+    let filling = std::thread::spawn(move || writer.write_all(&[b' '; 1 << 20]));
+    let mut setup = Setup::new("audit-log = [\"stdout\"]\n").await;
+    setup.serve_into(Some(stdout.into())).await;
+    let hub = setup.hub.as_ref().unwrap();
+    // Nobody opens a stream: it is noticed all the same.
+    hub.line("THE AUDIT LOG IS NOT WRITTEN: its disk, or who reads standard output")
+        .await;
+    let echo = Target::start(Behaviour::Echo).await;
+    let connection = setup.admin(&["device", "create", "MyDevice"]);
+    let device = setup.device(&connection, &format!("ssh={}", echo.address));
+    device.line("connected").await;
+    let (service, port) = setup.service(&["--session", "never"]).await;
+    let mut socket = connect(port).await;
+    assert!(!is_echoed(&mut socket).await);
+    service.line("audit log cannot be written").await;
+
+    // It reads again, to the end.
+    let reading = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).map(|_| text)
+    });
+    hub.line("the audit log is written again").await;
+    let mut socket = connect(port).await;
+    assert!(is_echoed(&mut socket).await);
+    hub.terminate();
+    setup.hub().exit_code().await;
+    filling.join().unwrap().unwrap();
+    let text = reading.join().unwrap().unwrap();
+    assert!(
+        text.contains("\"operationName\":\"deviceConnect\""),
+        "{text}"
+    );
 }
 
 #[tokio::test]

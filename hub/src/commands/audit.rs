@@ -64,6 +64,13 @@ fn verify(
                 verified.heads,
                 verified.unsigned
             );
+            if verified.not_vouched > 0 {
+                let _ = writeln!(
+                    talk,
+                    "{} of the records stand where a hub was killed, and nothing vouches for them: look at those before each signed head with notVouched",
+                    verified.not_vouched
+                );
+            }
             Ok(())
         }
         Checked::Broken {
@@ -89,6 +96,7 @@ fn document(checked: &Checked) -> Value {
             "lastHash": verified.last.hex(),
             "lastTime": verified.last_time,
             "afterLastHead": verified.unsigned,
+            "notVouched": verified.not_vouched,
         }),
         Checked::Broken {
             file,

@@ -14,11 +14,12 @@ use crate::events::audit::{AuditConfig, AuditTuning};
 const ROTATE_BYTES: Key = Key::new("audit.rotate-bytes");
 const ROTATE_AGE: Key = Key::new("audit.rotate-seconds");
 const KEEP: Key = Key::new("audit.keep-files");
+const KEEP_DAYS: Key = Key::new("audit.keep-days");
 const SYNC: Key = Key::new("audit.sync-milliseconds");
 const HEAD: Key = Key::new("audit.sign-seconds");
 
 /// What `[audit]` may hold.
-pub(super) const IN_FILE: [Key; 5] = [ROTATE_BYTES, ROTATE_AGE, KEEP, SYNC, HEAD];
+pub(super) const IN_FILE: [Key; 6] = [ROTATE_BYTES, ROTATE_AGE, KEEP, KEEP_DAYS, SYNC, HEAD];
 
 /// Nowhere, and that is said.
 const OFF: &str = "off";
@@ -62,6 +63,14 @@ pub(super) fn resolve(args: &ServeArgs, sources: &Sources<'_>) -> Result<AuditCo
             default.rotate_age.as_secs(),
         )?),
         keep: number(sources, KEEP, 0..=100_000, default.keep)?,
+        keep_age: Duration::from_secs(
+            day * number(
+                sources,
+                KEEP_DAYS,
+                0..=3_660,
+                default.keep_age.as_secs() / day,
+            )?,
+        ),
         sync: Duration::from_millis(number(
             sources,
             SYNC,

@@ -69,6 +69,13 @@ pub enum AuditFault<'a> {
         /// What becomes of streams.
         full: WhenFull,
     },
+    /// The disk, or who reads standard output, takes nothing, and gives no error.
+    Stalled {
+        /// How long already.
+        since: Duration,
+        /// What becomes of streams.
+        full: WhenFull,
+    },
     /// It can be written again.
     WrittenAgain {
         /// Records that were lost meanwhile.
@@ -96,4 +103,11 @@ pub enum AuditFault<'a> {
         /// What.
         finding: Reason<'a>,
     },
+}
+
+impl AuditFault<'_> {
+    /// Whether something is wrong; else it is over.
+    pub fn is_fault(&self) -> bool {
+        !matches!(self, Self::WrittenAgain { .. })
+    }
 }

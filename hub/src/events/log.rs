@@ -281,6 +281,16 @@ fn write_audit_fault(fault: AuditFault<'_>) {
             "THE AUDIT LOG CANNOT BE WRITTEN; streams are opened all the same, as configured: {}",
             chain(reason)
         ),
+        AuditFault::Stalled { since, full } => {
+            let seconds = since.as_secs();
+            let streams = match full {
+                WhenFull::Stop => "new streams are refused until it is",
+                WhenFull::Continue => "streams are opened all the same, as configured",
+            };
+            tracing::error!(
+                "THE AUDIT LOG IS NOT WRITTEN: its disk, or who reads standard output, has taken nothing for {seconds} s; {streams}"
+            );
+        }
         AuditFault::WrittenAgain { lost } => {
             tracing::warn!(lost, "the audit log is written again");
         }

@@ -155,7 +155,14 @@ impl Families {
         begin(
             &self.faults,
             "kind",
-            &["accept", "registry", "damaged", "not_stored", "other"],
+            &[
+                "accept",
+                "registry",
+                "damaged",
+                "not_stored",
+                "audit",
+                "other",
+            ],
         );
         let labels = [("who", Who::Leg.name()), ("reason", "refused")];
         drop(self.auth_refused.get_or_create(&labels));
@@ -262,6 +269,12 @@ impl Counts {
         self.0.connections_accepted.get_or_create(&labels).inc();
     }
 
+    /// A stream was refused before its device was asked, and before it had an id.
+    pub fn stream_not_asked(&self, kind: &'static str) {
+        let labels = [("outcome", kind)];
+        self.0.stream_requests.get_or_create(&labels).inc();
+    }
+
     /// Something was refused, closed or kept waiting by this limit.
     pub fn bound(&self, bound: Bound) {
         let labels = [("limit", bound.name())];
@@ -352,6 +365,9 @@ impl Counts {
                     }
                     Fault::Damaged(_) | Fault::LeftOut(_) => "damaged",
                     Fault::ActivityNotStored { .. } | Fault::WritesNotStored => "not_stored",
+                    Fault::Audit(fault) if fault.is_fault() => "audit",
+                    // It is the end of one.
+                    Fault::Audit(_) => return,
                     _ => "other",
                 },
             ),

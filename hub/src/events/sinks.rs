@@ -25,11 +25,8 @@ struct Sinks {
 
 impl Events {
     /// Gives events to the log, and to these.
-    pub fn new(audit: Option<Audit>) -> Self {
-        Self(Arc::new(Sinks {
-            counts: Counts::default(),
-            audit,
-        }))
+    pub fn new(audit: Option<Audit>, counts: Counts) -> Self {
+        Self(Arc::new(Sinks { counts, audit }))
     }
 
     /// Gives an event to all sinks.
@@ -68,7 +65,7 @@ impl Events {
         if let Some(audit) = self.audit()
             && !audit.finish(FINISH).await
         {
-            Event::Fault(Fault::Audit(AuditFault::NotFinished)).log();
+            self.emit(Event::Fault(Fault::Audit(AuditFault::NotFinished)));
         }
     }
 }

@@ -135,6 +135,8 @@ pub struct Line {
     pub key: Option<String>,
     /// A head may say that all lines up to this one were removed by rotation.
     pub removed_through: Option<u64>,
+    /// A head may say that a killed hub has left so many lines that nothing vouches for.
+    pub not_vouched: Option<u64>,
 }
 
 /// Why a line is not one that this hub has written.
@@ -165,6 +167,7 @@ struct Fields {
     reason: Option<String>,
     key: Option<String>,
     removed_through: Option<u64>,
+    not_vouched: Option<u64>,
 }
 
 /// Reads a line, without its newline, and checks its hash and, if it is a signed head and there is a
@@ -206,6 +209,7 @@ pub fn read(line: &[u8], key: Option<&PublicKey>) -> Result<Line, LineError> {
         reason: fields.reason,
         key: fields.key,
         removed_through: fields.removed_through,
+        not_vouched: fields.not_vouched,
     })
 }
 

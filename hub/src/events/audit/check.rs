@@ -107,10 +107,10 @@ fn known_files(data_dir: &Path, key: &PublicKey) -> Result<(KnownEnd, Vec<PathBu
     let known = known.ok_or(CheckError::NoLog)?;
     let path = known.file.clone().ok_or(CheckError::NoFile)?;
     let files = older(&path).map_err(failed(&path))?;
-    // What rotation has removed may still be there: the hub was killed before it was done.
-    let kept = files
-        .into_iter()
-        .filter(|(first, _)| *first > known.removed_through);
+    // What rotation has removed may still be there: the hub was killed before it was done. And what
+    // stood in this file before the log came to it is no part of it.
+    let begin = known.since.max(known.removed_through + 1);
+    let kept = files.into_iter().filter(|(first, _)| *first >= begin);
     let mut files: Vec<_> = kept.map(|(_, file)| file).collect();
     files.push(path);
     Ok((known, files))

@@ -10,6 +10,7 @@ use super::chain::{self, Link};
 use super::keys::PublicKey;
 use super::rotation::older;
 use super::verify::{Finding, Verifier};
+use super::writer::Disk;
 
 /// No line of ours is longer: names and reasons have their own bounds.
 const LONGEST: u64 = 1 << 20;
@@ -100,6 +101,11 @@ impl LogFile {
         self.len
     }
 
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// When it was begun.
     pub fn started(&self) -> SystemTime {
         self.started
@@ -113,6 +119,20 @@ impl LogFile {
     /// Notes that this line is the next one to be written.
     pub fn note(&mut self, seq: u64) {
         self.first.get_or_insert(seq);
+    }
+
+    /// Looks for the number of its first line, by which it can be put aside. Blocks.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn find_first(&mut self) -> io::Result<()> {
+        if self.is_regular
+            && let Some(line) = Lines::open(&self.path)?.next()?
+        {
+            let read = chain::read(&line.bytes, None);
+            self.first = read.ok().map(|line| line.link.seq);
+        }
+        Ok(())
     }
 
     /// Checks what is there, and takes a line without an end off. Blocks.
@@ -155,13 +175,14 @@ impl LogFile {
         found.not_vouched = behind.min(verifier.unsigned());
         if found.wrong.is_none()
             && let Err(finding) = verifier.finish_part()
+            // A hub has said it before, and goes on behind that.
+            && !matches!(finding, Finding::Broken { .. })
         {
             found.wrong = Some((lines.number, finding));
         }
         found.removed_through = removed_through;
         if !found.torn.is_empty() {
-            self.file.set_len(whole)?;
-            self.len = whole;
+            self.set_len(whole)?;
         }
         Ok(found)
     }
@@ -175,15 +196,18 @@ impl LogFile {
         Ok(line.is_some_and(|line| line.link == last))
     }
 
-    /// Has what was written on the disk. Blocks.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn sync(&self) -> io::Result<()> {
-        match self.is_regular {
-            true => self.file.sync_data(),
-            false => Ok(()),
-        }
+    /// Makes the file this long. Blocks.
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        // On Windows a file that is open for appending cannot be cut.
+        #[cfg(windows)]
+        OpenOptions::new()
+            .write(true)
+            .open(&self.path)?
+            .set_len(len)?;
+        #[cfg(not(windows))]
+        self.file.set_len(len)?;
+        self.len = len;
+        Ok(())
     }
 
     /// Puts the file aside, and begins a new one. Blocks.
@@ -197,7 +221,13 @@ impl LogFile {
         // Windows renames no open file.
         drop(file);
         let aside = rotated(&path, first.unwrap_or(0));
-        if let Err(error) = std::fs::rename(&path, &aside) {
+        // No file takes the place of another one.
+        let renamed = match aside.try_exists() {
+            Ok(false) => std::fs::rename(&path, &aside),
+            Ok(true) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = renamed {
             let again = Self::open(&path).ok().map(|again| Self { first, ..again });
             return Err((error, again));
         }
@@ -224,6 +254,22 @@ impl Write for LogFile {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Disk for LogFile {
+    fn sync(&self) -> io::Result<()> {
+        match self.is_regular {
+            true => self.file.sync_data(),
+            false => Ok(()),
+        }
+    }
+
+    fn cut(&mut self, bytes: usize) -> io::Result<()> {
+        match self.is_regular {
+            true => self.set_len(self.len.saturating_sub(bytes as u64)),
+            false => Ok(()),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod record;
 mod records;
 mod rotation;
 pub mod verify;
+mod watch;
 mod writer;
 
 use std::io;
@@ -30,8 +31,9 @@ use tokio::sync::oneshot;
 use self::keys::KeyError;
 use self::rate::Rate;
 use self::record::Record;
+use self::watch::Watch;
 use self::writer::{Message, Writer};
-use super::Event;
+use super::{AuditFault, Counts, Event, Fault};
 
 /// Records that wait for the disk. When there are more, they are lost, and counted.
 const QUEUE: usize = 16_384;
@@ -39,6 +41,8 @@ const QUEUE: usize = 16_384;
 const STRANGERS: u32 = 200;
 /// and in a second from then on.
 const STRANGERS_PER_SECOND: u32 = 10;
+/// How long somebody waits for the disk.
+const STORED: Duration = Duration::from_secs(10);
 /// The folder in the data folder with the key and the known end.
 const FOLDER: &str = "audit";
 
@@ -74,6 +78,8 @@ pub struct AuditTuning {
     pub rotate_age: Duration,
     /// So many of them are kept; 0: all.
     pub keep: usize,
+    /// Those whose last line is younger are kept beside them.
+    pub keep_age: Duration,
     /// How long a record may wait for the disk with others.
     pub sync: Duration,
     /// How long lines may have no signed head behind them.
@@ -87,6 +93,7 @@ impl Default for AuditTuning {
             rotate_bytes: 64 << 20,
             rotate_age: Duration::from_secs(24 * 3600),
             keep: 90,
+            keep_age: Duration::ZERO,
             sync: Duration::from_millis(100),
             head: Duration::from_secs(60),
         }
@@ -158,11 +165,29 @@ pub(super) struct Shared {
     /// Records that were lost and are not in the log as such.
     lost: AtomicU64,
     lost_in_all: AtomicU64,
+    watch: Watch,
+    counts: Counts,
 }
 
 impl Shared {
     fn tuning(&self) -> AuditTuning {
         lock(&self.tuning).clone()
+    }
+
+    /// Whether it cannot be written now; a disk that hangs is reported here, since the thread cannot.
+    fn is_failing(&self) -> bool {
+        let stalled = self.watch.stalled();
+        if let Some(stalled) = stalled.filter(|stalled| stalled.is_new) {
+            let (since, full) = (stalled.since, self.tuning().full);
+            self.report(Fault::Audit(AuditFault::Stalled { since, full }));
+        }
+        stalled.is_some() || self.is_failing.load(Ordering::Relaxed)
+    }
+
+    fn report(&self, fault: Fault<'_>) {
+        let event = Event::Fault(fault);
+        self.counts.count(&event);
+        event.log();
     }
 
     fn lose(&self, count: u64) {
@@ -173,11 +198,15 @@ impl Shared {
 
 impl Audit {
     /// Opens the log, looks whether it is as the last hub has left it, and starts the thread that
-    /// writes it. `None`: none is wanted. Blocks.
+    /// writes it. `None`: none is wanted. Its faults are counted here. Blocks.
     ///
     /// # Errors
     /// [`AuditError`].
-    pub fn open(config: &AuditConfig, data_dir: &Path) -> Result<Option<Self>, AuditError> {
+    pub fn open(
+        config: &AuditConfig,
+        data_dir: &Path,
+        counts: &Counts,
+    ) -> Result<Option<Self>, AuditError> {
         if config.file.is_none() && !config.stdout {
             return Ok(None);
         }
@@ -192,6 +221,8 @@ impl Audit {
             is_over: AtomicBool::new(false),
             lost: AtomicU64::new(0),
             lost_in_all: AtomicU64::new(0),
+            watch: Watch::default(),
+            counts: counts.clone(),
         });
         let (messages, queue) = sync_channel(QUEUE);
         let writer = Writer::open(config, folder, Arc::clone(&shared), queue)?;
@@ -235,8 +266,7 @@ impl Audit {
     /// [`AuditStopped`].
     pub fn allows_streams(&self) -> Result<(), AuditStopped> {
         let shared = &self.0.shared;
-        let is_well =
-            !shared.is_failing.load(Ordering::Relaxed) && shared.lost.load(Ordering::Relaxed) == 0;
+        let is_well = !shared.is_failing() && shared.lost.load(Ordering::Relaxed) == 0;
         match is_well || shared.tuning().full == WhenFull::Continue {
             true => Ok(()),
             false => Err(AuditStopped),
@@ -246,7 +276,7 @@ impl Audit {
     /// How the log is.
     pub fn health(&self) -> AuditHealth {
         AuditHealth {
-            is_writable: !self.0.shared.is_failing.load(Ordering::Relaxed),
+            is_writable: !self.0.shared.is_failing(),
             lost: self.0.shared.lost_in_all.load(Ordering::Relaxed),
         }
     }
@@ -256,12 +286,12 @@ impl Audit {
         *lock(&self.0.shared.tuning) = tuning;
     }
 
-    /// Waits until all that was taken so far is on the disk; `false`: it cannot be known. May be
-    /// dropped.
+    /// Waits some seconds until all that was taken so far is on the disk; `false`: it cannot be known.
+    /// May be dropped.
     pub async fn is_stored(&self) -> bool {
         let (stored, waits) = oneshot::channel();
         let is_sent = self.0.messages.try_send(Message::Sync(stored)).is_ok();
-        is_sent && waits.await.is_ok()
+        is_sent && matches!(tokio::time::timeout(STORED, waits).await, Ok(Ok(())))
     }
 
     /// Ends the log with a signed head. Returns when that is on the disk, or `false` when it was not

@@ -4,6 +4,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::chain::{self, Line};
 use super::file::{Lines, last_line};
@@ -52,6 +56,8 @@ pub struct Removal {
 pub struct Retention {
     /// So many files; 0: all.
     pub keep: usize,
+    /// And those that were written within this time.
+    pub keep_age: Duration,
 }
 
 /// Where the log stands.
@@ -113,6 +119,9 @@ impl Removal {
                 });
                 break;
             }
+            if span.age.is_none_or(|age| age < retention.keep_age) {
+                break;
+            }
             next = span.last + 1;
             removal.through = span.last;
             removal.files.push(span.file);
@@ -126,6 +135,8 @@ struct Span {
     file: PathBuf,
     first: u64,
     last: u64,
+    /// Since its last line; `None`: the clock says that it comes from the future.
+    age: Option<Duration>,
 }
 
 impl Span {
@@ -143,8 +154,14 @@ impl Span {
         let end = last_line(&file)?.and_then(|line| head(&line));
         Ok(end.filter(|line| line.link.seq >= first).map(|line| Self {
             last: line.link.seq,
+            age: age(&line.time),
             first,
             file,
         }))
     }
+}
+
+fn age(time: &str) -> Option<Duration> {
+    let time = OffsetDateTime::parse(time, &Rfc3339).ok()?;
+    Duration::try_from(OffsetDateTime::now_utc() - time).ok()
 }

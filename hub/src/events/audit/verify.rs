@@ -6,6 +6,9 @@ use super::keys::PublicKey;
 /// More lines than this without a signed head were not written by a hub.
 pub const MOST_UNSIGNED: u64 = 4_096;
 
+/// The operation of the record of a hub that has found its log changed.
+pub const BROKEN: &str = "ChainBroken";
+
 /// What is wrong with a log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Finding {
@@ -40,6 +43,12 @@ pub enum Finding {
     /// Heads come at intervals.
     #[error("there is no signed head for {MOST_UNSIGNED} lines: they were not written by the hub")]
     Unsigned,
+    /// A hub says so itself.
+    #[error("the hub found the log changed when it started: see its record {BROKEN}, number {seq}")]
+    Broken {
+        /// The record that says it.
+        seq: u64,
+    },
     /// The last line has no end.
     #[error(
         "the last line is not complete: the end was cut off, or the machine stopped while it was written"
@@ -81,6 +90,9 @@ pub struct Verifier<'a> {
     has_stopped: bool,
     heads: u64,
     lines: u64,
+    not_vouched: u64,
+    /// The first record of a hub that says that the log was changed.
+    broken: Option<u64>,
     removed_through: u64,
     /// The number that a whole log may begin with.
     since: u64,
@@ -105,6 +117,8 @@ pub struct Verified {
     pub last_time: String,
     /// How many lines come after the last head.
     pub unsigned: u64,
+    /// Lines at the ends of killed hubs that nothing vouches for, as the heads behind them say.
+    pub not_vouched: u64,
 }
 
 impl<'a> Verifier<'a> {
@@ -121,6 +135,8 @@ impl<'a> Verifier<'a> {
             has_stopped: false,
             heads: 0,
             lines: 0,
+            not_vouched: 0,
+            broken: None,
             removed_through: 0,
             since: 1,
             known: known.filter(|known| known.seq > 0),
@@ -185,11 +201,16 @@ impl<'a> Verifier<'a> {
             // Only the hub's word counts, and any other line can be made without the key.
             self.removed_through = self.removed_through.max(line.removed_through.unwrap_or(0));
             self.unsigned = 0;
+            self.not_vouched += line.not_vouched.unwrap_or(0);
         } else {
             self.unsigned += 1;
         }
         if self.unsigned > MOST_UNSIGNED {
             return Err(Finding::Unsigned);
+        }
+        if line.operation == BROKEN {
+            // What it was may be found by itself, and says more.
+            self.broken.get_or_insert(found);
         }
         match self.known {
             Some(known) if known.seq == found && known.hash != line.link.hash => {
@@ -233,6 +254,9 @@ impl<'a> Verifier<'a> {
                 expected: known.seq,
             });
         }
+        if let Some(seq) = self.broken {
+            return Err(Finding::Broken { seq });
+        }
         Ok(self.first.map(|first| Verified {
             lines: self.lines,
             heads: self.heads,
@@ -240,6 +264,7 @@ impl<'a> Verifier<'a> {
             last,
             last_time: self.last_time.unwrap_or_default(),
             unsigned: self.unsigned,
+            not_vouched: self.not_vouched,
         }))
     }
 }

@@ -43,7 +43,9 @@ async fn in_files(log: &mut Log, count: usize) -> (Audit, Vec<PathBuf>) {
     log.config.tuning.rotate_bytes = 2_000;
     log.config.tuning.keep = 0;
     let audit = log.open();
+    let start = Instant::now();
     while aside(log).len() < count {
+        assert!(start.elapsed() < Duration::from_secs(20));
         more(&audit).await;
     }
     let files = aside(log);
@@ -62,8 +64,9 @@ async fn more(audit: &Audit) {
 
 /// Goes on until other files were put aside than these.
 async fn rotate(log: &Log, audit: &Audit) {
-    let before = aside(log);
+    let (before, start) = (aside(log), Instant::now());
     while aside(log) == before {
+        assert!(start.elapsed() < Duration::from_secs(20));
         more(audit).await;
     }
     assert!(audit.is_stored().await);
@@ -85,6 +88,23 @@ async fn rotation_does_not_excuse_what_somebody_else_has_removed() {
     assert!(matches!(log.finding(), Finding::NoBeginning { .. }));
     // Nor does it remove anything behind the gap.
     assert!(files[3].exists() && files[4].exists());
+}
+
+#[tokio::test]
+async fn files_that_are_young_are_kept_beside_their_number() {
+    let mut log = Log::new();
+    let (audit, files) = in_files(&mut log, 3).await;
+    log.config.tuning.keep = 1;
+    log.config.tuning.keep_age = Duration::from_secs(24 * 3600);
+    audit.tune(log.config.tuning.clone());
+    rotate(&log, &audit).await;
+    assert!(files.iter().all(|file| file.exists()));
+    log.config.tuning.keep_age = Duration::ZERO;
+    audit.tune(log.config.tuning.clone());
+    rotate(&log, &audit).await;
+    assert!(!files.iter().any(|file| file.exists()));
+    assert!(audit.finish(Duration::from_secs(10)).await);
+    assert!(matches!(log.check(), Checked::Whole(Some(_))));
 }
 
 #[tokio::test]

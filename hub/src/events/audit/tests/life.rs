@@ -62,7 +62,7 @@ async fn two_hubs_do_not_write_one_file() {
     let audit = log.open();
     if cfg!(unix) {
         let other = tempfile::tempdir().unwrap();
-        assert!(Audit::open(&log.config, other.path()).is_err());
+        assert!(Audit::open(&log.config, other.path(), &Counts::default()).is_err());
     }
     assert!(audit.finish(Duration::from_secs(10)).await);
 }
@@ -147,6 +147,83 @@ async fn lines_that_were_exchanged_after_a_kill_are_found_and_stay_found() {
     std::fs::write(log.path(), killed).unwrap();
     std::fs::write(log.path(), forged(&log, 6, 2)).unwrap();
     log.run(1).await;
-    assert!(matches!(log.check(), Checked::Whole(Some(_))));
+    let checked = log.check();
+    let Checked::Whole(Some(verified)) = checked else {
+        panic!("{checked:?}");
+    };
+    assert_eq!(verified.not_vouched, 2);
     assert!(log.text().contains("\"notVouched\":2"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn a_log_goes_to_another_file_and_back() {
+    let mut log = Log::new();
+    let files = ["audit.log", "other.log"].map(|name| log.folder.path().join(name));
+    let mut first = 1;
+    for file in [&files[0], &files[1], &files[0], &files[1]] {
+        log.config.file = Some(file.clone());
+        log.run(3).await;
+        let checked = log.check();
+        let Checked::Whole(Some(verified)) = checked else {
+            panic!("{checked:?}");
+        };
+        assert_eq!((verified.first, verified.lines), (first, 5));
+        first += 5;
+    }
+    // What was there before is kept.
+    let key = check::key(log.folder.path()).unwrap();
+    let mut all: Vec<PathBuf> = files.to_vec();
+    for file in &files {
+        all.extend(
+            rotation::older(file)
+                .unwrap()
+                .into_iter()
+                .map(|(_, file)| file),
+        );
+    }
+    let checked = check::part(all, &key).unwrap();
+    assert!(matches!(checked, Checked::Whole(Some(verified)) if verified.lines == 20));
+}
+
+#[tokio::test]
+async fn nothing_is_built_on_what_stands_in_another_file() {
+    let mut log = Log::new();
+    log.run(3).await;
+    // Genuine lines, and forged ones behind them.
+    let text = forged(&log, 4, 5);
+    log.config.file = Some(log.folder.path().join("other.log"));
+    std::fs::write(log.path(), &text).unwrap();
+    log.run(3).await;
+    let checked = log.check();
+    assert!(
+        matches!(&checked, Checked::Whole(Some(verified)) if verified.first == 6),
+        "{checked:?}"
+    );
+    assert!(!log.text().contains("Forged"));
+    let aside = log.folder.path().join("other.log.000000000001");
+    assert_eq!(std::fs::read_to_string(aside).unwrap(), text);
+}
+
+#[tokio::test]
+async fn what_a_hub_says_of_its_log_is_found() {
+    let log = Log::new();
+    log.run(3).await;
+    std::fs::write(log.path(), forged(&log, 5, 2)).unwrap();
+    log.run(3).await;
+    // What is wrong itself is not in what is left of it. The next hub does not say it again.
+    let begun = log.text().split_inclusive('\n').skip(7).collect::<String>();
+    assert!(begun.contains("ChainBroken"), "{begun}");
+    std::fs::write(log.path(), begun).unwrap();
+    let known = log.text();
+    log.run(3).await;
+    assert_eq!(
+        log.text().matches("ChainBroken").count(),
+        known.matches("ChainBroken").count()
+    );
+    let key = check::key(log.folder.path()).unwrap();
+    let checked = check::part(vec![log.path().to_owned()], &key).unwrap();
+    assert!(
+        matches!(&checked, Checked::Broken { finding, .. } if *finding == Finding::Broken { seq: 7 }),
+        "{checked:?}"
+    );
 }

@@ -1,7 +1,7 @@
-mod chain;
+mod aside;
 mod disk;
 mod life;
-mod rotation;
+mod lines;
 
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ impl Log {
     }
 
     fn open(&self) -> Audit {
-        let opened = Audit::open(&self.config, self.folder.path()).unwrap();
+        let opened = Audit::open(&self.config, self.folder.path(), &Counts::default()).unwrap();
         opened.unwrap()
     }
 
