@@ -86,19 +86,18 @@ async fn end_revoked(state: &HubState) -> Result<(), RegistryError> {
     if tokens.is_empty() {
         return Ok(());
     }
-    let people = state.registry.shut_out_people().await?;
-    let is_out = |name: &str| {
-        let mut people = people.iter();
-        people.any(|it| it.streams == OpenStreams::End && it.person == name)
-    };
-    for (token, person) in tokens {
+    for (token, login) in tokens {
         let row = match state.registry.issued_token(&token).await {
             Err(RegistryError::Damaged { .. }) => None,
             row => row?,
         };
         let is_revoked = row.is_some_and(|row| row.revoked == Some(OpenStreams::End));
         // Its token may have expired and be gone, and the stream goes on.
-        if is_revoked || person.is_some_and(|person| is_out(&person)) {
+        let shut_out = match &login {
+            Some(login) if !is_revoked => state.registry.shut_out_streams(login).await?,
+            _ => None,
+        };
+        if is_revoked || shut_out == Some(OpenStreams::End) {
             state
                 .events
                 .emit(Event::TokenStreamsEnded { token: &token });

@@ -35,6 +35,16 @@ targets = ["ssh"]
 approval = { by = ["leads"], for = "1h", cut = true }
 "#;
 
+/// What the provider says of somebody.
+fn login(name: &str, subject: &str) -> Login {
+    Login {
+        issuer: "https://id.example.com".to_owned(),
+        subject: subject.to_owned(),
+        name: name.to_owned(),
+        groups: Vec::new(),
+    }
+}
+
 async fn start() -> TestHub {
     let hub = TestHub::start().await;
     hub.state.access.set(rules(RULES));
@@ -252,12 +262,7 @@ async fn tokens_that_are_revoked_work_no_more_and_neither_do_their_streams() {
     // Another name of the same person is no way back.
     let issued = |name: &str, subject: &str| IssuedToken {
         id: random_id(),
-        holder: Holder::Person(Login {
-            issuer: "https://id.example.com".to_owned(),
-            subject: subject.to_owned(),
-            name: name.to_owned(),
-            groups: Vec::new(),
-        }),
+        holder: Holder::Person(login(name, subject)),
         key: SharedKey::random(),
         created: unix_now(),
         expires: unix_now() + 60,
@@ -298,6 +303,37 @@ async fn tokens_under_an_earlier_name_are_revoked_as_well() {
 }
 
 #[tokio::test]
+async fn streams_under_an_earlier_name_end_also_when_its_token_is_gone() {
+    let hub = start().await;
+    let connection = hub.create("d").await;
+    tag(&hub, "d", "berlin").await;
+    let mut device = RawDevice::connect(&hub, &connection).await;
+    let registry = Arc::clone(&hub.state.registry);
+    let mut legs = Vec::new();
+    for (subject, name) in [("1", "ada"), ("2", "bob")] {
+        let (service, _) = person_of(&hub, subject, name, &["field"]).await;
+        legs.push(opened(&mut device, &service, "d").await);
+    }
+    wait("two streams", || hub.state.legs.count() == 2).await;
+    // Two hours later the provider has another name for her.
+    let later = unix_now() + 7200;
+    let renamed = IssuedToken {
+        id: random_id(),
+        holder: Holder::Person(login("ada.l", "1")),
+        key: SharedKey::random(),
+        created: later,
+        expires: later + 3600,
+        revoked: None,
+    };
+    assert!(registry.issue_token(renamed).await.unwrap());
+    assert_eq!(registry.issued_tokens(unix_now()).await.unwrap().len(), 1);
+    let out = registry.shut_out("ada.l", OpenStreams::End, later);
+    assert_eq!(out.await.unwrap(), 1);
+    ended(&mut legs[0].0).await;
+    wait("one stream", || hub.state.legs.count() == 1).await;
+}
+
+#[tokio::test]
 async fn a_token_that_is_revoked_while_a_stream_is_opened_opens_none() {
     let hub = start().await;
     let connection = hub.create("d").await;
@@ -314,7 +350,7 @@ async fn a_token_that_is_revoked_while_a_stream_is_opened_opens_none() {
             peer: hub.https,
             person: Some("ada".into()),
             token: Some(token.into()),
-            has_logged_in: true,
+            login: Some(Arc::new(login("ada", "subject of ada"))),
             grant: None,
         },
         timeouts: Timeouts {

@@ -91,7 +91,7 @@ async fn initiate(
             peer,
             person: principal.person.clone(),
             token: principal.token.clone(),
-            has_logged_in: principal.login.is_some(),
+            login: principal.login.clone(),
             grant,
         },
         timeouts,

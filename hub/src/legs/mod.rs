@@ -6,7 +6,7 @@
 
 mod table;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -23,6 +23,7 @@ pub use table::{ExpectRefused, LegRefused, Own};
 
 use crate::events::{self, Event, Events, Outcome};
 use crate::limits::{self, Limits};
+use crate::registry::Login;
 
 /// Who has asked for a stream.
 #[derive(Debug, Clone)]
@@ -35,9 +36,9 @@ pub struct Opener {
     pub person: Option<Arc<str>>,
     /// That token.
     pub token: Option<Arc<str>>,
-    /// Whether the person has logged in at the identity provider: then their name is not one that an
-    /// operator of the hub has given to a token.
-    pub has_logged_in: bool,
+    /// What the identity provider has said of the person, if they have logged in there; else the
+    /// name is one that an operator of the hub has given to a token.
+    pub login: Option<Arc<Login>>,
     /// What an approver has granted, if the stream ends with that.
     pub grant: Option<Grant>,
 }
@@ -288,15 +289,12 @@ impl<W> Legs<W> {
 
     /// The tokens, issued by name, that streams were opened with; and whose each is, where the
     /// holder has logged in.
-    pub fn tokens(&self) -> Vec<(Arc<str>, Option<Arc<str>>)> {
+    pub fn tokens(&self) -> HashMap<Arc<str>, Option<Arc<Login>>> {
         let table = self.table();
         let openers = table.values().map(|stream| &stream.opener);
-        let tokens = openers.filter_map(|opener| {
-            let person = opener.person.clone().filter(|_| opener.has_logged_in);
-            Some((opener.token.clone()?, person))
-        });
-        let tokens: HashSet<_> = tokens.collect();
-        tokens.into_iter().collect()
+        openers
+            .filter_map(|opener| Some((opener.token.clone()?, opener.login.clone())))
+            .collect()
     }
 
     /// Ends all streams that were opened with a token, whatever their state.

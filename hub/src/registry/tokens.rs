@@ -41,6 +41,9 @@ pub trait IssuedTokens: Send + Sync + 'static {
     /// The reverse. False: the person was not shut out.
     async fn let_in(&self, person: &str) -> Result<bool, RegistryError>;
 
+    /// Whether a person is shut out, whatever their name is by now; and what becomes of their streams.
+    async fn shut_out_streams(&self, login: &Login) -> Result<Option<OpenStreams>, RegistryError>;
+
     /// Who is shut out.
     async fn shut_out_people(&self) -> Result<Vec<ShutOut>, RegistryError>;
 }

@@ -127,7 +127,7 @@ pub fn legs_table(input: &[u8]) {
                 policy: policy.clone(),
                 peer: ([127, 0, 0, 1], 1).into(),
                 token: None,
-                has_logged_in: false,
+                login: None,
                 grant: None,
             };
             let name = StreamName::parse("s").expect("a name");

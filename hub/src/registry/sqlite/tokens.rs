@@ -88,6 +88,23 @@ impl IssuedTokens for SqliteRegistry {
         .await
     }
 
+    async fn shut_out_streams(&self, login: &Login) -> Result<Option<OpenStreams>> {
+        let login = login.clone();
+        self.read(move |connection| {
+            // Who is out twice, by an earlier name and by this one, is out as the harder of both says.
+            let number: Option<i64> = connection
+                .prepare_cached(
+                    "SELECT max(streams) FROM shut_out WHERE (person = ?1 AND subject = '') \
+                     OR (subject = ?2 AND issuer = ?3)",
+                )?
+                .query_row(params![login.name, login.subject, login.issuer], |row| {
+                    row.get(0)
+                })?;
+            Ok(number.and_then(streams))
+        })
+        .await
+    }
+
     async fn shut_out_people(&self) -> Result<Vec<ShutOut>> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
