@@ -1,4 +1,4 @@
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::*;
 
@@ -50,6 +50,7 @@ fn a_refusal_explains_more_than_silence_and_silence_more_than_no_route() {
 mod linux {
     use super::super::super::tests::{Silent, alive};
     use super::*;
+    use std::net::Ipv4Addr;
 
     const LIMIT: Duration = Duration::from_secs(10);
 
