@@ -315,6 +315,35 @@ async fn files_are_rotated_while_the_hub_runs() {
     setup.admin(&["audit", "verify"]);
 }
 
+/// A device, and a service whose stream to it was refused for want of the log.
+#[cfg(unix)]
+struct Refused {
+    port: u16,
+    _running: (Target, Program, Program),
+}
+
+#[cfg(unix)]
+impl Refused {
+    async fn stream(setup: &Setup) -> Self {
+        let echo = Target::start(Behaviour::Echo).await;
+        let connection = setup.admin(&["device", "create", "MyDevice"]);
+        let device = setup.device(&connection, &format!("ssh={}", echo.address));
+        device.line("connected").await;
+        let (service, port) = setup.service(&["--session", "never"]).await;
+        let mut socket = connect(port).await;
+        assert!(!is_echoed(&mut socket).await);
+        service.line("audit log cannot be written").await;
+        Self {
+            port,
+            _running: (echo, device, service),
+        }
+    }
+
+    async fn is_open_now(&self) -> bool {
+        is_echoed(&mut connect(self.port).await).await
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_stops_new_streams_or_not_as_configured() {
@@ -324,14 +353,7 @@ async fn a_full_disk_stops_new_streams_or_not_as_configured() {
     let hub = setup.hub.as_ref().unwrap();
     hub.line("THE AUDIT LOG CANNOT BE WRITTEN, and new streams are refused")
         .await;
-    let echo = Target::start(Behaviour::Echo).await;
-    let connection = setup.admin(&["device", "create", "MyDevice"]);
-    let device = setup.device(&connection, &format!("ssh={}", echo.address));
-    device.line("connected").await;
-    let (service, port) = setup.service(&["--session", "never"]).await;
-    let mut socket = connect(port).await;
-    assert!(!is_echoed(&mut socket).await);
-    service.line("audit log cannot be written").await;
+    let refused = Refused::stream(&setup).await;
     // Who looks at the hub from outside sees it as well.
     let (status, text) = ask(admin, "/readyz").await;
     assert_eq!(
@@ -346,15 +368,14 @@ async fn a_full_disk_stops_new_streams_or_not_as_configured() {
     ] {
         assert!(metrics.contains(series), "{series} in {metrics}");
     }
-    let refused = "stream_hub_stream_requests_total{outcome=\"audit\"} ";
-    let refused = metrics.lines().find_map(|line| line.strip_prefix(refused));
-    assert_ne!(refused, Some("0"));
+    let counted = "stream_hub_stream_requests_total{outcome=\"audit\"} ";
+    let counted = metrics.lines().find_map(|line| line.strip_prefix(counted));
+    assert!(counted.is_some_and(|count| count != "0"), "{metrics}");
 
     setup.configure(&format!("{full}audit-full = \"continue\"\n"));
     hub.line("configuration changed").await;
     wait("a stream", || hub.output().contains("audit-full")).await;
-    let mut socket = connect(port).await;
-    assert!(is_echoed(&mut socket).await);
+    assert!(refused.is_open_now().await);
     assert_eq!(ask(admin, "/readyz").await.0, 200);
     let (_, metrics) = ask(admin, "/metrics").await;
     assert!(metrics.contains("stream_hub_audit_writable 0"), "{metrics}");
@@ -375,14 +396,7 @@ async fn who_does_not_read_the_log_is_noticed() {
     // Nobody opens a stream: it is noticed all the same.
     hub.line("THE AUDIT LOG IS NOT WRITTEN: its disk, or who reads standard output")
         .await;
-    let echo = Target::start(Behaviour::Echo).await;
-    let connection = setup.admin(&["device", "create", "MyDevice"]);
-    let device = setup.device(&connection, &format!("ssh={}", echo.address));
-    device.line("connected").await;
-    let (service, port) = setup.service(&["--session", "never"]).await;
-    let mut socket = connect(port).await;
-    assert!(!is_echoed(&mut socket).await);
-    service.line("audit log cannot be written").await;
+    let refused = Refused::stream(&setup).await;
 
     // It reads again, to the end.
     let reading = std::thread::spawn(move || {
@@ -390,8 +404,7 @@ async fn who_does_not_read_the_log_is_noticed() {
         reader.read_to_string(&mut text).map(|_| text)
     });
     hub.line("the audit log is written again").await;
-    let mut socket = connect(port).await;
-    assert!(is_echoed(&mut socket).await);
+    assert!(refused.is_open_now().await);
     hub.terminate();
     setup.hub().exit_code().await;
     filling.join().unwrap().unwrap();
