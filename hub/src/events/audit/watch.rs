@@ -30,7 +30,7 @@ pub struct Stalled {
 }
 
 impl Watch {
-    /// The thread goes to the disk.
+    /// The thread goes to the disk, or does so again: it was back meanwhile.
     pub fn begin(&self) {
         lock(&self.0).since = Some(Instant::now());
     }

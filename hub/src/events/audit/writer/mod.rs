@@ -189,6 +189,7 @@ impl Writer {
     fn write(&mut self) -> bool {
         let mut has_failed = false;
         loop {
+            self.shared.watch.begin();
             let file = self.file.as_mut().map_or(Ok(()), FileSink::write);
             let stdout = self.stdout.as_mut().map_or(Ok(()), StdoutSink::write);
             let error = match file.and(stdout) {
@@ -217,8 +218,6 @@ impl Writer {
             return false;
         }
         std::thread::sleep(RETRY);
-        // It has answered, if only with an error.
-        self.shared.watch.begin();
         true
     }
 
@@ -238,6 +237,7 @@ impl Writer {
     /// Has on the disk what was written, and stores how far the log goes; whether both are there.
     fn sync(&mut self) -> bool {
         let mut has_failed = false;
+        self.shared.watch.begin();
         while let Err(error) = self.file.as_mut().map_or(Ok(()), FileSink::sync) {
             if !has_failed {
                 has_failed = true;

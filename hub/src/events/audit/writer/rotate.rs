@@ -82,6 +82,7 @@ impl Writer {
                 Err(_) => {}
             }
             std::thread::sleep(RETRY);
+            self.shared.watch.begin();
         }
     }
 
