@@ -11,6 +11,11 @@ use super::RelayEnd;
 use crate::events::Meter;
 use crate::quotas;
 
+/// Bytes that a direction moves before others have their turn. The budget of a task (tokio's coop) is
+/// one of operations, and lets some megabytes through: among many busy streams, who opens one would
+/// wait for these at each of its steps.
+pub(super) const TURN: usize = 256 << 10;
+
 /// One direction of a relay.
 pub(super) struct Direction<'a> {
     from: Leg,
@@ -38,7 +43,7 @@ impl<'a> Direction<'a> {
         }
     }
 
-    /// Moves messages until a socket makes it wait, or the leg it reads from ends.
+    /// Moves messages until a socket makes it wait, its turn is over, or the leg it reads from ends.
     fn poll<A, B>(
         &mut self,
         cx: &mut Context<'_>,
@@ -49,7 +54,12 @@ impl<'a> Direction<'a> {
         A: AsyncRead + AsyncWrite + Unpin,
         B: AsyncRead + AsyncWrite + Unpin,
     {
+        let mut moved = 0;
         loop {
+            if moved >= TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if self.broken.is_some() {
                 // It has nowhere to go, but who may not send may not read either.
                 self.held = None;
@@ -96,7 +106,10 @@ impl<'a> Direction<'a> {
                 from.poll_incoming(cx)
             };
             match incoming {
-                Poll::Ready(Ok(Incoming::Data(data))) => self.held = Some(data),
+                Poll::Ready(Ok(Incoming::Data(data))) => {
+                    moved += data.len();
+                    self.held = Some(data);
+                }
                 Poll::Ready(Ok(Incoming::Closed(close_frame))) => {
                     return Poll::Ready(if close_frame.is_normal() {
                         RelayEnd::Closed(self.from)

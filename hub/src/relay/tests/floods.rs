@@ -7,21 +7,32 @@ use tokio::io::ReadBuf;
 use tokio::task::coop;
 
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Wake, ready};
 
+use super::super::both::{Relay, TURN};
 use super::super::finish::finish;
 use super::*;
 
 /// A client's Close 1000, with a mask of zeros.
 const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE8];
-/// A client's binary message of 1000 bytes, with a mask of zeros.
-const HEAD: [u8; 8] = [0x82, 0xFE, 0x03, 0xE8, 0, 0, 0, 0];
+
+/// A client's binary message of so many bytes, more than 125, with a mask of zeros.
+fn message(size: u16) -> Vec<u8> {
+    let [high, low] = size.to_be_bytes();
+    let head = [0x82, 0xFE, high, low, 0, 0, 0, 0];
+    [&head[..], &vec![0; size.into()]].concat()
+}
 
 /// The hub's end of a leg, whose client sends without an end, or nothing but a Close.
 struct EagerLeg {
     /// What is read next; then the next message.
     left: Vec<u8>,
     is_flood: bool,
+    /// Bytes of a message.
+    size: u16,
     /// Our Close has come.
     is_closed: bool,
 }
@@ -31,6 +42,7 @@ impl EagerLeg {
         Self {
             left: Vec::new(),
             is_flood: true,
+            size: 1000,
             is_closed: false,
         }
     }
@@ -39,6 +51,7 @@ impl EagerLeg {
         Self {
             left: CLOSE.to_vec(),
             is_flood: false,
+            size: 0,
             is_closed: false,
         }
     }
@@ -61,7 +74,7 @@ impl AsyncRead for EagerLeg {
                 self.left = CLOSE.to_vec();
                 self.is_flood = false;
             } else if self.is_flood {
-                self.left = [&HEAD[..], &[0; 1000]].concat();
+                self.left = message(self.size);
             } else {
                 return Poll::Pending;
             }
@@ -132,4 +145,42 @@ async fn a_leg_that_floods_is_asked_to_stop() {
         .await
         .expect("it is read without an end")
         .unwrap();
+}
+
+/// Counts how often a task wants to be polled again.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_large_messages_lets_others_run_as_well() {
+    let large = || EagerLeg {
+        size: 60_000,
+        ..EagerLeg::flood()
+    };
+    let meters = Meters::default();
+    let meter = meters.open();
+    let legs = [large(), large()].map(|leg| WebSocket::server(leg, &[]));
+    let [first, second] = legs;
+    let mut relay = Relay::new(Leg::Service, first, None, second, &meter, None);
+    let wakes = Arc::new(Wakes::default());
+    let waker = Arc::clone(&wakes).into();
+    let mut cx = Context::from_waker(&waker);
+    let mut before = 0;
+    for turn in 1..=10 {
+        assert!(relay.poll(&mut cx).is_pending());
+        assert!(wakes.0.load(Relaxed) >= turn, "it waits for nothing");
+        let (_, relayed) = meters.now();
+        let moved = relayed.to_device + relayed.to_service;
+        let most = 2 * (TURN as u64 + 120_000);
+        assert!((1..=most).contains(&(moved - before)), "{moved}");
+        before = moved;
+        // A new budget, as each turn of a task has one.
+        tokio::task::yield_now().await;
+    }
 }
