@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::policy::Policy;
-use crate::target::Target;
+use crate::target::{Target, is_this_machine};
 use crate::transport::Transport;
 
 /// How this device-proxy reaches its hub, and its targets.
@@ -93,13 +93,7 @@ fn found_or_missing(mut found: Vec<Value>, names: Option<&[String]>) -> Vec<Valu
 /// What this machine's sshd does with idle sessions, if it is a target.
 pub(crate) async fn sshd(policy: &Policy) -> Option<(idle::Alive, &'static str)> {
     let is_local = |target: &Target| match target {
-        Target::Tcp { host, port } => {
-            *port == 22
-                && (host == "localhost"
-                    || host
-                        .parse::<std::net::IpAddr>()
-                        .is_ok_and(|address| address.is_loopback()))
-        }
+        Target::Tcp { host, port } => *port == 22 && is_this_machine(host),
         Target::Unix(_) | Target::Echo => false,
     };
     let mut names = policy.targets.names();

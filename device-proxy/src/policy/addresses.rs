@@ -8,7 +8,7 @@ use common::network::canonical;
 use ipnet::IpNet;
 
 use super::Allowed;
-use crate::target::Target;
+use crate::target::{Target, is_loopback_name};
 
 /// A text is neither an address nor a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,13 +106,6 @@ impl Addresses {
             Target::Unix(_) | Target::Echo => false,
         }
     }
-}
-
-/// `localhost`, and what stands below it (RFC 6761).
-fn is_loopback_name(host: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let last = host.rsplit('.').next().unwrap_or_default();
-    last.eq_ignore_ascii_case("localhost")
 }
 
 impl fmt::Display for Addresses {

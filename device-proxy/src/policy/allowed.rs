@@ -1,6 +1,6 @@
 //! Which hosts and ports, and which Unix sockets, the cloud may name as targets: `--allow-cloud`.
-//! Nothing, by default. A name is compared as text, so that a name of the cloud's choice cannot lead to an address that is
-//! allowed only as an address.
+//! Nothing, by default. A name is compared as text, in the form that targets have, so that a name of
+//! the cloud's choice cannot lead to an address that is allowed only as an address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::target::{Target, UNIX, plain_path};
+use crate::target::{Target, UNIX, normal_host, plain_path};
 
 /// A text is not a host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,7 +97,7 @@ struct HostsAndPort {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Hosts {
-    /// In lower case.
+    /// In the form that targets have.
     Name(String),
     Network(IpNet),
 }
@@ -105,7 +105,7 @@ enum Hosts {
 impl HostsAndPort {
     fn fits(&self, host: &str, port: u16) -> bool {
         let is_host = match &self.hosts {
-            Hosts::Name(name) => host.eq_ignore_ascii_case(name),
+            Hosts::Name(name) => host == name,
             Hosts::Network(network) => host
                 .parse::<IpAddr>()
                 .is_ok_and(|address| network.contains(&address.to_canonical())),
@@ -155,7 +155,7 @@ impl FromStr for Pattern {
             None if host.contains(':') => return Err(wrong()),
             None => match network(host) {
                 Some(network) => Hosts::Network(network),
-                None if is_name(host) => Hosts::Name(host.to_ascii_lowercase()),
+                None if is_name(host) => Hosts::Name(normal_host(host)),
                 None => return Err(wrong()),
             },
         };
@@ -165,7 +165,7 @@ impl FromStr for Pattern {
 
 /// Whether a target can have it as its host.
 fn is_name(host: &str) -> bool {
-    !host.is_empty()
+    !normal_host(host).is_empty()
         && host
             .chars()
             .all(|c| c.is_alphanumeric() || "-._".contains(c))
@@ -237,6 +237,7 @@ mod tests {
             "127.0.0.1:*",
             "10.0.0.0/8:3389",
             "Host.name:22",
+            "nas.lan.:22",
             "[fd00::/8]:80",
         ];
         for (host, port) in [
@@ -244,6 +245,8 @@ mod tests {
             ("10.200.3.4", "3389"),
             ("::ffff:10.200.3.4", "3389"),
             ("host.NAME", "22"),
+            ("host.name.", "22"),
+            ("nas.lan", "22"),
             ("[fd00::1]", "80"),
         ] {
             assert!(fits(&all, host, port), "{host} {port}");
@@ -254,7 +257,6 @@ mod tests {
             ("10.200.3.4", "3388"),
             ("host.name", "23"),
             ("a.host.name", "22"),
-            ("host.name.", "22"),
             // Names never count as addresses: where they lead is decided by somebody else.
             ("localhost", "1"),
             ("127.1", "1"),
@@ -267,7 +269,7 @@ mod tests {
         assert!(!allowed(&["127.0.0.1:*"]).contains(&Target::Echo));
         assert_eq!(
             allowed(&all).to_string(),
-            "127.0.0.1:*, 10.0.0.0/8:3389, host.name:22, [fd00::/8]:80"
+            "127.0.0.1:*, 10.0.0.0/8:3389, host.name:22, nas.lan:22, [fd00::/8]:80"
         );
         assert_eq!(allowed(&["10.1.2.3/8:1"]).to_string(), "10.0.0.0/8:1");
         assert_eq!(Allowed::default().to_string(), "none");
@@ -329,6 +331,7 @@ mod tests {
             "host:65536",
             "host:ssh",
             "*:22",
+            ".:22",
             "10.0.0.0/33:1",
             "10.0.0/8:1",
             "::1:22",

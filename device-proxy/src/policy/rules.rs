@@ -59,16 +59,30 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules for one target, if it has any: those of the name; else those of another name of
-    /// the same target, so that the cloud cannot evade them by giving the target one more name;
-    /// else those of the unnamed target, where it is that.
+    /// The rules for one target, if it has any: those that the owner has for where it leads, so that
+    /// the cloud cannot evade them by another name of the target or another way to write it; else
+    /// those of the name. Of several for one place those of the name come first, and those of the
+    /// unnamed target last.
     pub fn of(&self, name: &str, target: &Target, local: &Targets) -> Option<(&str, &Rule)> {
-        let is_same = |rule: &str| rule != ANY && local.configured(rule) == Some(target);
-        let found = self.named.get_key_value(name).filter(|_| name != ANY);
-        let found = found.filter(|_| local.is_named(name) || local.configured(ANY) != Some(target));
-        let found = found.or_else(|| self.named.iter().find(|(rule, _)| is_same(rule)));
-        let is_unnamed = || local.configured(ANY) == Some(target);
-        let found = found.or_else(|| self.named.get_key_value(ANY).filter(|_| is_unnamed()));
+        let of_place = |is_same: fn(&Target, &Target) -> bool| {
+            let leads_there = |rule: &str| {
+                let configured = local.configured(rule);
+                configured.is_some_and(|configured| is_same(configured, target))
+            };
+            let is_it = |rule: &str| rule != ANY && leads_there(rule);
+            let found = self.named.get_key_value(name).filter(|_| is_it(name));
+            let found = found.or_else(|| self.named.iter().find(|(rule, _)| is_it(rule)));
+            found.or_else(|| self.named.get_key_value(ANY).filter(|_| leads_there(ANY)))
+        };
+        let of_name = || {
+            let unnamed = local.configured(ANY);
+            let is_unnamed = unnamed.is_some_and(|unnamed| unnamed.is_same_place(target));
+            let found = self.named.get_key_value(name).filter(|_| name != ANY);
+            found.filter(|_| local.is_named(name) || !is_unnamed)
+        };
+        // Of two targets of this machine with one port, each has its own.
+        let found = of_place(Target::eq).or_else(|| of_place(Target::is_same_place));
+        let found = found.or_else(of_name);
         found.map(|(name, rule)| (name.as_str(), rule))
     }
 
@@ -118,5 +132,98 @@ mod tests {
         assert_eq!(of("web", "8080"), Some("web"));
         // A name that only falls to the unnamed target takes no other rules with it.
         assert_eq!(of("web", "80"), Some(ANY));
+    }
+
+    fn named(rules: &[&str]) -> Rules {
+        let named = rules.iter().map(|&name| (name.to_owned(), Rule::default()));
+        Rules {
+            named: named.collect(),
+            ..Rules::default()
+        }
+    }
+
+    fn targets(options: &[&str]) -> Targets {
+        let options: Vec<_> = options.iter().map(|&text| text.to_owned()).collect();
+        Targets::parse(&options, false).unwrap()
+    }
+
+    #[test]
+    fn no_other_spelling_of_a_target_is_without_its_rules() {
+        let of = |configured: &str, named: &Rules, spelled: &str| {
+            let target = Target::at(spelled).unwrap();
+            let targets = targets(&[configured]);
+            let found = named.of("again", &target, &targets);
+            found.map(|(name, _)| name.to_owned())
+        };
+        let spelled = [
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "app.localhost",
+            "127.0.0.1",
+            "127.8.9.10",
+            "0.0.0.0",
+            "[::1]",
+            "[0:0:0:0:0:0:0:1]",
+            "[::]",
+            "[::ffff:127.0.0.1]",
+            "[::FFFF:7f00:1]",
+        ];
+        for configured in spelled {
+            for other in spelled {
+                let (own, other) = (format!("{configured}:22"), format!("{other}:22"));
+                let found = of(&format!("ssh={own}"), &named(&["ssh"]), &other);
+                assert_eq!(found.as_deref(), Some("ssh"), "{own} as {other}");
+                let found = of(&own, &named(&[ANY]), &other);
+                assert_eq!(found.as_deref(), Some(ANY), "{own} as {other}");
+            }
+            let other = format!("{configured}:23");
+            assert_eq!(of("ssh=localhost:22", &named(&["ssh"]), &other), None);
+        }
+        for (configured, other, is_same) in [
+            ("nas.lan:22", "NAS.Lan.:22", true),
+            ("10.0.0.5:22", "[::ffff:10.0.0.5]:22", true),
+            ("[fd00::5]:22", "[FD00:0::5]:22", true),
+            ("10.0.0.5:22", "localhost:22", false),
+            ("nas.lan:22", "localhost:22", false),
+        ] {
+            let found = of(&format!("ssh={configured}"), &named(&["ssh"]), other);
+            assert_eq!(found.is_some(), is_same, "{configured} as {other}");
+        }
+    }
+
+    #[test]
+    fn the_rules_of_where_a_name_was_led_come_before_its_own() {
+        let targets = targets(&["ssh=127.0.0.1:22", "rdp=10.0.0.5:3389", "nas.lan:80"]);
+        let rules = named(&["ssh", "rdp", "web", ANY]);
+        let of = |name: &str, target: &str| {
+            let target = Target::at(target).unwrap();
+            rules.of(name, &target, &targets).map(|(name, _)| name)
+        };
+        for name in ["rdp", "web", "x", ANY] {
+            assert_eq!(of(name, "127.0.0.1:22"), Some("ssh"), "{name}");
+            assert_eq!(of(name, "localhost:22"), Some("ssh"), "{name}");
+            assert_eq!(of(name, "nas.lan:80"), Some(ANY), "{name}");
+        }
+        // Nobody has rules for where these lead.
+        assert_eq!(of("rdp", "10.0.0.6:3389"), Some("rdp"));
+        assert_eq!(of("web", "10.0.0.6:80"), Some("web"));
+        assert_eq!(of("x", "10.0.0.6:80"), None);
+    }
+
+    #[test]
+    fn of_two_targets_of_this_machine_each_has_its_own_rules() {
+        let targets = targets(&["a=127.0.0.1:22", "b=127.0.0.2:22"]);
+        let rules = named(&["a", "b"]);
+        for (name, host, rule) in [
+            ("a", "127.0.0.1", "a"),
+            ("b", "127.0.0.2", "b"),
+            ("x", "127.0.0.2", "b"),
+            ("b", "localhost", "b"),
+        ] {
+            let target = Target::tcp(host, "22").unwrap();
+            let found = rules.of(name, &target, &targets).map(|(name, _)| name);
+            assert_eq!(found, Some(rule), "{name} at {host}");
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! What a stream can reach: a local TCP service, a Unix socket, or the built-in echo.
 
 mod examine;
+mod hosts;
 mod reach;
 mod targets;
 
 pub use examine::{Fault, Found};
+pub(crate) use hosts::{is_loopback_name, is_this_machine, normal as normal_host};
 pub use reach::{ReachError, Reached};
 pub use targets::Targets;
 
@@ -22,11 +24,11 @@ pub const ANY: &str = "*";
 pub const UNIX: &str = "unix:";
 
 /// One target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     /// A TCP service.
     Tcp {
-        /// Host name or address, IPv6 without brackets.
+        /// Host name or address, IPv6 without brackets, in one form: see [`Target::tcp`].
         host: String,
         /// Port.
         port: u16,
@@ -91,7 +93,9 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// A TCP target from host and port as the person wrote them.
+    /// A TCP target from host and port as the person wrote them. However a host is written, it is
+    /// kept in one form: in lower case, without a dot at its end, an IPv4 address in IPv6 form as
+    /// such.
     ///
     /// # Errors
     /// [`TargetError`].
@@ -119,16 +123,28 @@ impl Target {
         if bare.is_empty() || bare.contains(['[', ']', '/', '=']) {
             return Err(TargetError::Form(format!("{host}:{port}")));
         }
-        if !is_host {
+        let kept = hosts::normal(bare);
+        if !is_host || kept.is_empty() {
             return Err(TargetError::Host(host.to_owned()));
         }
         match port.parse() {
             Ok(port) if port != 0 => Ok(Self::Tcp {
-                host: bare.to_owned(),
+                host: kept,
                 port,
             }),
             _ => Err(TargetError::Port(port.to_owned())),
         }
+    }
+
+    /// Whether both lead to the same place: with one port, all names and addresses by which this
+    /// machine reaches itself do. What listens on one of them mostly listens on the others, and what
+    /// holds for it shall not depend on how it is written.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let loops_back = |target: &Self| match target {
+            Self::Tcp { host, port } => is_this_machine(host).then_some(*port),
+            Self::Unix(_) | Self::Echo => None,
+        };
+        self == other || loops_back(self).is_some_and(|port| loops_back(other) == Some(port))
     }
 
     /// Reads `[NAME=]HOST:PORT` or `[NAME=]unix:PATH`.
