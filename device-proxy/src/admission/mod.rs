@@ -3,6 +3,7 @@
 
 mod approvals;
 mod bucket;
+mod command;
 mod throttled;
 
 use std::collections::HashMap;
