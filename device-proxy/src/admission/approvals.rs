@@ -24,6 +24,8 @@ pub(super) struct Approvals {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Question {
     command: Vec<String>,
+    name: String,
+    /// Where the name leads, which may change.
     target: String,
     policy: String,
     ip: String,
@@ -50,7 +52,8 @@ impl Approvals {
         approval: &Approval,
         request: &Request<'_>,
     ) -> Result<(), Denied> {
-        if approval.holds.is_zero() {
+        // A yes for somebody unnamed would be one for everybody.
+        if approval.holds.is_zero() || request.caller.is_none() {
             return self.run(approval, request).await;
         }
         let answer = self.remembered(approval, request);
@@ -71,7 +74,8 @@ impl Approvals {
         let (policy, ip) = request.caller();
         let question = Question {
             command: approval.command.clone(),
-            target: request.name.to_owned(),
+            name: request.name.to_owned(),
+            target: request.target.to_string(),
             policy,
             ip,
         };
@@ -160,5 +164,65 @@ mod tests {
         let [a, b, c, d] = all;
         let (a, b, c, d) = tokio::join!(a, b, c, d);
         [a, b, c, d]
+    }
+
+    /// A file in which each command that was started has left a line.
+    struct Starts(tempfile::TempDir);
+
+    impl Starts {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        /// A command that leaves a line.
+        fn shell(&self, script: &str, seconds: u64, holds: u64) -> Approval {
+            let file = self.0.path().join("asked");
+            shell(
+                &format!("echo x >> {}; {script}", file.display()),
+                seconds,
+                holds,
+            )
+        }
+
+        fn count(&self) -> usize {
+            let lines = std::fs::read_to_string(self.0.path().join("asked"));
+            lines.unwrap_or_default().lines().count()
+        }
+    }
+
+    fn ada() -> Initiator {
+        Initiator {
+            ip: "192.0.2.7".parse().unwrap(),
+            policy: "ada".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_yes_is_good_for_the_same_place_only() {
+        let starts = Starts::new();
+        let approval = starts.shell("exit 0", 20, 3600);
+        let asked = approvals();
+        let caller = ada();
+        for port in ["22", "23", "22"] {
+            let target = Target::tcp("localhost", port).unwrap();
+            let request = request(&target, Some(&caller));
+            asked.ask(&approval, &request).await.unwrap();
+        }
+        assert_eq!(starts.count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_yes_for_somebody_unnamed_is_no_yes_for_the_next() {
+        let starts = Starts::new();
+        let approval = starts.shell("exit 0", 20, 3600);
+        let asked = approvals();
+        let target = Target::tcp("localhost", "22").unwrap();
+        for _ in 0..2 {
+            asked
+                .ask(&approval, &request(&target, None))
+                .await
+                .unwrap();
+        }
+        assert_eq!(starts.count(), 2);
     }
 }
