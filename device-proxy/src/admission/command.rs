@@ -1,8 +1,10 @@
 //! A local command is asked whether a connection may open. It has what it needs to know in its
 //! environment, and nothing else of ours: that may hold secrets. Exit code 0 is a yes.
 
+use std::io;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::identity::DeviceIdentity;
@@ -44,19 +46,44 @@ const REASON: usize = 200;
 /// How long its output is read after its end.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// Who wants what: all that the command is told, so that one answer is good for all who ask the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Question {
+    /// The program and its arguments.
+    command: Vec<String>,
+    name: String,
+    /// Where the name leads, which may change.
+    target: String,
+    policy: String,
+    ip: String,
+}
+
+impl Question {
+    /// Of this request.
+    pub(super) fn of(approval: &Approval, request: &Request<'_>) -> Self {
+        let (policy, ip) = request.caller();
+        Self {
+            command: approval.command.clone(),
+            name: request.name.to_owned(),
+            target: request.target.to_string(),
+            policy,
+            ip,
+        }
+    }
+}
+
 /// Asks. May be dropped: the command is then killed, and what it has started, too.
 ///
 /// # Errors
 /// [`Denied`], within the time that the command has.
 pub(super) async fn ask(
     device: &DeviceIdentity,
-    approval: &Approval,
-    request: &Request<'_>,
+    question: &Question,
+    limit: Duration,
 ) -> Result<(), Denied> {
-    let Some((program, arguments)) = approval.command.split_first() else {
+    let Some((program, arguments)) = question.command.split_first() else {
         return Err(Denied::NotApproved(String::new()));
     };
-    let (policy, ip) = request.caller();
     let module = device.module.as_ref().map(|module| module.as_str());
     let mut command = Command::new(program);
     command
@@ -68,21 +95,18 @@ pub(super) async fn ask(
         )
         .env("DEVICE_STREAMS_DEVICE", device.device.as_str())
         .env("DEVICE_STREAMS_MODULE", module.unwrap_or_default())
-        .env("DEVICE_STREAMS_NAME", request.name)
-        .env("DEVICE_STREAMS_TARGET", request.target.to_string())
-        .env("DEVICE_STREAMS_POLICY", policy)
-        .env("DEVICE_STREAMS_IP", ip)
-        .env(
-            "DEVICE_STREAMS_SECONDS",
-            approval.limit.as_secs().to_string(),
-        )
+        .env("DEVICE_STREAMS_NAME", &question.name)
+        .env("DEVICE_STREAMS_TARGET", &question.target)
+        .env("DEVICE_STREAMS_POLICY", &question.policy)
+        .env("DEVICE_STREAMS_IP", &question.ip)
+        .env("DEVICE_STREAMS_SECONDS", limit.as_secs().to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true);
     #[cfg(unix)]
     command.process_group(0);
-    let mut child = command.spawn().map_err(Denied::NoCommand)?;
+    let mut child = command.spawn().map_err(no_command)?;
     // Dropped before it: until then nothing else can get the group's number.
     let mut group = Group::of(&child);
     let output = child.stdout.take();
@@ -103,11 +127,11 @@ pub(super) async fn ask(
             }
         }
     };
-    match timeout(approval.limit, answered).await {
+    match timeout(limit, answered).await {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(Denied::NotApproved(reason(&said, status))),
-        Ok(Err(error)) => Err(Denied::NoCommand(error)),
-        Err(_) => Err(Denied::NoAnswer(approval.limit)),
+        Ok(Err(error)) => Err(no_command(error)),
+        Err(_) => Err(Denied::NoAnswer(limit)),
     }
 }
 
@@ -150,6 +174,10 @@ impl Group {
     }
 
     fn leave(&mut self) {}
+}
+
+fn no_command(error: io::Error) -> Denied {
+    Denied::NoCommand(Arc::new(error))
 }
 
 /// Reads to the end, so that the command never waits, and keeps the beginning.
@@ -199,6 +227,11 @@ mod tests {
         }
     }
 
+    async fn asked(approval: &Approval, request: &Request<'_>) -> Result<(), Denied> {
+        let question = Question::of(approval, request);
+        ask(&device(), &question, approval.limit).await
+    }
+
     fn device() -> DeviceIdentity {
         let module = ModuleId::parse("m").unwrap();
         let device = DeviceId::parse("MyDevice").unwrap();
@@ -215,7 +248,7 @@ mod tests {
             ip: "192.0.2.7".parse().unwrap(),
             policy: "ada $(reboot); x".to_owned(),
         };
-        ask(&device(), &approval, &request(&target, Some(&caller)))
+        asked(&approval, &request(&target, Some(&caller)))
             .await
             .unwrap();
         let environment = std::fs::read_to_string(&file).unwrap();
@@ -242,7 +275,6 @@ mod tests {
     async fn every_other_answer_is_a_no() {
         let target = Target::tcp("localhost", "22").unwrap();
         let request = request(&target, None);
-        let device = device();
         for (script, shown) in [
             (
                 "echo not today; exit 1",
@@ -261,7 +293,7 @@ mod tests {
                 "the approval command has not answered within 1 s",
             ),
         ] {
-            let denied = ask(&device, &shell(script, 1), &request).await.unwrap_err();
+            let denied = asked(&shell(script, 1), &request).await.unwrap_err();
             // A busy machine may take longer than a second for any of them.
             let shown = [shown, "the approval command has not answered within 1 s"];
             assert!(shown.contains(&&*denied.to_string()), "{script}: {denied}");
@@ -270,7 +302,7 @@ mod tests {
             command: vec!["/nonexistent/ask".to_owned()],
             ..shell("", 1)
         };
-        let denied = ask(&device, &nothing, &request).await.unwrap_err();
+        let denied = asked(&nothing, &request).await.unwrap_err();
         assert!(matches!(denied, Denied::NoCommand(_)), "{denied}");
     }
 
@@ -295,7 +327,6 @@ mod tests {
     async fn the_command_s_children_end_with_it() {
         let target = Target::tcp("localhost", "22").unwrap();
         let request = request(&target, None);
-        let device = device();
         for is_dropped in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let pipe = folder.path().join("pipe");
@@ -303,7 +334,7 @@ mod tests {
             let script = format!("sleep 600 > {} & wait", pipe.display());
             let limit = if is_dropped { 600 } else { 1 };
             let approval = shell(&script, limit);
-            let asking = ask(&device, &approval, &request);
+            let asking = asked(&approval, &request);
             tokio::select! {
                 answer = asking => {
                     let denied = answer.unwrap_err();

@@ -49,7 +49,7 @@ impl Request<'_> {
 }
 
 /// Why something may not be opened. It names the setting that says so.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Denied {
     /// It is not the time.
     #[error("{setting} allows it only at {hours}")]
@@ -68,7 +68,7 @@ pub(crate) enum Denied {
     NoAnswer(Duration),
     /// The command did not run.
     #[error("the approval command cannot be run: {0}")]
-    NoCommand(io::Error),
+    NoCommand(Arc<io::Error>),
     /// It is asked too often at a time.
     #[error("the approval command is already asked {} times", limits::APPROVALS)]
     TooManyApprovals,
