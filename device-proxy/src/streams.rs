@@ -172,9 +172,9 @@ impl Streams {
             .set_limits(session.grace, config.limits, session.memory);
     }
 
-    /// What is open follows the rates of the rules in force.
+    /// What is open follows the rules in force.
     pub(crate) fn follow_rules(&self) {
-        self.desk.admission.follow(&self.desk.policy().rules);
+        self.desk.admission.follow(&self.desk.policy());
     }
 
     /// Follows the hub's name, which a changed connection string may have changed.

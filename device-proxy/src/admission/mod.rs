@@ -4,23 +4,21 @@
 mod approvals;
 mod bucket;
 mod command;
+mod gates;
 mod throttled;
 
-use std::collections::HashMap;
 use std::future::pending;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::identity::DeviceIdentity;
-use common::locks::lock;
 use common::session::RefusedCode;
 use common::wire::stream::Initiator;
 use tokio::time::sleep;
 
 use self::approvals::Approvals;
-use self::bucket::Bucket;
+use self::gates::{Gates, Held};
 use self::throttled::Throttled;
 use crate::limits;
 use crate::policy::{AtEnd, Now, Policy, PolicyWatch, Rule, Rules};
@@ -96,106 +94,41 @@ impl Denied {
     }
 }
 
-/// What counts for one target, or for all together.
-#[derive(Debug, Default)]
-struct Gate {
-    /// Open now.
-    open: AtomicUsize,
-    new: Bucket,
-    from_target: Bucket,
-    to_target: Bucket,
-    /// Bytes in a second; 0: as many as come.
-    rate: AtomicU64,
-}
-
-impl Gate {
-    fn rate(&self) -> Option<u64> {
-        Some(self.rate.load(Relaxed)).filter(|rate| *rate > 0)
-    }
-
-    fn set_rate(&self, rate: Option<u64>) {
-        self.rate.store(rate.unwrap_or_default(), Relaxed);
-    }
-
-    fn follow(&self, rule: &Rule) {
-        self.set_rate(rule.bytes_per_second.map(Into::into));
-    }
-
-    /// Counts one more as open, if there may be.
-    fn enter(self: &Arc<Self>, most: usize) -> Option<Held> {
-        self.open
-            .fetch_update(Relaxed, Relaxed, |open| (open < most).then_some(open + 1))
-            .ok()?;
-        Some(Held(Arc::clone(self)))
-    }
-}
-
-/// Counts as open until it is dropped.
-#[derive(Debug)]
-struct Held(Arc<Gate>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
-    }
-}
-
 /// Permission for one connection, as long as it is kept.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    _held: Option<Held>,
-    gates: Vec<Arc<Gate>>,
+    held: Held,
 }
 
 impl Admitted {
-    /// The target's socket, no faster than the rules say.
+    /// The target's socket, no faster than the rules say, now and when they change.
     pub(crate) fn pace(&self, reached: Reached) -> Reached {
-        match self.gates.is_empty() {
-            true => reached,
-            false => Box::new(Throttled::new(reached, self.gates.clone())),
-        }
+        let (all, place) = (self.held.of_all(), &self.held.place);
+        Box::new(Throttled::new(reached, Arc::clone(all), Arc::clone(place)))
     }
 }
 
 /// All that is counted.
 pub(crate) struct Admission {
-    all: Arc<Gate>,
-    /// By the names of the rules.
-    named: Mutex<HashMap<String, Arc<Gate>>>,
+    gates: Arc<Gates>,
     approvals: Approvals,
 }
 
 impl Admission {
-    /// Starts with nothing open.
-    pub(crate) fn new(device: &DeviceIdentity) -> Self {
+    /// Starts with nothing open, under the rules of this policy.
+    pub(crate) fn new(device: &DeviceIdentity, policy: &Policy) -> Self {
+        let gates = Arc::<Gates>::default();
+        gates.follow(policy);
         Self {
-            all: Arc::default(),
-            named: Mutex::default(),
+            gates,
             approvals: Approvals::new(device),
         }
     }
 
-    /// What is open follows the rates of these rules.
-    pub(crate) fn follow(&self, rules: &Rules) {
-        self.all.follow(&rules.all);
-        lock(&self.named).retain(|name, gate| match rules.named.get(name) {
-            Some(rule) => {
-                gate.follow(rule);
-                true
-            }
-            None => {
-                gate.set_rate(None);
-                // The rules may come back while some are open.
-                Arc::strong_count(gate) > 1
-            }
-        });
-    }
-
-    fn gate(&self, name: &str, rule: &Rule) -> Arc<Gate> {
-        let mut named = lock(&self.named);
-        let gate = named.entry(name.to_owned()).or_default();
-        gate.follow(rule);
-        Arc::clone(gate)
+    /// From now on the rules of this policy hold for what is open, too: it counts, and follows
+    /// their rates.
+    pub(crate) fn follow(&self, policy: &Policy) {
+        self.gates.follow(policy);
     }
 
     /// Lets one in, or says why not. May take as long as the approval command; may be dropped.
@@ -207,21 +140,11 @@ impl Admission {
         let rules = &policy.rules;
         let own = policy.rule(request.name, request.target);
         check_hours(rules, own)?;
-        let gate = own.map(|(name, rule)| (name, rule, self.gate(name, rule)));
-        let mut held = None;
-        if let Some((name, rule, gate)) = &gate {
-            let most = rule.connections.unwrap_or(usize::MAX);
-            let Some(entered) = gate.enter(most) else {
-                let setting = setting(Some(name), "connections");
-                return Err(Denied::Connections { setting, most });
-            };
-            held = Some(entered);
-        }
+        let held = self.gates.enter(policy, request)?;
         // Last, since it takes from what there is.
-        let own_rate = gate
-            .as_ref()
-            .map(|(name, rule, gate)| (Some(*name), *rule, gate));
-        for (name, rule, gate) in own_rate.into_iter().chain([(None, &rules.all, &self.all)]) {
+        let own_gate = own.map(|(name, rule)| (Some(name), rule, self.gates.of(name, rule)));
+        let of_all = (None, &rules.all, Arc::clone(&self.gates.all));
+        for (name, rule, gate) in own_gate.into_iter().chain([of_all]) {
             if let Some(most) = rule.new_per_second
                 && !gate.new.try_take(most.get())
             {
@@ -237,13 +160,7 @@ impl Admission {
             // It may have taken a while.
             check_hours(rules, own)?;
         }
-        self.all.follow(&rules.all);
-        let gates = gate.map(|(_, _, gate)| gate).into_iter();
-        let gates = gates.chain([Arc::clone(&self.all)]);
-        Ok(Admitted {
-            _held: held,
-            gates: gates.filter(|gate| gate.rate().is_some()).collect(),
-        })
+        Ok(Admitted { held })
     }
 }
 

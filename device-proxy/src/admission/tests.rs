@@ -6,6 +6,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::tests::config;
 use crate::policy::Hours;
+use crate::target::ANY;
 
 fn policy(all: Rule, ssh: Rule) -> Policy {
     let config = config(&["--target", "ssh=127.0.0.1:22", "--target", "127.0.0.1:80"]);
@@ -16,7 +17,17 @@ fn policy(all: Rule, ssh: Rule) -> Policy {
 }
 
 fn admission() -> Admission {
-    Admission::new(&config(&["--echo"]).connection.identity)
+    let config = config(&["--echo"]);
+    Admission::new(&config.connection.identity, &config.policy())
+}
+
+/// Bytes in a second, by the rules of the target and by those of all.
+fn rates(admitted: &Admitted) -> [Option<u64>; 2] {
+    let own = admitted.held.place.gate();
+    [
+        own.and_then(|gate| gate.rate()),
+        admitted.held.of_all().rate(),
+    ]
 }
 
 async fn admit(admission: &Admission, policy: &Policy, name: &str) -> Result<Admitted, String> {
@@ -70,7 +81,45 @@ async fn the_limits_of_a_target_are_its_own_and_those_of_all_are_shared() {
     let _third = admit(&admission, &policy, "ssh").await.unwrap();
     policy.rules.named.clear();
     let fourth = admit(&admission, &policy, "ssh").await.unwrap();
-    assert!(fourth.gates.is_empty(), "nothing slows it");
+    assert_eq!(rates(&fourth)[1], None, "nothing slows it");
+}
+
+#[tokio::test]
+async fn a_limit_that_comes_later_counts_what_is_open() {
+    let admission = admission();
+    let mut policy = policy(Rule::default(), Rule::default());
+    policy.rules.named.clear();
+    let first = admit(&admission, &policy, "ssh").await.unwrap();
+    let _second = admit(&admission, &policy, "ssh").await.unwrap();
+    let others = [
+        admit(&admission, &policy, "one").await.unwrap(),
+        admit(&admission, &policy, "two").await.unwrap(),
+    ];
+    admission.follow(&policy);
+    let most = |connections| Rule {
+        connections: Some(connections),
+        ..Rule::default()
+    };
+    policy.rules.named = [("ssh", 2), (ANY, 3)]
+        .map(|(name, connections)| (name.to_owned(), most(connections)))
+        .into();
+    admission.follow(&policy);
+    let refused = admit(&admission, &policy, "ssh").await.unwrap_err();
+    assert_eq!(refused, "targets.ssh.connections allows 2 at once");
+    let _third = admit(&admission, &policy, "three").await.unwrap();
+    let refused = admit(&admission, &policy, "four").await.unwrap_err();
+    assert_eq!(refused, "targets.*.connections allows 3 at once");
+    // They are taken away, and come back.
+    let rules = policy.rules.clone();
+    policy.rules.named.clear();
+    admission.follow(&policy);
+    drop(first);
+    policy.rules = rules;
+    admission.follow(&policy);
+    let _again = admit(&admission, &policy, "ssh").await.unwrap();
+    admit(&admission, &policy, "ssh").await.unwrap_err();
+    drop(others);
+    admit(&admission, &policy, "four").await.unwrap();
 }
 
 #[tokio::test]
@@ -82,20 +131,26 @@ async fn rates_change_for_what_is_open() {
     let admission = admission();
     let mut policy = policy(Rule::default(), ssh);
     let admitted = admit(&admission, &policy, "ssh").await.unwrap();
-    let rates = || {
-        admitted
-            .gates
-            .iter()
-            .map(|gate| gate.rate())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(rates(), [Some(1000)]);
+    let other = admit(&admission, &policy, "other").await.unwrap();
+    assert_eq!(rates(&admitted), [Some(1000), None]);
+    assert_eq!(rates(&other), [None, None]);
     policy.rules.named.get_mut("ssh").unwrap().bytes_per_second = NonZeroU64::new(5000);
-    admission.follow(&policy.rules);
-    assert_eq!(rates(), [Some(5000)]);
+    admission.follow(&policy);
+    assert_eq!(rates(&admitted), [Some(5000), None]);
     policy.rules.named.clear();
-    admission.follow(&policy.rules);
-    assert_eq!(rates(), [None]);
+    admission.follow(&policy);
+    assert_eq!(rates(&admitted), [None, None]);
+    // Also for what was opened without any.
+    let slow = |bytes| Rule {
+        bytes_per_second: NonZeroU64::new(bytes),
+        ..Rule::default()
+    };
+    policy.rules.all = slow(9000);
+    policy.rules.named.insert(ANY.to_owned(), slow(2000));
+    policy.rules.named.insert("ssh".to_owned(), slow(3000));
+    admission.follow(&policy);
+    assert_eq!(rates(&other), [Some(2000), Some(9000)]);
+    assert_eq!(rates(&admitted), [Some(3000), Some(9000)]);
 }
 
 #[tokio::test]

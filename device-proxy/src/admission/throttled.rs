@@ -11,8 +11,8 @@ use common::tunnel::LocalSocket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::Gate;
 use super::bucket::Bucket;
+use super::gates::{Gate, Place};
 use crate::target::Reached;
 
 /// Bytes that are copied at once, however low the rate is.
@@ -21,7 +21,10 @@ const LEAST: u64 = 256;
 /// A socket with the gates that it has to pass.
 pub(super) struct Throttled {
     inner: Reached,
-    gates: Vec<Arc<Gate>>,
+    /// Of the rules for all targets.
+    all: Arc<Gate>,
+    /// Has the gate of its own rules, which come, change and go.
+    place: Arc<Place>,
     /// The debts of both directions.
     reading: Debt,
     writing: Debt,
@@ -47,25 +50,27 @@ impl Debt {
 }
 
 impl Throttled {
-    pub(super) fn new(inner: Reached, gates: Vec<Arc<Gate>>) -> Self {
+    pub(super) fn new(inner: Reached, all: Arc<Gate>, place: Arc<Place>) -> Self {
         Self {
             inner,
-            gates,
+            all,
+            place,
             reading: Debt::default(),
             writing: Debt::default(),
         }
     }
 
-    /// How many bytes may be copied at once: a fraction of a second's, so that it flows.
-    fn at_once(&self) -> usize {
-        let rates = self.gates.iter().filter_map(|gate| gate.rate());
-        let most = rates.map(|rate| (rate / 8).max(LEAST)).min();
-        most.and_then(|most| usize::try_from(most).ok())
-            .unwrap_or(usize::MAX)
+    /// How many bytes may be copied at once, if it is limited: a fraction of a second's, so that it
+    /// flows.
+    fn at_once(&self) -> Option<usize> {
+        let own = self.place.gate().and_then(|gate| gate.rate());
+        let rate = own.into_iter().chain(self.all.rate()).min()?;
+        usize::try_from((rate / 8).max(LEAST)).ok()
     }
 
     fn charge(&self, amount: usize, bucket: impl Fn(&Gate) -> &Bucket) -> Duration {
-        let waits = self.gates.iter().filter_map(|gate| {
+        let own = self.place.gate();
+        let waits = own.iter().chain([&self.all]).filter_map(|gate| {
             let rate = gate.rate()?;
             Some(bucket(gate).charge(amount, rate))
         });
@@ -80,11 +85,17 @@ impl AsyncRead for Throttled {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.reading.poll_paid(cx));
-        let room = buffer.remaining().min(self.at_once());
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
-        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut part))?;
-        let count = part.filled().len();
-        buffer.advance(count);
+        let before = buffer.filled().len();
+        if let Some(most) = self.at_once() {
+            let room = buffer.remaining().min(most);
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut part))?;
+            let count = part.filled().len();
+            buffer.advance(count);
+        } else {
+            ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        }
+        let count = buffer.filled().len().saturating_sub(before);
         let wait = self.charge(count, |gate| &gate.from_target);
         self.reading.owe(wait);
         Poll::Ready(Ok(()))
@@ -98,7 +109,8 @@ impl AsyncWrite for Throttled {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.writing.poll_paid(cx));
-        let some = bytes.get(..self.at_once()).unwrap_or(bytes);
+        let some = self.at_once().and_then(|most| bytes.get(..most));
+        let some = some.unwrap_or(bytes);
         let count = ready!(Pin::new(&mut self.inner).poll_write(cx, some))?;
         let wait = self.charge(count, |gate| &gate.to_target);
         self.writing.owe(wait);
@@ -147,7 +159,7 @@ mod tests {
         gate.set_rate(Some(10_000));
         let sent: Vec<u8> = (0..40_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         let socket: Reached = Box::new(crate::echo::socket(false));
-        let mut socket = Throttled::new(socket, vec![Arc::clone(&gate)]);
+        let mut socket = Throttled::new(socket, Arc::clone(&gate), Arc::default());
         let started = Instant::now();
         let (mut reader, mut writer) = tokio::io::split(&mut socket);
         let writing = async {
@@ -163,6 +175,6 @@ mod tests {
         assert!((2.8..4.5).contains(&seconds), "{seconds}");
         // Without the limit it is at its full speed again.
         gate.set_rate(None);
-        assert_eq!(socket.at_once(), usize::MAX);
+        assert_eq!(socket.at_once(), None);
     }
 }

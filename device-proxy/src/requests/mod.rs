@@ -95,6 +95,7 @@ impl Desk {
         answers: mpsc::Sender<StreamAnswer>,
         stop: CancellationToken,
     ) -> Self {
+        let admission = Admission::new(&config.connection.identity, &policy.borrow());
         Self {
             boot_id,
             sample_output: config.sample_output,
@@ -105,7 +106,7 @@ impl Desk {
                 config.report_connections,
                 &config.connection.identity,
             )),
-            admission: Admission::new(&config.connection.identity),
+            admission,
             policy,
             endpoints: Mutex::new(Arc::new(config.endpoint_rule())),
             legs: LegOpener::new(config.dialer.clone()),
