@@ -13,6 +13,7 @@ pub mod echo;
 pub mod fake_hub;
 pub mod forward_proxy;
 pub mod holdings;
+pub mod hours;
 pub mod hub;
 pub mod jobs;
 pub mod logs;

@@ -15,7 +15,7 @@ use tests::program_hub::free_port;
 use tests::programs::{Program, run};
 use tests::raw_device::password;
 use tests::target::Behaviour;
-use tests::{RawDevice, Target, wait};
+use tests::{RawDevice, Target, hours, wait};
 
 /// A hub with a configuration file, and everything in one folder.
 struct Setup {
@@ -246,6 +246,35 @@ async fn a_stream_s_life_is_recorded_and_survives_a_kill() {
     let text = std::fs::read_to_string(setup.path("audit.log")).unwrap();
     let key = connection.split("SharedAccessKey=").nth(1).unwrap();
     assert!(!text.contains(key) && !text.contains("SharedAccess"));
+}
+
+#[tokio::test]
+async fn what_the_rules_of_a_device_end_is_not_an_operator_s() {
+    let setup = Setup::start(LOGGED).await;
+    let echo = Target::start(Behaviour::Echo).await;
+    let connection = setup.admin(&["device", "create", "MyDevice"]);
+    let configure = |rules: &str| {
+        let (ca, new) = (setup.path("data/tls/ca.pem"), setup.path("new"));
+        let fixed = format!("connection-string = {connection:?}\nca-file = {ca:?}\n");
+        let target = format!("target = \"ssh={}\"\n", echo.address);
+        std::fs::write(&new, format!("{fixed}{target}{rules}")).unwrap();
+        std::fs::rename(new, setup.path("device.toml")).unwrap();
+    };
+    configure("");
+    let file = setup.path("device.toml");
+    let device = Program::start("device-proxy", &["--config", file.to_str().unwrap()], &[]);
+    device.line("connected").await;
+    let (_service, port) = setup.service(&["--session", "always"]).await;
+    let mut socket = connect(port).await;
+    assert!(is_echoed(&mut socket).await);
+    let fields = [("deviceId", "MyDevice"), ("target", "ssh")];
+    setup.recorded("ConnectionOpened", &fields).await;
+    let [over, _] = hours::over_and_open();
+    configure(&format!(
+        "[access]\nhours = [{over:?}]\nat-end-of-hours = \"close\"\n"
+    ));
+    let ended = setup.recorded("ConnectionEnded", &fields).await;
+    assert_eq!(ended["endedBy"], "device", "{ended}");
 }
 
 #[tokio::test]

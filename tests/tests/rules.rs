@@ -3,13 +3,12 @@
 
 use std::path::PathBuf;
 
-use common::clock::unix_now;
 use common::wire::initiation::InitiationResult;
 use tests::echo::{connect, is_echoed};
 use tests::program_hub::ProgramHub;
 use tests::programs::Program;
 use tests::target::Behaviour;
-use tests::{RawService, Target, TestDevice, TestHub, soon, wait};
+use tests::{RawService, Target, TestDevice, TestHub, hours, soon, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -234,22 +233,10 @@ async fn bytes_are_as_many_as_the_rules_say() {
     device.change("").await;
 }
 
-/// Hours that are over, and others that are not.
-fn hours() -> [&'static str; 2] {
-    let halves = ["Mon-Wed 00:00-24:00 UTC", "Thu-Sun 00:00-24:00 UTC"];
-    // The first day of all was a Thursday.
-    let day = (unix_now() / 86_400 + 3) % 7;
-    if day < 3 {
-        [halves[1], halves[0]]
-    } else {
-        halves
-    }
-}
-
 #[tokio::test]
 async fn outside_of_the_hours_nothing_opens_and_what_is_open_stays_or_ends() {
     let hub = ProgramHub::start().await;
-    let [over, open] = hours();
+    let [over, open] = hours::over_and_open();
     let device = Device::start(&hub, &format!("[targets.ssh]\nhours = {open:?}\n")).await;
     let ports = ports(&hub).await;
     let mut sockets = [connect(ports[0].1).await, connect(ports[1].1).await];

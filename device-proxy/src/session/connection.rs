@@ -137,9 +137,18 @@ async fn carry(desk: &Desk, entry: &Entry, id: ConnectionId, local: Box<dyn Loca
                 duration: opened.duration(),
                 end,
             };
-            report_end("operator", report::chain(&outcome.end).to_string());
+            report_end(decided_by(&outcome.end), report::chain(&outcome.end).to_string());
             opened.log_ended(&outcome, false, true);
         }
+    }
+}
+
+/// Who has decided here that a connection ends, in one word.
+fn decided_by(end: &End) -> &'static str {
+    match end {
+        End::ByOperator => "operator",
+        // Its rules.
+        _ => "device",
     }
 }
 
@@ -149,6 +158,27 @@ fn ended_by(end: &ConnectionEnd) -> &'static str {
         ConnectionEnd::Finished => "both",
         ConnectionEnd::LocalFailed(_) | ConnectionEnd::Refused { .. } => "device",
         ConnectionEnd::PeerReset => "service",
+        // Only a device does so: the target is not to be reached any more.
+        ConnectionEnd::SessionOver(Code::Withdrawn) => "device",
         ConnectionEnd::SessionOver(_) => "session",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_rules_of_the_device_end_is_the_device_s() {
+        for (end, who) in [
+            (End::OutOfHours, "device"),
+            (End::Withdrawn, "device"),
+            (End::ByOperator, "operator"),
+        ] {
+            assert_eq!(decided_by(&end), who, "{end}");
+        }
+        let over = |code| ended_by(&ConnectionEnd::SessionOver(code));
+        assert_eq!(over(Code::Withdrawn), "device");
+        assert_eq!(over(Code::Expired), "session");
     }
 }
