@@ -126,7 +126,7 @@ async fn serve(
         () = &mut administering => Ok(()),
         never = answering => match never {},
         () = async { loop { watchdog.feed().await } } => Ok(()),
-        () = retirement::wait(forwardings.watch(), || forwardings.open_now()) => Ok(()),
+        () = retirement::wait(forwardings.watch(), || forwardings.in_use()) => Ok(()),
     };
     service_manager::stopping();
     stop.cancel();

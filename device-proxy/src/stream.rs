@@ -9,7 +9,7 @@ use common::{log_about, report};
 
 use crate::admission::{Request, out_of_hours};
 use crate::counts::Rejection;
-use crate::forwarding::{Forwarding, Way};
+use crate::forwarding::{Forwarding, Opening, Way};
 use crate::policy::Policy;
 use crate::requests::{Answer, Desk, Requested};
 use crate::sample_output;
@@ -41,6 +41,7 @@ pub(crate) async fn serve(
         desk.failed(stream, Rejection::Limit, "too many streams at once");
         return boxed(|| desk.answer(request, Answer::Reject)).await;
     };
+    let about_to_open = desk.forwardings.opening();
     let opening = async {
         let wanted = Request {
             name: stream.name,
@@ -63,7 +64,8 @@ pub(crate) async fn serve(
     match opened {
         // Held to the end of the tunnel, too.
         Ok((socket, _admitted)) => {
-            tunnel(desk, (request, endpoint), stream, target, socket).await;
+            let local = (socket, about_to_open);
+            tunnel(desk, (request, endpoint), stream, target, local).await;
         }
         Err((rejection, error)) => {
             log_about!(warn, about.target(target), "rejected a stream: {error}");
@@ -78,7 +80,7 @@ async fn tunnel(
     (request, endpoint): (&StreamRequest, StreamingEndpoint),
     stream: &Requested<'_>,
     target: &Target,
-    local: Box<dyn LocalSocket>,
+    (local, about_to_open): (Box<dyn LocalSocket>, Opening),
 ) {
     // Without a stream the target's connection is reset: it has not ended normally.
     local.arm();
@@ -102,6 +104,7 @@ async fn tunnel(
         name: stream.name,
         target,
     });
+    drop(about_to_open);
     let ended = async {
         tokio::select! {
             end = stopped(&desk.stop) => end,

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use tests::program_hub::ProgramHub;
+use tests::programs::Program;
 use tests::target::Behaviour;
-use tests::{Target, soon};
+use tests::{Target, soon, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -52,4 +53,49 @@ async fn proxies_end_after_their_last_connection_when_they_are_retired() {
     for program in [&mut plain, &mut service, &mut device] {
         assert_eq!(program.exit_code().await, Some(0));
     }
+}
+
+#[tokio::test]
+async fn what_waits_for_an_approval_is_served_by_a_retired_device() {
+    let hub = ProgramHub::start().await;
+    let connection = hub.admin(&["device", "create", "MyDevice"]);
+    let target = Target::start(Behaviour::Echo).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (asked, yes) = (path("asked"), path("yes"));
+    let script = format!(
+        "echo x >> {}; while ! test -e {}; do sleep 0.1; done",
+        asked.display(),
+        yes.display()
+    );
+    let config = format!(
+        "connection-string = {connection:?}\nca-file = {:?}\ntarget = \"{}\"\n\
+         [access]\napprove-command = [\"/bin/sh\", \"-c\", {script:?}]\n",
+        hub.ca_file(),
+        target.address
+    );
+    let file = path("device-proxy.toml");
+    std::fs::write(&file, config).unwrap();
+    let arguments = ["--config", file.to_str().unwrap()];
+    let mut device = Program::start("device-proxy", &arguments, &[]);
+    device.line("connected").await;
+    let (_service, port) = hub.service(&["--session", "always", "MyDevice", "0"]).await;
+    let (_plain, plain_port) = hub.service(&["--session", "never", "MyDevice", "0"]).await;
+    let both = [port, plain_port].map(|port| tokio::spawn(opened(port)));
+    let asked_for = || {
+        let lines = std::fs::read_to_string(&asked).unwrap_or_default();
+        lines.lines().count()
+    };
+    wait("both questions", || asked_for() == 2).await;
+    device.retire();
+    device.line("SIGUSR1").await;
+    // Longer than what has to be quiet before a program ends.
+    sleep(common::retirement::QUIET + Duration::from_secs(1)).await;
+    std::fs::write(&yes, "").unwrap();
+    let mut open = Vec::new();
+    for opening in both {
+        open.push(opening.await.unwrap());
+    }
+    drop(open);
+    assert_eq!(device.exit_code().await, Some(0));
 }

@@ -3,7 +3,7 @@
 
 mod table;
 
-pub(crate) use table::{Forwardings, LastError, Open, Totals};
+pub(crate) use table::{Forwardings, LastError, Open, Opening, Totals};
 
 use std::error::Error;
 

@@ -28,6 +28,8 @@ pub(crate) struct Forwardings {
 struct State {
     /// In the order in which they were opened: the key is the number of the one.
     open: BTreeMap<u64, Arc<Open>>,
+    /// Those that are let in, approved and connected just now.
+    opening: usize,
     opened: u64,
     /// Bytes of those that have ended.
     ended: Bytes,
@@ -115,6 +117,14 @@ impl Open {
 }
 
 impl Forwardings {
+    /// Counts one that is about to be opened, until the result is dropped: somebody waits for it,
+    /// and perhaps somebody else is asked to approve it.
+    pub(crate) fn opening(self: &Arc<Self>) -> Opening {
+        self.state().opening += 1;
+        self.changes.send_replace(());
+        Opening(Arc::clone(self))
+    }
+
     /// Adds one that opens now, and logs it. It is removed when the result is dropped.
     pub(crate) fn open(self: &Arc<Self>, forwarding: &Forwarding<'_>) -> Opened {
         let open = {
@@ -174,9 +184,10 @@ impl Forwardings {
         (state.open.len(), some.collect())
     }
 
-    /// How many are open.
-    pub(crate) fn open_now(&self) -> usize {
-        self.state().open.len()
+    /// How many are open, or about to be opened.
+    pub(crate) fn in_use(&self) -> usize {
+        let state = self.state();
+        state.open.len() + state.opening
     }
 
     /// Those with this id: rarely more than one.
@@ -195,13 +206,24 @@ impl Forwardings {
             .await;
     }
 
-    /// Changes whenever one opens, ends or fails.
+    /// Changes whenever one is about to open, opens, ends or fails.
     pub(crate) fn watch(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+/// One that is about to be opened, as long as this is not dropped.
+#[derive(Debug)]
+pub(crate) struct Opening(Arc<Forwardings>);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.state().opening -= 1;
+        self.0.changes.send_replace(());
     }
 }
 
@@ -298,6 +320,24 @@ mod tests {
         assert_eq!((totals.active, totals.opened), (1, 3));
         assert_eq!((totals.bytes_in, totals.bytes_out), (3, 10));
         assert_eq!(totals.last_error.unwrap().message, "ssh: it broke");
+    }
+
+    #[tokio::test]
+    async fn what_is_about_to_open_is_in_use() {
+        let table = Arc::new(Forwardings::default());
+        let mut changes = table.watch();
+        let first = table.opening();
+        let second = table.opening();
+        assert!(changes.has_changed().unwrap());
+        assert_eq!((table.in_use(), table.totals().active), (2, 0));
+        let opened = open(&table, Way::Stream(None));
+        drop(first);
+        assert_eq!((table.in_use(), table.totals().active), (2, 1));
+        drop(opened);
+        changes.mark_unchanged();
+        drop(second);
+        assert!(changes.has_changed().unwrap());
+        assert_eq!(table.in_use(), 0);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use common::{log_about, report};
 
 use super::{Entry, Sessions};
 use crate::admission::{Request, out_of_hours};
-use crate::forwarding::{Forwarding, Way};
+use crate::forwarding::{Forwarding, Opening, Way};
 use crate::reports::Reported;
 use crate::requests::Desk;
 
@@ -48,6 +48,7 @@ pub(super) async fn serve(
     let Some(_permit) = sessions.connections.try_acquire() else {
         return refuse(RefusedCode::Limit, "limits.connections");
     };
+    let about_to_open = desk.forwardings.opening();
     // The rules are those of now, not of the time at which the session was opened.
     let policy = desk.policy();
     let opening = async {
@@ -74,7 +75,7 @@ pub(super) async fn serve(
     };
     match opened {
         // Held to the end of the connection, too.
-        Ok((socket, _admitted)) => carry(&desk, &entry, id, socket).await,
+        Ok((socket, _admitted)) => carry(&desk, &entry, id, socket, about_to_open).await,
         Err((code, text)) => refuse(code, &text),
     }
 }
@@ -96,10 +97,17 @@ fn forwarding(entry: &Entry, id: ConnectionId) -> Forwarding<'_> {
     }
 }
 
-async fn carry(desk: &Desk, entry: &Entry, id: ConnectionId, local: Box<dyn LocalSocket>) {
+async fn carry(
+    desk: &Desk,
+    entry: &Entry,
+    id: ConnectionId,
+    local: Box<dyn LocalSocket>,
+    about_to_open: Opening,
+) {
     let live = &entry.live;
     live.opened(id);
     let opened = desk.forwardings.open(&forwarding(entry, id));
+    drop(about_to_open);
     let reported = Reported {
         target: entry.name.clone(),
         session: live.id().to_string(),

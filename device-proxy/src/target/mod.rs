@@ -128,10 +128,7 @@ impl Target {
             return Err(TargetError::Host(host.to_owned()));
         }
         match port.parse() {
-            Ok(port) if port != 0 => Ok(Self::Tcp {
-                host: kept,
-                port,
-            }),
+            Ok(port) if port != 0 => Ok(Self::Tcp { host: kept, port }),
             _ => Err(TargetError::Port(port.to_owned())),
         }
     }
