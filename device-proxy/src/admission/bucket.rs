@@ -7,9 +7,6 @@ use std::time::Duration;
 use common::locks::lock;
 use tokio::time::Instant;
 
-/// How much may be waited for at once: a rate that was raised meanwhile is used soon.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
 /// Filled up to one second's worth.
 #[derive(Debug, Default)]
 pub(super) struct Bucket(Mutex<Option<Level>>);
@@ -42,8 +39,13 @@ impl Bucket {
         self.with(rate, |tokens| {
             *tokens -= amount;
             let wait = Duration::try_from_secs_f64((-*tokens).max(0.0) / rate);
-            wait.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)
+            wait.unwrap_or(Duration::MAX)
         })
+    }
+
+    /// How long to wait until all is paid that was taken.
+    pub(super) fn owed(&self, rate: u64) -> Duration {
+        self.charge(0, rate)
     }
 
     fn with<T>(&self, rate: f64, take: impl FnOnce(&mut f64) -> T) -> T {
@@ -92,7 +94,9 @@ mod tests {
             advance(bucket.charge(500, 1000)).await;
         }
         assert_eq!(started.elapsed().as_secs(), 10);
-        assert_eq!(bucket.charge(1_000_000, 1), LONGEST_WAIT);
         assert_eq!(bucket.charge(1, u64::MAX), Duration::ZERO);
+        let bucket = Bucket::default();
+        assert_eq!(bucket.charge(1_000_001, 1).as_secs(), 1_000_000);
+        assert_eq!(bucket.owed(2).as_secs(), 500_000, "the rate was raised");
     }
 }
