@@ -49,6 +49,9 @@ impl Request<'_> {
 /// Why something may not be opened. It names the setting that says so.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Denied {
+    /// The device accepts nothing now, or no longer has the target.
+    #[error("no new stream is accepted now")]
+    NotNow,
     /// It is not the time.
     #[error("{setting} allows it only at {hours}")]
     Hours { setting: String, hours: String },
@@ -79,6 +82,7 @@ impl Denied {
             Self::Connections { .. } | Self::Rate { .. } | Self::TooManyApprovals => {
                 RefusedCode::Limit
             }
+            Self::NotNow => RefusedCode::Withdrawn,
             Self::Hours { .. } | Self::NotApproved(_) | Self::NoAnswer(_) | Self::NoCommand(_) => {
                 RefusedCode::Denied
             }
@@ -112,16 +116,19 @@ impl Admitted {
 pub(crate) struct Admission {
     gates: Arc<Gates>,
     approvals: Approvals,
+    /// In force.
+    policy: PolicyWatch,
 }
 
 impl Admission {
-    /// Starts with nothing open, under the rules of this policy.
-    pub(crate) fn new(device: &DeviceIdentity, policy: &Policy) -> Self {
+    /// Starts with nothing open, under the rules of the policy in force.
+    pub(crate) fn new(device: &DeviceIdentity, policy: PolicyWatch) -> Self {
         let gates = Arc::<Gates>::default();
-        gates.follow(policy);
+        gates.follow(&policy.borrow());
         Self {
             gates,
             approvals: Approvals::new(device),
+            policy,
         }
     }
 
@@ -157,10 +164,22 @@ impl Admission {
         let approval = own.and_then(|(_, rule)| rule.approval.as_ref());
         if let Some(approval) = approval.or(rules.all.approval.as_ref()) {
             self.approvals.ask(approval, request).await?;
-            // It may have taken a while.
-            check_hours(rules, own)?;
+            self.check_again(policy, request)?;
         }
         Ok(Admitted { held })
+    }
+
+    /// Somebody was asked, which may have taken a while: what counts is what is allowed now.
+    fn check_again(&self, before: &Policy, request: &Request<'_>) -> Result<(), Denied> {
+        let now = self.policy.borrow();
+        let has_target = |policy: &Policy| {
+            let target = policy.targets.select(request.name);
+            target == Some(request.target)
+        };
+        if !now.accept || has_target(before) && !has_target(&now) {
+            return Err(Denied::NotNow);
+        }
+        check_hours(&now.rules, now.rule(request.name, request.target))
     }
 }
 

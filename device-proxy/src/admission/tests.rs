@@ -18,7 +18,8 @@ fn policy(all: Rule, ssh: Rule) -> Policy {
 
 fn admission() -> Admission {
     let config = config(&["--echo"]);
-    Admission::new(&config.connection.identity, &config.policy())
+    let (_, watch) = watch::channel(Arc::new(config.policy()));
+    Admission::new(&config.connection.identity, watch)
 }
 
 /// Bytes in a second, by the rules of the target and by those of all.
@@ -198,4 +199,61 @@ async fn what_is_open_ends_with_the_hours_only_if_it_shall() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_changed_while_somebody_was_asked_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let script = format!(
+        "touch {}; while ! test -e {}; do sleep 0.02; done",
+        path("asked").display(),
+        path("yes").display()
+    );
+    let asks = || Rule {
+        approval: Some(Arc::new(crate::policy::Approval {
+            command: ["/bin/sh", "-c", &script].map(str::to_owned).to_vec(),
+            limit: Duration::from_secs(30),
+            holds: Duration::ZERO,
+        })),
+        ..Rule::default()
+    };
+    let policy = policy(asks(), Rule::default());
+    let mut closed = policy.clone();
+    closed.rules.all.hours = never();
+    let mut stopped = policy.clone();
+    stopped.accept = false;
+    let mut withdrawn = policy.clone();
+    withdrawn.targets.replace("ssh", None);
+    for (changed, refused) in [
+        (closed, "access.hours allows it only at "),
+        (stopped, "no new stream is accepted now"),
+        (withdrawn, "no new stream is accepted now"),
+        (policy.clone(), ""),
+    ] {
+        let (changes, watch) = watch::channel(Arc::new(policy.clone()));
+        let identity = config(&["--echo"]).connection.identity;
+        let admission = Admission::new(&identity, watch);
+        let changing = async {
+            while !path("asked").exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            changes.send_replace(Arc::new(changed));
+            std::fs::write(path("yes"), "").unwrap();
+        };
+        let (answer, ()) = tokio::join!(admit(&admission, &policy, "ssh"), changing);
+        match answer {
+            Ok(_) => assert_eq!(refused, ""),
+            Err(denied) => {
+                assert!(
+                    !refused.is_empty() && denied.starts_with(refused),
+                    "{denied}"
+                );
+            }
+        }
+        for name in ["asked", "yes"] {
+            std::fs::remove_file(path(name)).unwrap();
+        }
+    }
 }

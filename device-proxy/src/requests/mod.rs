@@ -95,7 +95,7 @@ impl Desk {
         answers: mpsc::Sender<StreamAnswer>,
         stop: CancellationToken,
     ) -> Self {
-        let admission = Admission::new(&config.connection.identity, &policy.borrow());
+        let admission = Admission::new(&config.connection.identity, policy.clone());
         Self {
             boot_id,
             sample_output: config.sample_output,
