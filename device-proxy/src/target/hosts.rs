@@ -1,7 +1,7 @@
 //! The hosts of targets. Whatever is compared is compared in one form, so that there is no other way
 //! to write what a rule is for.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use common::network::canonical;
 
@@ -30,8 +30,37 @@ pub(crate) fn is_loopback_name(host: &str) -> bool {
 
 /// Whether this is one of the names and addresses by which every machine reaches itself.
 pub(crate) fn is_this_machine(host: &str) -> bool {
-    let address = host.parse::<IpAddr>().map(canonical);
-    is_loopback_name(host) || address.is_ok_and(|address| address.is_loopback())
+    let address = host.parse().ok().or_else(|| old_form(host).map(IpAddr::V4));
+    is_loopback_name(host) || address.is_some_and(|address| canonical(address).is_loopback())
+}
+
+/// An IPv4 address in a form that resolvers know from old times: `127.1`, `0x7f000001`.
+fn old_form(host: &str) -> Option<Ipv4Addr> {
+    let number = |part: &str| {
+        let (digits, radix) = match part.strip_prefix("0x") {
+            Some(digits) => (digits, 16),
+            None if part.len() > 1 && part.starts_with('0') => (part, 8),
+            None => (part, 10),
+        };
+        // `from_str_radix` would accept a sign.
+        let is_number = digits.chars().all(|digit| digit.is_digit(radix));
+        u32::from_str_radix(digits, radix)
+            .ok()
+            .filter(|_| is_number)
+    };
+    let parts: Option<Vec<u32>> = host.split('.').map(number).collect();
+    let parts = parts?;
+    let (last, first) = parts.split_last()?;
+    // The last one stands for all that do not stand there.
+    let bytes = 4_usize
+        .checked_sub(first.len())
+        .filter(|bytes| *bytes > 0)?;
+    let is_small = bytes == 4 || *last < 1 << (8 * bytes);
+    let mut address = *last;
+    for (part, shift) in first.iter().zip([24, 16, 8]) {
+        address |= u32::from(u8::try_from(*part).ok()?) << shift;
+    }
+    is_small.then(|| address.into())
 }
 
 #[cfg(test)]
@@ -53,10 +82,46 @@ mod tests {
         ] {
             assert_eq!(normal(written), kept, "{written}");
         }
-        for host in ["localhost", "a.localhost", "127.1.2.3", "::1", "0.0.0.0"] {
+    }
+
+    #[test]
+    fn this_machine_is_known_by_all_its_names() {
+        for host in [
+            "localhost",
+            "a.localhost",
+            "127.1.2.3",
+            "::1",
+            "0.0.0.0",
+            "::",
+            "127.1",
+            "127.0.1",
+            "0x7f.1",
+            "0x7f000001",
+            "2130706433",
+            "0177.0.0.01",
+            "0",
+        ] {
             assert!(is_this_machine(host), "{host}");
         }
-        for host in ["localhost.lan", "10.0.0.5", "::2", "mylocalhost"] {
+        for host in [
+            "localhost.lan",
+            "10.0.0.5",
+            "::2",
+            "mylocalhost",
+            "10.1",
+            "127",
+            "127.16777216",
+            "127.0.0.0.1",
+            "127.0.0.256",
+            "256.127.0.1",
+            "0127.0.0.1",
+            "09.1",
+            "+127.1",
+            "127..1",
+            "4294967296",
+            "0x",
+            "",
+        ] {
             assert!(!is_this_machine(host), "{host}");
         }
     }
