@@ -70,6 +70,54 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
     result
 }
 
+/// Room beside a file for its next content. It was taken from the disk already, so that content that
+/// exists nowhere else can be written even if the disk is full by then. Dropped, it is given back.
+#[derive(Debug)]
+pub struct Room {
+    path: PathBuf,
+    beside: PathBuf,
+    access: Access,
+}
+
+impl Room {
+    /// Takes room for so many bytes, for the owner of the folder. Blocks.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn take(path: &Path, bytes: usize, access: Access) -> io::Result<Self> {
+        let room = Self {
+            path: path.to_owned(),
+            beside: beside(path),
+            access,
+        };
+        write_beside(&room.beside, &vec![b'\n'; bytes], access)?;
+        give_to_folder_owner(&room.beside)?;
+        Ok(room)
+    }
+
+    /// Replaces the file's content, as [`write`] does. Blocks.
+    ///
+    /// # Errors
+    /// Any error of the file system; the old content is then still there.
+    pub fn fill(self, content: &[u8]) -> io::Result<()> {
+        // Not shortened before: the room would be given back.
+        let mut file = creating(self.access).open(&self.beside)?;
+        file.write_all(content)?;
+        file.set_len(u64::try_from(content.len()).unwrap_or(u64::MAX))?;
+        file.sync_all()?;
+        drop(file);
+        std::fs::rename(&self.beside, &self.path)?;
+        sync_parent(&self.path)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // Best effort; once it was renamed, there is none.
+        let _ = std::fs::remove_file(&self.beside);
+    }
+}
+
 fn write_beside(beside: &Path, content: &[u8], access: Access) -> io::Result<()> {
     let mut file = creating(access).create_new(true).open(beside)?;
     set_access(&file, access)?;
@@ -232,6 +280,31 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(write(&dir.path().join("no/such"), b"x", Access::Public).is_err());
+    }
+
+    #[test]
+    fn room_is_filled_or_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let names = || std::fs::read_dir(dir.path()).unwrap().count();
+        write(&path, b"old", Access::Private).unwrap();
+        let room = Room::take(&path, 4096, Access::Private).unwrap();
+        assert_eq!((names(), std::fs::read(&path).unwrap()), (2, b"old".into()));
+        drop(room);
+        assert_eq!(names(), 1);
+        for content in [&b"short"[..], &[b'x'; 5000]] {
+            let room = Room::take(&path, 4096, Access::Private).unwrap();
+            room.fill(content).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), content);
+            assert_eq!(names(), 1);
+        }
+        assert!(Room::take(&dir.path().join("no/such"), 1, Access::Private).is_err());
+        // What stands in the place is still there, and nothing else.
+        let room = Room::take(&path, 1, Access::Private).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(room.fill(b"new").is_err());
+        assert_eq!(names(), 1);
     }
 
     #[cfg(unix)]

@@ -33,6 +33,9 @@ pub enum Error {
     /// A signal ended what had nothing to close.
     #[error("interrupted")]
     Interrupted,
+    /// The terminal or program that started this one has hung up (SIGHUP).
+    #[error("hung up")]
+    HungUp,
     /// The echo test is no success.
     #[error(transparent)]
     Echo(#[from] EchoError),
@@ -70,7 +73,7 @@ impl Error {
     /// the signal has ended; of one that has run another, that one's.
     pub fn silent_exit_code(&self) -> Option<u8> {
         match self {
-            Self::Connect(ConnectError::HungUp) => Some(128 + 1),
+            Self::HungUp | Self::Connect(ConnectError::HungUp) => Some(128 + 1),
             Self::Connect(ConnectError::OutputGone)
             | Self::OutputGone
             | Self::Fleet(FleetError::OutputGone) => Some(128 + 13),

@@ -233,6 +233,13 @@ async fn follow_to_end(
             }
         }
         Config::Connect(config) => Ok(stdio::run(config, &seen.status, &stop).await?),
-        config => run(config, stop).await,
+        config => {
+            // A login that is being renewed is stored before the end.
+            let mut hangups = shutdown::Hangups::new();
+            tokio::select! {
+                result = run(config, stop) => result,
+                () = hangups.next() => Err(Error::HungUp),
+            }
+        }
     }
 }

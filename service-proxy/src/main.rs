@@ -6,6 +6,7 @@ use service_proxy::Followed;
 use service_proxy::cli::{Cli, Command, DoctorArgs};
 use service_proxy::config::{self, ConfigError, Reader};
 use service_proxy::doctor;
+use service_proxy::oidc;
 use tokio::runtime::Builder;
 use tracing::level_filters::LevelFilter;
 
@@ -76,7 +77,11 @@ fn main() -> ExitCode {
         reloads: Reloads::new(files),
         status,
     };
-    let running = shutdown::with_signals(|stop| service_proxy::run_following(followed, stop));
+    let running = shutdown::with_signals(|stop| async move {
+        let result = service_proxy::run_following(followed, stop).await;
+        oidc::finish().await;
+        result
+    });
     #[cfg(feature = "otel")]
     let running = async {
         if let Err(error) = common::otel::start("service-proxy", env!("CARGO_PKG_VERSION")) {

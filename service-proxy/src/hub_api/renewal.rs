@@ -89,7 +89,8 @@ impl Renewal {
         }
         let (hub, path, dialer) = (self.hub.clone(), file.to_owned(), self.dialer.clone());
         let known = known.to_owned();
-        // In a task of its own, that ends by itself: broken off, it could use up the refresh token.
+        // In a task of its own, that ends by itself: broken off, it could use up the refresh token. The
+        // end of the program waits for that (`oidc::finish`).
         let renewing = tokio::spawn(async move { oidc::renew(&hub, &path, &known, &dialer).await });
         let result = match timeout(PATIENCE, renewing).await {
             Ok(Ok(result)) => result,
@@ -124,6 +125,7 @@ pub(super) fn keep(renewal: &Arc<Renewal>, token: &Arc<TokenCache>) -> Option<Ke
         let mut said = None;
         loop {
             sleep(LOOK).await;
+            oidc::store_again().await;
             let Some(issued) = token.issued() else {
                 continue;
             };

@@ -82,6 +82,21 @@ pub enum LoginError {
         #[source]
         source: std::io::Error,
     },
+    /// What the provider would give could not be stored.
+    #[error(
+        "{} cannot be written, so the identity provider is not asked: what it would give would be lost",
+        path.display()
+    )]
+    NotKept {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is too late to ask the provider.
+    #[error("service-proxy is ending")]
+    Ending,
     /// Another process holds the lock.
     #[error("another service-proxy has been renewing the login for too long")]
     Locked,

@@ -1,20 +1,15 @@
 //! What is kept of a login, beside the connection string: what renews it.
 
-use std::fs::{File, TryLockError};
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use common::files::{self, Access};
+use common::files::{self, Access, Room};
 use common::secret::Secret;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 use super::error::LoginError;
 
-/// How long another process may renew a login.
-const OTHERS: Duration = Duration::from_secs(90);
-const LOOK: Duration = Duration::from_millis(100);
+/// By how much the next login or token may be longer than the one before.
+const GROWTH: usize = 16 << 10;
 
 /// What renews a login.
 #[derive(Debug, Clone)]
@@ -86,27 +81,23 @@ pub(super) fn write(path: &Path, text: &Secret) -> Result<(), LoginError> {
         })
 }
 
-/// One process at a time renews a login: a provider may take a refresh token that is used twice for a
-/// stolen one. Dropped, the next may.
-pub(super) struct Lock(#[expect(dead_code, reason = "it is locked as long as it is open")] File);
-
-impl Lock {
-    /// Waits for its turn.
-    pub(super) async fn take(path: &Path) -> Result<Self, LoginError> {
-        let path = path.with_extension("login-lock");
-        let failed = |source: io::Error| LoginError::Write {
-            path: path.clone(),
+/// Before another login or token is asked for: sees to it that it can be stored in this file, by writing
+/// what is there, `text`, in the same way, and takes room for it. Blocks.
+///
+/// # Errors
+/// [`LoginError::NotKept`].
+pub(super) fn make_room(path: &Path, text: Option<&str>) -> Result<Room, LoginError> {
+    let write = |text: &str| {
+        files::write(path, text.as_bytes(), Access::Private)?;
+        files::give_to_folder_owner(path)
+    };
+    text.map_or(Ok(()), write)
+        .and_then(|()| {
+            let bytes = text.map_or(0, str::len) + GROWTH;
+            Room::take(path, bytes, Access::Private)
+        })
+        .map_err(|source| LoginError::NotKept {
+            path: path.to_owned(),
             source,
-        };
-        let file = files::open_private(&path).map_err(failed)?;
-        let until = Instant::now() + OTHERS;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Self(file)),
-                Err(TryLockError::WouldBlock) if Instant::now() < until => sleep(LOOK).await,
-                Err(TryLockError::WouldBlock) => return Err(LoginError::Locked),
-                Err(TryLockError::Error(source)) => return Err(failed(source)),
-            }
-        }
-    }
+        })
 }

@@ -9,9 +9,11 @@ mod hub;
 mod kept;
 mod provider;
 mod renew;
+mod turn;
 
 pub use self::error::{HubRefusal, LoginError, NotRenewed};
 pub use self::hub::{Issued, Parameters, exchange, parameters};
 pub use self::kept::{Kept, file_of};
-pub use self::provider::{Identity, Provider};
+pub use self::provider::{Identity, Provider, Renewed};
 pub use self::renew::renew;
+pub use self::turn::{finish, store_again};

@@ -67,6 +67,14 @@ pub struct Identity {
     pub refresh_token: Option<Secret>,
 }
 
+/// What the provider gives without the person.
+pub struct Renewed {
+    /// From now on gets another identity token, in the place of the one that was used.
+    pub refresh_token: Option<Secret>,
+    /// The identity token: the refresh token counts even without it.
+    pub token: Result<Secret, LoginError>,
+}
+
 /// An identity provider that was reached.
 pub struct Provider {
     issuer: String,
@@ -202,13 +210,18 @@ impl Provider {
     ///
     /// # Errors
     /// [`LoginError`].
-    pub async fn renew(&mut self, refresh_token: &Secret) -> Result<Identity, LoginError> {
+    pub async fn renew(&mut self, refresh_token: &Secret) -> Result<Renewed, LoginError> {
         let token = RefreshToken::new(refresh_token.expose().to_owned());
         loop {
             let send = |request| http::send(self.dialer.clone(), request);
             let asking = self.oauth.exchange_refresh_token(&token);
             match asking.request_async(&send).await {
-                Ok(answer) => return self.identity(&answer),
+                Ok(answer) => {
+                    return Ok(Renewed {
+                        refresh_token: refresh_token_of(&answer),
+                        token: self.identity_token(&answer),
+                    });
+                }
                 Err(error) if self.shows_otherwise(&error) => {}
                 Err(error) => return Err(self.error(error)),
             }
@@ -235,15 +248,17 @@ impl Provider {
     }
 
     fn identity(&self, answer: &Answer) -> Result<Identity, LoginError> {
-        let token = answer.extra_fields().id_token.as_deref().map(Secret::new);
         Ok(Identity {
-            token: token.ok_or_else(|| LoginError::Unfit {
-                issuer: self.issuer.clone(),
-                missing: "gives no identity token; is it asked for the scope openid?",
-            })?,
-            refresh_token: answer
-                .refresh_token()
-                .map(|token| Secret::new(token.secret().as_str())),
+            token: self.identity_token(answer)?,
+            refresh_token: refresh_token_of(answer),
+        })
+    }
+
+    fn identity_token(&self, answer: &Answer) -> Result<Secret, LoginError> {
+        let token = answer.extra_fields().id_token.as_deref().map(Secret::new);
+        token.ok_or_else(|| LoginError::Unfit {
+            issuer: self.issuer.clone(),
+            missing: "gives no identity token; is it asked for the scope openid?",
         })
     }
 
@@ -299,6 +314,11 @@ impl Provider {
             ),
         }
     }
+}
+
+fn refresh_token_of(answer: &Answer) -> Option<Secret> {
+    let token = answer.refresh_token();
+    token.map(|token| Secret::new(token.secret().as_str()))
 }
 
 fn unreachable(issuer: &str, source: HttpsError) -> LoginError {
