@@ -53,6 +53,21 @@ def main(lab):
             hubs = debian.run("stat", "-c", "%U %a", "/etc/stream-hub", "/etc/stream-hub/stream-hub.toml").stdout
             equal(hubs, "root 755\nroot 644\n", "whose the hub's configuration is")
 
+        with lab.step("an old configuration of the hub that is not root's is not passed over for a new one"):
+            old, new = root / "etc/device-streams/stream-hub.toml", root / "etc/stream-hub/stream-hub.toml"
+            text = new.read_text()
+            shutil.move(new, old)
+            debian.run("chown", "device-proxy:", f"/{old.relative_to(root)}")
+            configure = [*debian.under, "/var/lib/dpkg/info/stream-hub.postinst", "configure", "0"]
+            env = five_minutes.environment(None, {})
+            result = lab.run(configure, ok=False, env=env)
+            said = [line for line in result.stderr.splitlines() if line.startswith("stream-hub:")]
+            check(result.returncode == 1 and len(said) == 1 and "not a file of root's" in said[0], result.stderr)
+            check(old.read_text() == text and not new.exists(), "something was written")
+            debian.run("chown", "root:", f"/{old.relative_to(root)}")
+            lab.run(configure, env=env)
+            check(new.read_text() == text and not old.exists(), "it was not moved")
+
         with lab.step("each program has the list of its dependencies inside, as Cargo.lock and cargo have it"):
             for program, package in PACKAGES.items():
                 sbom.compare(lab, root / "usr/bin" / program, package)
