@@ -53,6 +53,10 @@ def main(lab):
             hubs = debian.run("stat", "-c", "%U %a", "/etc/stream-hub", "/etc/stream-hub/stream-hub.toml").stdout
             equal(hubs, "root 755\nroot 644\n", "whose the hub's configuration is")
 
+        with lab.step("service-proxy's user has a folder for a login that it renews"):
+            mode = debian.run("stat", "-c", "%U %a", "/var/lib/service-proxy").stdout
+            equal(mode, "service-proxy 700\n", "whose it is")
+
         with lab.step("an old configuration of the hub that is not root's is not passed over for a new one"):
             old, new = root / "etc/device-streams/stream-hub.toml", root / "etc/stream-hub/stream-hub.toml"
             text = new.read_text()
@@ -110,7 +114,7 @@ def main(lab):
             debian.lab.run([*debian.under, "dpkg", "--remove", *PACKAGES], ok=False)
             check((root / "etc/device-streams/device.key").exists(), "removing the package took the key away")
             debian.run("dpkg", "--purge", *PACKAGES)
-            for path in ("etc/device-streams", "etc/stream-hub", "var/lib/stream-hub", "usr/bin/device-proxy"):
+            for path in ("etc/device-streams", "etc/stream-hub", "var/lib/stream-hub", "var/lib/service-proxy", "usr/bin/device-proxy"):
                 check(not (root / path).exists(), f"/{path} is left")
 
 
