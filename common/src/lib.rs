@@ -53,6 +53,8 @@ pub mod service_manager;
 pub mod session_mode;
 pub mod settings;
 pub mod shutdown;
+#[cfg(unix)]
+pub mod socket_turn;
 pub mod split_mix;
 pub mod status;
 pub mod streaming_hosts;

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use common::socket_turn::SocketTurn;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
@@ -65,6 +66,10 @@ impl UnixSocket {
             path: path.to_owned(),
             source,
         };
+        let of_path = path.to_owned();
+        let turn = tokio::task::spawn_blocking(move || SocketTurn::take(&of_path)).await;
+        // Until it listens.
+        let _turn = turn.map_err(io::Error::other).flatten().map_err(failed)?;
         make_way(path).await.map_err(failed)?;
         let socket = tokio::net::UnixSocket::new_stream().map_err(failed)?;
         socket.bind(path).map_err(failed)?;
@@ -161,6 +166,26 @@ mod tests {
         assert!(shown.contains("another program listens there"), "{shown}");
         drop(socket);
         assert!(!path.exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn of_those_that_start_at_once_one_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.sock");
+        for _ in 0..100 {
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let one = || {
+                let path = path.clone();
+                tokio::spawn(async move { UnixSocket::bind(&path).await.ok() })
+            };
+            let all: Vec<_> = std::iter::repeat_with(one).take(4).collect();
+            let mut bound = Vec::new();
+            for one in all {
+                bound.extend(one.await.unwrap());
+            }
+            assert_eq!(bound.len(), 1, "the others have taken its place");
+            UnixStream::connect(&path).await.unwrap();
+        }
     }
 
     #[tokio::test]

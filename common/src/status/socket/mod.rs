@@ -12,6 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 use super::serve::{BindError, CLIENTS};
+use crate::socket_turn::SocketTurn;
 
 /// Only this user may connect.
 const MODE: u32 = 0o600;
@@ -31,9 +32,7 @@ impl Listener {
     /// [`BindError`].
     pub(super) fn usual(program: &str) -> Result<Self, BindError> {
         let folder = place::of_our_own().map_err(BindError::nowhere)?;
-        for other in place::sockets(&folder, program) {
-            remove_if_stale(&other);
-        }
+        remove_stale(&folder, program);
         let path = place::socket(&folder, program, std::process::id());
         Self::at(&path).map_err(BindError::at(&path))
     }
@@ -43,6 +42,8 @@ impl Listener {
     /// # Errors
     /// Any of the system.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
+        // Until it listens.
+        let _turn = SocketTurn::take(path)?;
         remove_if_stale(path);
         let socket = UnixSocket::new_stream()?;
         socket.bind(path)?;
@@ -88,12 +89,14 @@ pub(super) async fn connect(path: &Path) -> io::Result<Connection> {
 /// The sockets of all programs of this name that this user may ask.
 pub(super) fn all(program: &str) -> Vec<PathBuf> {
     let folders = place::all(program);
+    for folder in &folders {
+        remove_stale(folder, program);
+    }
     let found = folders
         .iter()
         .flat_map(|folder| place::sockets(folder, program));
     let mut all: Vec<PathBuf> = Vec::new();
     for path in found {
-        remove_if_stale(&path);
         if path.exists() && !all.contains(&path) {
             all.push(path);
         }
@@ -112,7 +115,21 @@ fn may_ask(socket: &UnixStream) -> bool {
     user.is_ok_and(|user| user == 0 || user == geteuid().as_raw())
 }
 
-/// Removes a socket that no program listens on.
+/// Removes the sockets of this program in a folder that nobody listens on.
+fn remove_stale(folder: &Path, program: &str) {
+    let found = place::sockets(folder, program);
+    let Some(first) = found.first() else {
+        return;
+    };
+    // Otherwise they stay for the next one.
+    if let Ok(_turn) = SocketTurn::take(first) {
+        for path in &found {
+            remove_if_stale(path);
+        }
+    }
+}
+
+/// Removes a socket that no program listens on. In our turn.
 fn remove_if_stale(path: &Path) {
     let is_socket = |path: &Path| {
         let metadata = path.symlink_metadata();
@@ -163,6 +180,29 @@ mod tests {
         std::fs::write(&path, "no socket").unwrap();
         assert!(Listener::at(&path).is_err());
         assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn of_those_that_start_at_once_one_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        for _ in 0..100 {
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let start = std::sync::Barrier::new(4);
+            let runtime = tokio::runtime::Handle::current();
+            let one = || {
+                let _entered = runtime.enter();
+                start.wait();
+                Listener::at(&path).ok()
+            };
+            let listening: Vec<_> = std::thread::scope(|scope| {
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
+                let all = all.into_iter().map(|one| one.join().unwrap());
+                all.flatten().collect()
+            });
+            assert_eq!(listening.len(), 1, "the others have taken its place");
+            connect(&path).await.unwrap();
+        }
     }
 
     #[tokio::test]
