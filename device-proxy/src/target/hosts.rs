@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use common::network::canonical;
 
 /// A host in the form in which it is kept: an address as it is usually written, of IPv4 also where
-/// it stood in IPv6 form; a name in lower case, without the dot of the root.
-pub(crate) fn normal(host: &str) -> String {
-    let host = host.trim_end_matches('.');
+/// it stood in IPv6 form; a name in lower case, with at most one dot at its end.
+pub(crate) fn normal(written: &str) -> String {
+    let host = written.trim_end_matches('.');
     if let Ok(address) = host.parse::<IpAddr>() {
         return address.to_canonical().to_string();
     }
@@ -18,7 +18,10 @@ pub(crate) fn normal(host: &str) -> String {
     {
         return format!("{address}%{zone}");
     }
-    host.to_ascii_lowercase()
+    // The dot of the root says that the name is not to be looked for in other domains as well.
+    let has_root = host.len() < written.len() && !host.is_empty() && !is_loopback_name(host);
+    let root = if has_root { "." } else { "" };
+    format!("{}{root}", host.to_ascii_lowercase())
 }
 
 /// `localhost`, and what stands below it (RFC 6761).
@@ -71,7 +74,9 @@ mod tests {
     fn hosts_have_one_form() {
         for (written, kept) in [
             ("LocalHost", "localhost"),
-            ("nas.Lan.", "nas.lan"),
+            ("nas.Lan.", "nas.lan."),
+            ("nas..", "nas."),
+            ("Localhost.", "localhost"),
             ("127.0.0.1", "127.0.0.1"),
             ("127.0.0.1.", "127.0.0.1"),
             ("::ffff:10.0.0.5", "10.0.0.5"),

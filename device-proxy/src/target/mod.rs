@@ -94,8 +94,7 @@ pub enum TargetError {
 
 impl Target {
     /// A TCP target from host and port as the person wrote them. However a host is written, it is
-    /// kept in one form: in lower case, without a dot at its end, an IPv4 address in IPv6 form as
-    /// such.
+    /// kept in one form: in lower case, an IPv4 address in IPv6 form as such.
     ///
     /// # Errors
     /// [`TargetError`].
@@ -133,15 +132,22 @@ impl Target {
         }
     }
 
-    /// Whether both lead to the same place: with one port, all names and addresses by which this
+    /// Whether both lead to the same place: a name is the same with the dot of the root and without
+    /// it, and with one port, all names and addresses by which this
     /// machine reaches itself do. What listens on one of them mostly listens on the others, and what
     /// holds for it shall not depend on how it is written.
-    pub fn is_same_place(&self, other: &Self) -> bool {
+    pub fn is_same_place<'a>(&'a self, other: &'a Self) -> bool {
         let loops_back = |target: &Self| match target {
             Self::Tcp { host, port } => is_this_machine(host).then_some(*port),
             Self::Unix(_) | Self::Echo => None,
         };
-        self == other || loops_back(self).is_some_and(|port| loops_back(other) == Some(port))
+        let bare = |target: &'a Self| match target {
+            Self::Tcp { host, port } => Some((host.trim_end_matches('.'), *port)),
+            Self::Unix(_) | Self::Echo => None,
+        };
+        self == other
+            || bare(self).is_some_and(|it| bare(other) == Some(it))
+            || loops_back(self).is_some_and(|port| loops_back(other) == Some(port))
     }
 
     /// Reads `[NAME=]HOST:PORT` or `[NAME=]unix:PATH`.

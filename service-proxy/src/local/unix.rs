@@ -69,7 +69,7 @@ impl UnixSocket {
         let of_path = path.to_owned();
         let turn = tokio::task::spawn_blocking(move || SocketTurn::take(&of_path)).await;
         // Until it listens.
-        let _turn = turn.map_err(io::Error::other).flatten().map_err(failed)?;
+        let _turn = turn.map_err(io::Error::other).map_err(failed)?;
         make_way(path).await.map_err(failed)?;
         let socket = tokio::net::UnixSocket::new_stream().map_err(failed)?;
         socket.bind(path).map_err(failed)?;

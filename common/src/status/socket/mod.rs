@@ -43,7 +43,7 @@ impl Listener {
     /// Any of the system.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         // Until it listens.
-        let _turn = SocketTurn::take(path)?;
+        let _turn = SocketTurn::take(path);
         remove_if_stale(path);
         let socket = UnixSocket::new_stream()?;
         socket.bind(path)?;
@@ -121,11 +121,9 @@ fn remove_stale(folder: &Path, program: &str) {
     let Some(first) = found.first() else {
         return;
     };
-    // Otherwise they stay for the next one.
-    if let Ok(_turn) = SocketTurn::take(first) {
-        for path in &found {
-            remove_if_stale(path);
-        }
+    let _turn = SocketTurn::take(first);
+    for path in &found {
+        remove_if_stale(path);
     }
 }
 
