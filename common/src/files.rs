@@ -71,7 +71,8 @@ pub fn write(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
 }
 
 /// Room beside a file for its next content. It was taken from the disk already, so that content that
-/// exists nowhere else can be written even if the disk is full by then. Dropped, it is given back.
+/// exists nowhere else can be written even if the disk is full by then; file systems that write nothing in
+/// place (btrfs, ZFS, APFS) may need more all the same. Dropped, it is given back.
 #[derive(Debug)]
 pub struct Room {
     path: PathBuf,
@@ -132,8 +133,12 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Makes a rename durable; where folders cannot be opened, the system sees to it.
-fn sync_parent(path: &Path) -> io::Result<()> {
+/// Makes durable that a file is in its folder under this name; where folders cannot be opened, the
+/// system sees to it. Blocks.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         File::open(parent)?.sync_all()?;

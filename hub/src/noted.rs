@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::events::{Change, Event, Events, Fault};
+use crate::events::{ApprovalStep, Change, Event, Events, Fault};
 use crate::registry::{Note, RegistryError};
 use crate::state::HubState;
 
@@ -20,16 +20,27 @@ const BATCH: usize = 500;
 ///
 /// Ends by being dropped; what was not reported then, the next hub reports.
 pub async fn follow(state: HubState) {
+    tokio::join!(report_changes(&state), look_after_audit(&state.events));
+}
+
+/// A disk that hangs is noticed also while nobody opens a stream.
+async fn look_after_audit(events: &Events) {
+    let Some(audit) = events.audit() else { return };
+    let mut ticks = interval(LOOK);
+    loop {
+        ticks.tick().await;
+        // It reports itself.
+        audit.health();
+    }
+}
+
+async fn report_changes(state: &HubState) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut reported, mut has_failed) = (0, false);
     loop {
         ticks.tick().await;
-        if let Some(audit) = state.events.audit() {
-            // A disk that hangs is noticed also while nobody opens a stream.
-            audit.health();
-        }
-        match look(&state, &mut reported).await {
+        match look(state, &mut reported).await {
             Ok(()) => has_failed = false,
             Err(error) if !has_failed => {
                 has_failed = true;
@@ -67,21 +78,32 @@ async fn look(state: &HubState, reported: &mut u64) -> Result<(), RegistryError>
 }
 
 fn report(events: &Events, note: &Note) {
-    let decision = match note.operation.as_str() {
-        "ApprovalRequested" => None,
-        "ApprovalGranted" => Some(true),
-        "ApprovalRefused" => Some(false),
+    let what = serde_json::from_str(&note.what).unwrap_or(Value::Null);
+    let given = |name: &str| what.get(name).and_then(Value::as_str);
+    let number = |name: &str| what.get(name).and_then(Value::as_u64);
+    let text = |name: &str| given(name).unwrap_or_default();
+    let step = match note.operation.as_str() {
+        "ApprovalRequested" => ApprovalStep::Asked {
+            reason: given("reason"),
+            seconds: number("seconds"),
+        },
+        "ApprovalGranted" => ApprovalStep::Granted {
+            by: text("by"),
+            until: number("until"),
+        },
+        "ApprovalRefused" => ApprovalStep::Refused {
+            by: text("by"),
+            because: given("because"),
+        },
         _ => return events.emit(Event::Changed(change(note))),
     };
-    let what = serde_json::from_str(&note.what).unwrap_or(Value::Null);
-    let text = |name: &str| what.get(name).and_then(Value::as_str).unwrap_or_default();
     match &note.device {
         Some(device) => events.emit(Event::Approval {
             id: text("id"),
             device,
             target: text("target"),
             policy: note.policy.as_deref().unwrap_or_default(),
-            decision: decision.map(|is_granted| (text("by"), is_granted)),
+            step,
         }),
         // Its row is damaged.
         None => events.emit(Event::Changed(change(note))),

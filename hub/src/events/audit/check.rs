@@ -36,6 +36,9 @@ pub enum CheckError {
     },
 }
 
+/// How often a log that is being written is looked at before something is said to be wrong.
+const PASSES: u32 = 5;
+
 /// What a check has found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Checked {
@@ -68,17 +71,22 @@ pub fn key(data_dir: &Path) -> Result<PublicKey, CheckError> {
 pub fn whole(data_dir: &Path) -> Result<Checked, CheckError> {
     let key = key(data_dir)?;
     let mut before = None;
-    loop {
+    for _ in 1..PASSES {
         let (known, files) = known_files(data_dir, &key)?;
         let checked = check(&files, Some(&key), Some(&known))?;
-        // A hub that writes meanwhile may put a file aside, or be in the midst of a line.
-        let is_stable = before == Some(known.clone());
+        // A hub that writes meanwhile may put a file aside, or be in the midst of a line: then the next
+        // pass finds something else, or nothing.
+        let is_stable = before
+            .as_ref()
+            .is_some_and(|(end, found)| *end == known || *found == checked);
         if matches!(checked, Checked::Whole(_)) || is_stable {
             return Ok(checked);
         }
-        before = Some(known);
+        before = Some((known, checked));
         std::thread::sleep(std::time::Duration::from_millis(300));
     }
+    let (known, files) = known_files(data_dir, &key)?;
+    check(&files, Some(&key), Some(&known))
 }
 
 /// The known end, and the files of the log, oldest first. Blocks.

@@ -6,6 +6,8 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Wri
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use common::files;
+
 use super::chain::{self, Link};
 use super::keys::PublicKey;
 use super::rotation::older;
@@ -14,6 +16,8 @@ use super::writer::Disk;
 
 /// No line of ours is longer: names and reasons have their own bounds.
 const LONGEST: u64 = 1 << 20;
+/// So many files of others may stand where the log's are.
+const OTHERS: u32 = 1_000;
 /// A signed head and its newline are shorter.
 const HEAD_SIZE: u64 = 4 << 10;
 
@@ -68,8 +72,14 @@ impl LogFile {
         }) {
             return Err(io::Error::other("it is a pipe or a socket"));
         }
+        let is_new = !path.try_exists()?;
         let file = options.open(path)?;
         let metadata = file.metadata()?;
+        if is_new {
+            // A file whose name is lost with the power is no better than one that was removed. Who may
+            // not read the folder goes without.
+            let _ = files::sync_parent(path);
+        }
         // On Windows nobody could read a locked file.
         #[cfg(unix)]
         if metadata.is_file() {
@@ -121,7 +131,7 @@ impl LogFile {
         self.first.get_or_insert(seq);
     }
 
-    /// Looks for the number of its first line, by which it can be put aside. Blocks.
+    /// Looks for the number of its first line, by which it is put aside. Blocks.
     ///
     /// # Errors
     /// The system's.
@@ -145,10 +155,13 @@ impl LogFile {
             return Ok(found);
         }
         let mut verifier = Verifier::new(Some(key), known);
-        // A kill while the file was put aside: the known end is there.
-        let aside = known.filter(|known| *known != Link::START);
-        let aside = aside.filter(|known| self.is_aside(key, *known).unwrap_or(false));
-        if let Some(known) = aside {
+        let before = known.filter(|known| *known != Link::START);
+        // A kill while the file was put aside, or while the log came here: the known end is there.
+        let before = before.filter(|known| {
+            self.is_aside(key, *known).unwrap_or(false)
+                || self.begins_behind(key, *known).unwrap_or(false)
+        });
+        if let Some(known) = before {
             verifier.continues(known);
         }
         let mut lines = Lines::open(&self.path)?;
@@ -187,6 +200,21 @@ impl LogFile {
         Ok(found)
     }
 
+    /// Whether the first line here is a signed head behind this one. Blocks.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn begins_behind(&self, key: &PublicKey, last: Link) -> io::Result<bool> {
+        if !self.is_regular {
+            return Ok(false);
+        }
+        let first = Lines::open(&self.path)?.next()?;
+        let first = first.and_then(|line| chain::read(&line.bytes, Some(key)).ok());
+        Ok(first.is_some_and(|line| {
+            line.is_signed && line.link.seq == last.seq + 1 && line.prev == last.hash
+        }))
+    }
+
     /// Whether the newest file that was put aside ends with this line.
     fn is_aside(&self, key: &PublicKey, last: Link) -> io::Result<bool> {
         let Some((_, newest)) = older(&self.path)?.pop() else {
@@ -208,6 +236,36 @@ impl LogFile {
         self.file.set_len(len)?;
         self.len = len;
         Ok(())
+    }
+
+    /// Puts a file aside that was not this log's till now, and begins a new one. What has no number, or
+    /// one that is taken, gets another name. Blocks.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn make_way(mut self) -> io::Result<Self> {
+        self.find_first()?;
+        let numbered = self.first.map(|first| rotated(&self.path, first));
+        let others = (1..=OTHERS).map(|number| {
+            let mut name = self.path.as_os_str().to_owned();
+            name.push(format!(".other.{number}"));
+            PathBuf::from(name)
+        });
+        let mut free = None;
+        for name in numbered.into_iter().chain(others) {
+            if !name.try_exists()? {
+                free = Some(name);
+                break;
+            }
+        }
+        let Some(aside) = free else {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        };
+        let path = self.path.clone();
+        // Windows renames no open file.
+        drop(self);
+        std::fs::rename(&path, aside)?;
+        Self::open(&path)
     }
 
     /// Puts the file aside, and begins a new one. Blocks.

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use super::record::Record;
 use crate::events::{
-    Change, ConnectionPhase, DeviceReport, Event, JobOutcome, Method, MethodOutcome, Outcome,
-    Stream,
+    ApprovalStep, Change, ConnectionPhase, DeviceReport, Event, JobOutcome, Method, MethodOutcome,
+    Outcome, Stream,
 };
 
 const STREAMS: &str = "DeviceStreams";
@@ -117,8 +117,8 @@ pub(super) fn of(event: &Event<'_>) -> Option<Record> {
             device,
             target,
             policy,
-            decision,
-        } => of_approval(*decision)
+            step,
+        } => of_approval(step)
             .about(device)
             .with("approvalId", id)
             .with("streamName", target)
@@ -207,15 +207,20 @@ pub(super) fn of(event: &Event<'_>) -> Option<Record> {
 }
 
 /// A request for access, or what somebody has decided about it.
-fn of_approval(decision: Option<(&str, bool)>) -> Record {
-    match decision {
-        None => Record::new(STREAMS, "ApprovalRequested").success(),
-        Some((by, true)) => Record::new(STREAMS, "ApprovalGranted")
+fn of_approval(step: &ApprovalStep<'_>) -> Record {
+    match step {
+        ApprovalStep::Asked { reason, seconds } => Record::new(STREAMS, "ApprovalRequested")
             .success()
-            .with("approver", by),
-        Some((by, false)) => Record::new(STREAMS, "ApprovalRefused")
+            .maybe("reason", *reason)
+            .maybe("seconds", *seconds),
+        ApprovalStep::Granted { by, until } => Record::new(STREAMS, "ApprovalGranted")
+            .success()
+            .with("approver", by)
+            .maybe("until", *until),
+        ApprovalStep::Refused { by, because } => Record::new(STREAMS, "ApprovalRefused")
             .failure("an approver refused it")
-            .with("approver", by),
+            .with("approver", by)
+            .maybe("reason", *because),
     }
 }
 

@@ -89,7 +89,8 @@ impl Removal {
         };
         let mut candidates = Vec::new();
         for (first, file) in older(path)? {
-            if first <= place.removed_through {
+            // What stood here before the log came is somebody's to keep.
+            if (place.since..=place.removed_through).contains(&first) {
                 // It is removed already, but for a kill at that moment.
                 removal.files.push(file);
             } else if (begin..=place.last).contains(&first) {
@@ -119,7 +120,8 @@ impl Removal {
                 });
                 break;
             }
-            if span.age.is_none_or(|age| age < retention.keep_age) {
+            let is_young = || span.age.is_none_or(|age| age < retention.keep_age);
+            if retention.keep_age > Duration::ZERO && is_young() {
                 break;
             }
             next = span.last + 1;

@@ -184,3 +184,48 @@ async fn a_kill_while_a_file_is_put_aside_is_no_break() {
         assert!(!log.text().contains("ChainBroken"));
     }
 }
+
+/// What rotation removes of files with one signed head each, of these times.
+fn planned(times: &[&str], place: rotation::Place, keep_age: Duration) -> Vec<PathBuf> {
+    let folder = tempfile::tempdir().unwrap();
+    let key = SigningKey::ensure(folder.path()).unwrap();
+    let path = folder.path().join("audit.log");
+    let mut link = Link::START;
+    for (number, time) in times.iter().enumerate() {
+        let (line, next) = link.seal_signed(time, &Record::new("Audit", "SignedHead"), &key);
+        std::fs::write(
+            folder.path().join(format!("audit.log.{:012}", number + 1)),
+            line,
+        )
+        .unwrap();
+        link = next;
+    }
+    let retention = rotation::Retention { keep: 1, keep_age };
+    let planned = rotation::Removal::plan(&path, place, retention, key.public()).unwrap();
+    planned.files
+}
+
+#[test]
+fn a_time_that_is_still_to_come_keeps_files_only_where_ages_count() {
+    let place = rotation::Place {
+        since: 1,
+        removed_through: 0,
+        last: 3,
+    };
+    let times = ["2999-01-01T00:00:00Z", "2020-01-01T00:00:00Z"];
+    assert_eq!(planned(&times, place, Duration::ZERO).len(), 1);
+    assert_eq!(planned(&times, place, Duration::from_secs(60)).len(), 0);
+    let times = ["2020-01-01T00:00:00Z", "2020-01-01T00:00:00Z"];
+    assert_eq!(planned(&times, place, Duration::from_secs(60)).len(), 1);
+}
+
+#[test]
+fn what_stood_there_before_the_log_came_is_not_removed() {
+    let place = rotation::Place {
+        since: 501,
+        removed_through: 300,
+        last: 600,
+    };
+    let times = ["2020-01-01T00:00:00Z"; 3];
+    assert_eq!(planned(&times, place, Duration::ZERO).len(), 0);
+}

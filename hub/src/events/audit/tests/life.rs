@@ -227,3 +227,64 @@ async fn what_a_hub_says_of_its_log_is_found() {
         "{checked:?}"
     );
 }
+
+#[tokio::test]
+async fn a_kill_while_the_log_comes_to_another_file_is_no_break() {
+    let mut log = Log::new();
+    log.run(3).await;
+    let end_file = log.folder.path().join("audit/end.json");
+    let end = std::fs::read(&end_file).unwrap();
+    log.config.file = Some(log.folder.path().join("other.log"));
+    log.run(3).await;
+    let text = log.text();
+    for lines in [1, 3] {
+        // The data folder did not know of the new file yet.
+        std::fs::write(&end_file, &end).unwrap();
+        let kept: String = text.split_inclusive('\n').take(lines).collect();
+        std::fs::write(log.path(), kept).unwrap();
+        for _ in 0..3 {
+            log.run(1).await;
+        }
+        let checked = log.check();
+        assert!(
+            matches!(&checked, Checked::Whole(Some(verified)) if verified.first == 6),
+            "{checked:?}"
+        );
+        assert!(rotation::older(log.path()).unwrap().is_empty());
+    }
+    // Whatever else stands there makes way, again and again.
+    log.config.file = Some(log.folder.path().join("third.log"));
+    for number in 1..=2 {
+        std::fs::write(&end_file, &end).unwrap();
+        std::fs::write(log.path(), "not a log\n").unwrap();
+        log.run(1).await;
+        assert!(matches!(log.check(), Checked::Whole(Some(_))));
+        let aside = log.folder.path().join(format!("third.log.other.{number}"));
+        assert_eq!(std::fs::read_to_string(aside).unwrap(), "not a log\n");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_log_is_found_while_it_is_written() {
+    let log = Log::new();
+    log.run(3).await;
+    std::fs::write(log.path(), forged(&log, 5, 2)).unwrap();
+    let audit = log.open();
+    let folder = log.folder.path().to_owned();
+    let checking = tokio::task::spawn_blocking(move || check::whole(&folder).unwrap());
+    let writing = async {
+        loop {
+            audit.write(Record::new("A", "B"));
+            assert!(audit.is_stored().await);
+        }
+    };
+    let checked = tokio::select! {
+        checked = tokio::time::timeout(Duration::from_secs(20), checking) => checked.unwrap().unwrap(),
+        () = writing => unreachable!(),
+    };
+    assert!(
+        matches!(&checked, Checked::Broken { finding, .. } if *finding == Finding::AfterStop),
+        "{checked:?}"
+    );
+    assert!(audit.finish(Duration::from_secs(10)).await);
+}

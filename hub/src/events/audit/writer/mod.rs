@@ -27,6 +27,8 @@ use crate::events::{AuditFault, Fault};
 const HEAD_LINES: u64 = 1_024;
 /// Records that are written at once.
 const BATCH: usize = 1_024;
+/// Bytes that may be written and not be on the disk: they are kept in memory until they are.
+const MOST_UNSYNCED: usize = 4 << 20;
 /// How long a disk that does not take anything is left alone.
 const RETRY: Duration = Duration::from_millis(250);
 /// How long the thread sleeps at most.
@@ -143,10 +145,12 @@ impl Writer {
         }
         // Only now, so that streams are refused until the log says it.
         self.shared.lost.fetch_sub(lost, Ordering::Relaxed);
-        self.rotate(&tuning);
-        let is_due = self
-            .unsynced
-            .is_some_and(|since| since.elapsed() >= tuning.sync);
+        if !self.rotate(&tuning) {
+            return;
+        }
+        let is_old = |since: Instant| since.elapsed() >= tuning.sync;
+        let unsynced = self.file.as_ref().map_or(0, FileSink::unsynced);
+        let is_due = self.unsynced.is_some_and(is_old) || unsynced >= MOST_UNSYNCED;
         if is_due || self.is_finishing || !self.waiting.is_empty() {
             self.sync();
         }
@@ -236,6 +240,10 @@ impl Writer {
 
     /// Has on the disk what was written, and stores how far the log goes; whether both are there.
     fn sync(&mut self) -> bool {
+        // What waits is not vouched for.
+        if !self.write() {
+            return false;
+        }
         let mut has_failed = false;
         self.shared.watch.begin();
         while let Err(error) = self.file.as_mut().map_or(Ok(()), FileSink::sync) {
@@ -254,6 +262,7 @@ impl Writer {
             self.shared.is_failing.store(false, Ordering::Relaxed);
             self.report_written();
         }
+        self.shared.watch.begin();
         let end = KnownEnd {
             link: self.last,
             file: self.file.as_ref().map(|file| file.file().path().to_owned()),

@@ -1,6 +1,6 @@
 //! Rotation: a file that is large or old enough is put aside, and the oldest ones are removed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,25 +15,28 @@ use crate::events::{AuditFault, Fault};
 const ROTATE_RETRY: Duration = Duration::from_secs(60);
 
 impl Writer {
-    /// Puts the file aside when it is large or old enough.
-    pub(super) fn rotate(&mut self, tuning: &AuditTuning) {
+    /// Puts the file aside when it is large or old enough. `false`: there is no file any more, and it
+    /// is over.
+    pub(super) fn rotate(&mut self, tuning: &AuditTuning) -> bool {
         let Some(file) = self.file.as_ref().map(FileSink::file) else {
-            return;
+            return true;
         };
         let age = SystemTime::now().duration_since(file.started());
         let is_due = file.is_rotated()
             && (file.len() >= tuning.rotate_bytes || age.is_ok_and(|age| age >= tuning.rotate_age));
         if !is_due || self.is_finishing || Instant::now() < self.rotate_at {
-            return;
+            return true;
         }
         let head = self.head("rotated");
         self.sign(&head);
         // The known end is then the last line of the file that is put aside.
         if !self.write() || !self.sync() {
             self.rotate_at = Instant::now() + ROTATE_RETRY;
-            return;
+            return true;
         }
-        let Some(sink) = self.file.take() else { return };
+        let Some(sink) = self.file.take() else {
+            return true;
+        };
         // All of it is on the disk.
         let file = sink.into_file();
         let path = file.path().to_owned();
@@ -50,8 +53,7 @@ impl Writer {
         };
         // Without a file the hub could only go on without its log.
         let Some(file) = file else {
-            self.reopen(path);
-            return;
+            return self.reopen(&path);
         };
         self.file = Some(FileSink::new(file));
         if is_new {
@@ -61,19 +63,29 @@ impl Writer {
             };
             self.remove(&path, retention);
         }
+        true
     }
 
     /// A file that was closed and cannot be opened: it is tried again, and until then it fails.
-    fn reopen(&mut self, path: PathBuf) {
+    /// `false`: it is over.
+    fn reopen(&mut self, path: &Path) -> bool {
         let mut has_failed = false;
         while !self.shared.is_over.load(Ordering::Relaxed) {
-            match LogFile::open(&path) {
+            let opened = LogFile::open(path).and_then(|mut file| {
+                file.find_first()?;
+                Ok(file)
+            });
+            match opened {
                 Ok(file) => {
                     self.file = Some(FileSink::new(file));
-                    self.shared.is_failing.store(false, Ordering::Relaxed);
                     let head = self.head("continued");
                     self.sign(&head);
-                    return;
+                    let is_written = self.write();
+                    if is_written && has_failed {
+                        self.shared.is_failing.store(false, Ordering::Relaxed);
+                        self.report_written();
+                    }
+                    return is_written;
                 }
                 Err(error) if !has_failed => {
                     has_failed = true;
@@ -84,6 +96,8 @@ impl Writer {
             std::thread::sleep(RETRY);
             self.shared.watch.begin();
         }
+        self.is_finishing = true;
+        false
     }
 
     /// Begins the new file with a head, and removes the oldest ones.
@@ -93,6 +107,7 @@ impl Writer {
             removed_through: self.removed_through,
             last: self.last.seq,
         };
+        self.shared.watch.begin();
         let removal = Removal::plan(path, place, retention, self.key.public());
         let removal = removal.unwrap_or_else(|reason| {
             self.shared
@@ -113,6 +128,7 @@ impl Writer {
             return;
         }
         for file in removal.files {
+            self.shared.watch.begin();
             if let Err(reason) = std::fs::remove_file(file) {
                 self.shared
                     .report(Fault::Audit(AuditFault::NotRotated(&reason)));

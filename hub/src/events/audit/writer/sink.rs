@@ -4,6 +4,9 @@ use std::io::{self, Write};
 
 use crate::events::audit::file::LogFile;
 
+/// Room that is kept for what is written next.
+const KEPT_ROOM: usize = 256 << 10;
+
 /// A file that has what was written on its disk once it is synced.
 pub trait Disk: Write {
     /// Has what was written on the disk. Blocks.
@@ -130,12 +133,23 @@ impl<D: Disk> FileSink<D> {
     /// # Errors
     /// The system's; what was written since the last time waits again.
     pub fn sync(&mut self) -> io::Result<()> {
+        if self.is_doubtful {
+            return Err(io::Error::other("what may be lost is not written anew yet"));
+        }
         let synced = self.to.sync();
         match &synced {
-            Ok(()) => self.unsynced.clear(),
+            Ok(()) => {
+                self.unsynced.clear();
+                self.unsynced.shrink_to(KEPT_ROOM);
+            }
             Err(_) => self.is_doubtful = true,
         }
         synced
+    }
+
+    /// How many bytes were written and are not known to be on the disk.
+    pub fn unsynced(&self) -> usize {
+        self.unsynced.len()
     }
 }
 
@@ -202,7 +216,10 @@ mod tests {
         sink.queue(b"second\n");
         sink.write().unwrap();
         *sink.file().fails.borrow_mut() = 2;
+        assert_eq!(sink.unsynced(), 7);
         sink.file_mut().cuts_fail = 1;
+        sink.sync().unwrap_err();
+        // Linux would say now that all is well.
         sink.sync().unwrap_err();
         // While it cannot be taken off, nothing is written behind it.
         sink.queue(b"third\n");

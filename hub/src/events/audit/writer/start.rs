@@ -137,15 +137,23 @@ fn begin_in(path: &Path, key: &SigningKey, known: Option<&KnownEnd>) -> Result<B
     let path = std::path::absolute(path).map_err(failed)?;
     let mut file = LogFile::open(&path).map_err(failed)?;
     let is_elsewhere = known.is_some_and(|known| known.file.as_ref() != Some(&path));
-    if is_elsewhere && !file.is_empty() {
-        // Lines from before, or somebody's: they are no beginning of what comes, and are kept.
-        file.find_first().map_err(failed)?;
-        file = file.rotate().map_err(|(source, _)| failed(source))?;
-    }
-    if is_elsewhere {
-        return Ok(Begin::elsewhere(Some(file), known));
-    }
     let known_link = known.map(|known| known.link);
+    let mut since = known.map_or(1, |known| known.since);
+    if is_elsewhere {
+        let is_here_now = match known_link {
+            Some(known) => file.begins_behind(key.public(), known).map_err(failed)?,
+            None => false,
+        };
+        if !is_here_now {
+            // Lines from before, or somebody's: they are no beginning of what comes, and are kept.
+            if !file.is_empty() {
+                file = file.make_way().map_err(failed)?;
+            }
+            return Ok(Begin::elsewhere(Some(file), known));
+        }
+        // The log came here, and the hub was killed before the data folder knew of it.
+        since = known_link.map_or(1, |known| known.seq + 1);
+    }
     let found = file.check(key.public(), known_link).map_err(failed)?;
     let last = match (known_link, found.last) {
         // Nothing is built on lines that are wrong: they stay a gap that every verification finds.
@@ -154,7 +162,7 @@ fn begin_in(path: &Path, key: &SigningKey, known: Option<&KnownEnd>) -> Result<B
         (known, last) => last.or(known).unwrap_or(Link::START),
     };
     Ok(Begin {
-        since: known.map_or(1, |known| known.since),
+        since,
         removed_through: known.map_or(found.removed_through, |known| known.removed_through),
         file: Some(file),
         found,
