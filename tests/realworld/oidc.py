@@ -342,6 +342,7 @@ def approvals(world, hook):
         hub.start()
         # What the webhook did not take before the kill comes again.
         hook.wait_for(request["id"], "waiting")
+        time.sleep(WAIT)
         check(copy.running(), f"scp has ended: {copy.tail()}")
         program = [harness.binary("service-proxy")]
         listed = lab.run([*program, *world.options("lea"), "approvals", "list", "--json"]).stdout

@@ -41,8 +41,10 @@ SECTIONS = [
 def main(lab):
     testssl = harness.need("testssl")
     sslscan = harness.need("sslscan")
-    hub = harness.Hub(lab).start(log_level="info")
-    listeners = {"https": hub.https, "mqtts": hub.mqtts}
+    config, amqps = lab.folder / "stream-hub.toml", harness.free_port()
+    config.write_text(f'amqps = "127.0.0.1:{amqps}"\n')
+    hub = harness.Hub(lab).start(log_level="info", env={"STREAM_HUB_CONFIG": str(config)})
+    listeners = {"https": hub.https, "mqtts": hub.mqtts, "amqps": amqps}
 
     # It waits for its own processes most of the time.
     with concurrent.futures.ThreadPoolExecutor() as threads:

@@ -1,10 +1,14 @@
 //! Which connections and requests the hub admits, and when it disconnects a device.
 
 use common::clock::unix_now;
-use common::connection_string::DeviceConnectionString;
+use common::connection_string::{DeviceConnectionString, DeviceCredential};
 use common::mqtt::ConnectReturnCode;
+use common::secret::SharedKey;
 use hub::registry::{Authentication, IdentitySettings, IfMatch, Status};
 use reqwest::Method;
+use serde_json::json;
+use tests::people::{answer, document, opened};
+use tests::programs::run;
 use tests::raw_device::password;
 use tests::raw_service::{accepted, refusal, token};
 use tests::{RawDevice, RawService, TestHub, wait};
@@ -194,6 +198,87 @@ async fn a_session_does_not_outlive_its_key() {
         verdict(&hub, &connection, &password(&connection, unix_now() + 3600)).await,
         ConnectReturnCode::NotAuthorized
     );
+}
+
+#[tokio::test]
+async fn a_session_outlives_the_key_that_it_does_not_use() {
+    let hub = TestHub::start().await;
+    let connection = hub.create("d").await;
+    let owner = RawService::with_policy(&hub, "iothubowner").await;
+    let read = document(answer(&owner, Method::GET, "/devices/d", &json!({})).await).await;
+    let keys = &read["authentication"]["symmetricKey"];
+    let key = keys["secondaryKey"].as_str().unwrap().to_owned();
+    // The device goes over to the secondary key, and then the primary one is replaced.
+    let mut second = connection.clone();
+    second.credential = DeviceCredential::Key {
+        key: SharedKey::parse(&key).unwrap(),
+        policy: None,
+    };
+    let mut device = RawDevice::connect(&hub, &second).await;
+    let body = json!({
+        "deviceId": "d",
+        "status": "enabled",
+        "authentication": { "type": "sas", "symmetricKey": {
+            "primaryKey": SharedKey::random().to_base64().expose(),
+            "secondaryKey": key,
+        } },
+    });
+    let answered = answer(&owner, Method::PUT, "/devices/d", &body).await;
+    assert_eq!(answered.status(), 200);
+    let later = unix_now() + 3600;
+    assert_eq!(
+        verdict(&hub, &connection, &password(&connection, later)).await,
+        ConnectReturnCode::NotAuthorized
+    );
+    // The change was seen, and the session is still there: it gets a request.
+    let service = RawService::new(&hub).await;
+    drop(opened(&mut device, &service, "d").await);
+}
+
+#[tokio::test]
+async fn a_token_may_read_one_twin_and_nothing_else() {
+    let hub = TestHub::start().await;
+    for device in ["d", "e"] {
+        hub.create(device).await;
+    }
+    let data_dir = hub.data_dir();
+    let admin = |arguments: &[&str]| {
+        let line = [arguments, &["--data-dir", data_dir.to_str().unwrap()]].concat();
+        run("stream-hub", &line)
+    };
+    let (ok, _, said) = admin(&["policy", "create", "readers", "--allow", "TwinRead"]);
+    assert!(ok, "{said}");
+    let create = ["token", "create", "--device", "d", "--policy", "readers"];
+    let (ok, out, said) = admin(&create);
+    assert!(ok && said.contains("for reading the twin of d"), "{said}");
+    // A token for a target would open nothing.
+    let (ok, _, said) = admin(&[&create[..], &["--target", "ssh"]].concat());
+    assert!(!ok && said.contains("ServiceConnect"), "{said}");
+
+    let one = RawService::with_token(&hub, out.trim_end().to_owned());
+    let all = RawService::with_policy(&hub, "readers").await;
+    let none = json!({});
+    let query = json!({ "query": "SELECT * FROM devices" });
+    for (method, path, body, of_one, of_all) in [
+        (Method::GET, "/twins/d", &none, 200, 200),
+        (Method::GET, "/twins/e", &none, 401, 200),
+        (Method::POST, "/devices/query", &query, 401, 200),
+        (Method::PATCH, "/twins/d", &none, 401, 401),
+        (Method::PUT, "/twins/d", &none, 401, 401),
+        (Method::POST, "/twins/d/methods", &none, 401, 401),
+        (Method::GET, "/devices/d", &none, 401, 401),
+        (Method::PUT, "/jobs/v2/j", &none, 401, 401),
+        (Method::GET, "/jobs/v2/j", &none, 401, 401),
+    ] {
+        for (service, status) in [(&one, of_one), (&all, of_all)] {
+            let answered = answer(service, method.clone(), path, body).await;
+            assert_eq!(answered.status(), status, "{method} {path}");
+        }
+    }
+    for service in [&one, &all] {
+        let answered = refusal(service.initiate("d", "ssh", 0.0, 0.0).await).await;
+        assert_eq!(answered, (401, 401_002));
+    }
 }
 
 #[tokio::test]

@@ -2,18 +2,22 @@
 //! unauthenticated connections, endless refusals.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::identity::{RequestId, StreamName};
 use common::secret::Secret;
+use common::wire::initiation::InitiationResult;
 use common::wire::stream::StreamRequest;
 use common::wire::twin::BootId;
 use device_proxy::streams::Streams;
 use service_proxy::config::Config;
 use service_proxy::sample_output::SampleOutput;
 use service_proxy::stream::StreamOpener;
+use tests::raw_service::accepted;
 use tests::{RawService, TestDevice, TestHub, device, logs, service, soon};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
@@ -53,13 +57,49 @@ async fn a_hub_cannot_have_a_device_speak_to_another_host() {
     let answer = soon("an answer", outbox.recv()).await.unwrap();
     assert!(answer.accepted);
     let (_first, _) = soon("the leg", internal.accept()).await.unwrap();
-    let second = tokio::time::timeout(std::time::Duration::from_millis(100), internal.accept());
+    let second = tokio::time::timeout(Duration::from_millis(100), internal.accept());
     assert!(
         second.await.is_err(),
         "more than the allowed one was dialled"
     );
     stop.cancel();
     soon("the streams' end", streams.drain()).await;
+}
+
+#[tokio::test]
+async fn a_device_has_its_number_of_streams_whatever_is_asked_of_it() {
+    let hub = TestHub::start().await;
+    let connection = hub.create("d").await;
+    let options = ["--echo", "--max-streams", "2"];
+    let _device = TestDevice::start(&hub, &connection, &options).await;
+    let service = RawService::new(&hub).await;
+    let mut legs = Vec::new();
+    for _ in 0..2 {
+        let answer = soon("an answer", service.initiate("d", "echo", 5.0, 5.0)).await;
+        let (url, token) = accepted(&answer);
+        legs.push(service.leg(&url, &token).await);
+    }
+    let is_accepted = async |name: &str| {
+        let answer = soon("an answer", service.initiate("d", name, 5.0, 5.0)).await;
+        // It is the device that takes it or not.
+        assert_eq!(answer.status(), 200, "{name}");
+        matches!(
+            InitiationResult::from_headers(answer.headers()).unwrap(),
+            InitiationResult::Accepted { .. }
+        )
+    };
+    // A session is a stream, too.
+    for name in ["echo", "_session.echo"] {
+        assert!(!is_accepted(name).await, "{name}");
+    }
+    // Where one has ended there is room again.
+    drop(legs.pop());
+    soon("room for another", async {
+        while !is_accepted("echo").await {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! The threat model (`docs/security.md`): that each test which it names is there, and those of its
 //! promises that have no other place.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::CommandFactory as _;
 use common::clock::unix_now;
 use common::connection_string::{DeviceConnectionString, ServiceConnectionString};
 use common::net::{self, TlsHostStream};
@@ -324,34 +327,93 @@ fn no_unit_and_no_image_has_a_secret_in_its_arguments() {
 /// What cannot be used as any setting: neither a number, a name, a file nor a URL.
 const UNUSABLE: &str = "/no such\u{7}/§ ;;=,:://";
 
-/// The environment variables that a program's help names.
-fn documented(program: &str, page: &[&str]) -> Vec<String> {
-    let output = std::process::Command::new(binary(program))
-        .args(page)
-        .output()
-        .unwrap();
-    let help = String::from_utf8(output.stdout).unwrap();
+/// Those that count for one command alone, where some may be any text: what is no text is refused.
+const OF_COMMANDS: [(&str, &[&str]); 5] = [
+    ("DEVICE_PROXY_ENROLMENT", &["enrol"]),
+    ("SERVICE_PROXY_ENROLMENT", &["login"]),
+    (
+        "SERVICE_PROXY_CLIENT_SECRET",
+        &["login", "--hub", "localhost:1", "--dir", "login"],
+    ),
+    ("STREAM_HUB_PRIMARY_KEY", &["device", "create", "d"]),
+    (
+        "STREAM_HUB_WEBHOOK_SECRET",
+        &["serve", "--check-config", "--config", "hub.toml"],
+    ),
+];
+
+/// Whose variables begin so. Others in the documents are of other programs, or set by ours.
+const OWNERS: [(&str, &str); 5] = [
+    ("DEVICE_PROXY_", "device-proxy"),
+    ("IOTHUB_DEVICE_", "device-proxy"),
+    ("SERVICE_PROXY_", "service-proxy"),
+    ("IOTHUB_CONNECTION_", "service-proxy"),
+    ("STREAM_HUB_", "stream-hub"),
+];
+
+#[cfg(unix)]
+fn no_text() -> OsString {
+    use std::os::unix::ffi::OsStringExt as _;
+    OsString::from_vec(vec![0xff])
+}
+
+#[cfg(windows)]
+fn no_text() -> OsString {
+    use std::os::windows::ffi::OsStringExt as _;
+    OsString::from_wide(&[0xd800])
+}
+
+/// The help of a command and of all below it.
+fn add_help(command: &mut clap::Command, text: &mut String) {
+    *text += &command.render_long_help().to_string();
+    *text += "\n";
+    for below in command.get_subcommands_mut() {
+        add_help(below, text);
+    }
+}
+
+/// The environment variables that a program's help names, whatever the page.
+fn of_help(mut command: clap::Command) -> BTreeSet<String> {
+    command.build();
+    let mut help = String::new();
+    add_help(&mut command, &mut help);
     let help: Vec<_> = help.split_whitespace().collect();
     let help = help.join(" ");
-    let mut variables: Vec<_> = help
-        .split("[env: ")
+    help.split("[env: ")
         .skip(1)
         .filter_map(|rest| Some(rest.split_once(']')?.0))
         .flat_map(|names| names.split([',', ' ']))
         // There are words between them.
         .filter(|name| name.contains('_'))
         .map(str::to_owned)
-        .collect();
-    variables.sort();
-    variables.dedup();
+        .collect()
+}
+
+/// Those of a program that the documents and the examples name.
+fn of_documents(program: &str) -> BTreeSet<String> {
+    let mut variables = BTreeSet::new();
+    for folder in ["docs", "examples"] {
+        for file in std::fs::read_dir(root().join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            let end = path.extension();
+            if !end.is_some_and(|end| end == "md" || end == "toml") {
+                continue;
+            }
+            let text = std::fs::read_to_string(path).unwrap();
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let own = words.filter(|word| {
+                let is_own =
+                    |(start, owner): &(&str, &str)| *owner == program && word.starts_with(*start);
+                OWNERS.iter().any(is_own)
+            });
+            variables.extend(own.map(str::to_owned));
+        }
+    }
     variables
 }
 
-/// A program of a known name had a documented variable for its users' passwords that it never read,
-/// and was open to everybody. Each of ours, when it holds nothing useful, is refused by its name, or
-/// by the name of the file that only it names.
-#[test]
-fn every_documented_variable_is_read() {
+/// What a program says of a variable that holds nothing useful, with all that it needs beside it.
+fn said_of(program: &str, line: &[&str], variable: &str) -> (Option<i32>, String) {
     let key = SharedKey::random().to_base64();
     let device = format!(
         "HostName=h.example;DeviceId=d;SharedAccessKey={}",
@@ -361,70 +423,104 @@ fn every_documented_variable_is_read() {
         "HostName=h.example;SharedAccessKeyName=service;SharedAccessKey={}",
         key.expose()
     );
-    let proxy = "http://127.0.0.1:1";
-    for (program, page, line) in [
+    let of_program = match program {
+        "device-proxy" => vec![("IOTHUB_DEVICE_CONNECTION_STRING", device.as_str())],
+        "service-proxy" => vec![
+            ("IOTHUB_CONNECTION_STRING", service.as_str()),
+            ("DEVICE_ID", "d"),
+            ("LOCAL_PORT", "2222"),
+        ],
+        _ => Vec::new(),
+    };
+    let mut command = std::process::Command::new(binary(program));
+    command.env_clear().envs(of_program);
+    if variable.contains("PROXY_AUTH") {
+        let proxy = "http://127.0.0.1:1";
+        command.envs([
+            ("DEVICE_PROXY_PROXY", proxy),
+            ("SERVICE_PROXY_PROXY", proxy),
+        ]);
+    }
+    // Of two for the same the other one would count.
+    match variable {
+        "STREAMING_TARGET_DEVICE" => drop(command.env_remove("DEVICE_ID")),
+        "PROXY_PORT" => drop(command.env_remove("LOCAL_PORT")),
+        _ => {}
+    }
+    // `serve` would make the folder.
+    let line = match variable {
+        "STREAM_HUB_DATA_DIR" => &["device", "list"],
+        _ => line,
+    };
+    let output = command.args(line).env(variable, UNUSABLE).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), text)
+}
+
+/// The same of one that counts for a command alone, and is no text.
+fn said_by_command(program: &str, line: &[&str], variable: &str) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let told = "[approvals]\nwebhook-url = \"https://h.example/\"\n";
+    std::fs::write(folder.path().join("hub.toml"), told).unwrap();
+    let mut command = std::process::Command::new(binary(program));
+    command.env_clear().current_dir(folder.path());
+    let output = command
+        .args(line)
+        .env(variable, no_text())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), text)
+}
+
+/// A program of a known name had a documented variable for its users' passwords that it never read,
+/// and was open to everybody. Each of ours, when it holds nothing useful, is refused by its name, or
+/// by the name of the file that only it names.
+#[test]
+fn every_documented_variable_is_read() {
+    let mut missing: BTreeSet<_> = OF_COMMANDS.map(|(variable, _)| variable).into();
+    for (program, command, line) in [
         (
             "device-proxy",
-            &["--help"][..],
+            device_proxy::cli::Cli::command(),
             &["--echo", "--check-config"][..],
         ),
-        ("service-proxy", &["--help"], &["--check-config"]),
+        (
+            "service-proxy",
+            service_proxy::cli::Cli::command(),
+            &["--check-config"],
+        ),
         (
             "stream-hub",
-            &["serve", "--help"],
+            hub::cli::Cli::command(),
             &["serve", "--check-config"],
         ),
     ] {
-        let variables = documented(program, page);
+        let mut variables = of_help(command);
         assert!(variables.len() > 3, "{program}: {variables:?}");
+        variables.extend(of_documents(program));
         for variable in variables {
             // As with curl, what fits no host is no mistake there.
             if variable.to_lowercase().ends_with("no_proxy") {
                 continue;
             }
-            let of_program = match program {
-                "device-proxy" => vec![("IOTHUB_DEVICE_CONNECTION_STRING", device.as_str())],
-                "service-proxy" => vec![
-                    ("IOTHUB_CONNECTION_STRING", service.as_str()),
-                    ("DEVICE_ID", "d"),
-                    ("LOCAL_PORT", "2222"),
-                ],
-                _ => Vec::new(),
+            let of_command = OF_COMMANDS.iter().find(|(name, _)| *name == variable);
+            let (code, text, is_read) = if let Some((name, line)) = of_command {
+                missing.remove(name);
+                let (code, text) = said_by_command(program, line, name);
+                // That it is missing would be said in other words.
+                let is_refused = ["is not", "has no"]
+                    .iter()
+                    .any(|words| text.contains(&format!("{name} {words} ")));
+                (code, text, is_refused)
+            } else {
+                let (code, text) = said_of(program, line, &variable);
+                let is_named = text.contains(&variable) || text.contains("/no such");
+                (code, text, is_named)
             };
-            let with_proxy = [
-                ("DEVICE_PROXY_PROXY", proxy),
-                ("SERVICE_PROXY_PROXY", proxy),
-            ];
-            let is_of_proxy = variable.contains("PROXY_AUTH");
-            let mut command = std::process::Command::new(binary(program));
-            command.env_clear().envs(of_program);
-            if is_of_proxy {
-                command.envs(with_proxy);
-            }
-            // Of two for the same the other one would count.
-            match variable.as_str() {
-                "STREAMING_TARGET_DEVICE" => drop(command.env_remove("DEVICE_ID")),
-                "PROXY_PORT" => drop(command.env_remove("LOCAL_PORT")),
-                _ => {}
-            }
-            // `serve` would make the folder.
-            let line = match variable.as_str() {
-                "STREAM_HUB_DATA_DIR" => &["device", "list"],
-                _ => line,
-            };
-            let output = command
-                .args(line)
-                .env(&variable, UNUSABLE)
-                .output()
-                .unwrap();
-            let text = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert_eq!(
-                output.status.code(),
-                Some(2),
-                "{program} {variable}: {text}"
-            );
-            let is_read = text.contains(&variable) || text.contains("/no such");
+            assert_eq!(code, Some(2), "{program} {variable}: {text}");
             assert!(is_read, "{program} {variable}: {text}");
         }
     }
+    assert!(missing.is_empty(), "documented nowhere: {missing:?}");
 }

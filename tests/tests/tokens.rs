@@ -5,16 +5,21 @@ use std::time::Duration;
 
 use common::clock::unix_now;
 use common::connection_string::{ServiceConnectionString, ServiceCredential};
+use common::limits::CLOCK_SKEW;
 use common::mqtt::ConnectReturnCode;
 use common::sas_token;
+use common::secret::Secret;
 use reqwest::Method;
+use service_proxy::config::Config;
+use service_proxy::local::listener::{Address, Listener};
 use tests::echo::{connect, is_echoed};
 use tests::program_hub::ProgramHub;
 use tests::programs::{Program, run};
-use tests::raw_service;
+use tests::raw_service::{self, refusal};
 use tests::target::Behaviour;
-use tests::{RawDevice, RawService, Target, TestHub, soon};
+use tests::{RawDevice, RawService, Target, TestDevice, TestHub, service, slow_link, soon};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 /// A service with a token of the policy `service` for this path.
 fn with(hub: &TestHub, policy: &ServiceConnectionString, path: &str) -> RawService {
@@ -183,6 +188,66 @@ async fn an_operator_uses_a_token_in_place_of_a_connection_string() {
         assert!(is_echoed(&mut socket).await, "{}", service.output());
         assert!(!service.output().contains("sig="));
     }
+}
+
+/// A port of a service-proxy with this token, which leads to the echo of the device `d`.
+async fn port_with(hub: &TestHub, token: &str, session: &str) -> u16 {
+    let mut connection = hub.policy("service").await;
+    connection.credential = ServiceCredential::Token(Secret::new(token));
+    let line = ["listen", "--session", session, "d", "0:echo"];
+    let Config::Listen(config) = service::config(hub, &connection, &line) else {
+        panic!("not listen")
+    };
+    let listener = Listener::bind(config).await.unwrap();
+    let port = listener
+        .addresses()
+        .find_map(|listening| match listening.address {
+            Address::Tcp(address) => address.is_ipv4().then_some(address.port()),
+            Address::Unix(_) => None,
+        });
+    tokio::spawn(listener.run(CancellationToken::new()));
+    port.unwrap()
+}
+
+#[tokio::test]
+async fn an_expired_token_opens_nothing_and_what_is_open_ends_when_it_is_interrupted() {
+    let (hub, links) = TestHub::start_behind(slow_link::Settings::default()).await;
+    let connection = hub.create("d").await;
+    // Its hub session has a link of its own, which is not reset below.
+    let options = ["--echo", "--transport", "mqtt"];
+    let _device = TestDevice::start(&hub, &connection, &options).await;
+    // The hub takes it for so long after its time, since clocks differ.
+    let expiry = unix_now() - CLOCK_SKEW.as_secs() + 8;
+    let token = raw_service::token(&hub.policy("service").await, expiry);
+    let raw = RawService::with_token(&hub, token.clone());
+    let in_session = port_with(&hub, &token, "always").await;
+    let plain = port_with(&hub, &token, "never").await;
+    let mut open = [connect(in_session).await, connect(plain).await];
+    for socket in &mut open {
+        assert!(is_echoed(socket).await);
+    }
+    soon("the end of the token's time", async {
+        while is_let_in(&raw, Method::GET, "twins/d").await {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    for name in ["echo", "_session.echo"] {
+        let refused = soon("an answer", raw.initiate("d", name, 5.0, 5.0)).await;
+        assert_eq!(refusal(refused).await, (401, 401_003), "{name}");
+    }
+    assert!(!is_echoed(&mut connect(plain).await).await);
+    // What is open goes on; in a session, with new connections, too.
+    for socket in &mut open {
+        assert!(is_echoed(socket).await);
+    }
+    assert!(is_echoed(&mut connect(in_session).await).await);
+
+    links.https.reset_all();
+    for socket in &mut open {
+        assert!(!is_echoed(socket).await);
+    }
+    assert!(!is_echoed(&mut connect(in_session).await).await);
 }
 
 /// A device that is connected with a policy's key.

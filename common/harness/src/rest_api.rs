@@ -132,6 +132,7 @@ fn send(hub: &Hub, text: &str) {
                 registry_write: true,
                 service_connect: true,
                 device_connect: true,
+                twin_read: true,
             },
         }),
     };

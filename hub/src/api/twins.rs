@@ -161,7 +161,11 @@ mod tests {
         let Ok(Route::Rest(target)) = router::route(method, path) else {
             panic!("{path} is of another API");
         };
-        assert_eq!(target.access.permission, Permission::ServiceConnect);
+        let needed = match *method {
+            Method::GET => Permission::TwinRead,
+            _ => Permission::ServiceConnect,
+        };
+        assert_eq!(target.access.permission, needed);
         let call = match target.call {
             Ok(router::Call::Twins(call)) => call,
             Ok(call) => panic!("{path} is {call:?}"),

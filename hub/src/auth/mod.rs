@@ -109,10 +109,14 @@ pub enum Permission {
     RegistryRead,
     /// Change identities.
     RegistryWrite,
-    /// Initiate streams, read twins.
+    /// Initiate streams, write twins, call methods.
     ServiceConnect,
+    /// Read a twin.
+    TwinRead,
     /// Query twins: reading identities and reading twins each permit it.
     Query,
+    /// Read jobs: reading identities and calling services each permit it.
+    JobsRead,
     /// Make and cancel jobs: changing identities and calling services each permit it.
     Jobs,
     /// Nothing in particular: any policy will do.
@@ -135,7 +139,11 @@ impl Permission {
             Self::RegistryRead => granted.registry_read || granted.registry_write,
             Self::RegistryWrite => granted.registry_write,
             Self::ServiceConnect => granted.service_connect,
+            Self::TwinRead => granted.twin_read || granted.service_connect,
             Self::Query => {
+                Self::RegistryRead.is_met_by(granted) || Self::TwinRead.is_met_by(granted)
+            }
+            Self::JobsRead => {
                 Self::RegistryRead.is_met_by(granted) || Self::ServiceConnect.is_met_by(granted)
             }
             Self::Jobs => granted.registry_write || granted.service_connect,

@@ -112,7 +112,8 @@ pub enum ApprovalsCommand {
 #[derive(Debug, Clone, Args)]
 pub struct TokenCreateArgs {
     /// The device. Without --target the token is for all that its policy allows with this device
-    /// and its modules: all streams, the twin, direct methods and messages.
+    /// and its modules: all streams, the twin, direct methods and messages; with a policy of TwinRead
+    /// alone, reading the twin.
     #[arg(long, value_name = "ID")]
     pub device: DeviceId,
 

@@ -271,7 +271,7 @@ pub enum PolicyCommand {
     },
 }
 
-/// IoT Hub's words for what a policy allows.
+/// IoT Hub's words for what a policy allows, and one of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PermissionName {
     /// Read identities.
@@ -286,6 +286,9 @@ pub enum PermissionName {
     /// Connect as any device.
     #[value(name = "DeviceConnect")]
     DeviceConnect,
+    /// Read and query twins, and nothing else: not a permission of IoT Hub's.
+    #[value(name = "TwinRead")]
+    TwinRead,
 }
 
 /// How to print.

@@ -110,6 +110,11 @@ pub enum CommandError {
         "the shared access policy {0:?} does not allow ServiceConnect, so that its token could open no stream; `stream-hub policy list` shows which do"
     )]
     PolicyWithoutStreams(String),
+    /// A token for nothing.
+    #[error(
+        "the shared access policy {0:?} allows neither ServiceConnect nor TwinRead, so that its token could do nothing with a device; `stream-hub policy list` shows which do"
+    )]
+    PolicyWithoutTwins(String),
     /// The name stands for sessions.
     #[error(
         "a target's name does not begin with {STREAM_PREFIX}; sessions of a target need no token of their own"

@@ -70,6 +70,7 @@ async fn create(
             registry_write: has(PermissionName::RegistryReadWrite),
             service_connect: has(PermissionName::ServiceConnect),
             device_connect: has(PermissionName::DeviceConnect),
+            twin_read: has(PermissionName::TwinRead),
         },
         primary: SharedKey::random(),
         secondary: SharedKey::random(),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{CommandError, Session};
 use crate::cli::{Form, TokenCommand, TokenCreateArgs};
 use crate::documents::approval::time;
-use crate::registry::{Holder, IssuedToken, OpenStreams, ShutOut, random_id};
+use crate::registry::{Holder, IssuedToken, OpenStreams, Permissions, ShutOut, random_id};
 
 pub(super) async fn run(
     session: &mut Session<'_>,
@@ -132,8 +132,17 @@ async fn create(session: &mut Session<'_>, args: TokenCreateArgs) -> Result<(), 
     }
     let policy = session.registry.policy(&args.policy).await?;
     let policy = policy.ok_or(CommandError::NoPolicy(args.policy))?;
-    if !policy.permissions.service_connect {
-        return Err(CommandError::PolicyWithoutStreams(policy.name));
+    let Permissions {
+        service_connect,
+        twin_read,
+        ..
+    } = policy.permissions;
+    match args.target {
+        Some(_) if !service_connect => return Err(CommandError::PolicyWithoutStreams(policy.name)),
+        None if !service_connect && !twin_read => {
+            return Err(CommandError::PolicyWithoutTwins(policy.name));
+        }
+        _ => {}
     }
     // A mistyped id would be a token that opens nothing.
     if session.registry.identity(&identity).await?.is_none() {
@@ -169,6 +178,7 @@ async fn create(session: &mut Session<'_>, args: TokenCreateArgs) -> Result<(), 
             path += &format!("/streams/{target}");
             what += &format!("streams and sessions to {target} of {identity}");
         }
+        None if !service_connect => what += &format!("reading the twin of {identity}"),
         None => what += &format!("all that {} allows with {identity}", policy.name),
     }
     let resource = format!("{}/{path}", session.address.without_default_port());

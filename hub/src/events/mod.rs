@@ -61,6 +61,32 @@ pub struct Stream<'a> {
     pub person: Option<&'a str>,
 }
 
+/// What has happened to a request for access.
+#[derive(Clone, Copy)]
+pub enum ApprovalStep<'a> {
+    /// Somebody asks.
+    Asked {
+        /// Why, if they say so.
+        reason: Option<&'a str>,
+        /// For how long, in seconds.
+        seconds: Option<u64>,
+    },
+    /// It is granted.
+    Granted {
+        /// By whom.
+        by: &'a str,
+        /// Until when, Unix seconds.
+        until: Option<u64>,
+    },
+    /// It is refused, or taken back.
+    Refused {
+        /// By whom.
+        by: &'a str,
+        /// Why, if they say so.
+        because: Option<&'a str>,
+    },
+}
+
 /// What became of a stream that was asked for.
 #[derive(Clone, Copy)]
 pub enum Outcome<'a> {
@@ -297,8 +323,8 @@ pub enum Event<'a> {
         target: &'a str,
         /// Who asks: the shared access policy, or `oidc:` and the person.
         policy: &'a str,
-        /// Who has decided, and whether it is granted.
-        decision: Option<(&'a str, bool)>,
+        /// What has happened.
+        step: ApprovalStep<'a>,
     },
     /// The streams of a token end, since it was revoked.
     TokenStreamsEnded {

@@ -50,16 +50,19 @@ pub struct Permissions {
     pub service_connect: bool,
     /// Device endpoints, for any device.
     pub device_connect: bool,
+    /// Read twins, and nothing else of the service endpoints. IoT Hub has no such permission.
+    pub twin_read: bool,
 }
 
 impl Permissions {
-    /// IoT Hub's words, in its order.
+    /// IoT Hub's words, in its order, and ours.
     pub fn names(self) -> Vec<&'static str> {
         [
             (self.registry_read, "RegistryRead"),
             (self.registry_write, "RegistryReadWrite"),
             (self.service_connect, "ServiceConnect"),
             (self.device_connect, "DeviceConnect"),
+            (self.twin_read, "TwinRead"),
         ]
         .into_iter()
         .filter_map(|(has, name)| has.then_some(name))

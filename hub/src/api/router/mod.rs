@@ -121,6 +121,7 @@ fn target(resource: Resource, method: &Method, ids: &Ids<'_>, scope: String) -> 
     };
     let (permission, has_owner) = match resource {
         Resource::Missing(missing) => (missing.permission(method), false),
+        Resource::Twin if method == Method::GET => (Some(Permission::TwinRead), false),
         Resource::Twin
         | Resource::Methods
         | Resource::Streams
@@ -135,7 +136,7 @@ fn target(resource: Resource, method: &Method, ids: &Ids<'_>, scope: String) -> 
         // A device's own.
         Resource::DeviceBound | Resource::DeviceEvents => (None, false),
         Resource::Jobs | Resource::Job | Resource::JobCancel if method == Method::GET => {
-            (Some(Permission::Query), false)
+            (Some(Permission::JobsRead), false)
         }
         Resource::Jobs | Resource::Job | Resource::JobCancel => (Some(Permission::Jobs), false),
         Resource::Query => (Some(Permission::Query), false),

@@ -87,9 +87,12 @@ fn permissions_and_foreign_paths() {
             Permission::RegistryWrite,
         ),
         (Method::POST, "/devices/a b/files", Permission::Any),
-        (Method::GET, "/twins/d", Permission::ServiceConnect),
-        (Method::GET, "/jobs/v2/query", Permission::Query),
-        (Method::GET, "/jobs/v2/j", Permission::Query),
+        (Method::GET, "/twins/d", Permission::TwinRead),
+        (Method::GET, "/twins/d/modules/m", Permission::TwinRead),
+        (Method::PATCH, "/twins/d", Permission::ServiceConnect),
+        (Method::PUT, "/twins/d", Permission::ServiceConnect),
+        (Method::GET, "/jobs/v2/query", Permission::JobsRead),
+        (Method::GET, "/jobs/v2/j", Permission::JobsRead),
         (Method::PUT, "/jobs/v2/j", Permission::Jobs),
         (Method::POST, "/jobs/v2/j/cancel", Permission::Jobs),
         (Method::POST, "/jobs/create", Permission::RegistryWrite),
@@ -110,7 +113,23 @@ fn permissions_and_foreign_paths() {
         service_connect: true,
         ..Permissions::default()
     };
-    assert!(Permission::Query.is_met_by(reader) && Permission::Query.is_met_by(service));
+    for permission in [Permission::Query, Permission::JobsRead] {
+        assert!(permission.is_met_by(reader) && permission.is_met_by(service));
+    }
+    let twins = Permissions {
+        twin_read: true,
+        ..Permissions::default()
+    };
+    assert!(Permission::TwinRead.is_met_by(twins) && Permission::Query.is_met_by(twins));
+    assert!(Permission::TwinRead.is_met_by(service) && !Permission::TwinRead.is_met_by(reader));
+    for permission in [
+        Permission::RegistryRead,
+        Permission::ServiceConnect,
+        Permission::Jobs,
+        Permission::JobsRead,
+    ] {
+        assert!(!permission.is_met_by(twins), "{permission:?}");
+    }
     assert!(!Permission::Query.is_met_by(Permissions {
         device_connect: true,
         ..Permissions::default()

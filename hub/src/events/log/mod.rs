@@ -11,7 +11,7 @@ use common::telemetry::About;
 use self::connections::{write_certificate, write_connection, write_in_session};
 use self::faults::write_fault;
 use self::streams::{about, write_job, write_method, write_outcome};
-use super::{Change, DeviceReport, Event, acme, authority};
+use super::{ApprovalStep, Change, DeviceReport, Event, acme, authority};
 
 /// Writes an event. Marked as audit is what somebody with valid credentials did, once for each.
 pub(super) fn write(event: Event<'_>) {
@@ -88,15 +88,17 @@ pub(super) fn write(event: Event<'_>) {
             device,
             target,
             policy,
-            decision,
+            step,
         } => {
             let about = About::device(device).target(&target).policy(&policy);
-            match decision {
-                None => log_about!(audit info, about, approval = %id, "access was asked for"),
-                Some((by, true)) => {
+            match step {
+                ApprovalStep::Asked { .. } => {
+                    log_about!(audit info, about, approval = %id, "access was asked for");
+                }
+                ApprovalStep::Granted { by, .. } => {
                     log_about!(audit info, about, approval = %id, %by, "access granted");
                 }
-                Some((by, false)) => {
+                ApprovalStep::Refused { by, .. } => {
                     log_about!(audit info, about, approval = %id, %by, "access refused");
                 }
             }

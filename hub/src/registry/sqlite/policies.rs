@@ -11,7 +11,7 @@ use super::{Result, SqliteRegistry, changes};
 use crate::registry::{Owner, Permissions, Policies, Policy, PolicyKey};
 
 const SELECT: &str = "SELECT name, registry_read, registry_write, service_connect, \
-    device_connect, primary_key, secondary_key FROM policies";
+    device_connect, primary_key, secondary_key, twin_read FROM policies";
 
 #[async_trait]
 impl Policies for SqliteRegistry {
@@ -36,8 +36,8 @@ impl Policies for SqliteRegistry {
             let rows = connection
                 .prepare_cached(
                     "INSERT INTO policies (name, registry_read, registry_write, service_connect, \
-                     device_connect, primary_key, secondary_key) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+                     device_connect, primary_key, secondary_key, twin_read) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
                 )?
                 .execute(params![
                     policy.name,
@@ -47,6 +47,7 @@ impl Policies for SqliteRegistry {
                     permissions.device_connect,
                     policy.primary.to_base64().expose(),
                     policy.secondary.to_base64().expose(),
+                    permissions.twin_read,
                 ])?;
             Ok(rows > 0)
         })
@@ -99,6 +100,7 @@ fn row_of(row: &Row<'_>) -> Result<Policy> {
             registry_write: row.get(2)?,
             service_connect: row.get(3)?,
             device_connect: row.get(4)?,
+            twin_read: row.get(7)?,
         },
         primary: key(row.get(5)?)?,
         secondary: key(row.get(6)?)?,

@@ -14,7 +14,7 @@ use crate::registry::{Permissions, RegistryError, StoreError};
 use crate::limits;
 
 /// Every step from an empty database to the present one.
-const STEPS: [&str; 17] = [
+const STEPS: [&str; 18] = [
     FIRST,
     TWINS,
     MEMBERS,
@@ -32,6 +32,7 @@ const STEPS: [&str; 17] = [
     NOTES,
     APPROVERS,
     APPROVAL_NEWS,
+    TWIN_READ,
 ];
 
 /// `point` in `changes` counts up for ever, also when old rows go: it begins at 2, so
@@ -519,6 +520,50 @@ DROP INDEX approvals_untold;
 ALTER TABLE approvals DROP COLUMN told;
 ";
 
+/// Policies that read twins and do nothing else; and the notes of approvals say why access is asked
+/// for, how long, until when it is granted, and why it is refused.
+const TWIN_READ: &str = "
+ALTER TABLE policies ADD COLUMN twin_read INTEGER NOT NULL DEFAULT 0;
+DROP TRIGGER policy_created_note;
+CREATE TRIGGER policy_created_note AFTER INSERT ON policies BEGIN
+    INSERT INTO notes (operation, policy, what) VALUES (
+        'PolicyCreated', NEW.name,
+        trim(CASE WHEN NEW.registry_read THEN 'RegistryRead ' ELSE '' END ||
+            CASE WHEN NEW.registry_write THEN 'RegistryReadWrite ' ELSE '' END ||
+            CASE WHEN NEW.service_connect THEN 'ServiceConnect ' ELSE '' END ||
+            CASE WHEN NEW.device_connect THEN 'DeviceConnect ' ELSE '' END ||
+            CASE WHEN NEW.twin_read THEN 'TwinRead' ELSE '' END)
+    );
+END;
+DROP TRIGGER approval_asked_note;
+CREATE TRIGGER approval_asked_note AFTER INSERT ON approvals BEGIN
+    INSERT INTO notes (operation, device, module, policy, what) VALUES (
+        'ApprovalRequested', NEW.device, NEW.module, NEW.caller,
+        json_object('id', NEW.id, 'target', NEW.target, 'reason', NEW.reason, 'seconds', NEW.lasts)
+    );
+    INSERT INTO approval_news (id, caller, device, module, target, reason, approvers, lasts, waits_until, asked,
+        decided_by, decided, until, because, most, issuer, subject, groups, through)
+    VALUES (NEW.id, NEW.caller, NEW.device, NEW.module, NEW.target, NEW.reason, NEW.approvers,
+        NEW.lasts, NEW.waits_until, NEW.asked, NEW.decided_by, NEW.decided, NEW.until,
+        NEW.because, NEW.most, NEW.issuer, NEW.subject, NEW.groups, NEW.through);
+END;
+DROP TRIGGER approval_decided_note;
+CREATE TRIGGER approval_decided_note AFTER UPDATE OF decided ON approvals
+WHEN NEW.decided IS NOT NULL BEGIN
+    INSERT INTO notes (operation, device, module, policy, what) VALUES (
+        CASE WHEN NEW.until IS NULL THEN 'ApprovalRefused' ELSE 'ApprovalGranted' END,
+        NEW.device, NEW.module, NEW.caller,
+        json_object('id', NEW.id, 'target', NEW.target, 'by', NEW.decided_by,
+            'until', NEW.until, 'because', NEW.because)
+    );
+    INSERT INTO approval_news (id, caller, device, module, target, reason, approvers, lasts, waits_until, asked,
+        decided_by, decided, until, because, most, issuer, subject, groups, through)
+    VALUES (NEW.id, NEW.caller, NEW.device, NEW.module, NEW.target, NEW.reason, NEW.approvers,
+        NEW.lasts, NEW.waits_until, NEW.asked, NEW.decided_by, NEW.decided, NEW.until,
+        NEW.because, NEW.most, NEW.issuer, NEW.subject, NEW.groups, NEW.through);
+END;
+";
+
 /// Opens a connection with the settings that all of ours have. Where the database is in
 /// order, nothing is written to it.
 ///
@@ -610,7 +655,8 @@ pub(super) fn migrate_to(connection: &mut Connection, last: usize) -> Result<(),
         ))?;
         for (name, permissions) in built_in_policies() {
             transaction.execute(
-                "INSERT INTO policies VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO policies (name, registry_read, registry_write, service_connect, \
+                 device_connect, primary_key, secondary_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![
                     name,
                     permissions.registry_read,
@@ -644,6 +690,8 @@ fn built_in_policies() -> [(&'static str, Permissions); 5] {
                 registry_write: true,
                 service_connect: true,
                 device_connect: true,
+                // What connects services reads twins anyway.
+                twin_read: false,
             },
         ),
         (
