@@ -71,6 +71,8 @@ def main(lab):
             debian.run("chown", "root:", f"/{old.relative_to(root)}")
             lab.run(configure, env=env)
             check(new.read_text() == text and not old.exists(), "it was not moved")
+            whose = debian.run("stat", "-c", "%U %a", "/etc/device-streams").stdout
+            equal(whose, "device-proxy 755\n", "whose device-proxy's folder is")
 
         with lab.step("each program has the list of its dependencies inside, as Cargo.lock and cargo have it"):
             for program, package in PACKAGES.items():

@@ -112,7 +112,7 @@ pub enum CommandError {
     PolicyWithoutStreams(String),
     /// A token for nothing.
     #[error(
-        "the shared access policy {0:?} allows neither ServiceConnect nor TwinRead, so that its token could do nothing with a device; `stream-hub policy list` shows which do"
+        "the shared access policy {0:?} does not allow ServiceConnect, nor TwinRead, so that its token could do nothing with a device; `stream-hub policy list` shows which do"
     )]
     PolicyWithoutTwins(String),
     /// The name stands for sessions.
