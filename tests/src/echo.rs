@@ -1,5 +1,7 @@
 //! A client of an echo target.
 
+use std::io::ErrorKind;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -11,6 +13,20 @@ use crate::soon;
 /// When nothing listens there.
 pub async fn connect(port: u16) -> TcpStream {
     TcpStream::connect(("127.0.0.1", port)).await.unwrap()
+}
+
+/// Whether a byte comes back over a new connection; false: the connection ends, perhaps as soon as it is
+/// there.
+///
+/// # Panics
+/// When nothing listens there, and when neither happens in time.
+pub async fn echoes(port: u16) -> bool {
+    match TcpStream::connect(("127.0.0.1", port)).await {
+        Ok(mut socket) => is_echoed(&mut socket).await,
+        // A system may say so at once.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// Whether a byte comes back; false: the connection ends.

@@ -89,6 +89,14 @@ impl TestService {
         TcpStream::connect(self.addresses[0]).await.unwrap()
     }
 
+    /// Whether a byte comes back over a new connection to it; false: the connection ends.
+    ///
+    /// # Panics
+    /// As [`crate::echo::echoes`].
+    pub async fn echoes(&self) -> bool {
+        crate::echo::echoes(self.addresses[0].port()).await
+    }
+
     /// Stops it and waits for its end.
     pub async fn shut_down(mut self) {
         self.stop.cancel();

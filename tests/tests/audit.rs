@@ -10,7 +10,7 @@ use common::wire::report::{self, ConnectionReport, Phase, Report};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::admin::ask;
-use tests::echo::{connect, is_echoed};
+use tests::echo::{connect, echoes, is_echoed};
 use tests::program_hub::free_port;
 use tests::programs::{Program, run};
 use tests::raw_device::password;
@@ -359,8 +359,7 @@ impl Refused {
         let device = setup.device(&connection, &format!("ssh={}", echo.address));
         device.line("connected").await;
         let (service, port) = setup.service(&["--session", "never"]).await;
-        let mut socket = connect(port).await;
-        assert!(!is_echoed(&mut socket).await);
+        assert!(!echoes(port).await);
         service.line("audit log cannot be written").await;
         Self {
             port,
@@ -369,7 +368,7 @@ impl Refused {
     }
 
     async fn is_open_now(&self) -> bool {
-        is_echoed(&mut connect(self.port).await).await
+        echoes(self.port).await
     }
 }
 

@@ -163,7 +163,7 @@ async fn a_target_that_is_withdrawn_by_the_twin_ends_its_connections() {
             > version
     );
     for service in [&session, &plain] {
-        assert!(!is_echoed(&mut service.connect().await).await);
+        assert!(!service.echoes().await);
     }
     assert!(
         is_echoed(&mut stays).await,
@@ -172,7 +172,7 @@ async fn a_target_that_is_withdrawn_by_the_twin_ends_its_connections() {
 
     fleet.is_applied(json!(null)).await;
     for service in [&session, &plain] {
-        assert!(is_echoed(&mut service.connect().await).await);
+        assert!(service.echoes().await);
     }
 }
 
@@ -195,7 +195,7 @@ async fn what_was_desired_while_the_device_was_away_holds_from_its_first_stream_
         (&json!(0), &json!([]))
     );
     fleet.is_applied(json!({ "targets": null })).await;
-    assert!(is_echoed(&mut service.connect().await).await);
+    assert!(service.echoes().await);
 }
 
 #[tokio::test]
@@ -213,21 +213,18 @@ async fn a_device_that_accepts_nothing_goes_on_with_what_it_has() {
     fleet.is_applied(json!({ "accept": false })).await;
     // Neither a stream, nor a connection in a session that is open.
     for service in [&session, &plain] {
-        assert!(!is_echoed(&mut service.connect().await).await);
+        assert!(!service.echoes().await);
     }
     let another = fleet.listen("always", "ssh").await;
-    assert!(!is_echoed(&mut another.connect().await).await);
+    assert!(!another.echoes().await);
     for socket in &mut open {
         assert!(is_echoed(socket).await);
     }
     fleet
         .is_applied(json!({ "accept": true, "maxStreams": 1 }))
         .await;
-    assert!(
-        is_echoed(&mut session.connect().await).await,
-        "in the session there is"
-    );
-    assert!(!is_echoed(&mut plain.connect().await).await, "two are open");
+    assert!(session.echoes().await, "in the session there is");
+    assert!(!plain.echoes().await, "two are open");
 }
 
 #[tokio::test]
@@ -248,7 +245,7 @@ async fn nothing_is_widened_but_what_the_device_allows() {
         ])
         .await;
     let service = fleet.listen("auto", "web").await;
-    assert!(!is_echoed(&mut service.connect().await).await);
+    assert!(!service.echoes().await);
 
     let elsewhere = other.address.to_string();
     for (wider, reason) in [
@@ -272,11 +269,11 @@ async fn nothing_is_widened_but_what_the_device_allows() {
             policy["reason"].as_str().unwrap().contains(reason),
             "{policy}"
         );
-        assert!(!is_echoed(&mut service.connect().await).await);
+        assert!(!service.echoes().await);
     }
     let wanted = json!({ "logLevel": null, "targets": { "web": allowed } });
     fleet.is_applied(wanted).await;
-    assert!(is_echoed(&mut service.connect().await).await);
+    assert!(service.echoes().await);
     assert_eq!(other.counters.connections(), 0);
 }
 
@@ -354,7 +351,7 @@ async fn the_last_error_is_kept() {
     let _device = fleet.device(&["--target", &nowhere]).await;
     for session in ["always", "never"] {
         let service = fleet.listen(session, session).await;
-        assert!(!is_echoed(&mut service.connect().await).await);
+        assert!(!service.echoes().await);
         let (_, status) = fleet.call("status", Value::Null).await;
         let error = status["lastError"]["message"].as_str().unwrap();
         assert!(error.starts_with(&format!("{session}: ")), "{error}");

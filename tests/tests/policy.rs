@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use tests::echo::{connect, is_echoed};
+use tests::echo::{connect, echoes, is_echoed};
 use tests::program_hub::ProgramHub;
 use tests::programs::{Program, ignores_hangups};
 use tests::target::Behaviour;
@@ -98,14 +98,14 @@ async fn a_withdrawn_target_ends_its_connections_and_no_others() {
         .line("stream broken: ended because the target was withdrawn")
         .await;
     for port in [session, plain] {
-        assert!(!is_echoed(&mut connect(port).await).await);
+        assert!(!echoes(port).await);
     }
     assert!(is_echoed(&mut kept[0]).await);
 
     // Offered again.
     device.change(&both, "policy changed by ").await;
     for port in [session, plain] {
-        assert!(is_echoed(&mut connect(port).await).await);
+        assert!(echoes(port).await);
     }
     assert!(is_echoed(&mut kept[0]).await);
 }
@@ -136,7 +136,7 @@ async fn a_file_that_cannot_be_used_changes_nothing() {
         .change(&settings, " again: nothing has changed")
         .await;
     assert!(is_echoed(&mut socket).await);
-    assert!(is_echoed(&mut connect(port).await).await);
+    assert!(echoes(port).await);
 
     // A service that comes now gets a stream of its own; the session there is goes on.
     let plain_only = format!("session = \"never\"\n{settings}");
@@ -146,6 +146,6 @@ async fn a_file_that_cannot_be_used_changes_nothing() {
         .line("reported properties device=MyDevice version=3")
         .await;
     let (_later, port) = hub.service(&["--session", "auto", "MyDevice", "0"]).await;
-    assert!(is_echoed(&mut connect(port).await).await);
+    assert!(echoes(port).await);
     device.program.line(" stream opened ").await;
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use tests::echo::{connect, is_echoed};
+use tests::echo::{connect, echoes, is_echoed};
 use tests::program_hub::{ProgramHub, free_port};
 use tests::programs::Program;
 use tests::target::Behaviour;
@@ -102,7 +102,7 @@ async fn a_removed_forward_ends_its_own_connections_only() {
     service
         .line(&format!("listening on 127.0.0.1:{added} -> MyDevice (ssh)"))
         .await;
-    assert!(is_echoed(&mut connect(added).await).await);
+    assert!(echoes(added).await);
     assert!(TcpStream::connect(("127.0.0.1", removed)).await.is_err());
 
     // A mistake changes nothing.
@@ -121,7 +121,7 @@ async fn a_removed_forward_ends_its_own_connections_only() {
         .await;
     assert!(!is_echoed(&mut goes_on[0]).await);
     assert!(is_echoed(&mut goes_on[1]).await);
-    assert!(is_echoed(&mut connect(kept).await).await);
+    assert!(echoes(kept).await);
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn one_program_serves_two_hubs() {
     // And back.
     folder.replace("service-proxy.toml", &both);
     service.line("forward added: ").await;
-    assert!(is_echoed(&mut connect(ports[0]).await).await);
+    assert!(echoes(ports[0]).await);
     assert!(is_echoed(&mut sockets[1]).await);
 
     // Other commands name the hub.
@@ -241,7 +241,7 @@ async fn new_credentials_are_used_and_streams_go_on() {
     let line = service.line("configuration changed by ").await;
     assert!(line.ends_with("service.cs"), "{line}");
     assert!(is_echoed(&mut socket).await);
-    assert!(is_echoed(&mut connect(port).await).await);
+    assert!(echoes(port).await);
 
     // Another device is another program's matter.
     let other = hub.admin(&["device", "create", "Other"]);
@@ -286,7 +286,7 @@ async fn a_link_that_is_swapped_brings_other_targets() {
         .await;
     let mut socket = connect(ssh).await;
     assert!(is_echoed(&mut socket).await);
-    assert!(!is_echoed(&mut connect(web).await).await);
+    assert!(!echoes(web).await);
 
     let both = format!(
         "target = [\"ssh={0}\", \"web={0}\"]\nlog-level = \"debug\"",
@@ -300,7 +300,7 @@ async fn a_link_that_is_swapped_brings_other_targets() {
         line.ends_with(": log-level, target") || line.ends_with(": target, log-level"),
         "{line}"
     );
-    assert!(is_echoed(&mut connect(web).await).await);
+    assert!(echoes(web).await);
     assert!(is_echoed(&mut socket).await);
     std::fs::remove_dir_all(folder.path("..1")).unwrap();
     version("..3", &format!("target = \"web={}\"", target.address));

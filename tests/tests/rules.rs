@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use common::wire::initiation::InitiationResult;
-use tests::echo::{connect, is_echoed};
+use tests::echo::{connect, echoes, is_echoed};
 use tests::program_hub::ProgramHub;
 use tests::programs::Program;
 use tests::target::Behaviour;
@@ -160,7 +160,7 @@ async fn a_name_that_leads_to_another_address_is_not_dialled() {
     device.line("connected; streams reach").await;
     let ports = ports(&hub).await;
     for (_, port) in &ports {
-        assert!(!is_echoed(&mut connect(*port).await).await);
+        assert!(!echoes(*port).await);
     }
     let why = "which the device's configuration does not permit for it (allow-addresses)";
     device.line(why).await;
@@ -187,7 +187,7 @@ async fn a_target_has_its_own_limits_and_they_change_while_it_runs() {
         let before = device.program.count(limit);
         // The limit is that of the target, whatever a connection travels in.
         for (_, other) in &ports {
-            assert!(!is_echoed(&mut connect(*other).await).await);
+            assert!(!echoes(*other).await);
         }
         assert!(is_echoed(&mut first).await);
         wait("two refusals", || device.program.count(limit) >= before + 2).await;
@@ -201,7 +201,7 @@ async fn a_target_has_its_own_limits_and_they_change_while_it_runs() {
     device.change("[limits]\nnew-per-second = 1\n").await;
     let mut refused = false;
     for _ in 0..20 {
-        refused |= !is_echoed(&mut connect(ports[0].1).await).await;
+        refused |= !echoes(ports[0].1).await;
     }
     assert!(refused);
     device
@@ -247,7 +247,7 @@ async fn outside_of_the_hours_nothing_opens_and_what_is_open_stays_or_ends() {
         .change(&format!("[access]\nhours = [{over:?}]\n"))
         .await;
     for (_, port) in &ports {
-        assert!(!is_echoed(&mut connect(*port).await).await);
+        assert!(!echoes(*port).await);
     }
     ports[0].0.line("access.hours allows it only at ").await;
     for socket in &mut sockets {
@@ -284,7 +284,7 @@ async fn a_local_command_is_asked_for_each_connection_in_a_session_too() {
             .count()
     };
     for (_, port) in &ports {
-        assert!(!is_echoed(&mut connect(*port).await).await);
+        assert!(!echoes(*port).await);
     }
     assert_eq!(times(), 2);
     let denied = "the approval command has denied it: nobody is in";
@@ -294,7 +294,7 @@ async fn a_local_command_is_asked_for_each_connection_in_a_session_too() {
     std::fs::write(&yes, "").unwrap();
     for (_, port) in &ports {
         for _ in 0..2 {
-            assert!(is_echoed(&mut connect(*port).await).await);
+            assert!(echoes(*port).await);
         }
     }
     assert_eq!(times(), 6, "each is asked for");
@@ -308,7 +308,7 @@ async fn a_local_command_is_asked_for_each_connection_in_a_session_too() {
         .await;
     for (_, port) in &ports {
         for _ in 0..2 {
-            assert!(is_echoed(&mut connect(*port).await).await);
+            assert!(echoes(*port).await);
         }
     }
     assert_eq!(times(), 7);

@@ -12,7 +12,7 @@ use common::secret::Secret;
 use reqwest::Method;
 use service_proxy::config::Config;
 use service_proxy::local::listener::{Address, Listener};
-use tests::echo::{connect, is_echoed};
+use tests::echo::{connect, echoes, is_echoed};
 use tests::program_hub::ProgramHub;
 use tests::programs::{Program, run};
 use tests::raw_service::{self, refusal};
@@ -176,8 +176,8 @@ async fn an_operator_uses_a_token_in_place_of_a_connection_string() {
             rest.split(' ').next().unwrap().parse().unwrap()
         };
         let (to_ssh, to_echo) = (port("ssh").await, port("echo").await);
-        assert!(is_echoed(&mut connect(to_ssh).await).await, "{session}");
-        assert!(!is_echoed(&mut connect(to_echo).await).await, "{session}");
+        assert!(echoes(to_ssh).await, "{session}");
+        assert!(!echoes(to_echo).await, "{session}");
         service
             .line("it is for twins/MyDevice/streams/ssh and nothing else")
             .await;
@@ -236,18 +236,18 @@ async fn an_expired_token_opens_nothing_and_what_is_open_ends_when_it_is_interru
         let refused = soon("an answer", raw.initiate("d", name, 5.0, 5.0)).await;
         assert_eq!(refusal(refused).await, (401, 401_003), "{name}");
     }
-    assert!(!is_echoed(&mut connect(plain).await).await);
+    assert!(!echoes(plain).await);
     // What is open goes on; in a session, with new connections, too.
     for socket in &mut open {
         assert!(is_echoed(socket).await);
     }
-    assert!(is_echoed(&mut connect(in_session).await).await);
+    assert!(echoes(in_session).await);
 
     links.https.reset_all();
     for socket in &mut open {
         assert!(!is_echoed(socket).await);
     }
-    assert!(!is_echoed(&mut connect(in_session).await).await);
+    assert!(!echoes(in_session).await);
 }
 
 /// A device that is connected with a policy's key.
