@@ -68,21 +68,18 @@ pub(super) const OF_PROXY: ProxyKeys = ProxyKeys {
 };
 
 /// What a configuration file may hold.
-pub(super) const IN_FILE: &[Key] = &[
-    CONNECTION_STRING,
-    CONNECTION_STRING_FILE,
-    DEVICE,
-    FORWARD,
-    MODULE,
-    STREAM,
-    CA_FILE,
-    PROXY,
-    PROXY_AUTH_FILE,
-    NO_PROXY,
-    STREAMING_HOSTS,
-    CONNECT_TIMEOUT,
-    RESPONSE_TIMEOUT,
-    APPROVAL_WAIT,
+pub(super) fn in_file() -> Vec<Key> {
+    [OF_HUB, OF_PROGRAM].concat()
+}
+
+/// Hubs with names of their own.
+pub(super) const HUBS: Tables = Tables {
+    kind: "hubs",
+    keys: OF_HUB,
+};
+
+/// What there is once, however many hubs there are.
+const OF_PROGRAM: &[Key] = &[
     MAX_CONNECTIONS,
     STATUS_SOCKET,
     SESSION,
@@ -96,12 +93,6 @@ pub(super) const IN_FILE: &[Key] = &[
     SOCKS_LISTEN,
     SOCKS_PORT,
 ];
-
-/// Hubs with names of their own.
-pub(super) const HUBS: Tables = Tables {
-    kind: "hubs",
-    keys: OF_HUB,
-};
 
 /// What may be different for each of them.
 const OF_HUB: &[Key] = &[
@@ -150,7 +141,7 @@ mod tests {
             .chain(["device", "forward"])
             .chain([SUFFIX, SOCKS_LISTEN, SOCKS_PORT].map(|key| key.name))
             .collect();
-        let mut keys: Vec<_> = IN_FILE.iter().map(|key| key.name).collect();
+        let mut keys: Vec<_> = in_file().iter().map(|key| key.name).collect();
         options.sort_unstable();
         keys.sort_unstable();
         assert_eq!(keys, options);
@@ -159,7 +150,7 @@ mod tests {
     #[test]
     fn the_help_text_names_the_variables() {
         let help = Cli::command().render_long_help().to_string();
-        for variable in IN_FILE
+        for variable in in_file()
             .iter()
             .chain(&[CONFIG, PROXY_AUTH])
             .flat_map(|key| key.variables)

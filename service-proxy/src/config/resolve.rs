@@ -71,7 +71,7 @@ pub fn sources<'a>(
         keys::CONFIG,
         file,
         environment,
-        keys::IN_FILE,
+        &keys::in_file(),
         &[keys::HUBS],
     )?)
 }

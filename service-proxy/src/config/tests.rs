@@ -438,8 +438,9 @@ fn the_example_can_be_used() {
         })
         .collect();
     let path = std::path::Path::new("example.toml");
-    common::settings::File::parse(path, &whole.join("\n"), keys::IN_FILE, &[keys::HUBS]).unwrap();
-    for key in keys::IN_FILE {
+    common::settings::File::parse(path, &whole.join("\n"), &keys::in_file(), &[keys::HUBS])
+        .unwrap();
+    for key in keys::in_file() {
         let name = key.name.rsplit('.').next().unwrap();
         let count = whole.iter().filter(|line| {
             line.split_once(" = ")

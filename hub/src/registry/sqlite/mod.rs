@@ -37,6 +37,7 @@ mod queries;
 mod rows;
 mod schema;
 mod sessions;
+mod steps;
 mod tags;
 mod tokens;
 mod twins;
