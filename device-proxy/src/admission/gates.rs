@@ -2,7 +2,8 @@
 //! whether there are rules for it or not: those that come later hold for it, too.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use common::locks::lock;
@@ -41,16 +42,22 @@ impl Gate {
 pub(super) struct Place {
     /// That of the rules that hold for it now, if it has any.
     gate: Mutex<Option<Arc<Gate>>>,
+    /// Whether that one has a rate: without one nothing on the data path takes a lock.
+    is_limited: AtomicBool,
 }
 
 impl Place {
-    /// The gate of its rules.
-    pub(super) fn gate(&self) -> Option<Arc<Gate>> {
-        lock(&self.gate).clone()
+    /// The gate of its rules, if they limit its bytes.
+    pub(super) fn limiting(&self) -> Option<Arc<Gate>> {
+        let is_limited = self.is_limited.load(Acquire);
+        is_limited.then(|| lock(&self.gate).clone()).flatten()
     }
 
+    /// From now on it has this gate, with the rate that it has by now.
     fn set_gate(&self, gate: Option<Arc<Gate>>) {
+        let is_limited = gate.as_ref().is_some_and(|gate| gate.rate().is_some());
         *lock(&self.gate) = gate;
+        self.is_limited.store(is_limited, Release);
     }
 }
 

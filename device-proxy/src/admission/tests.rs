@@ -24,7 +24,7 @@ fn admission() -> Admission {
 
 /// Bytes in a second, by the rules of the target and by those of all.
 fn rates(admitted: &Admitted) -> [Option<u64>; 2] {
-    let own = admitted.held.place.gate();
+    let own = admitted.held.place.limiting();
     [
         own.and_then(|gate| gate.rate()),
         admitted.held.of_all().rate(),

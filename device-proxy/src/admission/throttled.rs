@@ -31,14 +31,14 @@ impl Passed {
     /// How many bytes may be copied at once, if it is limited: a fraction of a second's, so that it
     /// flows.
     fn at_once(&self) -> Option<usize> {
-        let own = self.place.gate().and_then(|gate| gate.rate());
+        let own = self.place.limiting().and_then(|gate| gate.rate());
         let rate = own.into_iter().chain(self.all.rate()).min()?;
         usize::try_from((rate / 8).max(LEAST)).ok()
     }
 
     /// The longest of what has to be waited for at a gate with a rate.
     fn wait(&self, at: impl Fn(&Gate, u64) -> Duration) -> Duration {
-        let own = self.place.gate();
+        let own = self.place.limiting();
         let waits = own.iter().chain([&self.all]);
         let waits = waits.filter_map(|gate| Some(at(gate, gate.rate()?)));
         waits.max().unwrap_or_default()
