@@ -99,6 +99,7 @@ async fn tunnel(
             return;
         }
     };
+    desk.expect_another();
     let opened = desk.forwardings.open(&Forwarding {
         way: Way::Stream(stream.id),
         name: stream.name,

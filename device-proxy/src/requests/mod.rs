@@ -225,6 +225,11 @@ impl Desk {
         }
     }
 
+    /// Has a connection ready for a while for the stream that may follow a plain one.
+    pub(crate) fn expect_another(&self) {
+        self.legs.expect_another();
+    }
+
     /// Has a connection ready for the next stream of a session that is detached since
     /// then. Never ends; to be dropped.
     pub(crate) async fn dial_ahead(&self, detached: Instant) {

@@ -266,7 +266,10 @@ impl Shared {
     async fn open_plain(&self, name: &StreamName) -> Result<Route, RouteError> {
         let opened = self.opener.open(&self.identity, name).await;
         match opened {
-            Ok(stream) => Ok(Route::Plain(Box::new(stream))),
+            Ok(stream) => {
+                self.opener.expect_another();
+                Ok(Route::Plain(Box::new(stream)))
+            }
             Err(error) => Err(RouteError::Stream(Arc::new(error))),
         }
     }

@@ -222,6 +222,12 @@ impl StreamOpener {
         self.sample_output
     }
 
+    /// A plain stream was opened: for some seconds a connection to the streaming endpoint is kept
+    /// ready for the next one. Needs a runtime.
+    pub(crate) fn expect_another(&self) {
+        self.legs.expect_another();
+    }
+
     /// What everything is dialled with.
     pub(crate) fn dialer(&self) -> &Dialer {
         self.legs.dialer()

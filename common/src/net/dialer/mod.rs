@@ -101,6 +101,8 @@ pub struct Dialer {
 struct Way {
     tls: Arc<ClientConfig>,
     proxy: Option<Arc<Proxy>>,
+    /// How often it has changed.
+    changes: u64,
 }
 
 impl Dialer {
@@ -110,6 +112,7 @@ impl Dialer {
             way: Arc::new(Mutex::new(Way {
                 tls: Arc::clone(tls),
                 proxy: None,
+                changes: 0,
             })),
             memory: Arc::default(),
         }
@@ -130,6 +133,7 @@ impl Dialer {
             way: Arc::new(Mutex::new(Way {
                 tls: Arc::clone(tls),
                 proxy,
+                changes: 0,
             })),
             memory: Arc::default(),
         }
@@ -139,8 +143,16 @@ impl Dialer {
     /// and its proxy. What is open stays open. It forgets which credentials the proxy has refused,
     /// and no TLS session is resumed.
     pub fn follow(&self, other: &Self) {
-        let way = other.way().clone();
-        *self.way() = way;
+        let other = other.way().clone();
+        let mut way = self.way();
+        let changes = way.changes + 1;
+        *way = Way { changes, ..other };
+    }
+
+    /// How often the trust or the proxy has changed: what was dialled before the last change was not
+    /// dialled as it should be now.
+    pub(super) fn changes(&self) -> u64 {
+        self.way().changes
     }
 
     fn trust(&self) -> Arc<ClientConfig> {

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -17,6 +17,8 @@ struct Seen {
     opened: AtomicUsize,
     upgraded: AtomicUsize,
     ended: AtomicUsize,
+    /// What comes from now on is not upgraded, nor ended.
+    is_silent: AtomicBool,
 }
 
 /// A streaming endpoint that upgrades every connection.
@@ -54,7 +56,11 @@ impl Server {
                 let (acceptor, seen) = (acceptor.clone(), Arc::clone(&shared));
                 tokio::spawn(async move {
                     let stream = acceptor.accept(socket).await.unwrap();
+                    let is_silent = seen.is_silent.load(SeqCst);
                     seen.opened.fetch_add(1, SeqCst);
+                    if is_silent {
+                        std::future::pending::<()>().await;
+                    }
                     if let Ok(leg) = tokio_tungstenite::accept_async(stream).await {
                         seen.upgraded.fetch_add(1, SeqCst);
                         let mut stream = leg.into_inner();
@@ -87,7 +93,12 @@ impl Server {
     async fn spare(&self) -> DialledAhead {
         let place = ("localhost".to_owned(), self.port);
         let stream = self.dialer.tls(&place.0, place.1).await.unwrap();
-        DialledAhead { place, stream }
+        DialledAhead {
+            place,
+            changes: self.dialer.changes(),
+            was_kept: false,
+            stream,
+        }
     }
 }
 
@@ -115,7 +126,7 @@ async fn a_spare_is_used_once_and_only_for_its_host() {
     let token = Secret::new("token");
     let _first = opener.open(&here.endpoint(), &token, None).await.unwrap();
     assert_eq!(here.counts(), (1, 1));
-    let _stored = Ready::new(&opener, here.spare().await);
+    let _stored = Ready::new(&opener.shared, here.spare().await);
     let _second = opener.open(&here.endpoint(), &token, None).await.unwrap();
     assert_eq!(here.counts(), (2, 2), "over the connection that was there");
     let _third = opener.open(&here.endpoint(), &token, None).await.unwrap();
@@ -125,16 +136,95 @@ async fn a_spare_is_used_once_and_only_for_its_host() {
     let _fourth = opener.open(&here.endpoint(), &token, ahead).await.unwrap();
     assert_eq!(here.counts(), (4, 4), "over the one that was dialled ahead");
 
-    let _stored = Ready::new(&opener, here.spare().await);
+    let _stored = Ready::new(&opener.shared, here.spare().await);
     let ahead = opener.dial_ahead().await;
+    assert!(
+        opener.shared.state().ready.is_empty(),
+        "what is ready is taken"
+    );
+    let _stored = Ready::new(&opener.shared, here.spare().await);
     let elsewhere = StreamingEndpoint::parse("wss://127.0.0.1:1/a/stream").unwrap();
     let refused = opener.open(&elsewhere, &token, ahead).await;
     assert!(matches!(refused, Err(ConnectError::Dial(_))));
     let refused = opener.open(&elsewhere, &token, None).await;
     assert!(matches!(refused, Err(ConnectError::Dial(_))));
-    assert!(opener.state().ready.is_empty());
+    assert!(opener.shared.state().ready.is_empty());
     eventually("the spares' end", || here.seen.ended.load(SeqCst) == 2).await;
     assert_eq!(here.counts(), (6, 4));
+}
+
+/// A connection was dialled for the next stream.
+fn is_ready(opener: &LegOpener) -> bool {
+    opener.shared.state().ready.len() == 1
+}
+
+#[tokio::test]
+async fn after_a_stream_one_connection_is_ready_for_the_next() {
+    let server = Server::start().await;
+    let opener = LegOpener::new(server.dialer.clone());
+    let token = Secret::new("token");
+    let _first = opener.open(&server.endpoint(), &token, None).await.unwrap();
+    for _ in 0..3 {
+        opener.expect_another();
+    }
+    eventually("one that is ready", || is_ready(&opener)).await;
+    eventually("its handshake", || server.counts() == (2, 1)).await;
+    opener.expect_another();
+
+    // Our side takes it before the stream is accepted, as well as when it is.
+    let ahead = opener.dial_ahead().await;
+    let _second = opener.open(&server.endpoint(), &token, ahead).await;
+    assert_eq!(server.counts(), (2, 2), "over the one that was ready");
+    opener.expect_another();
+    eventually("another one", || is_ready(&opener)).await;
+    let _third = opener.open(&server.endpoint(), &token, None).await.unwrap();
+    assert_eq!(server.counts(), (3, 3), "over the one that was ready");
+
+    // No stream follows.
+    opener.expect_another();
+    eventually("one for nobody", || is_ready(&opener)).await;
+    pass(FOLLOWS).await;
+    let ended = || server.seen.ended.load(SeqCst);
+    eventually("its end", || !is_ready(&opener) && ended() == 1).await;
+    assert_eq!(server.counts(), (4, 3));
+}
+
+#[tokio::test]
+async fn what_is_kept_ends_with_its_opener_and_with_the_trust_it_was_dialled_with() {
+    let server = Server::start().await;
+    let opener = LegOpener::new(server.dialer.clone());
+    let token = Secret::new("token");
+    let _first = opener.open(&server.endpoint(), &token, None).await.unwrap();
+    opener.expect_another();
+    eventually("one that is ready", || is_ready(&opener)).await;
+    opener.dialer().follow(&server.dialer.clone());
+    let _second = opener.open(&server.endpoint(), &token, None).await.unwrap();
+    assert_eq!(server.counts(), (3, 2), "not over one of before the change");
+    let ended = || server.seen.ended.load(SeqCst);
+    eventually("the end of that one", || ended() == 1).await;
+
+    opener.expect_another();
+    eventually("one that is ready", || is_ready(&opener)).await;
+    drop(opener);
+    eventually("its end", || ended() == 2).await;
+}
+
+/// A kept connection on which nobody answers any more.
+#[tokio::test]
+async fn a_dead_one_costs_a_moment_and_no_stream() {
+    let server = Server::start().await;
+    let opener = LegOpener::new(server.dialer.clone());
+    let token = Secret::new("token");
+    let _first = opener.open(&server.endpoint(), &token, None).await.unwrap();
+    server.seen.is_silent.store(true, SeqCst);
+    opener.expect_another();
+    eventually("one that is ready", || is_ready(&opener)).await;
+    eventually("its handshake", || server.counts() == (2, 1)).await;
+    server.seen.is_silent.store(false, SeqCst);
+    let endpoint = server.endpoint();
+    let (opened, ()) = tokio::join!(opener.open(&endpoint, &token, None), pass(ANSWER));
+    assert!(opened.is_ok());
+    assert_eq!(server.counts(), (3, 2), "over a fresh one");
 }
 
 #[tokio::test]
@@ -152,7 +242,7 @@ async fn spares_are_few_and_fresh_and_end_with_the_hope() {
     }
     let is_full = || {
         let (opened, _) = server.counts();
-        (opener.state().ready.len() == FEW).then_some(opened)
+        (opener.shared.state().ready.len() == FEW).then_some(opened)
     };
     eventually("the spares", || is_full() == Some(1 + FEW)).await;
     // The others look again, and find no room.
@@ -169,6 +259,6 @@ async fn spares_are_few_and_fresh_and_end_with_the_hope() {
     // Nobody comes back any more.
     pass(EXPECTED).await;
     eventually("the end of all", || ended() == 2 * FEW).await;
-    assert!(opener.state().ready.is_empty());
-    assert_eq!(opener.slots.available_permits(), FEW);
+    assert!(opener.shared.state().ready.is_empty());
+    assert_eq!(opener.shared.slots.available_permits(), FEW);
 }
