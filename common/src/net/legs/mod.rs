@@ -4,9 +4,10 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::limits;
 use crate::locks::lock;
@@ -24,7 +25,9 @@ const EXPECTED: Duration = Duration::from_secs(120);
 const FOLLOWS: Duration = Duration::from_secs(10);
 /// A hub waits 30 s for the first words on a connection; it is made anew before that.
 const LIFE: Duration = Duration::from_secs(20);
-/// The most that is waited for an answer on one: it may be dead.
+/// One that is not older has not died meanwhile.
+const FRESH: Duration = Duration::from_secs(1);
+/// The most that is waited for an answer on an older one: it may be dead.
 const ANSWER: Duration = Duration::from_secs(3);
 /// Between attempts to make one.
 const RETRY: Duration = Duration::from_secs(1);
@@ -36,8 +39,8 @@ type Place = (String, u16);
 #[derive(Debug)]
 pub struct LegOpener {
     shared: Arc<Shared>,
-    /// Keeps a connection ready for the next stream.
-    next: Mutex<Option<AbortOnDropHandle<()>>>,
+    /// Dial for the next stream, and keep that connection ready.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug)]
@@ -55,8 +58,18 @@ struct State {
     /// Connections that are kept ready; by number, to be taken back by who has made them.
     ready: Vec<(u64, DialledAhead)>,
     number: u64,
-    /// One is dialled for the next stream.
-    is_dialling_next: bool,
+    /// The one that is dialled or kept for the next stream.
+    next: Option<Next>,
+}
+
+/// A connection that is dialled, or was, for the stream that may follow.
+#[derive(Debug)]
+struct Next {
+    number: u64,
+    place: Place,
+    connection: oneshot::Receiver<DialledAhead>,
+    /// Tells its task that the connection was taken.
+    taken: DropGuard,
 }
 
 /// A connection that leads to where the last leg led.
@@ -65,8 +78,7 @@ pub struct DialledAhead {
     place: Place,
     /// [`Dialer::changes`] when it was dialled.
     changes: u64,
-    /// It was kept, and may be dead meanwhile.
-    was_kept: bool,
+    at: Instant,
     stream: TlsHostStream,
 }
 
@@ -80,7 +92,7 @@ impl LegOpener {
         };
         Self {
             shared: Arc::new(shared),
-            next: Mutex::default(),
+            tasks: Mutex::default(),
         }
     }
 
@@ -98,8 +110,8 @@ impl LegOpener {
     /// a new one. `None` when there was no leg, or the host cannot be reached. May be dropped.
     pub async fn dial_ahead(&self) -> Option<DialledAhead> {
         let place = self.shared.last()?;
-        match self.shared.take_ready(&place) {
-            Some(ready) => Some(ready),
+        match self.shared.prepared(&place).await {
+            Some(prepared) => Some(prepared),
             None => self.shared.dial(place).await,
         }
     }
@@ -126,15 +138,12 @@ impl LegOpener {
     /// the background and kept for [`FOLLOWS`], so that it waits for no TCP and TLS handshake. It
     /// ends with this opener. Needs a runtime.
     pub fn expect_another(&self) {
-        {
-            let mut state = self.shared.state();
-            if state.is_dialling_next || !state.ready.is_empty() {
-                return;
-            }
-            state.is_dialling_next = true;
+        if let Some((number, place, connection, taken)) = self.shared.next() {
+            let shared = Arc::clone(&self.shared);
+            let mut tasks = lock(&self.tasks);
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(async move { shared.keep_next(number, place, connection, taken).await });
         }
-        let keeping = tokio::spawn(Arc::clone(&self.shared).keep_next());
-        *lock(&self.next) = Some(AbortOnDropHandle::new(keeping));
     }
 
     /// Opens a leg: over the connection that was dialled ahead if it leads there, or one that is
@@ -149,11 +158,16 @@ impl LegOpener {
         ahead: Option<DialledAhead>,
     ) -> Result<Leg, ConnectError> {
         let place = place(endpoint);
-        let ahead = ahead
-            .filter(|ahead| self.shared.leads_to(ahead, &place))
-            .or_else(|| self.shared.take_ready(&place));
+        let ahead = match ahead {
+            Some(ahead) if self.shared.leads_to(&ahead, &place) => Some(ahead),
+            _ => self.shared.prepared(&place).await,
+        };
         if let Some(ahead) = ahead {
-            let limit = if ahead.was_kept { ANSWER } else { limits::DIAL };
+            let limit = if ahead.at.elapsed() < FRESH {
+                limits::DIAL
+            } else {
+                ANSWER
+            };
             match timeout(limit, leg_over(ahead.stream, endpoint, token)).await {
                 // Dead meanwhile, perhaps: a fresh one tells.
                 Err(_) | Ok(Err(ConnectError::Handshake { .. })) => {}
@@ -188,23 +202,59 @@ impl Shared {
         Some(DialledAhead {
             place,
             changes,
-            was_kept: false,
+            at: Instant::now(),
             stream,
         })
     }
 
-    /// Dials for the next stream and keeps the connection ready.
-    async fn keep_next(self: Arc<Self>) {
-        let slot = self.slots.try_acquire();
-        let dialled = match &slot {
-            Ok(_) => self.dial_last().await,
-            Err(_) => None,
-        };
-        let ready = dialled.map(|dialled| Ready::new(&self, dialled));
-        self.state().is_dialling_next = false;
-        if ready.is_some() {
-            sleep(FOLLOWS).await;
+    /// Announces a connection for the next stream, unless there is one: its number, where it leads,
+    /// where it goes, and what says that it was taken.
+    fn next(&self) -> Option<(u64, Place, oneshot::Sender<DialledAhead>, CancellationToken)> {
+        let mut state = self.state();
+        if state.next.is_some() || !state.ready.is_empty() {
+            return None;
         }
+        let place = state.last.clone()?;
+        let (sender, connection) = oneshot::channel();
+        let taken = CancellationToken::new();
+        state.number += 1;
+        let number = state.number;
+        state.next = Some(Next {
+            number,
+            place: place.clone(),
+            connection,
+            taken: taken.clone().drop_guard(),
+        });
+        Some((number, place, sender, taken))
+    }
+
+    /// Dials for the next stream, and keeps the connection ready.
+    async fn keep_next(
+        &self,
+        number: u64,
+        place: Place,
+        connection: oneshot::Sender<DialledAhead>,
+        taken: CancellationToken,
+    ) {
+        if let Ok(_slot) = self.slots.try_acquire()
+            && let Some(dialled) = self.dial(place).await
+            && connection.send(dialled).is_ok()
+        {
+            let _ = timeout(FOLLOWS, taken.cancelled()).await;
+        }
+        self.state().next.take_if(|next| next.number == number);
+    }
+
+    /// A connection that is kept ready, or the one that is being dialled for the next stream.
+    async fn prepared(&self, place: &Place) -> Option<DialledAhead> {
+        if let Some(ready) = self.take_ready(place) {
+            return Some(ready);
+        }
+        let next = self.state().next.take_if(|next| next.place == *place)?;
+        // It began earlier than a new one would.
+        let dialled = timeout(ANSWER, next.connection).await.ok()?.ok()?;
+        drop(next.taken);
+        Some(dialled).filter(|dialled| self.leads_to(dialled, place))
     }
 
     /// Whether it leads there, and was dialled as it would be now.
@@ -233,14 +283,10 @@ struct Ready<'a> {
 
 impl<'a> Ready<'a> {
     fn new(shared: &'a Shared, dialled: DialledAhead) -> Self {
-        let kept = DialledAhead {
-            was_kept: true,
-            ..dialled
-        };
         let mut state = shared.state();
         state.number += 1;
         let number = state.number;
-        state.ready.push((number, kept));
+        state.ready.push((number, dialled));
         Self { shared, number }
     }
 }

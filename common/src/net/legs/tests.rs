@@ -96,7 +96,7 @@ impl Server {
         DialledAhead {
             place,
             changes: self.dialer.changes(),
-            was_kept: false,
+            at: Instant::now(),
             stream,
         }
     }
@@ -155,7 +155,9 @@ async fn a_spare_is_used_once_and_only_for_its_host() {
 
 /// A connection was dialled for the next stream.
 fn is_ready(opener: &LegOpener) -> bool {
-    opener.shared.state().ready.len() == 1
+    let state = opener.shared.state();
+    let next = state.next.as_ref();
+    next.is_some_and(|next| !next.connection.is_empty())
 }
 
 #[tokio::test]
@@ -180,13 +182,24 @@ async fn after_a_stream_one_connection_is_ready_for_the_next() {
     let _third = opener.open(&server.endpoint(), &token, None).await.unwrap();
     assert_eq!(server.counts(), (3, 3), "over the one that was ready");
 
+    // The next stream comes before the connection is there.
+    opener.expect_another();
+    let _fourth = opener.open(&server.endpoint(), &token, None).await.unwrap();
+    assert_eq!(
+        server.counts(),
+        (4, 4),
+        "over the one that was being dialled"
+    );
+
     // No stream follows.
     opener.expect_another();
     eventually("one for nobody", || is_ready(&opener)).await;
     pass(FOLLOWS).await;
     let ended = || server.seen.ended.load(SeqCst);
     eventually("its end", || !is_ready(&opener) && ended() == 1).await;
-    assert_eq!(server.counts(), (4, 3));
+    assert_eq!(server.counts(), (5, 4));
+    let slots = || opener.shared.slots.available_permits();
+    eventually("the end of all tasks", || slots() == READY).await;
 }
 
 #[tokio::test]
@@ -221,6 +234,7 @@ async fn a_dead_one_costs_a_moment_and_no_stream() {
     eventually("one that is ready", || is_ready(&opener)).await;
     eventually("its handshake", || server.counts() == (2, 1)).await;
     server.seen.is_silent.store(false, SeqCst);
+    pass(FRESH).await;
     let endpoint = server.endpoint();
     let (opened, ()) = tokio::join!(opener.open(&endpoint, &token, None), pass(ANSWER));
     assert!(opened.is_ok());
