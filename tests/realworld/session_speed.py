@@ -27,6 +27,11 @@ FAT_DELAY_MS = 60
 FAT_RATE = "1gbit"
 FAT_SECONDS = 12
 
+TURN_RATE = "300mbit"
+TURN_MEMORY_MIB = 64
+TURN_SECONDS = 5
+TURN_LEAST = 60  # Mbit/s from the second second on; it was 30
+
 
 def main(lab):
     with network.World(lab, delay_ms=LEG_DELAY_MS) as world:
@@ -55,6 +60,17 @@ def main(lab):
                 session = rate(place.bulk(way, FAT_SECONDS))
                 plain = rate(place.plain(way, FAT_SECONDS))
                 print(f"        {way:4}: session {session:.0f} Mbit/s, plain TCP {plain:.0f} Mbit/s")
+
+    # A copy's queue must not end the slow start of the direction that carries its acknowledgements.
+    with network.World(lab, delay_ms=0, tcp_memory_mib=TURN_MEMORY_MIB) as world:
+        world.service_link.set_delay(FAT_DELAY_MS)
+        world.service_link.set_rate(TURN_RATE)
+        with lab.step(f"a copy after one in the other direction: {2 * FAT_DELAY_MS} ms, {TURN_RATE}"):
+            place = Place(lab, world, "turn")
+            for way in ("down", "up", "down"):
+                session = rate(place.bulk(way, TURN_SECONDS), skipped=10)
+                print(f"        {way:4}: {session:.0f} Mbit/s")
+                check(session >= TURN_LEAST, f"{way}: {session:.0f} Mbit/s, not {TURN_LEAST}")
 
 
 BULKS = {"idle": [], "upload": ["up"], "download": ["down"], "both": ["up", "down"]}

@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
+use super::socket::{Calm, steady};
+
 /// TLS with a host.
 pub type TlsHostStream = TlsStream<HostStream>;
 
@@ -22,6 +24,7 @@ pub(super) type ProxyStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 #[derive(Debug)]
 pub struct HostStream {
     stream: ProxyStream,
+    calm: Calm,
     /// What only a proxy brings; most streams have none.
     proxied: Option<Box<Proxied>>,
 }
@@ -38,6 +41,7 @@ impl HostStream {
     pub(super) fn direct(socket: TcpStream) -> Self {
         Self {
             stream: Either::Left(socket),
+            calm: Calm::default(),
             proxied: None,
         }
     }
@@ -50,16 +54,19 @@ impl HostStream {
         };
         Self {
             stream,
+            calm: Calm::default(),
             proxied: Some(Box::new(proxied)),
         }
     }
 
     /// The socket at the bottom.
     pub fn socket(&self) -> &TcpStream {
-        match &self.stream {
-            Either::Left(socket) => socket,
-            Either::Right(tls) => tls.get_ref().0,
-        }
+        bottom(&self.stream)
+    }
+
+    /// It carries a session from now on (see [`steady`]).
+    pub fn steady(&mut self) {
+        steady(bottom(&self.stream), &mut self.calm);
     }
 
     /// What it goes through.
@@ -68,6 +75,13 @@ impl HostStream {
             .proxied
             .as_ref()
             .map(|proxied| Arc::clone(&proxied.name)))
+    }
+}
+
+fn bottom(stream: &ProxyStream) -> &TcpStream {
+    match stream {
+        Either::Left(socket) => socket,
+        Either::Right(tls) => tls.get_ref().0,
     }
 }
 
@@ -94,7 +108,10 @@ impl AsyncWrite for HostStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let Self { stream, calm, .. } = &mut *self;
+        let result = Pin::new(&mut *stream).poll_write(cx, bytes);
+        calm.wrote(bottom(stream), &result);
+        result
     }
 
     fn poll_write_vectored(
@@ -102,7 +119,10 @@ impl AsyncWrite for HostStream {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let Self { stream, calm, .. } = &mut *self;
+        let result = Pin::new(&mut *stream).poll_write_vectored(cx, bytes);
+        calm.wrote(bottom(stream), &result);
+        result
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,6 +1,8 @@
 //! What is opened towards others: TCP and TLS connections, WebSockets over them, and probes of a
 //! path. All of it goes through a [`Dialer`].
 
+#[cfg(target_os = "linux")]
+mod calm;
 mod dialer;
 mod exchange;
 mod host_stream;
@@ -21,5 +23,5 @@ pub(crate) use https::answer;
 pub use https::{HttpsError, https};
 pub use legs::{DialledAhead, LegOpener};
 pub use path_watch::PathWatch;
-pub use socket::{steady, tune};
+pub use socket::{Calm, steady, tune};
 pub use upgrade::{ConnectError, HandshakeError, Leg, leg, mqtt};

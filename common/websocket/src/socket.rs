@@ -59,6 +59,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.0.frames.get_ref()
     }
 
+    /// The same. Who reads or writes it breaks the WebSocket.
+    pub fn get_mut(&mut self) -> &mut S {
+        self.0.frames.get_mut()
+    }
+
     /// The next data message that is not empty, or the peer's Close. A message above
     /// [`limits::STREAM_MESSAGE`] is returned in pieces of that size. This also answers and sends
     /// pings, and detects a dead peer.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::locks::lock;
-use common::net::{TlsHostStream, steady};
+use common::net::TlsHostStream;
 use common::network::Network;
 use common::session::frame::Code;
 use common::session::handshake::{Exchange, HandshakeError, ResumeRequest, SessionRequest};
@@ -72,7 +72,7 @@ pub(crate) async fn serve(
         desk.failed(stream, Rejection::Limit, "too many streams at once");
         return desk.answer(request, Answer::Reject).await;
     }
-    let leg = match desk.open_leg(request, endpoint).await {
+    let mut leg = match desk.open_leg(request, endpoint).await {
         Some(Ok(leg)) => leg,
         Some(Err(error)) => {
             let error = report::chain(&error);
@@ -82,7 +82,7 @@ pub(crate) async fn serve(
         }
         None => return,
     };
-    steady(leg.get_ref().get_ref().0.socket());
+    leg.get_mut().get_mut().0.steady();
     let mut exchange = Exchange::new(leg);
     let asked = tokio::select! {
         asked = exchange.greet(desk.boot_id) => asked,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, ready};
 
+use common::net::{Calm, steady};
 use common::tunnel::Backlog;
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -86,18 +87,28 @@ impl Allowance {
 #[derive(Debug)]
 pub struct Guarded {
     socket: TcpStream,
+    calm: Calm,
     allowance: Arc<Allowance>,
 }
 
 impl Guarded {
     /// Lets so many bytes through.
     pub fn new(socket: TcpStream, allowance: Arc<Allowance>) -> Self {
-        Self { socket, allowance }
+        Self {
+            socket,
+            calm: Calm::default(),
+            allowance,
+        }
     }
 
     /// The socket.
     pub fn socket(&self) -> &TcpStream {
         &self.socket
+    }
+
+    /// It carries a session from now on (see [`steady`]).
+    pub fn steady(&mut self) {
+        steady(&self.socket, &mut self.calm);
     }
 }
 
@@ -133,7 +144,10 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        let Self { socket, calm, .. } = &mut *self;
+        let result = Pin::new(&mut *socket).poll_write(cx, bytes);
+        calm.wrote(socket, &result);
+        result
     }
 
     fn poll_write_vectored(
@@ -141,7 +155,10 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bytes)
+        let Self { socket, calm, .. } = &mut *self;
+        let result = Pin::new(&mut *socket).poll_write_vectored(cx, bytes);
+        calm.wrote(socket, &result);
+        result
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 
 use common::identity::Leg;
-use common::net;
 use common::websocket::{CloseFrame, Data, Incoming};
 use common::wire::stream::carries_session;
 use tokio::sync::oneshot;
@@ -22,7 +21,7 @@ use crate::state::LegSocket;
 /// Dropped, it closes the connection, and the stream with it.
 pub async fn serve(
     leg: Leg,
-    socket: LegSocket,
+    mut socket: LegSocket,
     mut place: Box<LegPlace<LegSocket>>,
     peer: SocketAddr,
     quotas: &Quotas,
@@ -33,7 +32,7 @@ pub async fn serve(
         peer,
     });
     if carries_session(&place.name) {
-        net::steady(socket.get_ref().get_ref().0.socket());
+        socket.get_mut().get_mut().0.steady();
     }
     match place.meet(socket) {
         Meeting::Second => {}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::identity::{StreamId, StreamName};
-use common::net::{TlsHostStream, steady};
+use common::net::TlsHostStream;
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, HandshakeError};
 use common::session::proof::ResumeSecret;
@@ -173,8 +173,8 @@ enum Failure {
 /// Opens a stream, waits for the greeting, and asks for a new session.
 async fn greet(shared: &Shared, stream_name: &StreamName) -> Result<Greeted, Failure> {
     let opening = shared.opener.open(&shared.identity, stream_name);
-    let stream = opening.await.map_err(Failure::Stream)?;
-    steady(stream.leg.get_ref().get_ref().0.socket());
+    let mut stream = opening.await.map_err(Failure::Stream)?;
+    stream.leg.get_mut().get_mut().0.steady();
     let mut exchange = Exchange::new(stream.leg);
     let (id, secret) = (SessionId::random(), ResumeSecret::random());
     let greeting = async {

@@ -1,7 +1,6 @@
 //! One attempt to go on with a session over a new stream.
 
 use common::identity::{DeviceIdentity, StreamId, StreamName};
-use common::net::steady;
 use common::session::frame::Greeting;
 use common::session::handshake::{Exchange, HandshakeError};
 use common::session::proof::ResumeSecret;
@@ -92,7 +91,7 @@ impl Resume<'_> {
             opener, identity, ..
         } = self.shared;
         let opening = opener.open_within(identity, &self.stream_name, AGAIN);
-        let stream = match opening.await {
+        let mut stream = match opening.await {
             Ok(stream) => stream,
             Err(error) => {
                 // It will not come back by itself.
@@ -107,7 +106,7 @@ impl Resume<'_> {
                 });
             }
         };
-        steady(stream.leg.get_ref().get_ref().0.socket());
+        stream.leg.get_mut().get_mut().0.steady();
         let failed = |error| Failed {
             stream: stream.id,
             error,

@@ -104,6 +104,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         &self.io
     }
 
+    /// The same.
+    pub(crate) fn get_mut(&mut self) -> &mut S {
+        &mut self.io
+    }
+
     /// Limits messages to `limit` bytes from now on, and reads no more than that at once.
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.decoder.set_limit(limit);
