@@ -125,3 +125,12 @@ fn a_path_with_jitter_is_filled_too() {
         assert!(rate > 0.8 * 20.0, "{jitter:?}: {rate}");
     }
 }
+
+/// What waits for the slots of a cell is no queue, and a smaller window does not make it less.
+#[test]
+fn a_path_with_slots_is_filled_as_by_plain_tcp() {
+    let mut path = Path::new(430, 23 * MS, 1.5);
+    path.jitter = Jitter::Slots(9 * MS);
+    let rate = run(path, &[Flow::session()], 8).rate(0, 2 * SECOND, 8 * SECOND);
+    assert!(rate > 0.8 * 430.0, "{rate}");
+}

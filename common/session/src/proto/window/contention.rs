@@ -107,8 +107,7 @@ impl Window {
 
     /// A queue that may be another's.
     pub(super) fn anothers(&self) -> Duration {
-        let chunk = limits::CHUNK_LEAST as f64 / self.rates.most().max(1e4);
-        self.long() + Duration::from_secs_f64(chunk)
+        self.long() + self.chunk_time()
     }
 
     /// The same, but for the wait of a chunk, which may be long on a slow path.

@@ -10,6 +10,7 @@
 //! it that TCP has enough to send (the competitive modes of Copa and Nimbus are models of this).
 
 mod contention;
+mod jitter;
 mod pace;
 mod path;
 mod rates;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits;
 use contention::{Contended, EMPTY_TESTS, Trial};
+use jitter::Jitter;
 use pace::Pace;
 use path::Path;
 use rates::Rates;
@@ -108,6 +110,7 @@ pub struct Window {
     phase: Phase,
     round: Round,
     path: Path,
+    jitter: Jitter,
     pace: Pace,
     quick_rounds: u8,
     /// Rounds in a row with a queue that may be another's.
@@ -144,6 +147,7 @@ impl Window {
             phase: Phase::Start,
             round: Round::Measured,
             path: Path::default(),
+            jitter: Jitter::default(),
             pace: Pace::default(),
             quick_rounds: 0,
             standing: 0,
@@ -239,6 +243,7 @@ impl Window {
                 Some(known) if known.queue <= queue => known,
                 _ => delay,
             });
+            self.jitter.waited(queue);
             self.latest.rotate_right(1);
             if let Some(latest) = self.latest.first_mut() {
                 *latest = Some(queue);
@@ -276,6 +281,26 @@ impl Window {
         }
     }
 
+    /// Jitter is a part of the path, and no queue.
+    fn without_jitter(&mut self, delay: Delay) -> Delay {
+        let is_other_way_busy = self.is_other_way_busy(delay);
+        self.jitter.end_round(delay.queue, is_other_way_busy);
+        let jitter = self.jitter.part_of(delay.queue, self.chunk_time());
+        Delay {
+            queue: delay.queue - jitter,
+            rest: delay.rest + jitter,
+        }
+    }
+
+    fn is_other_way_busy(&self, delay: Delay) -> bool {
+        delay.rest > self.base() + TARGET_QUEUE / 2
+    }
+
+    /// What the smallest chunk takes at the usual rate.
+    fn chunk_time(&self) -> Duration {
+        Duration::from_secs_f64(limits::CHUNK_LEAST as f64 / self.rates.most().max(1e4))
+    }
+
     fn base(&self) -> Duration {
         self.path.base().unwrap_or_default()
     }
@@ -295,6 +320,7 @@ impl Window {
         let Some(delay) = self.shortest.take() else {
             return;
         };
+        let delay = self.without_jitter(delay);
         let queue = delay.queue;
         let seen = Seen {
             delay,
@@ -385,7 +411,7 @@ impl Window {
                 .hasten(wanted)
                 .clamp(SHRINKAGE * size, (1.0 + QUICK_GROWTH) * size),
             rounds => {
-                let is_other_way_busy = delay.rest > base + TARGET_QUEUE / 2;
+                let is_other_way_busy = self.is_other_way_busy(delay);
                 size * (1.0 + quick_growth(rounds - QUICK_ROUNDS, base, is_other_way_busy))
             }
         };

@@ -10,6 +10,8 @@ struct Path {
     credit: Credit,
     rate: f64,
     idle: f64,
+    /// How much longer a message takes: at least, and at most.
+    jitter: (f64, f64),
     free_at: f64,
     next: u64,
     acked: u64,
@@ -105,6 +107,7 @@ impl Path {
             credit: Credit::of(u64::MAX),
             rate: mbit / 8.0,
             idle: idle_ms * 1000.0,
+            jitter: (0.0, 0.0),
             free_at: 0.0,
             next: 0,
             acked: 0,
@@ -146,8 +149,11 @@ impl Path {
             self.tcp.waiting.pop_front();
             self.tcp.in_flight += length;
             self.free_at = self.free_at.max(self.now) + length as f64 / self.rate;
-            self.in_flight
-                .push_back((self.free_at + self.idle, handed, place));
+            let (least, most) = self.jitter;
+            let more = least + (most - least) * (self.free_at / 20_000.0).fract();
+            let before = self.in_flight.back().map_or(0.0, |(at, ..)| *at);
+            let at = (self.free_at + self.idle + more).max(before);
+            self.in_flight.push_back((at, handed, place));
         }
     }
 
@@ -248,6 +254,22 @@ fn a_long_fat_path_is_filled_while_tcp_grows() {
             assert!(rate > 0.9 * path.rate, "{mbit} Mbit/s, {idle} ms: {rate}");
             let most = 10.0 + idle / 4.0;
             assert!(queue < most, "{mbit} Mbit/s, {idle} ms: {queue} ms");
+        }
+    }
+}
+
+/// What varies in every round trip is no queue, and a smaller window does not make it less.
+#[test]
+fn a_path_whose_delay_varies_is_filled_and_not_its_queues() {
+    for mbit in [100.0, 200.0, 430.0] {
+        for jitter in [(4_000.0, 12_000.0), (6_000.0, 14_000.0)] {
+            let mut path = Path::new(mbit, 50.0);
+            path.run(2.0);
+            path.jitter = jitter;
+            path.run(8.0);
+            let (rate, queue) = path.run(10.0);
+            assert!(rate > 0.9 * path.rate, "{mbit} Mbit/s, {jitter:?}: {rate}");
+            assert!(queue < 40.0, "{mbit} Mbit/s, {jitter:?}: {queue} ms");
         }
     }
 }
