@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use common::reload::Reloads;
 use common::settings::{self, Sources};
 use common::shutdown::{self, Interrupted};
-use common::{command_line, descriptors, limits, output, report, telemetry};
+use common::{command_line, descriptors, output, report, telemetry};
 use hub::Followed;
 use hub::cli::{AdminCommand, Cli, Command};
 use hub::config::{Reader, ServeConfig};
 use hub::server::Server;
-use hub::{commands, config, local_login};
-use tokio::runtime::Runtime;
+use hub::{commands, config, limits, local_login};
+use tokio::runtime::{Builder, Runtime};
 
 // Gives freed memory back to the system by itself; the C library's keeps it (docs/performance.md).
 #[cfg(all(
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         #[cfg(unix)]
         become_owner(&data_dir);
     }
-    let runtime = match Runtime::new() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return report::failure(&error),
     };
@@ -68,6 +68,15 @@ fn main() -> ExitCode {
             interrupted.into()
         }
     }
+}
+
+/// Threads that waited for the database end soon after a burst: each keeps freed memory for itself.
+fn runtime() -> io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder
+        .enable_all()
+        .thread_keep_alive(limits::BLOCKING_KEEP_ALIVE)
+        .build()
 }
 
 async fn run(cli: Cli, sources: &Sources<'_>) -> Result<ExitCode, Interrupted> {
@@ -164,5 +173,39 @@ fn become_owner(data_dir: &Path) {
             .gid(owner.gid());
         // It comes back only with an error.
         let _ = command.exec();
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::sync::{Arc, Barrier};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    const BURST: usize = 40;
+
+    fn threads() -> usize {
+        std::fs::read_dir("/proc/self/task").unwrap().count()
+    }
+
+    #[test]
+    fn the_threads_of_a_burst_end_although_work_goes_on() {
+        let runtime = runtime().unwrap();
+        let before = threads();
+        let barrier = Arc::new(Barrier::new(BURST + 1));
+        for _ in 0..BURST {
+            let barrier = Arc::clone(&barrier);
+            runtime.spawn_blocking(move || barrier.wait());
+        }
+        barrier.wait();
+        assert!(threads() > before + BURST / 2);
+        let begun = Instant::now();
+        while threads() > before + BURST / 2 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}", threads());
+            let work = runtime.spawn_blocking(|| ());
+            runtime.block_on(work).unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 }

@@ -35,6 +35,12 @@ pub const LEG_CONFIRM: Duration = Duration::from_secs(10);
 /// The surviving leg's answer to our Close, at the hub.
 pub const LEG_CLOSE: Duration = Duration::from_secs(10);
 
+// --- Threads ---
+
+/// How long a thread for work that blocks waits for more of it. The registry is looked at twice a second,
+/// and each time another thread does it: with tokio's 10 s those of a burst would all stay.
+pub const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(1);
+
 // --- Twins (IoT Hub's limits, unless a reason stands there) ---
 
 /// Desired properties, or reported ones, as compact JSON without metadata.
