@@ -176,7 +176,8 @@ fn become_owner(data_dir: &Path) {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::sync::{Arc, Barrier};
     use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use common::hub_address::HubAddress;
-use tokio_rustls::server::TlsStream;
+use common::tls::stream::ServerTlsStream;
 
 use crate::access::AccessInForce;
 use crate::admission::Guarded;
@@ -21,7 +21,7 @@ use crate::telemetry::RecentTelemetry;
 use crate::tls::CertificateSlot;
 
 /// What a leg's WebSocket runs over.
-pub type LegStream = TlsStream<Guarded>;
+pub type LegStream = ServerTlsStream<Guarded>;
 /// A leg.
 pub type LegSocket = common::websocket::WebSocket<LegStream>;
 

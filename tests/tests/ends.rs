@@ -65,7 +65,7 @@ impl Ending {
                 leg.close(Some(away)).await.unwrap();
             }
             Self::TlsEnd => leg.get_mut().shutdown().await.unwrap(),
-            Self::TcpEnd => leg.get_mut().get_mut().0.shutdown().await.unwrap(),
+            Self::TcpEnd => leg.get_mut().get_mut().shutdown().await.unwrap(),
         }
         // Reads, because a socket that is closed with unread bytes sends RST.
         while let Some(Ok(_)) = leg.next().await {}

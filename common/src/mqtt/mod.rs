@@ -15,9 +15,9 @@ pub use mqtt_protocol_core::mqtt::packet::v3_1_1 as packet;
 pub use mqtt_protocol_core::mqtt::packet::{Qos, SubEntry, SubOpts};
 pub use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, MqttError, SubackReturnCode};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
-use tokio_rustls::server;
 
 use crate::limits;
+use crate::tls::stream::{End, TlsStream};
 
 mod rules;
 
@@ -94,7 +94,7 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     fn set_limit(&mut self, _packet: usize) {}
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Transport for server::TlsStream<S> {}
+impl<S: AsyncRead + AsyncWrite + Unpin, E: End> Transport for TlsStream<S, E> {}
 
 impl Transport for DuplexStream {}
 

@@ -9,16 +9,16 @@ use std::task::{Context, Poll};
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use super::socket::{Calm, steady};
+use crate::tls::stream::ClientTlsStream;
 
 /// TLS with a host.
-pub type TlsHostStream = TlsStream<HostStream>;
+pub type TlsHostStream = ClientTlsStream<HostStream>;
 
 /// A TCP connection to a proxy, or TLS with it.
-pub(super) type ProxyStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+pub(super) type ProxyStream = Either<TcpStream, Box<ClientTlsStream<TcpStream>>>;
 
 /// A byte stream to a host.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ mod chain;
 mod pinned;
 #[cfg(all(unix, not(target_vendor = "apple")))]
 mod roots;
+pub mod stream;
 mod tickets;
 mod verify;
 

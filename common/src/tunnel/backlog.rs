@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, Sleep, sleep};
-use tokio_rustls::{client, server};
 
 use crate::limits;
+use crate::tls::stream::{End, TlsStream};
 
 /// How often a delivery is polled: no event reports that the system has sent everything.
 const LOOK: Duration = Duration::from_millis(100);
@@ -33,13 +33,7 @@ impl Backlog for TcpStream {
     }
 }
 
-impl<S: Backlog> Backlog for client::TlsStream<S> {
-    fn backlog(&self) -> usize {
-        self.get_ref().0.backlog()
-    }
-}
-
-impl<S: Backlog> Backlog for server::TlsStream<S> {
+impl<S: Backlog, E: End> Backlog for TlsStream<S, E> {
     fn backlog(&self) -> usize {
         self.get_ref().0.backlog()
     }

@@ -4,17 +4,16 @@
 use std::sync::Arc;
 
 use common::boxed::boxed;
+use common::tls::stream::ServerTlsStream;
 use rustls::crypto::CryptoProvider;
 use rustls::server::ResolvesServerCert;
 use rustls::{Error, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use crate::admission::{Guarded, Place};
 use crate::auth::{AnyClientCertificate, ClientChain};
 use crate::events::{Bound, Connection, Event, Events};
-use crate::limits;
 use crate::state::LegStream;
 use crate::tls::CertificateSlot;
 use crate::tls::acme::{Challenges, PROTOCOL};
@@ -22,7 +21,7 @@ use crate::tls::acme::{Challenges, PROTOCOL};
 /// The server's side of TLS on one listener.
 #[derive(Clone)]
 pub struct ServerTls {
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
     events: Events,
 }
 
@@ -76,7 +75,7 @@ impl ServerTls {
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
         config.send_tls13_tickets = 1;
         Ok(Self {
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            config: Arc::new(config),
             events: events.clone(),
         })
     }
@@ -89,7 +88,9 @@ impl ServerTls {
             // A client that sends nothing costs no state of TLS.
             let _ = socket.peek(&mut [0]).await?;
             let guarded = Guarded::new(socket, place.allowance());
-            boxed(|| self.acceptor.accept(guarded)).await.map(Box::new)
+            boxed(|| ServerTlsStream::accept(&self.config, guarded))
+                .await
+                .map(Box::new)
         };
         let result = tokio::select! {
             result = timeout(place.handshake_time(), handshake) => result,
@@ -101,11 +102,7 @@ impl ServerTls {
         match result {
             // The CA has seen what it came for.
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(PROTOCOL) => None,
-            Ok(Ok(mut stream)) => {
-                let connection = stream.get_mut().1;
-                connection.set_buffer_limit(Some(limits::TLS_WRITE_BUFFER));
-                Some(stream)
-            }
+            Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 self.events
                     .emit(Event::Connection(Connection::TlsFailed(&error)));

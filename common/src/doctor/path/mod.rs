@@ -341,7 +341,7 @@ pub fn clocks(id: &'static str, ours: SystemTime, theirs: SystemTime, whose: &st
     }
 }
 
-fn secured_with(connection: &rustls::ClientConnection) -> String {
+fn secured_with(connection: &rustls::CommonState) -> String {
     let version = match connection.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",

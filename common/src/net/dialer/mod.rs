@@ -19,8 +19,6 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::host_stream::{HostStream, TlsHostStream, Via};
 use super::proxy::{Proxy, ProxySettings};
@@ -28,6 +26,7 @@ use crate::limits;
 use crate::locks::lock;
 use crate::network;
 use crate::tls::BadCertificate;
+use crate::tls::stream::ClientTlsStream;
 pub use error::{DialError, inspection};
 use memory::Memory;
 pub(super) use race::Unreached;
@@ -374,11 +373,7 @@ impl Dialer {
     ) -> Result<TlsHostStream, DialError> {
         let via = stream.via();
         match handshake(&self.trust(), host, stream, deadline).await {
-            Ok(mut stream) => {
-                let connection = stream.get_mut().1;
-                connection.set_buffer_limit(Some(limits::TLS_WRITE_BUFFER));
-                Ok(stream)
-            }
+            Ok(stream) => Ok(stream),
             Err(Unsecured::Silent) => Err(DialError::Timeout {
                 host: host.to_owned(),
                 port,
@@ -414,10 +409,10 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     host: &str,
     stream: S,
     deadline: Instant,
-) -> Result<TlsStream<S>, Unsecured> {
+) -> Result<ClientTlsStream<S>, Unsecured> {
     let name = ServerName::try_from(host.to_owned())
         .map_err(|error| Unsecured::Failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let handshake = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
+    let handshake = ClientTlsStream::connect(tls, name, stream);
     match timeout_at(deadline, handshake).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(match BadCertificate::find(&error) {
