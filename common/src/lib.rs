@@ -46,6 +46,7 @@ pub mod reload;
 pub mod repeats;
 pub mod report;
 pub mod retirement;
+pub mod room;
 pub mod sample_output;
 pub mod sas_token;
 pub mod secret;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::identity::DeviceIdentity;
 use common::locks::lock;
+use common::room::spare;
 use tokio::sync::{Notify, watch};
 
 pub use self::desired::DesiredUpdate;
@@ -222,6 +223,7 @@ impl Presence {
                 entry.stored = *activity;
             } else if table.left.get(id).is_some_and(|(_, left)| left == activity) {
                 table.left.remove(id);
+                spare(&mut table.left);
             }
         }
     }
@@ -326,6 +328,7 @@ impl Drop for PresenceGuard {
             return;
         }
         if let Some(entry) = table.entries.remove(&self.identity) {
+            spare(&mut table.entries);
             let left = Activity {
                 connected: false,
                 connection_state_updated: Some(activity::now()),
@@ -373,6 +376,26 @@ mod tests {
         drop(new);
         assert!(!presence.is_connected(&identity));
         assert_eq!(presence.count(), 0);
+    }
+
+    #[test]
+    fn the_tables_give_back_what_a_crowd_took() {
+        let presence = Presence::default();
+        let guards: Vec<_> = (0..2_000)
+            .map(|n| {
+                let id = DeviceId::parse(&format!("d{n}")).unwrap();
+                let identity = DeviceIdentity::of_device(id);
+                presence.admit(&DevicePrincipal {
+                    identity,
+                    ..principal()
+                })
+            })
+            .collect();
+        assert!(presence.table().entries.capacity() >= 2_000);
+        drop(guards);
+        presence.activity_stored(&presence.unstored_activity(usize::MAX));
+        let table = presence.table();
+        assert!(table.entries.capacity() < 200 && table.left.capacity() < 200);
     }
 
     #[test]

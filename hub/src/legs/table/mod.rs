@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use common::identity::{DeviceIdentity, Leg, StreamId};
+use common::room::spare;
 
 use unjoined::{Holder, Unjoined};
 
@@ -298,6 +299,7 @@ impl<T> Table<T> {
     /// Removes a stream, whatever its state.
     pub fn remove(&mut self, stream: StreamId) -> Option<Removed<T>> {
         let entry = self.streams.remove(&stream)?;
+        spare(&mut self.streams);
         let identity = &entry.holder.identity;
         if let Some(own) = self.identities.get_mut(identity) {
             own.remove(&stream);

@@ -281,6 +281,10 @@ impl Session {
     pub(super) fn forget(&mut self, id: ConnectionId) {
         self.connections.remove(&id);
         let most = 2 * self.connections.len() + FORGOTTEN;
+        // The memory of those that have gone goes back.
+        if self.connections.capacity() > 2 * most {
+            self.connections.shrink_to(most);
+        }
         if self.owing.len() > most {
             let connections = &self.connections;
             self.owing.retain(|id| connections.contains_key(id));

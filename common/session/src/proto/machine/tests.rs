@@ -132,6 +132,19 @@ fn connections_that_come_and_go_in_a_stuck_session_are_removed() {
 }
 
 #[test]
+fn the_table_gives_back_what_many_connections_took() {
+    let now = Instant::now();
+    let [(mut service, _), _] = pair(now);
+    let ids: Vec<_> = (0..1_000).map(|_| service.open().unwrap()).collect();
+    assert!(service.connections.capacity() >= 1_000);
+    for id in ids {
+        service.release(id);
+    }
+    assert_eq!(service.connections(), 0);
+    assert!(service.connections.capacity() < 200);
+}
+
+#[test]
 fn stuck_sessions_share_memory_and_take_more_when_some_is_free() {
     const LIMIT: u64 = 8 << 20;
     let now = Instant::now();
