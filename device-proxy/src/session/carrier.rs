@@ -82,7 +82,7 @@ pub(crate) async fn serve(
         }
         None => return,
     };
-    leg.get_mut().get_mut().0.steady();
+    leg.get_mut().get_mut().steady();
     let mut exchange = Exchange::new(leg);
     let asked = tokio::select! {
         asked = exchange.greet(desk.boot_id) => asked,

@@ -32,7 +32,7 @@ pub async fn serve(
         peer,
     });
     if carries_session(&place.name) {
-        socket.get_mut().get_mut().0.steady();
+        socket.get_mut().get_mut().steady();
     }
     match place.meet(socket) {
         Meeting::Second => {}

@@ -174,7 +174,7 @@ enum Failure {
 async fn greet(shared: &Shared, stream_name: &StreamName) -> Result<Greeted, Failure> {
     let opening = shared.opener.open(&shared.identity, stream_name);
     let mut stream = opening.await.map_err(Failure::Stream)?;
-    stream.leg.get_mut().get_mut().0.steady();
+    stream.leg.get_mut().get_mut().steady();
     let mut exchange = Exchange::new(stream.leg);
     let (id, secret) = (SessionId::random(), ResumeSecret::random());
     let greeting = async {

@@ -106,7 +106,7 @@ impl Resume<'_> {
                 });
             }
         };
-        stream.leg.get_mut().get_mut().0.steady();
+        stream.leg.get_mut().get_mut().steady();
         let failed = |error| Failed {
             stream: stream.id,
             error,
