@@ -130,7 +130,13 @@ impl AsyncWrite for HostStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let Self { stream, calm, .. } = &mut *self;
+        let flushed = Pin::new(&mut *stream).poll_flush(cx);
+        if flushed.is_pending() {
+            // TLS with a proxy takes bytes that its socket does not.
+            calm.wrote(bottom(stream), &Poll::Pending);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,17 +1,17 @@
 //! Opens legs, and TLS connections to the streaming endpoint before they are needed: a stream's
 //! endpoint is likely to be where the last one's was.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::limits;
 use crate::locks::lock;
-use crate::net::dialer::Dialer;
+use crate::net::dialer::{DialError, Dialer};
 use crate::net::host_stream::TlsHostStream;
 use crate::net::upgrade::{ConnectError, Leg, leg, leg_over};
 use crate::secret::Secret;
@@ -25,10 +25,10 @@ const EXPECTED: Duration = Duration::from_secs(120);
 const FOLLOWS: Duration = Duration::from_secs(10);
 /// A hub waits 30 s for the first words on a connection; it is made anew before that.
 const LIFE: Duration = Duration::from_secs(20);
-/// One that is not older has not died meanwhile.
-const FRESH: Duration = Duration::from_secs(1);
-/// The most that is waited for an answer on an older one: it may be dead.
+/// After this time without an answer on one that was kept, another is dialled: it may be dead.
 const ANSWER: Duration = Duration::from_secs(3);
+/// After this time another is dialled beside the one that was being dialled before.
+const HURRY: Duration = Duration::from_millis(500);
 /// Between attempts to make one.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -62,14 +62,13 @@ struct State {
     next: Option<Next>,
 }
 
-/// A connection that is dialled, or was, for the stream that may follow.
+/// A connection that is dialled, or was, for the stream that may follow. Its task has it, and gives
+/// it to who asks.
 #[derive(Debug)]
 struct Next {
     number: u64,
     place: Place,
-    connection: oneshot::Receiver<DialledAhead>,
-    /// Tells its task that the connection was taken.
-    taken: DropGuard,
+    wanted: oneshot::Sender<oneshot::Sender<DialledAhead>>,
 }
 
 /// A connection that leads to where the last leg led.
@@ -78,7 +77,6 @@ pub struct DialledAhead {
     place: Place,
     /// [`Dialer::changes`] when it was dialled.
     changes: u64,
-    at: Instant,
     stream: TlsHostStream,
 }
 
@@ -110,10 +108,10 @@ impl LegOpener {
     /// a new one. `None` when there was no leg, or the host cannot be reached. May be dropped.
     pub async fn dial_ahead(&self) -> Option<DialledAhead> {
         let place = self.shared.last()?;
-        match self.shared.prepared(&place).await {
-            Some(prepared) => Some(prepared),
-            None => self.shared.dial(place).await,
+        if let Some(ready) = self.shared.take_ready(&place) {
+            return Some(ready);
         }
+        self.shared.next_or_new(place).await.ok()
     }
 
     /// Keeps one connection ready for a session that was detached then, for as long as
@@ -138,11 +136,11 @@ impl LegOpener {
     /// the background and kept for [`FOLLOWS`], so that it waits for no TCP and TLS handshake. It
     /// ends with this opener. Needs a runtime.
     pub fn expect_another(&self) {
-        if let Some((number, place, connection, taken)) = self.shared.next() {
+        if let Some((number, place, wanted)) = self.shared.announce() {
             let shared = Arc::clone(&self.shared);
             let mut tasks = lock(&self.tasks);
             while tasks.try_join_next().is_some() {}
-            tasks.spawn(async move { shared.keep_next(number, place, connection, taken).await });
+            tasks.spawn(async move { shared.keep_next(number, place, wanted).await });
         }
     }
 
@@ -160,23 +158,45 @@ impl LegOpener {
         let place = place(endpoint);
         let ahead = match ahead {
             Some(ahead) if self.shared.leads_to(&ahead, &place) => Some(ahead),
-            _ => self.shared.prepared(&place).await,
+            _ => self.shared.take_ready(&place),
         };
-        if let Some(ahead) = ahead {
-            let limit = if ahead.at.elapsed() < FRESH {
-                limits::DIAL
-            } else {
-                ANSWER
-            };
-            match timeout(limit, leg_over(ahead.stream, endpoint, token)).await {
-                // Dead meanwhile, perhaps: a fresh one tells.
-                Err(_) | Ok(Err(ConnectError::Handshake { .. })) => {}
-                Ok(result) => return result,
+        let leg = match ahead {
+            Some(ahead) => self.upgrade(ahead, endpoint, token).await?,
+            None if self.shared.is_next(&place) => {
+                let dialled = self.shared.next_or_new(place.clone()).await?;
+                self.upgrade(dialled, endpoint, token).await?
             }
-        }
-        let leg = leg(self.dialer(), endpoint, token).await?;
+            None => leg(self.dialer(), endpoint, token).await?,
+        };
         self.shared.state().last = Some(place);
         Ok(leg)
+    }
+
+    /// Makes a leg of a connection that was there, or of a new one if it has died meanwhile.
+    async fn upgrade(
+        &self,
+        ahead: DialledAhead,
+        endpoint: &StreamingEndpoint,
+        token: &Secret,
+    ) -> Result<Leg, ConnectError> {
+        let mut answer = pin!(leg_over(ahead.stream, endpoint, token));
+        let answered = match timeout(ANSWER, &mut answer).await {
+            Ok(answered) => answered,
+            // The token counts once, and the hub may have it already. So only a whole handshake, which
+            // takes longer than an answer, shows that there will be none.
+            Err(_) => tokio::select! {
+                biased;
+                answered = &mut answer => answered,
+                fresh = self.dialer().tls(endpoint.host(), endpoint.port()) => match fresh {
+                    Ok(fresh) => return leg_over(fresh, endpoint, token).await,
+                    Err(_) => answer.await,
+                },
+            },
+        };
+        match answered {
+            Err(ConnectError::Handshake { .. }) => leg(self.dialer(), endpoint, token).await,
+            answered => answered,
+        }
     }
 }
 
@@ -193,68 +213,89 @@ impl Shared {
     /// A new connection to where the last leg led.
     async fn dial_last(&self) -> Option<DialledAhead> {
         let place = self.last()?;
-        self.dial(place).await
+        self.dial(place).await.ok()
     }
 
-    async fn dial(&self, place: Place) -> Option<DialledAhead> {
+    async fn dial(&self, place: Place) -> Result<DialledAhead, DialError> {
         let changes = self.dialer.changes();
-        let stream = self.dialer.tls(&place.0, place.1).await.ok()?;
-        Some(DialledAhead {
+        let stream = self.dialer.tls(&place.0, place.1).await?;
+        Ok(DialledAhead {
             place,
             changes,
-            at: Instant::now(),
             stream,
         })
     }
 
     /// Announces a connection for the next stream, unless there is one: its number, where it leads,
-    /// where it goes, and what says that it was taken.
-    fn next(&self) -> Option<(u64, Place, oneshot::Sender<DialledAhead>, CancellationToken)> {
+    /// and who wants it.
+    fn announce(&self) -> Option<(u64, Place, oneshot::Receiver<oneshot::Sender<DialledAhead>>)> {
         let mut state = self.state();
         if state.next.is_some() || !state.ready.is_empty() {
             return None;
         }
         let place = state.last.clone()?;
-        let (sender, connection) = oneshot::channel();
-        let taken = CancellationToken::new();
+        let (wanted, wants) = oneshot::channel();
         state.number += 1;
         let number = state.number;
         state.next = Some(Next {
             number,
             place: place.clone(),
-            connection,
-            taken: taken.clone().drop_guard(),
+            wanted,
         });
-        Some((number, place, sender, taken))
+        Some((number, place, wants))
     }
 
-    /// Dials for the next stream, and keeps the connection ready.
+    /// Dials for the next stream, and keeps the connection ready. It is read meanwhile: the hub's TLS
+    /// ticket comes on it, and its end.
     async fn keep_next(
         &self,
         number: u64,
         place: Place,
-        connection: oneshot::Sender<DialledAhead>,
-        taken: CancellationToken,
+        wanted: oneshot::Receiver<oneshot::Sender<DialledAhead>>,
     ) {
         if let Ok(_slot) = self.slots.try_acquire()
-            && let Some(dialled) = self.dial(place).await
-            && connection.send(dialled).is_ok()
+            && let Ok(mut dialled) = self.dial(place).await
         {
-            let _ = timeout(FOLLOWS, taken.cancelled()).await;
+            let ended = dialled.stream.read_u8();
+            let wanted = tokio::select! {
+                biased;
+                wanted = wanted => wanted.ok(),
+                _ = ended => None,
+                () = sleep(FOLLOWS) => None,
+            };
+            if let Some(wanted) = wanted {
+                let _ = wanted.send(dialled);
+            }
         }
         self.state().next.take_if(|next| next.number == number);
     }
 
-    /// A connection that is kept ready, or the one that is being dialled for the next stream.
-    async fn prepared(&self, place: &Place) -> Option<DialledAhead> {
-        if let Some(ready) = self.take_ready(place) {
-            return Some(ready);
+    /// Whether a connection that leads there is kept or being dialled for the next stream.
+    fn is_next(&self, place: &Place) -> bool {
+        let state = self.state();
+        state.next.as_ref().is_some_and(|next| next.place == *place)
+    }
+
+    /// The connection that is kept or being dialled for the next stream, or a new one.
+    async fn next_or_new(&self, place: Place) -> Result<DialledAhead, DialError> {
+        let next = self.state().next.take_if(|next| next.place == place);
+        let coming = async {
+            let (sender, connection) = oneshot::channel();
+            next?.wanted.send(sender).ok()?;
+            let dialled = connection.await.ok()?;
+            Some(dialled).filter(|dialled| self.leads_to(dialled, &place))
+        };
+        let mut coming = pin!(coming);
+        // It began earlier than a new one would, but its attempt may have been lost.
+        match timeout(HURRY, &mut coming).await {
+            Ok(Some(dialled)) => Ok(dialled),
+            Ok(None) => self.dial(place.clone()).await,
+            Err(_) => tokio::select! {
+                biased;
+                Some(dialled) = &mut coming => Ok(dialled),
+                dialled = self.dial(place.clone()) => dialled,
+            },
         }
-        let next = self.state().next.take_if(|next| next.place == *place)?;
-        // It began earlier than a new one would.
-        let dialled = timeout(ANSWER, next.connection).await.ok()?.ok()?;
-        drop(next.taken);
-        Some(dialled).filter(|dialled| self.leads_to(dialled, place))
     }
 
     /// Whether it leads there, and was dialled as it would be now.

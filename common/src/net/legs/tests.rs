@@ -19,6 +19,20 @@ struct Seen {
     ended: AtomicUsize,
     /// What comes from now on is not upgraded, nor ended.
     is_silent: AtomicBool,
+    /// What comes is ended at once.
+    is_leaving: AtomicBool,
+    /// Nothing is upgraded as long as this holds.
+    is_slow: AtomicBool,
+    /// Nobody shakes hands.
+    is_closed: AtomicBool,
+}
+
+impl Seen {
+    async fn while_it(&self, holds: impl Fn(&Self) -> &AtomicBool) {
+        while holds(self).load(SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 /// A streaming endpoint that upgrades every connection.
@@ -55,12 +69,17 @@ impl Server {
             while let Ok((socket, _)) = listener.accept().await {
                 let (acceptor, seen) = (acceptor.clone(), Arc::clone(&shared));
                 tokio::spawn(async move {
+                    seen.while_it(|seen| &seen.is_closed).await;
                     let stream = acceptor.accept(socket).await.unwrap();
                     let is_silent = seen.is_silent.load(SeqCst);
                     seen.opened.fetch_add(1, SeqCst);
                     if is_silent {
                         std::future::pending::<()>().await;
                     }
+                    if seen.is_leaving.load(SeqCst) {
+                        return;
+                    }
+                    seen.while_it(|seen| &seen.is_slow).await;
                     if let Ok(leg) = tokio_tungstenite::accept_async(stream).await {
                         seen.upgraded.fetch_add(1, SeqCst);
                         let mut stream = leg.into_inner();
@@ -96,7 +115,6 @@ impl Server {
         DialledAhead {
             place,
             changes: self.dialer.changes(),
-            at: Instant::now(),
             stream,
         }
     }
@@ -153,11 +171,9 @@ async fn a_spare_is_used_once_and_only_for_its_host() {
     assert_eq!(here.counts(), (6, 4));
 }
 
-/// A connection was dialled for the next stream.
-fn is_ready(opener: &LegOpener) -> bool {
-    let state = opener.shared.state();
-    let next = state.next.as_ref();
-    next.is_some_and(|next| !next.connection.is_empty())
+/// Nothing is kept for the next stream any more.
+fn is_over(opener: &LegOpener) -> bool {
+    opener.shared.state().next.is_none() && opener.shared.slots.available_permits() == READY
 }
 
 #[tokio::test]
@@ -169,16 +185,15 @@ async fn after_a_stream_one_connection_is_ready_for_the_next() {
     for _ in 0..3 {
         opener.expect_another();
     }
-    eventually("one that is ready", || is_ready(&opener)).await;
-    eventually("its handshake", || server.counts() == (2, 1)).await;
+    eventually("one that is ready", || server.counts() == (2, 1)).await;
     opener.expect_another();
 
-    // Our side takes it before the stream is accepted, as well as when it is.
+    // A service takes it before the stream is accepted, a device when it is.
     let ahead = opener.dial_ahead().await;
     let _second = opener.open(&server.endpoint(), &token, ahead).await;
     assert_eq!(server.counts(), (2, 2), "over the one that was ready");
     opener.expect_another();
-    eventually("another one", || is_ready(&opener)).await;
+    eventually("another one", || server.counts() == (3, 2)).await;
     let _third = opener.open(&server.endpoint(), &token, None).await.unwrap();
     assert_eq!(server.counts(), (3, 3), "over the one that was ready");
 
@@ -193,13 +208,15 @@ async fn after_a_stream_one_connection_is_ready_for_the_next() {
 
     // No stream follows.
     opener.expect_another();
-    eventually("one for nobody", || is_ready(&opener)).await;
+    eventually("one for nobody", || server.counts() == (5, 4)).await;
+    // Its handshake has ended at our end too.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
     pass(FOLLOWS).await;
     let ended = || server.seen.ended.load(SeqCst);
-    eventually("its end", || !is_ready(&opener) && ended() == 1).await;
+    eventually("its end", || is_over(&opener) && ended() == 1).await;
     assert_eq!(server.counts(), (5, 4));
-    let slots = || opener.shared.slots.available_permits();
-    eventually("the end of all tasks", || slots() == READY).await;
 }
 
 #[tokio::test]
@@ -209,7 +226,7 @@ async fn what_is_kept_ends_with_its_opener_and_with_the_trust_it_was_dialled_wit
     let token = Secret::new("token");
     let _first = opener.open(&server.endpoint(), &token, None).await.unwrap();
     opener.expect_another();
-    eventually("one that is ready", || is_ready(&opener)).await;
+    eventually("one that is ready", || server.counts() == (2, 1)).await;
     opener.dialer().follow(&server.dialer.clone());
     let _second = opener.open(&server.endpoint(), &token, None).await.unwrap();
     assert_eq!(server.counts(), (3, 2), "not over one of before the change");
@@ -217,7 +234,7 @@ async fn what_is_kept_ends_with_its_opener_and_with_the_trust_it_was_dialled_wit
     eventually("the end of that one", || ended() == 1).await;
 
     opener.expect_another();
-    eventually("one that is ready", || is_ready(&opener)).await;
+    eventually("one that is ready", || server.counts() == (4, 2)).await;
     drop(opener);
     eventually("its end", || ended() == 2).await;
 }
@@ -231,13 +248,56 @@ async fn a_dead_one_costs_a_moment_and_no_stream() {
     let _first = opener.open(&server.endpoint(), &token, None).await.unwrap();
     server.seen.is_silent.store(true, SeqCst);
     opener.expect_another();
-    eventually("one that is ready", || is_ready(&opener)).await;
-    eventually("its handshake", || server.counts() == (2, 1)).await;
-    server.seen.is_silent.store(false, SeqCst);
-    pass(FRESH).await;
+    eventually("one that is ready", || server.counts() == (2, 1)).await;
     let endpoint = server.endpoint();
-    let (opened, ()) = tokio::join!(opener.open(&endpoint, &token, None), pass(ANSWER));
+    let opening = opener.open(&endpoint, &token, None);
+    let later = async {
+        pass(ANSWER).await;
+        server.seen.is_silent.store(false, SeqCst);
+    };
+    let (opened, ()) = tokio::join!(opening, later);
     assert!(opened.is_ok());
+    assert_eq!(server.counts(), (3, 2), "over a fresh one");
+}
+
+/// The hub takes a stream's token once: where the path is slow, the answer is waited for.
+#[tokio::test]
+async fn a_slow_answer_is_not_taken_for_none() {
+    let server = Server::start().await;
+    let opener = LegOpener::new(server.dialer.clone());
+    let token = Secret::new("token");
+    let _first = opener.open(&server.endpoint(), &token, None).await.unwrap();
+    server.seen.is_slow.store(true, SeqCst);
+    opener.expect_another();
+    eventually("one that is ready", || server.counts() == (2, 1)).await;
+    // Another handshake takes longer still.
+    server.seen.is_closed.store(true, SeqCst);
+    let endpoint = server.endpoint();
+    let opening = opener.open(&endpoint, &token, None);
+    let later = async {
+        pass(ANSWER).await;
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        server.seen.is_slow.store(false, SeqCst);
+    };
+    let (opened, ()) = tokio::join!(opening, later);
+    assert!(opened.is_ok());
+    assert_eq!(server.counts(), (2, 2), "over the one that was ready");
+}
+
+/// The hub has stopped, or something between has given up on a silent connection.
+#[tokio::test]
+async fn one_that_ends_meanwhile_is_not_used() {
+    let server = Server::start().await;
+    let opener = LegOpener::new(server.dialer.clone());
+    let token = Secret::new("token");
+    let _first = opener.open(&server.endpoint(), &token, None).await.unwrap();
+    server.seen.is_leaving.store(true, SeqCst);
+    opener.expect_another();
+    eventually("its end", || server.counts() == (2, 1) && is_over(&opener)).await;
+    server.seen.is_leaving.store(false, SeqCst);
+    let _second = opener.open(&server.endpoint(), &token, None).await.unwrap();
     assert_eq!(server.counts(), (3, 2), "over a fresh one");
 }
 

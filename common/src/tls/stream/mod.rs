@@ -139,8 +139,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: End> TlsStream<S, E> {
                 return Poll::Ready(Err(self.refuse(cx, error)));
             }
             ready!(self.poll_send(cx))?;
+            // A stream below may have taken what its socket has not.
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
             if !self.end.common().is_handshaking() {
-                return Pin::new(&mut self.io).poll_flush(cx);
+                return Poll::Ready(Ok(()));
             }
             let mut opened = OPENED.take();
             let filled = self.poll_fill(cx, &mut opened, RECORD);
@@ -249,7 +251,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: End> TlsStream<S, E> {
         match processed {
             Ok(processed) => {
                 self.has_ended |= processed.has_ended;
-                self.incoming = arrived.get(processed.done..).unwrap_or_default().to_vec();
+                // Nothing counts that comes behind the end.
+                let rest = if self.has_ended {
+                    &[]
+                } else {
+                    arrived.get(processed.done..).unwrap_or_default()
+                };
+                self.incoming = rest.to_vec();
             }
             // What came before the violation is read first.
             Err(error) => {

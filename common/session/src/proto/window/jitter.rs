@@ -49,6 +49,12 @@ impl Jitter {
         }
     }
 
+    /// A round has ended that shows nothing: others have used the path, or the window was another.
+    pub(super) fn skip_round(&mut self) {
+        self.longest = Duration::ZERO;
+        self.count = 0;
+    }
+
     /// How much of this shortest queue is jitter. The window's own bursts vary the delay too, and so do
     /// chunks, of which one takes this long.
     pub(super) fn part_of(&self, shortest: Duration, chunk: Duration) -> Duration {

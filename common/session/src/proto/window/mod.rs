@@ -111,6 +111,8 @@ pub struct Window {
     round: Round,
     path: Path,
     jitter: Jitter,
+    /// Acknowledgements wait in the queue of the way back.
+    is_other_way_busy: bool,
     pace: Pace,
     quick_rounds: u8,
     /// Rounds in a row with a queue that may be another's.
@@ -148,6 +150,7 @@ impl Window {
             round: Round::Measured,
             path: Path::default(),
             jitter: Jitter::default(),
+            is_other_way_busy: false,
             pace: Pace::default(),
             quick_rounds: 0,
             standing: 0,
@@ -283,17 +286,17 @@ impl Window {
 
     /// Jitter is a part of the path, and no queue.
     fn without_jitter(&mut self, delay: Delay) -> Delay {
-        let is_other_way_busy = self.is_other_way_busy(delay);
-        self.jitter.end_round(delay.queue, is_other_way_busy);
+        self.is_other_way_busy = delay.rest > self.base() + TARGET_QUEUE / 2;
+        // What others have in the queue varies as well.
+        match self.phase {
+            Phase::Contended(_) => self.jitter.skip_round(),
+            _ => self.jitter.end_round(delay.queue, self.is_other_way_busy),
+        }
         let jitter = self.jitter.part_of(delay.queue, self.chunk_time());
         Delay {
             queue: delay.queue - jitter,
             rest: delay.rest + jitter,
         }
-    }
-
-    fn is_other_way_busy(&self, delay: Delay) -> bool {
-        delay.rest > self.base() + TARGET_QUEUE / 2
     }
 
     /// What the smallest chunk takes at the usual rate.
@@ -411,8 +414,8 @@ impl Window {
                 .hasten(wanted)
                 .clamp(SHRINKAGE * size, (1.0 + QUICK_GROWTH) * size),
             rounds => {
-                let is_other_way_busy = self.is_other_way_busy(delay);
-                size * (1.0 + quick_growth(rounds - QUICK_ROUNDS, base, is_other_way_busy))
+                let is_busy = self.is_other_way_busy;
+                size * (1.0 + quick_growth(rounds - QUICK_ROUNDS, base, is_busy))
             }
         };
         let shorter = Duration::from_secs_f64(((size - wanted) / rate.max(1.0)).max(0.0));
