@@ -219,8 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// Ready when [`send`](Self::send) may be called.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WebSocketError>> {
         if self.is_blocked || self.outbox.len() >= limits::WRITE_BUFFER {
-            // Flush to the network: TLS accepts everything and buffers what the network does not
-            // take.
+            // Flush to the network: TLS keeps what it has taken and the network has not.
             ready!(self.poll_flush(cx))?;
         }
         Poll::Ready(Ok(()))
