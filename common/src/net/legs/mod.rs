@@ -23,6 +23,8 @@ const READY: usize = 4;
 const EXPECTED: Duration = Duration::from_secs(120);
 /// How long one is kept after a plain stream for the next: many come in a row, as from a browser.
 const FOLLOWS: Duration = Duration::from_secs(10);
+/// It is dialled so long after that stream: what has just been opened has the processor first.
+const LATER: Duration = Duration::from_millis(20);
 /// A hub waits 30 s for the first words on a connection; it is made anew before that.
 const LIFE: Duration = Duration::from_secs(20);
 /// After this time without an answer on one that was kept, another is dialled: it may be dead.
@@ -251,9 +253,12 @@ impl Shared {
         &self,
         number: u64,
         place: Place,
-        wanted: oneshot::Receiver<oneshot::Sender<DialledAhead>>,
+        mut wanted: oneshot::Receiver<oneshot::Sender<DialledAhead>>,
     ) {
-        if let Ok(_slot) = self.slots.try_acquire()
+        // Who comes before that dials at once.
+        let is_early = timeout(LATER, &mut wanted).await.is_ok();
+        if !is_early
+            && let Ok(_slot) = self.slots.try_acquire()
             && let Ok(mut dialled) = self.dial(place).await
         {
             let ended = dialled.stream.read_u8();

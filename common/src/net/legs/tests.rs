@@ -171,6 +171,13 @@ async fn a_spare_is_used_once_and_only_for_its_host() {
     assert_eq!(here.counts(), (6, 4));
 }
 
+/// What is ready to run does.
+async fn some_turns() {
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Nothing is kept for the next stream any more.
 fn is_over(opener: &LegOpener) -> bool {
     opener.shared.state().next.is_none() && opener.shared.slots.available_permits() == READY
@@ -198,25 +205,39 @@ async fn after_a_stream_one_connection_is_ready_for_the_next() {
     assert_eq!(server.counts(), (3, 3), "over the one that was ready");
 
     // The next stream comes before the connection is there.
+    server.seen.is_closed.store(true, SeqCst);
     opener.expect_another();
-    let _fourth = opener.open(&server.endpoint(), &token, None).await.unwrap();
+    for _ in 0..2 {
+        some_turns().await;
+        pass(LATER).await;
+    }
+    some_turns().await;
+    let endpoint = server.endpoint();
+    let later = async {
+        some_turns().await;
+        server.seen.is_closed.store(false, SeqCst);
+    };
+    let (_fourth, ()) = tokio::join!(opener.open(&endpoint, &token, None), later);
     assert_eq!(
         server.counts(),
         (4, 4),
         "over the one that was being dialled"
     );
 
+    // It comes at once.
+    opener.expect_another();
+    let _fifth = opener.open(&endpoint, &token, None).await.unwrap();
+    assert_eq!(server.counts(), (5, 5), "over one of its own");
+
     // No stream follows.
     opener.expect_another();
-    eventually("one for nobody", || server.counts() == (5, 4)).await;
+    eventually("one for nobody", || server.counts() == (6, 5)).await;
     // Its handshake has ended at our end too.
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
+    some_turns().await;
     pass(FOLLOWS).await;
     let ended = || server.seen.ended.load(SeqCst);
     eventually("its end", || is_over(&opener) && ended() == 1).await;
-    assert_eq!(server.counts(), (5, 4));
+    assert_eq!(server.counts(), (6, 5));
 }
 
 #[tokio::test]
@@ -276,9 +297,7 @@ async fn a_slow_answer_is_not_taken_for_none() {
     let opening = opener.open(&endpoint, &token, None);
     let later = async {
         pass(ANSWER).await;
-        for _ in 0..1000 {
-            tokio::task::yield_now().await;
-        }
+        some_turns().await;
         server.seen.is_slow.store(false, SeqCst);
     };
     let (opened, ()) = tokio::join!(opening, later);
