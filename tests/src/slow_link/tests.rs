@@ -203,8 +203,9 @@ async fn everybody_meets_a_hub_through_its_links() {
     client.write_all(b"hello").await.unwrap();
     assert_eq!(read(&mut client, 5).await, b"hello");
     assert!(start.elapsed() > settings.delay * 8);
-    // The service's request, and two legs.
-    assert_eq!(links.https.counts().accepted, before.accepted + 3);
+    // The service's request, two legs, and perhaps the connections for the next stream's legs.
+    let accepted = links.https.counts().accepted - before.accepted;
+    assert!((3..=5).contains(&accepted), "{accepted}");
     assert_eq!(links.mqtts.counts().accepted, 0);
     links.https.reset_all();
     wait("the tunnel's end", || target.counters.connections() == 0).await;
